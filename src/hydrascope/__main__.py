@@ -1,0 +1,5 @@
+"""`python -m hydrascope` is the command line."""
+
+from hydrascope.cli import main
+
+main()

@@ -1,0 +1,229 @@
+"""What takes the place of an ablated output.
+
+Every ablation names the runs whose last-token activations it needs (`donate`) and turns those into replacement values
+(`replace`). The clean runs of the prompt set come first in the pool, the extra runs behind them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hydrascope.errors import AblationError, MissingCounterfactual
+from hydrascope.prompts import EncodedPrompt, choose_donors
+
+
+@dataclass(frozen=True)
+class ExtraRun:
+    """A run besides the clean ones whose activations are needed.
+
+    Attributes:
+        ids: its tokens.
+        noise: standard deviation of Gaussian noise on the embeddings, in units of the prompt's own embedding spread.
+        seed: of that noise.
+    """
+
+    ids: tuple[int, ...]
+    noise: float = 0.0
+    seed: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Donation:
+    """Where each draw's replacement comes from.
+
+    Attributes:
+        table: index into the pool (clean runs first, extra runs behind), one row per draw.
+        runs: the extra runs.
+    """
+
+    table: Int[np.ndarray, "draws prompts"]
+    runs: tuple[ExtraRun, ...] = ()
+
+
+@runtime_checkable
+class Ablation(Protocol):
+    """A way to replace a component's output."""
+
+    name: ClassVar[str]
+
+    @property
+    def draws(self) -> int:
+        """Replacement values per prompt; effects are averaged over them."""
+
+    def donate(self, prompts: Sequence[EncodedPrompt], targets: Sequence[int], seed: int) -> Donation:
+        """Choose the runs that replacement values come from."""
+
+    def replace(
+        self, pool: Float[Tensor, "pool width"], chosen: Int[np.ndarray, "draws prompts"], n_clean: int
+    ) -> Float[Tensor, "draws prompts width"]:
+        """Replacement values for some prompts, given the activations of all runs."""
+
+
+class _OneValue:
+    """Needs no runs but the clean ones, and gives every prompt a single value."""
+
+    @property
+    def draws(self) -> int:
+        """One value."""
+        return 1
+
+    def donate(self, prompts: Sequence[EncodedPrompt], targets: Sequence[int], seed: int) -> Donation:
+        """No donors are needed."""
+        return Donation(np.arange(len(prompts))[None])
+
+
+class _FromRuns:
+    """Puts in place what the chosen runs have there."""
+
+    def replace(
+        self, pool: Float[Tensor, "pool width"], chosen: Int[np.ndarray, "draws prompts"], n_clean: int
+    ) -> Float[Tensor, "draws prompts width"]:
+        """The chosen runs' activations."""
+        return pool[torch.as_tensor(chosen, device=pool.device)]
+
+
+@dataclass(frozen=True)
+class Zero(_OneValue):
+    """z~ = 0 (McGrath et al. 2023, appendix A). Output biases go with the component."""
+
+    name: ClassVar[str] = "zero"
+
+    def replace(
+        self, pool: Float[Tensor, "pool width"], chosen: Int[np.ndarray, "draws prompts"], n_clean: int
+    ) -> Float[Tensor, "draws prompts width"]:
+        """Zeros."""
+        return pool.new_zeros(*chosen.shape, pool.shape[-1])
+
+
+@dataclass(frozen=True)
+class Mean(_OneValue):
+    """z~ = E[Z] over the last tokens of the prompt set (McGrath et al. 2023, eq. 36)."""
+
+    name: ClassVar[str] = "mean"
+
+    def replace(
+        self, pool: Float[Tensor, "pool width"], chosen: Int[np.ndarray, "draws prompts"], n_clean: int
+    ) -> Float[Tensor, "draws prompts width"]:
+        """The mean of the clean runs, the same for every prompt."""
+        return pool[:n_clean].mean(0).expand(*chosen.shape, -1)
+
+
+@dataclass(frozen=True)
+class Resample(_FromRuns):
+    """z~ = Z(u~), u~ another prompt of the set with another target (McGrath et al. 2023, eq. 38; 15 donors there).
+
+    Attributes:
+        donors: donors per prompt. Each round is a seeded derangement of the set.
+    """
+
+    name: ClassVar[str] = "resample"
+    donors: int = 15
+
+    @property
+    def draws(self) -> int:
+        """One value a donor."""
+        return self.donors
+
+    def donate(self, prompts: Sequence[EncodedPrompt], targets: Sequence[int], seed: int) -> Donation:
+        """Deal the prompts out as each other's donors.
+
+        Raises:
+            TooFewDonors: a prompt has fewer prompts with another target than donors are asked for.
+        """
+        numbers = [prompt.index for prompt in prompts]
+        return Donation(choose_donors(targets, self.donors, seed, numbers=numbers))
+
+
+@dataclass(frozen=True)
+class Noise(_FromRuns):
+    """z~ = Z(u + eps), Gaussian noise on the prompt's embeddings (McGrath et al. 2023, eq. 37).
+
+    Attributes:
+        donors: noise draws per prompt.
+        scale: standard deviation of the noise in units of the spread of the prompt's own embeddings; three, as in
+            causal tracing (Meng et al. 2022, arXiv 2202.05262).
+    """
+
+    name: ClassVar[str] = "noise"
+    donors: int = 5
+    scale: float = 3.0
+
+    @property
+    def draws(self) -> int:
+        """One value a noise draw."""
+        return self.donors
+
+    def donate(self, prompts: Sequence[EncodedPrompt], targets: Sequence[int], seed: int) -> Donation:
+        """One noisy run per prompt and draw."""
+        runs = tuple(
+            ExtraRun(prompt.ids, self.scale, (seed, prompt.index, draw))
+            for draw in range(self.donors)
+            for prompt in prompts
+        )
+        table = len(prompts) + np.arange(len(runs)).reshape(self.donors, len(prompts))
+        return Donation(table, runs)
+
+
+@dataclass(frozen=True)
+class Counterfactual(_FromRuns):
+    """z~ = Z(u'), u' the counterfactual that comes with the prompt (Wang et al. 2022, arXiv 2211.00593)."""
+
+    name: ClassVar[str] = "counterfactual"
+
+    @property
+    def draws(self) -> int:
+        """One value."""
+        return 1
+
+    def donate(self, prompts: Sequence[EncodedPrompt], targets: Sequence[int], seed: int) -> Donation:
+        """One run per counterfactual prompt.
+
+        Raises:
+            MissingCounterfactual: a prompt has none.
+        """
+        runs = []
+        for prompt in prompts:
+            if prompt.counterfactual_ids is None:
+                raise MissingCounterfactual(
+                    f"prompt {prompt.index} (counted from 0) has no counterfactual; add a 'counterfactual' to every "
+                    "prompt or choose another ablation"
+                )
+            runs.append(ExtraRun(prompt.counterfactual_ids))
+        return Donation(len(prompts) + np.arange(len(prompts))[None], tuple(runs))
+
+
+ABLATIONS: dict[str, type[Zero] | type[Mean] | type[Resample] | type[Noise] | type[Counterfactual]] = {
+    kind.name: kind for kind in (Zero, Mean, Resample, Noise, Counterfactual)
+}
+"""Ablations by the name the command line uses."""
+
+
+def ablation(name: str, donors: int | None = None) -> Ablation:
+    """An ablation by name.
+
+    Args:
+        name: `zero`, `mean`, `resample`, `noise` or `counterfactual`.
+        donors: values per prompt, for those that draw several; None for their default.
+
+    Raises:
+        AblationError: no such name, or a number of donors that makes no sense for it.
+    """
+    if name not in ABLATIONS:
+        raise AblationError(f"no ablation '{name}'; choose {', '.join(ABLATIONS)}")
+    kind = ABLATIONS[name]
+    if donors is None:
+        return kind()
+    if donors < 1:
+        raise AblationError(f"{donors} donors cannot be averaged over; ask for at least 1")
+    if kind is Resample or kind is Noise:
+        return kind(donors=donors)
+    if donors > 1:
+        raise AblationError(f"the {name} ablation has one value per prompt, not {donors}; leave --donors out")
+    return kind()

@@ -1,0 +1,65 @@
+"""Does the ledger close: recomputed from what is stored, without trusting the stored remainder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from hydrascope.analysis import parts
+
+
+@dataclass(frozen=True)
+class Closing:
+    """How well the identities of a ledger hold.
+
+    Attributes:
+        error: max over prompts and knock-outs of |total - (own + others + norm)| / max(1, |total|).
+        tolerance: largest error that is accepted.
+        prompt: original index of the prompt with the largest error.
+        ablated: knock-out with the largest error.
+        clean_error: max over prompts of |sum of direct effects - clean logit| / max(1, |clean logit|).
+        own_error: max |own_change - sum of the changes of the writers knocked out|, in logits.
+        stored_error: max |stored remainder - recomputed remainder|, in logits.
+    """
+
+    error: float
+    tolerance: float
+    prompt: int
+    ablated: str
+    clean_error: float
+    own_error: float
+    stored_error: float
+
+    @property
+    def closes(self) -> bool:
+        """Whether every total effect is the sum of its parts, within the tolerance."""
+        return max(self.error, self.clean_error) <= self.tolerance
+
+
+def closing(ds: xr.Dataset) -> Closing:
+    """Recompute both identities: parts sum to the total effect, direct effects to the clean logit.
+
+    Args:
+        ds: the ledger.
+
+    Returns:
+        The errors, and where the largest one is.
+    """
+    total, stored = parts.numbers(ds, "total_effect"), parts.numbers(ds, "remainder")
+    own, listed_own = parts.response(ds, own=True), parts.numbers(ds, "own_change")
+    remainder = total - (own + parts.response(ds) + parts.numbers(ds, "norm_effect"))
+    relative = np.abs(remainder) / np.maximum(1, np.abs(total))
+    prompt, knockout = np.unravel_index(int(relative.argmax()), relative.shape)
+    clean = parts.numbers(ds, "clean_logit")
+    summed = parts.numbers(ds, "direct_effect").sum(1)
+    return Closing(
+        error=float(relative.max()),
+        tolerance=float(ds.attrs["closing_tolerance"]),
+        prompt=int(ds["prompt"].values[prompt]),
+        ablated=parts.names(ds, "ablated")[knockout],
+        clean_error=float((np.abs(summed - clean) / np.maximum(1, np.abs(clean))).max()),
+        own_error=float(np.abs(listed_own - own).max()),
+        stored_error=float(np.abs(stored - remainder).max()),
+    )

@@ -1,0 +1,68 @@
+"""The tables of one ledger, each computed once, when it is first asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+import xarray as xr
+
+from hydrascope.analysis import erasure, parts, repair, responders
+from hydrascope.analysis.closing import Closing, closing
+from hydrascope.analysis.statistics import DRAWS, Resampling
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the verdict, the report and a notebook read from the same ledger.
+
+    Attributes:
+        ds: the ledger; not to be changed from here on.
+        draws: bootstrap draws.
+        seed: of the draws.
+    """
+
+    ds: xr.Dataset
+    draws: int = DRAWS
+    seed: int = 0
+
+    @cached_property
+    def resampling(self) -> Resampling:
+        """The bootstrap that all tables share."""
+        return parts.plan(self.ds, self.draws, self.seed)
+
+    @cached_property
+    def repair(self) -> pd.DataFrame:
+        """`analysis.repair.repair`."""
+        return repair.repair(self.ds, draws=self.draws, seed=self.seed)
+
+    @cached_property
+    def layer_effects(self) -> pd.DataFrame:
+        """`analysis.repair.layer_effects`."""
+        return repair.layer_effects(self.ds, draws=self.draws, seed=self.seed)
+
+    @cached_property
+    def who_repairs(self) -> pd.DataFrame:
+        """`analysis.responders.who_repairs`."""
+        return responders.who_repairs(self.ds, draws=self.draws, seed=self.seed)
+
+    @cached_property
+    def concentration(self) -> pd.DataFrame:
+        """`analysis.responders.concentration`."""
+        return responders.concentration(self.ds)
+
+    @cached_property
+    def late_mlps(self) -> pd.DataFrame:
+        """`analysis.erasure.late_mlps`."""
+        return erasure.late_mlps(self.ds, draws=self.draws, seed=self.seed)
+
+    @cached_property
+    def released(self) -> pd.DataFrame:
+        """`analysis.erasure.released`."""
+        return erasure.released(self.ds, draws=self.draws, seed=self.seed)
+
+    @cached_property
+    def closing(self) -> Closing:
+        """`analysis.closing.closing`."""
+        return closing(self.ds)

@@ -1,0 +1,139 @@
+"""Who answers whom: the matrix of knock-outs and writers, and how concentrated the answers are.
+
+A change shows who responded, not who was needed: whether the answer matters is for a joint
+knock-out to say.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from hydrascope.analysis import parts
+from hydrascope.analysis.statistics import DRAWS, Array, divide, mean_interval, simultaneous_means
+
+STRONG_QUARTILE = 0.75
+"""Prompts with a strong direct effect: the top quarter for the knock-out in question."""
+
+
+def answering(ds: xr.Dataset) -> NDArray[np.bool_]:
+    """Which writers can answer which knock-out: downstream and not knocked out themselves."""
+    free: NDArray[np.bool_] = ds["is_downstream"].values.astype(bool) & ~ds["is_own"].values.astype(bool)
+    return free
+
+
+def who_repairs(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
+    """Mean change of every writer under every knock-out, corrected for the number of cells.
+
+    The p-values and the `sim` intervals come from one max-|t| bootstrap over all answering cells
+    of the ledger: one chance in twenty that any of the cells called significant is in truth zero.
+
+    Args:
+        ds: the ledger.
+        draws: bootstrap draws.
+        seed: of the draws.
+
+    Returns:
+        One row per knock-out and writer that was knocked out or lies downstream: `ablated`,
+        `ablated_layer`, `ablated_kind`, `writer`, `writer_layer`, `writer_kind`, `is_own`;
+        `change` (mean over prompts, logits), `change_lo`, `change_hi` (pointwise),
+        `change_sim_lo`, `change_sim_hi` (simultaneous), `p` (adjusted), `significant`. Own cells
+        are what was taken, not an answer: their `sim` interval and `p` are NaN.
+    """
+    parts.require_writers(ds, "who repairs")
+    resampling = parts.plan(ds, draws, seed)
+    free = answering(ds)
+    own = ds["is_own"].values.astype(bool)
+    rows, columns = np.nonzero(free | own)
+    change = ds["change"].values[:, rows, columns].astype(np.float64)
+    knockouts = parts.knockout_columns(ds)
+    table = {name: values[rows] for name, values in knockouts.items()}
+    table["writer"] = np.array(parts.names(ds, "writer"), dtype=object)[columns]
+    table["writer_layer"] = ds["writer_layer"].values.astype(int)[columns]
+    table["writer_kind"] = parts.writer_kinds(ds)[columns]
+    table["is_own"] = own[rows, columns]
+    table["change"], table["change_lo"], table["change_hi"] = mean_interval(change, resampling)
+
+    tested = free[rows, columns]
+    joint = simultaneous_means(change[:, tested], resampling)
+    for name, values in (("change_sim_lo", joint.lo), ("change_sim_hi", joint.hi), ("p", joint.p)):
+        table[name] = np.full(len(rows), np.nan)
+        table[name][tested] = values
+    table["significant"] = np.zeros(len(rows), bool)
+    table["significant"][tested] = joint.significant
+    return pd.DataFrame(table)
+
+
+def concentration(ds: xr.Dataset) -> pd.DataFrame:
+    """How much of the answer the largest one and two responders make up.
+
+    `top1_share` and `top2_share` are shares of the sum of |mean change| over prompts; what would
+    be expected of equal responders is 1 / `responders` and 2 / `responders`. The medians take
+    each prompt's own largest responders, over prompts in the top quarter of direct effect (of own
+    change for units inside a writer, whose direct effect the ledger does not know); noise and
+    selection make them larger than the share of a mean.
+
+    Args:
+        ds: the ledger.
+
+    Returns:
+        One row per knock-out and scope (`attn`: attention writers, `all`: every writer) that has
+        at least one answering writer: `ablated`, `ablated_layer`, `ablated_kind`, `scope`,
+        `responders` (how many), `top1`, `top2` (addresses; empty when there is no second),
+        `top1_share`, `top2_share` (NaN when nothing answers), `n_strong` (prompts),
+        `top1_share_median`, `top2_share_median`.
+    """
+    parts.require_writers(ds, "the concentration of the answer")
+    change = ds["change"].values
+    direct, own = parts.ablated_direct(ds), parts.numbers(ds, "own_change")
+    strength = np.where(np.isnan(direct), np.abs(own), direct)
+    strong = strength >= np.quantile(strength, STRONG_QUARTILE, axis=0)
+    free, kind = answering(ds), parts.writer_kinds(ds)
+    writers = parts.names(ds, "writer")
+    knockouts = parts.knockout_columns(ds)
+    rows = []
+    for k in range(ds.sizes["ablated"]):
+        for scope, columns in (("attn", free[k] & (kind == "attn")), ("all", free[k])):
+            found = np.flatnonzero(columns)
+            if not len(found):
+                continue
+            answers = change[:, k, found].astype(np.float64)
+            mean = np.abs(answers.mean(0))
+            order = np.argsort(-mean, kind="stable")
+            top1, top2 = _top_shares(mean[None])
+            each1, each2 = _top_shares(np.abs(answers[strong[:, k]]))
+            rows.append(
+                {name: values[k] for name, values in knockouts.items()}
+                | {
+                    "scope": scope,
+                    "responders": len(found),
+                    "top1": writers[found[order[0]]],
+                    "top2": writers[found[order[1]]] if len(found) > 1 else "",
+                    "top1_share": top1[0],
+                    "top2_share": top2[0],
+                    "n_strong": int(strong[:, k].sum()),
+                    "top1_share_median": _median(each1),
+                    "top2_share_median": _median(each2),
+                }
+            )
+    return pd.DataFrame(rows, columns=_CONCENTRATION)
+
+
+_CONCENTRATION = [
+    *("ablated", "ablated_layer", "ablated_kind", "scope", "responders", "top1", "top2", "top1_share"),
+    *("top2_share", "n_strong", "top1_share_median", "top2_share_median"),
+]
+
+
+def _top_shares(size: Array) -> tuple[Array, Array]:
+    """Share of the largest and of the two largest entries of each row; NaN for rows of zeros."""
+    ordered = -np.sort(-size, axis=1)
+    whole = ordered.sum(1)
+    return divide(ordered[:, 0], whole), divide(ordered[:, :2].sum(1), whole)
+
+
+def _median(shares: Array) -> float:
+    known = shares[~np.isnan(shares)]
+    return float(np.median(known)) if len(known) else float("nan")

@@ -1,0 +1,122 @@
+"""Hooks that are always removed, and the one tensor that matters in whatever a module takes or returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from hydrascope.errors import HookDidNotFire
+
+Edit = Callable[[torch.Tensor], torch.Tensor | None]
+"""Looks at a tensor; returns its replacement, or None to leave it."""
+
+
+def first_tensor(value: Any) -> torch.Tensor | None:
+    """The first tensor in a module's output: the tensor itself or the first one of a tuple, list or model output."""
+    if isinstance(value, torch.Tensor):
+        return value
+    if isinstance(value, tuple | list):
+        return next((found for item in value if (found := first_tensor(item)) is not None), None)
+    if isinstance(value, dict):
+        return first_tensor(tuple(value.values()))
+    return None
+
+
+def replace_first_tensor(value: Any, tensor: torch.Tensor) -> Any:
+    """The same container with its first tensor exchanged."""
+    if isinstance(value, torch.Tensor):
+        return tensor
+    items = list(value)
+    position = next(i for i, item in enumerate(items) if first_tensor(item) is not None)
+    items[position] = replace_first_tensor(items[position], tensor)
+    return tuple(items) if isinstance(value, tuple) else items
+
+
+def hidden_argument(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor | None:
+    """The hidden state a module is called with: its first positional tensor, else its first tensor keyword."""
+    found = first_tensor(args)
+    return first_tensor(kwargs.get("hidden_states", tuple(kwargs.values()))) if found is None else found
+
+
+class Hooks:
+    """A set of forward hooks that counts how often each fired."""
+
+    def __init__(self) -> None:
+        self._handles: list[RemovableHandle] = []
+        self._expected: dict[str, int] = {}
+        self.fired: dict[str, int] = {}
+
+    def on_output(self, module: nn.Module, name: str, edit: Edit, times: int = 1) -> None:
+        """Call `edit` with the module's first output tensor and put its replacement, if any, in place."""
+        self._expect(name, times)
+
+        def hook(_: nn.Module, __: Any, output: Any) -> Any:
+            self.fired[name] += 1
+            tensor = first_tensor(output)
+            replacement = None if tensor is None else edit(tensor)
+            return None if replacement is None else replace_first_tensor(output, replacement)
+
+        self._handles.append(module.register_forward_hook(hook))
+
+    def on_input(self, module: nn.Module, name: str, edit: Edit, times: int = 1) -> None:
+        """The same for the hidden state that the module is called with."""
+        self._expect(name, times)
+
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            self.fired[name] += 1
+            tensor = hidden_argument(args, kwargs)
+            replacement = None if tensor is None else edit(tensor)
+            if replacement is None:
+                return None
+            if first_tensor(args) is not None:
+                return replace_first_tensor(args, replacement), kwargs
+            key = next(key for key, value in kwargs.items() if value is tensor)
+            return args, {**kwargs, key: replacement}
+
+        self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+
+    def on_call(self, module: nn.Module, see: Callable[[torch.Tensor | None, torch.Tensor | None], None]) -> None:
+        """Show `see` what the module was called with and what it returned."""
+
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            see(hidden_argument(args, kwargs), first_tensor(output))
+
+        self._handles.append(module.register_forward_hook(hook, with_kwargs=True))
+
+    def require_fired(self) -> None:
+        """Refuse a pass in which a hook fired more or less often than planned.
+
+        Raises:
+            HookDidNotFire: naming the hook.
+        """
+        for name, times in self.fired.items():
+            if times != self._expected[name]:
+                planned = self._expected[name]
+                raise HookDidNotFire(
+                    f"the hook on {name} fired {times} times instead of {planned}, so nothing can be trusted"
+                )
+
+    def _expect(self, name: str, times: int) -> None:
+        if name in self._expected:
+            raise HookDidNotFire(f"two hooks are both called {name}, so their firing cannot be checked")
+        self._expected[name], self.fired[name] = times, 0
+
+    def remove(self) -> None:
+        """Take all hooks off again."""
+        while self._handles:
+            self._handles.pop().remove()
+
+
+@contextmanager
+def hooked() -> Iterator[Hooks]:
+    """Hooks that are gone afterwards, whatever happens inside."""
+    hooks = Hooks()
+    try:
+        yield hooks
+    finally:
+        hooks.remove()

@@ -1,0 +1,186 @@
+"""The command line: one verb per function, no logic of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hydrascope.errors import HydrascopeError
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Knock out any part of a language model and account exactly for what the rest does about it.",
+)
+
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's, or the copy that newer versions of typer carry
+
+ModelName = Annotated[
+    str | None, typer.Argument(help="A folder, a bundled name or a hub id; the bundled model if left out.")
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.")]
+Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto for the form the weights are stored in.")]
+Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the weights.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+@app.command()
+def run(
+    model: ModelName = None,
+    prompts: Annotated[
+        str | None, typer.Option(help="A JSONL, JSON or CSV file, or a built-in set; see 'tasks'.")
+    ] = None,
+    components: Annotated[
+        str, typer.Option(help="What to knock out: attn,mlp or head.9.* or attn.3+attn.7 ...")
+    ] = "writers",
+    ablation: Annotated[str, typer.Option(help="zero, mean, resample, noise or counterfactual.")] = "resample",
+    donors: Annotated[int | None, typer.Option(help="Replacement values per prompt (resample 15, noise 5).")] = None,
+    target: Annotated[str, typer.Option(help="label: each prompt's target; top: the model's top token.")] = "label",
+    keep_wrong: Annotated[
+        bool, typer.Option("--keep-wrong", help="Keep prompts that the model completes otherwise.")
+    ] = False,
+    bos: Annotated[
+        str, typer.Option(help="Beginning-of-sequence token: auto (the tokenizer's way), always, never.")
+    ] = "auto",
+    null_draws: Annotated[int, typer.Option(help="Draws of the negative control, a random displacement.")] = 2,
+    seed: Annotated[int, typer.Option(help="Of donors, noise and control.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; the same command continues it.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away the run in that folder.")] = False,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    memory: Annotated[
+        str | None, typer.Option(help="Memory budget such as 4GB; half of what is free if left out.")
+    ] = None,
+    writers: Annotated[str, typer.Option(help="layers, or heads: account for every head apart.")] = "layers",
+    detail: Annotated[
+        str, typer.Option(help="full, or kinds: keep only sums by kind of writer, for very large sweeps.")
+    ] = "full",
+    trust_remote_code: Trust = False,
+    as_json: AsJson = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+) -> None:
+    """Knock out, store, analyse and write the report. Run again, it continues."""
+    from hydrascope import ablation as ablations
+    from hydrascope import console
+    from hydrascope.estimate import estimate
+    from hydrascope.prompts import load as load_prompts
+    from hydrascope.results import Ledger
+    from hydrascope.run import execute
+    from hydrascope.task import Options, default_folder, prepare
+
+    chosen = ablations.ablation(ablation, donors)
+    prompt_set = load_prompts(prompts or console.default_prompts(model))
+    opened = console.open_model(model, device, dtype, trust_remote_code)
+    options = Options(components, target, keep_wrong, bos, null_draws, seed, memory, writers, detail)  # type: ignore[arg-type]
+    task = prepare(opened, prompt_set, chosen, options)
+    if dry_run:
+        console.show_estimate(estimate(task), as_json)
+        return
+    folder = out or default_folder(task)
+    with console.progress_bars(quiet=as_json) as progress:
+        dataset, directory = execute(task, folder, overwrite=overwrite, command=_command(), progress=progress)
+        assert directory is not None
+        ledger = Ledger(dataset, directory.path)
+        if detail == "full":
+            progress("report", 0, 1)
+            ledger.report(directory.report)
+            progress("report", 1, 1)
+    console.show_result(ledger, directory.report, as_json)
+
+
+@app.command()
+def inspect(
+    model: ModelName = None,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    trust_remote_code: Trust = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show a model's anatomy, the proof of it, and what can be knocked out."""
+    from hydrascope import console
+    from hydrascope.inspection import inspect as look
+    from hydrascope.inspection import render
+
+    found = look(console.open_model(model, device, dtype, trust_remote_code))
+    _say(json.dumps(found, indent=1) if as_json else render(found))
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write the page; report.html in the run's folder.")] = None,
+) -> None:
+    """Write a finished run's report again."""
+    from hydrascope.results import Ledger
+
+    ledger = Ledger.open(run)
+    assert ledger.path is not None
+    _say(str(ledger.report(out or ledger.path / "report.html")))
+
+
+@app.command()
+def models() -> None:
+    """List the bundled models."""
+    from hydrascope import zoo
+
+    for model in zoo.bundled():
+        _say(f"{model.name}: {model.description}")
+
+
+@app.command()
+def tasks() -> None:
+    """List the built-in prompt sets."""
+    from hydrascope.prompts import builtin_names
+    from hydrascope.prompts import load as load_prompts
+
+    for name in builtin_names():
+        _say(f"{name}: {len(load_prompts(name))} prompts")
+
+
+def _say(what: Any) -> None:
+    from rich.console import Console
+
+    Console(soft_wrap=isinstance(what, str), highlight=False).print(what, markup=False) if not isinstance(
+        what, str
+    ) else print(what)
+
+
+def _command() -> str:
+    return shlex.join(["hydrascope", *sys.argv[1:]])
+
+
+def main() -> None:
+    """Entry point: known conditions become one sentence on standard error and exit code 2."""
+    try:
+        code = app(sys.argv[1:] or ["--help"], prog_name="hydrascope", standalone_mode=False)
+        sys.stdout.flush()
+    except HydrascopeError as error:
+        code = _fail(str(error), error.exit_code)
+    except _UsageError as error:
+        code = _fail(_as_clause(error), 2)
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except BrokenPipeError:  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    if code == 130:
+        _fail("interrupted; the same command continues where it stopped", code)
+    sys.exit(code)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"hydrascope: {message}", file=sys.stderr)
+    return code
+
+
+def _as_clause(error: Exception) -> str:
+    message = " ".join(error.format_message().split()).rstrip(".?").replace(". ", "; ")  # type: ignore[attr-defined]
+    message = message[:1].lower() + message[1:]
+    context = getattr(error, "ctx", None)
+    return f"{message}; see '{context.command_path if context else 'hydrascope'} --help'"

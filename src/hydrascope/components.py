@@ -1,0 +1,214 @@
+"""Addresses of the parts of a model, sets of them, and what is knocked out together.
+
+embed  attn.5  mlp.5  mixer.5  layer.5      whole writers; a layer is all writers of a block
+head.5.3  kv.5.1  neuron.5.77  expert.5.2   units inside a writer
+L5H3  L5N77  L5E2  a5  m5                   short forms, as papers write them
+attn  head  attn.4-9  head.9.*  head.9.0-3  sets; `writers` is every attn, mixer and mlp
+attn.3,mlp.5                                a list: one knock-out each
+attn.3+attn.7                               one joint knock-out
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from hydrascope.errors import ComponentError
+
+WRITER_KINDS = ("attn", "mixer", "mlp")
+"""Kinds whose output is added to the residual stream inside a block."""
+
+UNIT_KINDS = {"head": "attn", "kv": "attn", "neuron": "mlp", "expert": "mlp"}
+"""Kinds that are a part of a writer, and the kind of that writer."""
+
+_ORDER = ("embed", "layer", "attn", "kv", "head", "mixer", "mlp", "expert", "neuron")
+
+_SHORT = (
+    (re.compile(r"[lL]([0-9]+)[hH]([0-9]+)"), "head"),
+    (re.compile(r"[lL]([0-9]+)[nN]([0-9]+)"), "neuron"),
+    (re.compile(r"[lL]([0-9]+)[eE]([0-9]+)"), "expert"),
+    (re.compile(r"a([0-9]+)"), "attn"),
+    (re.compile(r"m([0-9]+)"), "mlp"),
+)
+_NUMBER = re.compile(r"[0-9]+")
+_RANGE = re.compile(r"([0-9]+)(?:-([0-9]+))?")
+
+
+@dataclass(frozen=True, order=True)
+class Component:
+    """One part of a model.
+
+    Attributes:
+        kind: `embed`, `attn`, `mlp`, `mixer`, `layer`, `head`, `kv`, `neuron` or `expert`.
+        layer: block index from 0; -1 for `embed`.
+        unit: index inside the block's writer for unit kinds, otherwise None.
+    """
+
+    kind: str
+    layer: int = -1
+    unit: int | None = None
+
+    def __str__(self) -> str:
+        if self.layer < 0:
+            return self.kind
+        return f"{self.kind}.{self.layer}" + ("" if self.unit is None else f".{self.unit}")
+
+
+@dataclass(frozen=True)
+class Knockout:
+    """What one ablation removes: one component, or several at once."""
+
+    parts: tuple[Component, ...]
+
+    def __str__(self) -> str:
+        return "+".join(map(str, self.parts))
+
+    @property
+    def first_layer(self) -> int:
+        """Index of the first block that the knock-out touches."""
+        return min(part.layer for part in self.parts)
+
+    @property
+    def kind(self) -> str:
+        """The kind of its parts; `joint` for several parts."""
+        return self.parts[0].kind if len(self.parts) == 1 else "joint"
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Which components a model has: for each kind, its blocks and the units in each.
+
+    Attributes:
+        units: kind to (layer to number of units); whole writers count as one unit.
+    """
+
+    units: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+
+    def has(self, component: Component) -> bool:
+        """Whether the model has this component."""
+        count = self.units.get(component.kind, {}).get(component.layer, 0)
+        return (component.unit or 0) < count
+
+    def expand(self, kind: str, layers: Iterable[int], units: Iterable[int] | None) -> list[Component]:
+        """All components of one kind in the given blocks; `units=None` means every unit."""
+        found = []
+        for layer in layers:
+            count = self.units[kind].get(layer, 0)
+            if kind in UNIT_KINDS:
+                wanted = range(count) if units is None else [u for u in units if u < count]
+                found += [Component(kind, layer, unit) for unit in wanted]
+            elif count:
+                found.append(Component(kind, layer))
+        return found
+
+
+def parse_component(text: str) -> Component:
+    """Read one address, long or short.
+
+    Args:
+        text: for example `head.5.3`, `L5H3`, `a5`.
+
+    Returns:
+        The component; whether a model has it is not checked here.
+
+    Raises:
+        ComponentError: the text is no address.
+    """
+    text = text.strip()
+    if text == "embed":
+        return Component("embed")
+    for pattern, kind in _SHORT:
+        if match := pattern.fullmatch(text):
+            numbers = [int(group) for group in match.groups()]
+            return Component(kind, *numbers)
+    kind, *numbers_text = text.split(".")
+    if all(map(_NUMBER.fullmatch, numbers_text)):
+        numbers = [int(number) for number in numbers_text]
+        if kind in UNIT_KINDS and len(numbers) == 2:
+            return Component(kind, *numbers)
+        if kind in (*WRITER_KINDS, "layer") and len(numbers) == 1:
+            return Component(kind, *numbers)
+    raise ComponentError(
+        f"'{text}' is not a component address; write for example attn.5, mlp.5, layer.5, head.5.3 or L5H3"
+    )
+
+
+def parse_knockouts(text: str, inventory: Inventory) -> list[Knockout]:
+    """Read a comma list of addresses, sets and joint knock-outs against a model.
+
+    Args:
+        text: for example `attn,mlp`, `head.9.*`, `attn.4-9,attn.3+attn.7`.
+        inventory: what the model has.
+
+    Returns:
+        One knock-out per component or joint set, in the order given, without repeats; the parts of a joint set in
+        the order of the forward pass.
+
+    Raises:
+        ComponentError: an address is malformed or names a part that the model lacks.
+    """
+    knockouts: dict[Knockout, None] = {}
+    for item in filter(None, (piece.strip() for piece in text.split(","))):
+        if "+" in item:
+            parts = tuple(parse_component(piece) for piece in item.split("+"))
+            if len(set(parts)) != len(parts):
+                raise ComponentError(f"'{item}' names the same component twice; name each part once")
+            knockouts[Knockout(tuple(sorted(parts, key=_depth)))] = None
+        else:
+            for component in _parse_set(item, inventory):
+                knockouts[Knockout((component,))] = None
+    if not knockouts:
+        raise ComponentError(f"'{text}' names no component; write for example attn,mlp")
+    for knockout in knockouts:
+        for part in knockout.parts:
+            if not inventory.has(part):
+                raise ComponentError(f"this model has no component '{part}'; {_available(part.kind, inventory)}")
+    return list(knockouts)
+
+
+def _depth(part: Component) -> tuple[int, int, int]:
+    """Where a part stands in a forward pass: what is joined is the same in whatever order it is written."""
+    return part.layer, _ORDER.index(part.kind), -1 if part.unit is None else part.unit
+
+
+def _parse_set(item: str, inventory: Inventory) -> list[Component]:
+    if item == "writers":
+        return [c for kind in WRITER_KINDS for c in inventory.expand(kind, inventory.units.get(kind, {}), None)]
+    kind, *ranges = item.split(".")
+    if not ranges and kind not in inventory.units and kind in (*WRITER_KINDS, *UNIT_KINDS, "layer"):
+        raise ComponentError(f"this model has no '{item}'; {_available(kind, inventory)}")
+    is_set = kind in inventory.units and (
+        not ranges or any(r == "*" or "-" in r for r in ranges) or (kind in UNIT_KINDS and len(ranges) == 1)
+    )
+    if not is_set:
+        return [parse_component(item)]
+    if len(ranges) > (2 if kind in UNIT_KINDS else 1):
+        raise ComponentError(f"'{item}' has too many parts; write for example {kind}.4-9")
+    layers = _indices(ranges[0], item) if ranges else None
+    units = _indices(ranges[1], item) if len(ranges) == 2 else None
+    of_kind = inventory.units[kind]
+    found = inventory.expand(kind, of_kind if layers is None else layers, units)
+    if not found or (layers is not None and any(layer not in of_kind for layer in layers)):
+        raise ComponentError(f"'{item}' names parts this model lacks; {_available(kind, inventory)}")
+    return found
+
+
+def _indices(text: str, item: str) -> range | None:
+    if text == "*":
+        return None
+    if match := _RANGE.fullmatch(text):
+        first, last = int(match[1]), int(match[2] or match[1])
+        if first <= last:
+            return range(first, last + 1)
+    raise ComponentError(f"'{text}' in '{item}' is not a range; write for example 4-9 or *")
+
+
+def _available(kind: str, inventory: Inventory) -> str:
+    counts = inventory.units.get(kind)
+    if not counts:
+        return f"it has {', '.join(sorted(k for k, v in inventory.units.items() if v))}"
+    first, last = min(counts), max(counts)
+    if kind in UNIT_KINDS:
+        return f"it has {kind}.{first}.0 to {kind}.{last}.{counts[last] - 1}"
+    return f"it has {kind}.{first} to {kind}.{last}"

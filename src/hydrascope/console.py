@@ -1,0 +1,123 @@
+"""What the command line shows: progress, plans and results in a terminal, or JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import transformers
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from hydrascope import zoo
+from hydrascope.anatomy import Model, load
+from hydrascope.estimate import Estimate
+from hydrascope.results import Ledger
+from hydrascope.run import Progress as Told
+
+
+def default_prompts(model: str | None) -> str:
+    """The built-in set a model is run on when none is asked for: a bundled model's own, or facts of the real world."""
+    bundled = zoo.default() if model is None else zoo.find(model)
+    return "world" if bundled is None else bundled.prompts.stem
+
+
+def open_model(name: str | None, device: str, dtype: str, trust_remote_code: bool) -> Model:
+    """Open a model, the bundled one by default, with the libraries' own chatter off."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    chosen = zoo.default().name if name is None else name
+    return load(chosen, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+
+
+@contextmanager
+def progress_bars(quiet: bool) -> Iterator[Told]:
+    """Bars on standard error while it is a terminal; nothing otherwise."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bars:
+        known: dict[str, TaskID] = {}
+
+        def told(stage: str, done: int, total: int) -> None:
+            if stage not in known:
+                known[stage] = bars.add_task(stage, total=total)
+            bars.update(known[stage], completed=done)
+
+        yield told
+
+
+def show_estimate(estimate: Estimate, as_json: bool) -> None:
+    """Print the plan of a run."""
+    if as_json:
+        print(json.dumps(estimate.as_dict(), indent=1))
+        return
+    e = estimate
+    print(
+        f"{e.prompts} prompts x {e.knockouts} knock-outs, {e.variants} variants a prompt\n"
+        f"{e.prefill_tokens:,} tokens to prefill, {e.variant_tokens:,} single tokens for the variants\n"
+        f"about {e.needed_bytes / 2**20:,.0f} MB beside the weights, of {e.budget_bytes / 2**20:,.0f} MB allowed\n"
+        f"about {e.flops / 1e9:,.1f} GFLOP: at least {e.seconds:,.1f} s at the speed of a matrix product here"
+    )
+
+
+def show_result(ledger: Ledger, page: Path, as_json: bool) -> None:
+    """Print the verdict and where the report is."""
+    if ledger.dataset.attrs.get("detail", "full") != "full":
+        _show_sums(ledger, page.parent, as_json)
+        return
+    verdict, closing = ledger.verdict(), ledger.closing()
+    if as_json:
+        print(json.dumps(_as_json(ledger, page), indent=1))
+        return
+    console = Console(highlight=False)
+    console.soft_wrap = not console.is_terminal  # what is piped is wrapped by its reader
+    console.print(verdict.headline, style="bold", markup=False)
+    for sentence in verdict.leading:
+        console.print(f"- {sentence}", markup=False)
+    for sentence in verdict.details:
+        console.print(f"- {sentence}", style="dim", markup=False)
+    attributes = ledger.dataset.attrs
+    console.print(
+        f"\nThe ledger closes to {closing.error:.1e} (allowed {attributes['closing_tolerance']:g}); clean logits equal "
+        f"the untouched model's to {attributes['parity_error']:.1e}; {attributes['seconds']:.1f} s.",
+        markup=False,
+    )
+    print(page)  # unwrapped and last, so that it can be clicked or piped
+
+
+def _show_sums(ledger: Ledger, folder: Path, as_json: bool) -> None:
+    """Print what can be said of a ledger that keeps only sums by kind of writer."""
+    attributes = dict(ledger.dataset.attrs)
+    said = (
+        "Only sums by kind of writer were kept (--detail kinds), so there is no verdict and no report; "
+        "Ledger.repair() reads the ledger."
+    )
+    if as_json:
+        print(json.dumps({"note": said, "attributes": attributes, "ledger": str(folder / "ledger.zarr")}, indent=1))
+        return
+    print(
+        f"{ledger.dataset.sizes['ablated']:,} knock-outs of {ledger.dataset.sizes['prompt']:,} prompts. {said}\n"
+        f"The ledger closes to {attributes['closing_error']:.1e} (allowed {attributes['closing_tolerance']:g}); clean "
+        f"logits equal the untouched model's to {attributes['parity_error']:.1e}; {attributes['seconds']:.1f} s."
+    )
+    print(folder / "ledger.zarr")
+
+
+def _as_json(ledger: Ledger, page: Path) -> dict[str, Any]:
+    verdict = ledger.verdict()
+    return {
+        "headline": verdict.headline,
+        "sentences": list(verdict.sentences),
+        "numbers": verdict.numbers,
+        "attributes": dict(ledger.dataset.attrs),
+        "ledger": str(page.parent / "ledger.zarr"),
+        "report": str(page),
+    }

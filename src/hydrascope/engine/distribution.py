@@ -1,0 +1,125 @@
+"""Measures of the next-token distribution, from all logits, a slice of the vocabulary at a time.
+
+No row's logits ever exist whole: a slice is made, added to the running sums and dropped while it is still in the
+processor's cache, so that the measures cost little beside the matrix product that makes the logits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hydrascope.anatomy import Tail
+
+SLICE_BYTES = {"cpu": 2 * 2**20}
+"""Logits alive at once, in float32: what stays in the cache of a processor's core."""
+
+SLICE_BYTES_ELSEWHERE = 64 * 2**20
+"""On other devices each step has a fixed cost, and there is no cache worth staying in."""
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """What the logits say, variant by variant; variant 0 is the clean run.
+
+    Attributes:
+        logit: target logit minus the mean over the vocabulary, before a soft-cap.
+        log_prob: log-probability of the target, in nats.
+        kl: KL(clean || variant) in nats.
+        rank: number of tokens with a higher logit than the target.
+        probe: the model's logits of variant 0, for the comparison with the untouched model.
+    """
+
+    logit: Float[Tensor, "variants prompts"]
+    log_prob: Float[Tensor, "variants prompts"]
+    kl: Float[Tensor, "variants prompts"]
+    rank: Float[Tensor, "variants prompts"]
+    probe: Float[Tensor, "prompts vocab"]
+
+    def at(self, order: Int[Tensor, " variants"]) -> Distribution:
+        """The same with variants in another order; variant 0 stays first."""
+        return Distribution(self.logit[order], self.log_prob[order], self.kl[order], self.rank[order], self.probe)
+
+
+def read_logits(
+    head: Any,
+    tail: Tail,
+    normed: Float[Tensor, "variants prompts d"],
+    tokens: Int[Tensor, " prompts"],
+    full: bool,
+) -> Distribution:
+    """Unembed all rows and keep only what is asked of their logits.
+
+    Args:
+        head: the unembedding, a linear map.
+        tail: multiplier and soft-cap behind it.
+        normed: the head's input.
+        tokens: target of each prompt.
+        full: measure the distribution too; otherwise those fields are zero, and the mean over the vocabulary is read
+            from the unembedding's mean row, so that only the targets are unembedded.
+
+    Returns:
+        The measures, float32 on the CPU.
+    """
+    with torch.no_grad():
+        states = normed.transpose(0, 1).contiguous()
+        weight, bias = head.weight, getattr(head, "bias", None)
+        probe = torch.nn.functional.linear(states[:, 0], weight, bias).float() * tail.scale
+        target = torch.baddbmm(_bias_of(bias, tokens, states), states, weight[tokens][:, :, None])[..., 0].float()
+        target *= tail.scale
+        if full:
+            mean, *rest = _whole_vocabulary(weight, bias, tail, states, tokens, target, tail.cap(probe))
+        else:
+            mean = (states.float() @ tail.mean_row + tail.mean_head_bias) * tail.scale
+            rest = [torch.zeros_like(target)] * 3
+    logit, log_prob, kl, rank = (measure.T.contiguous().cpu() for measure in (target - mean, *rest))
+    return Distribution(logit, log_prob, kl, rank, tail.cap(probe).cpu())
+
+
+def _bias_of(bias: Tensor | None, tokens: Tensor, states: Tensor) -> Tensor:
+    return states.new_zeros(1) if bias is None else bias[tokens][:, None, None]
+
+
+def _whole_vocabulary(
+    weight: Float[Tensor, "vocab d"],
+    bias: Float[Tensor, " vocab"] | None,
+    tail: Tail,
+    states: Float[Tensor, "prompts variants d"],
+    tokens: Int[Tensor, " prompts"],
+    target: Float[Tensor, "prompts variants"],
+    probe: Float[Tensor, "prompts vocab"],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Mean of the uncapped logits, log-probability of the target, KL divergence and rank.
+
+    KL(p || q) = sum_i p_i (y_i - x_i) - log Z_p + log Z_q, for logits y of the clean run and x of a variant.
+    """
+    vocabulary, size = weight.shape[0], SLICE_BYTES.get(states.device.type, SLICE_BYTES_ELSEWHERE)
+    width = min(vocabulary, max(128, size // (4 * target.numel()) // 128 * 128))
+    clean = probe.log_softmax(-1)
+    capped = tail.cap(target)
+    total, cross, rank = (torch.zeros_like(target) for _ in range(3))
+    highest, partition = torch.full_like(target, -torch.inf), torch.zeros_like(target)
+    where = tokens.tolist()
+    above = target.new_empty(*target.shape, width)
+    for first in range(0, vocabulary, width):
+        part = slice(first, min(first + width, vocabulary))
+        logits = torch.nn.functional.linear(states, weight[part], None if bias is None else bias[part]).float()
+        if tail.scale != 1:
+            logits *= tail.scale
+        total += logits.sum(-1)
+        logits = tail.cap(logits)
+        for prompt, token in enumerate(where):
+            if part.start <= token < part.stop:  # its own product may round differently and outrank itself
+                logits[prompt, :, token - first] = capped[prompt]
+        cross += torch.bmm(logits, clean[:, part].exp()[..., None])[..., 0]
+        rank += torch.gt(logits, capped[..., None], out=above[..., : logits.shape[-1]]).sum(-1)
+        before, highest = highest, torch.maximum(highest, logits.amax(-1))
+        partition *= (before - highest).exp()
+        partition += logits.sub_(highest[..., None]).exp_().sum(-1)
+    log_partition = highest + partition.log()
+    kl = (clean.exp() * probe).sum(-1)[:, None] - probe.logsumexp(-1)[:, None] - cross + log_partition
+    return total / vocabulary, capped - log_partition, kl.clamp_min(0.0), rank

@@ -1,0 +1,231 @@
+"""The last-token engine: every variant of a batch of prompts in one push of a single token.
+
+Replacing something at the last position leaves all earlier keys and values as they were. So the prefix is computed once
+and shared, and the last token goes through the model once with all variants as extra rows. A variant joins the batch at
+the first block in which it differs (the batch grows like a staircase); at every writer the rows' read-outs are taken at
+once, and no activation is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import accumulate
+from types import MappingProxyType
+from typing import NoReturn
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hydrascope.anatomy import Directions, Model, Site
+from hydrascope.anatomy.hooks import Hooks, hooked
+from hydrascope.components import Component
+from hydrascope.engine.capture import Clean
+from hydrascope.engine.distribution import Distribution, read_logits
+from hydrascope.engine.heads import Aim
+from hydrascope.engine.strategy import SharedPrefix, Strategy
+from hydrascope.engine.variants import Variant, in_order_of_depth
+from hydrascope.errors import HookDidNotFire, NonFinite
+
+_SHARED = SharedPrefix()
+
+
+class _ReachedHead(Exception):
+    """Ends the forward pass where the unembedding would begin."""
+
+
+@dataclass(frozen=True)
+class Swept:
+    """Read-outs of a sweep; variant 0 is the clean run, the others follow in the order they were given.
+
+    Attributes:
+        reads: <write, w> of every writer, embedding first, not yet divided by the norm's scale; a writer that is read
+            head by head has a column for each head and one for its bias. Where a variant had not begun, its entry is
+            the clean one.
+        sigma: the final norm's scale.
+        distribution: target logit and measures of the next-token distribution.
+    """
+
+    reads: Float[Tensor, "variants writers prompts"]
+    sigma: Float[Tensor, "variants prompts"]
+    distribution: Distribution
+
+
+def sweep(
+    model: Model,
+    clean: Clean,
+    variants: Sequence[Variant],
+    read: Directions,
+    *,
+    strategy: Strategy = _SHARED,
+    full: bool = True,
+    aims: Mapping[Component, Aim] = MappingProxyType({}),
+) -> Swept:
+    """Push the last token of a batch through the model once, with all variants as extra rows.
+
+    Args:
+        model: the model.
+        clean: its clean pass on the batch, with the prefix kept.
+        variants: what to replace; values have one row per prompt of the batch.
+        read: read-out direction of each prompt.
+        strategy: how rows come by the prefix.
+        full: also take log-probability, rank and KL divergence from the full distribution.
+        aims: for writers that are read head by head, their read-outs.
+
+    Returns:
+        Read-outs of all writers, scales and distributions, in float32 on the CPU.
+
+    Raises:
+        HookDidNotFire: an edit or a read-out did not happen exactly once.
+        NonFinite: a variant leads to NaN or infinite logits; the message names it.
+    """
+    order = in_order_of_depth(variants)
+    state = _Sweep(model, clean, [variants[i] for i in order], read, strategy, aims)
+    with hooked() as hooks, torch.no_grad(), suppress(_ReachedHead):
+        state.attach(hooks)
+        strategy.push(model.network, clean, len(variants) + 1)
+    state.check_fired(hooks)
+    back = torch.cat([torch.zeros(1, dtype=torch.long), 1 + torch.tensor(order, dtype=torch.long).argsort()])
+    distribution = state.distribution(full)
+    if not torch.isfinite(distribution.logit).all():
+        bad = int((~torch.isfinite(distribution.logit)).any(1).nonzero()[0])
+        what = "the clean run" if bad == 0 else state.variants[bad - 1].name
+        raise NonFinite(f"knocking out {what} leads to NaN or infinite logits; try --dtype float32")
+    return Swept(state.reads.cpu()[back], state.sigma.cpu()[back], distribution.at(back))
+
+
+def _columns(aim: Aim | None) -> int:
+    return 1 if aim is None else aim.split.site.n_heads + 1
+
+
+class _Sweep:
+    """One push: the variants in order of depth, the hooks that edit and read, and what they read."""
+
+    def __init__(
+        self,
+        model: Model,
+        clean: Clean,
+        variants: Sequence[Variant],
+        read: Directions,
+        strategy: Strategy,
+        aims: Mapping[Component, Aim],
+    ) -> None:
+        self.model, self.clean, self.variants, self.read, self.aims = model, clean, variants, read, aims
+        self.prompts, self.tokens = clean.ids.shape[0], strategy.tokens(clean)
+        widths = [_columns(aims.get(writer.component)) for writer in model.anatomy.writers]
+        self.columns = list(accumulate(widths, initial=1))
+        self.reads = torch.zeros(len(variants) + 1, self.columns[-1], self.prompts, device=clean.ids.device)
+        self.sigma = torch.empty(0)
+        self.normed = torch.empty(0)
+        firsts = [variant.first_layer if strategy.staircase else 0 for variant in variants]
+        self.staircase = strategy.staircase
+        self.begun = [1 + sum(first <= layer for first in firsts) for layer in range(model.anatomy.n_layers)]
+        self.edits: dict[Site, list[tuple[int, slice, Tensor]]] = {}
+        for row, variant in enumerate(variants, start=1):
+            for edit in variant.edits:
+                self.edits.setdefault(edit.place.site, []).append((row, edit.place.span, edit.value))
+        self.made: set[Site] = set()
+
+    def attach(self, hooks: Hooks) -> None:
+        anatomy, module = self.model.anatomy, self.model.network.get_submodule
+        for layer, path in enumerate(anatomy.layers):
+            hooks.on_input(module(path), f"start of block {layer}", lambda h, layer=layer: self._grow(h, layer))  # type: ignore[misc]
+        for site in self.edits:
+            if site.side == "input":
+                hooks.on_input(module(site.module), str(site), lambda x, site=site: self._put(x.clone(), site))  # type: ignore[misc]
+        for column, writer in zip(self.columns, anatomy.writers, strict=False):
+            if writer.component in self.aims:
+                self._attach_heads(hooks, self.aims[writer.component], column)
+                continue
+            for path, gain in zip(writer.modules, writer.gains, strict=True):
+                site = Site(path, "output", anatomy.d_model)
+
+                def see(output: Tensor, site: Site = site, column: int = column, gain: float = gain) -> None:
+                    self._take(self._put(output, site), column, gain)
+
+                hooks.on_output(module(path), str(site), see)
+        if anatomy.tail.norm is not None:
+            hooks.on_input(module(anatomy.tail.norm), "final norm", self._scale, times=anatomy.tail.norm_calls)
+        hooks.on_input(module(anatomy.tail.head), "head", self._stop)
+
+    def _attach_heads(self, hooks: Hooks, aim: Aim, column: int) -> None:
+        """Read a writer's heads where they lie side by side, its scale behind the projection, and then book both."""
+        split, module = aim.split, self.model.network.get_submodule
+        site = Site(split.module, "output", self.model.anatomy.d_model)
+        dots: list[Tensor] = []
+        scales: list[Tensor] = []
+
+        def heads(mixed: Tensor) -> None:
+            dots.append(aim.by_head(self._rows(mixed.contiguous())))
+
+        def scale(projected: Tensor) -> None:
+            assert split.norm is not None
+            scales.append(split.norm.scale(self._rows(projected.contiguous())))
+
+        def book(output: Tensor) -> None:
+            written = self._rows(self._put(output, site))
+            by_head, rest = dots.pop(), aim.scaled
+            if split.norm is not None:
+                size = scales.pop()
+                by_head, rest = by_head / size[..., None], rest / size
+            reads = torch.cat([by_head, (rest + aim.fixed).expand(by_head.shape[:2])[..., None]], -1)
+            replaced = [row for row, _, _ in self.edits.get(site, ())]
+            reads[replaced] = 0
+            reads[replaced, :, -1] = (written[replaced].float() * self.read.vectors).sum(-1) * split.gain
+            columns = slice(column, column + reads.shape[-1])
+            self.reads[: len(reads), columns] = reads.transpose(1, 2)
+            self.reads[len(reads) :, columns] = reads[0].T
+
+        hooks.on_input(module(split.site.module), f"heads of {split.writer}", heads)
+        if split.norm is not None:
+            hooks.on_output(module(split.site.module), f"scale of {split.writer}", scale)
+        hooks.on_output(module(split.module), str(site), book)
+
+    def check_fired(self, hooks: Hooks) -> None:
+        hooks.require_fired()
+        if lost := set(self.edits) - self.made:
+            raise HookDidNotFire(f"nothing was replaced at {min(lost)}, so the result would be silently wrong")
+
+    def distribution(self, full: bool) -> Distribution:
+        tail = self.model.anatomy.tail
+        head = self.model.network.get_submodule(tail.head)
+        return read_logits(head, tail, self.normed, self.read.tokens, full)
+
+    def _grow(self, hidden: Tensor, layer: int) -> Tensor | None:
+        if layer == 0:
+            self._take(hidden, 0, self.model.anatomy.embed_gain)
+        if not self.staircase:
+            return None
+        new = self.begun[layer] - (self.begun[layer - 1] if layer else 1)
+        if not new:
+            return None
+        return torch.cat([hidden, hidden[: self.prompts].repeat(new, *(1,) * (hidden.ndim - 1))])
+
+    def _put(self, tensor: Tensor, site: Site) -> Tensor:
+        """Replace in place what the variants replace at this site."""
+        rows = self._rows(tensor)
+        for variant, span, value in self.edits.get(site, ()):
+            rows[variant, :, span] = value.to(tensor)
+            self.made.add(site)
+        return tensor
+
+    def _take(self, output: Tensor, column: int, gain: float) -> None:
+        rows = self._rows(output).float()
+        reads = torch.einsum("vpd,pd->vp", rows, self.read.vectors) * gain
+        self.reads[: len(reads), column] += reads
+        self.reads[len(reads) :, column] += reads[0]
+
+    def _scale(self, resid: Tensor) -> None:
+        self.sigma = self.model.anatomy.tail.sigma(self._rows(resid))
+
+    def _stop(self, normed: Tensor) -> NoReturn:
+        self.normed = self._rows(normed)
+        if self.model.anatomy.tail.norm is None:
+            self._scale(normed)
+        raise _ReachedHead
+
+    def _rows(self, tensor: Tensor) -> Tensor:
+        """The last position of `[rows, tokens, d]` or `[rows * tokens, d]`, seen as `[variants, prompts, d]`."""
+        return tensor.view(-1, self.prompts, self.tokens, tensor.shape[-1])[:, :, -1]

@@ -1,0 +1,110 @@
+"""What a run will do: knock-outs, draws, the null, and who can respond to what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice, pairwise
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from hydrascope.ablation import Ablation
+from hydrascope.anatomy import Anatomy, Place
+from hydrascope.components import UNIT_KINDS, Knockout
+from hydrascope.engine.columns import Column, Masks, columns
+from hydrascope.engine.detail import Bookkeeping, Detail, bookkeeping
+from hydrascope.engine.heads import Split
+from hydrascope.errors import ComponentError
+
+
+class Job(NamedTuple):
+    """One variant of every prompt: a knock-out under one draw, real or null."""
+
+    knockout: int
+    draw: int
+    null: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is the same for all batches of a run.
+
+    Attributes:
+        anatomy: of the model.
+        knockouts: what is ablated, one column of the ledger each.
+        ablation: what replaces it.
+        table: pool index of each draw and prompt.
+        null_draws: draws repeated with a random direction of the same norm.
+        seed: of the null's directions.
+        splits: attention writers that are read head by head.
+        detail: how much of the account the ledger keeps.
+    """
+
+    anatomy: Anatomy
+    knockouts: tuple[Knockout, ...]
+    ablation: Ablation
+    table: Int[np.ndarray, "draws prompts"]
+    null_draws: int
+    seed: int
+    splits: tuple[Split, ...] = ()
+    detail: Detail = "full"
+
+    @cached_property
+    def edited(self) -> tuple[tuple[Place, ...], ...]:
+        """For each knock-out the places whose value is replaced.
+
+        Raises:
+            ComponentError: a joint knock-out names a part and something inside it.
+        """
+        return tuple(edited_places(knockout, self.anatomy) for knockout in self.knockouts)
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """Everything that is read in a sweep, in the order of writing."""
+        return columns(self.anatomy, self.splits)
+
+    @cached_property
+    def masks(self) -> Masks:
+        """Which columns a knock-out changes by itself, and which can respond to it."""
+        return Masks.of(self.knockouts, self.columns, self.anatomy)
+
+    @cached_property
+    def book(self) -> Bookkeeping:
+        """What becomes of the columns in the ledger."""
+        return bookkeeping(self.detail, self.columns, self.masks)
+
+    @property
+    def variants(self) -> int:
+        """Variants of a prompt, null included."""
+        return len(self.knockouts) * (self.ablation.draws + self.null_draws)
+
+    def pushes(self, size: int) -> Iterator[list[Job]]:
+        """All variants, so many at a time, the real ones first.
+
+        They come in order of depth, so that a push of some of them wastes nothing on shallower ones, and they are made
+        as they are asked for: a sweep of all neurons has a million.
+        """
+        deep = sorted(range(len(self.knockouts)), key=lambda k: self.knockouts[k].first_layer)
+        for null, draws in ((False, self.ablation.draws), (True, self.null_draws)):
+            jobs = (Job(k, draw, null) for k in deep for draw in range(draws))
+            while some := list(islice(jobs, size)):
+                yield some
+
+
+def edited_places(knockout: Knockout, anatomy: Anatomy) -> tuple[Place, ...]:
+    """The stretches of activations that a knock-out replaces.
+
+    Raises:
+        ComponentError: one named part lies inside another.
+    """
+    units = [part for part in knockout.parts if part.kind in UNIT_KINDS]
+    whole = [writer for part in knockout.parts if part.kind not in UNIT_KINDS for writer in anatomy.written_by(part)]
+    inside = {writer for part in units for writer in anatomy.written_by(part)}
+    stretches = sorted((p.site, p.start, p.stop) for part in units for p in anatomy.places(part))
+    overlapping = any(a == b and start < stop for (a, _, stop), (b, start, _) in pairwise(stretches))
+    if overlapping or len(set(whole)) < len(whole) or inside & set(whole):
+        raise ComponentError(f"'{knockout}' names a part and something inside it; name only the larger one")
+    return tuple(place for part in knockout.parts for place in anatomy.places(part))

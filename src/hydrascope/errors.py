@@ -1,0 +1,138 @@
+"""Everything that can go wrong in a way a user can mend.
+
+    HydrascopeError
+      ModelError
+        UnknownModel            no such folder, hub id or bundled name
+        RemoteCodeRefused       the model wants to run code that came with its weights
+        PickleRefused           only pickled weights, no safetensors
+        NotCausalLM             the model does not predict the next token
+        AnatomyRefused          a check of the anatomy or of the engine failed
+      PromptError
+        EmptyPrompts            nothing to run on
+        MalformedPrompt         a line of a prompt file cannot be read
+        TargetError             a target that is no token of this model
+        PromptTooLong           more tokens than the model's context
+      ComponentError            an address that names no part of this model
+      AblationError
+        TooFewDonors            not enough prompts with another target
+        MissingCounterfactual   a counterfactual ablation without counterfactual prompts
+      RunError
+        SettingsChanged         the run directory was made with other settings
+        OutputError             the run directory cannot be written or read
+        NonFinite               an activation or logit is NaN or infinite
+        HookDidNotFire          a planned edit or read-out did not happen
+        LedgerDoesNotClose      total effect and the sum of its parts differ
+        OutOfBudget             the memory budget, or the device, is too small for a single prompt
+        DetailDropped           the run kept less than what is asked of its ledger
+
+Each message is one sentence that says what is wrong, where, and what to do about it.
+The command line prints it and exits with `exit_code`; nothing else is printed.
+"""
+
+from __future__ import annotations
+
+
+class HydrascopeError(Exception):
+    """A condition the user can understand and mend; printed without a traceback."""
+
+    exit_code = 2
+
+
+class ModelError(HydrascopeError):
+    """The model cannot be used."""
+
+
+class UnknownModel(ModelError):
+    """No folder, hub id or bundled model has this name."""
+
+
+class RemoteCodeRefused(ModelError):
+    """The model needs code shipped with its weights and the user has not allowed that."""
+
+
+class PickleRefused(ModelError):
+    """The model has no safetensors weights."""
+
+
+class NotCausalLM(ModelError):
+    """The model does not predict the next token from the left."""
+
+
+class AnatomyRefused(ModelError):
+    """A named check of the anatomy or of the engine failed on this model.
+
+    Attributes:
+        check: name of the check, as `hydrascope inspect` prints it.
+    """
+
+    def __init__(self, check: str, detail: str) -> None:
+        super().__init__(f"check '{check}' failed: {detail}")
+        self.check = check
+
+
+class PromptError(HydrascopeError):
+    """The prompts cannot be used."""
+
+
+class EmptyPrompts(PromptError):
+    """No prompt is left to run on."""
+
+
+class MalformedPrompt(PromptError):
+    """A line of a prompt file cannot be read."""
+
+
+class TargetError(PromptError):
+    """A target is not a token of this model."""
+
+
+class PromptTooLong(PromptError):
+    """A prompt has more tokens than the model's context."""
+
+
+class ComponentError(HydrascopeError):
+    """An address names no part of this model."""
+
+
+class AblationError(HydrascopeError):
+    """The ablation cannot be carried out on these prompts."""
+
+
+class TooFewDonors(AblationError):
+    """A prompt has fewer allowed donors than asked for."""
+
+
+class MissingCounterfactual(AblationError):
+    """A counterfactual ablation was asked for, but a prompt has no usable counterfactual."""
+
+
+class RunError(HydrascopeError):
+    """A run cannot start, continue or be trusted."""
+
+
+class SettingsChanged(RunError):
+    """The run directory holds a run with other settings."""
+
+
+class OutputError(RunError):
+    """The run directory cannot be written or read."""
+
+
+class NonFinite(RunError):
+    """An activation or a logit is NaN or infinite."""
+
+
+class HookDidNotFire(RunError):
+    """A planned edit or read-out did not happen, so the result would be silently wrong."""
+
+
+class LedgerDoesNotClose(RunError):
+    """Total effect and the sum of its parts differ by more than the tolerance."""
+
+
+class OutOfBudget(RunError):
+    """The memory budget, or the device itself, does not hold a single prompt."""
+
+
+class DetailDropped(RunError):
+    """The ledger keeps only sums by kind of writer, and what is asked needs every writer's change."""

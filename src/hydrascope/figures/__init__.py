@@ -1,0 +1,45 @@
+"""Pure functions from the tables of `hydrascope.analysis` to Altair charts.
+
+Every chart is a single responsive view that stands alone in a notebook, a page or a paper. They are
+built in the light theme; `themed` gives the specification in another.
+"""
+
+from hydrascope.figures.balance import balance, balance_steps
+from hydrascope.figures.build import MARKS, is_curve
+from hydrascope.figures.compensation import (
+    compensation_against_loss,
+    parts_by_layer,
+    restored_by_layer,
+    slope_by_layer,
+)
+from hydrascope.figures.effects import agreement_by_layer, effect_by_layer, unembed_against_drop
+from hydrascope.figures.erasure import late_mlp_effects, released_by_layer
+from hydrascope.figures.matrix import rows_shown, who_repairs
+from hydrascope.figures.single import prompt_views
+from hydrascope.figures.theme import DARK, LIGHT, Theme, themed
+from hydrascope.figures.units import has_unit_grid, unit_grid
+
+__all__ = [
+    "DARK",
+    "LIGHT",
+    "MARKS",
+    "Theme",
+    "agreement_by_layer",
+    "balance",
+    "balance_steps",
+    "compensation_against_loss",
+    "effect_by_layer",
+    "has_unit_grid",
+    "is_curve",
+    "late_mlp_effects",
+    "parts_by_layer",
+    "prompt_views",
+    "released_by_layer",
+    "restored_by_layer",
+    "rows_shown",
+    "slope_by_layer",
+    "themed",
+    "unembed_against_drop",
+    "unit_grid",
+    "who_repairs",
+]

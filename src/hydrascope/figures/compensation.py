@@ -1,0 +1,322 @@
+"""Compensation against what was lost, and who gives it (figures 7 and 8 of McGrath et al. 2023)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from hydrascope.figures.build import (
+    LEGEND,
+    MARKS,
+    View,
+    compact,
+    depth,
+    every_nth,
+    finish,
+    kind_colour,
+    kind_shape,
+    line_with_interval,
+    picker,
+    places,
+    reading,
+    with_labels,
+    zero_line,
+)
+from hydrascope.figures.theme import LIGHT, PART_LABELS, colour_scale
+
+CONVENTIONS = {
+    "restored": "without the norm (McGrath et al.)",
+    "restored_with_norm": "with the norm (Rushing & Nanda)",
+}
+
+_WITHOUT = {
+    "attn": "one attention layer",
+    "mlp": "one MLP",
+    "layer": "one whole layer",
+    "joint": "several parts at once",
+}
+_RESTORED = {"attn": "attention layers", "mlp": "MLPs", "layer": "whole layers", "joint": "several parts"}
+
+
+def compensation_against_loss(points: pd.DataFrame, table: pd.DataFrame, *, shown: str | None = None) -> View:
+    """One point per prompt: what the knocked-out part lost, and what the others gave back.
+
+    Args:
+        points: tables of `analysis.repair.compensation_points`, one below the other, with a column `ablated`.
+        table: from `analysis.repair.repair`; its line is drawn.
+        shown: the knock-out shown first.
+    """
+    names = [str(name) for name in dict.fromkeys(points["ablated"])]
+    table = table[table["ablated"].isin(names)]
+    each = max(1, (MARKS - 3 * len(names)) // len(names))
+    prompts = every_nth(points.drop_duplicates("prompt"), each)
+    cloud = points[points["prompt"].isin(prompts["prompt"])].assign(lost=lambda rows: -rows["own_change"])
+    texts = prompts[["prompt", "text"]].assign(text=prompts["text"].str.slice(0, 90))
+
+    chosen = "datum.ablated == knocked"
+    x = alt.X("lost:Q", title="lost by the knocked-out part (logits)", axis=alt.Axis(grid=True, domain=False))
+    y = alt.Y("compensation:Q", title="given back by all others (logits)")
+    dots = (
+        alt.Chart(compact(cloud[["ablated", "prompt", "lost", "compensation"]]))
+        .transform_filter(chosen)
+        .transform_lookup(lookup="prompt", from_=alt.LookupData(data=texts, key="prompt", fields=["text"]))
+        .mark_point(size=26, opacity=0.55, color=LIGHT.muted)
+        .encode(
+            x=x,
+            y=y,
+            tooltip=[
+                alt.Tooltip("text:N", title="prompt"),
+                reading("lost", "lost"),
+                reading("compensation", "given back"),
+            ],
+        )
+    )
+    fitted = _fitted_lines(points, table)
+    base = alt.Chart(compact(fitted)).transform_filter(chosen)
+    line = base.transform_filter("datum.line == 'fit'").mark_line(strokeWidth=2.5).encode(x=x, y=y)
+    full = base.transform_filter("datum.line == 'full'").mark_line(strokeWidth=1.2, strokeDash=[5, 4]).encode(x=x, y=y)
+    zero = zero_line()
+    told = (
+        alt.Chart(compact(table[["ablated", "restoring_slope", "r2"]]))
+        .transform_filter(chosen)
+        .transform_calculate(
+            told="'slope ' + format(datum.restoring_slope, '.2f') + ',  R² '"
+            " + (isValid(datum.r2) ? format(datum.r2, '.2f') : '–')"
+        )
+        .mark_text(align="left", baseline="top", fontSize=13, fontWeight=600)
+        .encode(x=alt.value(8), y=alt.value(4), text="told:N")
+    )
+    chart = alt.layer(zero, dots, _paint(full, "own"), _paint(line, "total"), told)
+    return finish(
+        chart.add_params(picker("knocked", "Knocked out", names, shown)),
+        title=alt.ExprRef("'Without ' + knocked + ', prompt by prompt'"),
+        description="Scatter of compensation against loss, with the fitted line and the line of full repair.",
+        height=380,
+    )
+
+
+def slope_by_layer(
+    table: pd.DataFrame, measure: Literal["restoring_slope", "r2"], *, layers: int, legend: bool = True
+) -> View:
+    """Slope or R² of compensation on loss for every layer that was knocked out (figure 7d).
+
+    The null, a random direction of the same length, is drawn hollow where the run has one.
+
+    Args:
+        table: from `analysis.repair.repair`.
+        measure: `restoring_slope` (1 is full repair) or `r2`.
+        layers: number of blocks of the model.
+        legend: whether to explain the colours.
+    """
+    table = with_labels(table)
+    slope = measure == "restoring_slope"
+    if slope:
+        table = table.assign(restoring_slope_lo=-table["slope_hi"], restoring_slope_hi=-table["slope_lo"])
+        table = table.assign(null=-table["slope_null"])
+    else:
+        table = table.assign(null=table["r2_null"])
+    ends = table[[measure, f"{measure}_lo", f"{measure}_hi", "null"]].to_numpy(dtype=np.float64)
+    domain = _readable(ends) if slope else [-0.03, 1.03]
+    y = alt.Y(f"{measure}:Q", title=None, scale=alt.Scale(domain=domain), axis=alt.Axis(tickCount=5))
+    x = depth("ablated_layer", "layer knocked out", layers)
+    columns = ["ablated", "ablated_layer", "ablated_kind", "kind", measure, f"{measure}_lo", f"{measure}_hi"]
+    colour = kind_colour(table, legend)
+    lines = line_with_interval(
+        table[columns],
+        measure,
+        title="",
+        x=x,
+        legend=legend,
+        y=y,
+        tooltip=[
+            alt.Tooltip("ablated:N", title="knocked out"),
+            reading(measure, "slope" if slope else "R²", ".2f"),
+            reading(f"{measure}_lo", "from", ".2f"),
+            reading(f"{measure}_hi", "to", ".2f"),
+        ],
+    )
+    null = table.dropna(subset=["null"])
+    title = "Slope (hollow: random direction)" if slope else "R² (hollow: random direction)"
+    if null.empty:
+        title = title.split(" (")[0]
+    hollow = (
+        alt.Chart(compact(null[["ablated", "ablated_layer", "kind", "null"]]))
+        .mark_point(filled=False, size=30, opacity=0.75, clip=True)
+        .encode(
+            x=x,
+            y="null:Q",
+            color=colour,
+            shape=kind_shape(table, legend),
+            tooltip=[
+                alt.Tooltip("ablated:N", title="knocked out"),
+                reading("null", "random direction", ".2f"),
+            ],
+        )
+    )
+    layers_ = [zero_line(), lines] if null.empty else [zero_line(), lines, hollow]
+    return finish(alt.layer(*layers_), title=title, description=f"{title}, over the layers, by kind.", height=150)
+
+
+def parts_by_layer(table: pd.DataFrame, ablated_kind: str, *, layers: int, legend: bool = True) -> View:
+    """Who answers each knock-out of one kind: attention, MLPs and norm, stacked (figure 8).
+
+    Args:
+        table: from `analysis.repair.repair`.
+        ablated_kind: kind of component knocked out, such as `attn`.
+        layers: number of blocks of the model.
+        legend: whether to explain the colours.
+    """
+    place = places(table[table["ablated_kind"] == ablated_kind], layers)
+    table = place.table
+    columns = {"attn": "compensation_attn", "mlp": "compensation_mlp", "mixer": "compensation_mixer"}
+    columns = {part: name for part, name in columns.items() if name in table} | {"norm": "norm_effect"}
+    long = pd.concat(
+        [
+            table[["ablated", "at"]].assign(part=PART_LABELS[part], order=i, value=table[name])
+            for i, (part, name) in enumerate(columns.items())
+        ],
+        ignore_index=True,
+    )
+    roles = {part: PART_LABELS[part] for part in columns}
+    width = 0.38
+    bars = (
+        alt.Chart(compact(long))
+        .transform_calculate(left=f"datum.at - {width}", right=f"datum.at + {width}")
+        .mark_rect(stroke=None)
+        .transform_stack(
+            as_=["from", "to"],
+            stack="value",
+            groupby=["ablated"],
+            sort=[alt.SortField("order")],
+            offset="zero",
+        )
+        .encode(
+            x=place.x("left"),
+            x2="right:Q",
+            y=alt.Y("from:Q", title="logits of the answer"),
+            y2="to:Q",
+            color=alt.Color("part:N", scale=colour_scale(roles), legend=alt.Legend() if legend else None),
+            tooltip=[
+                alt.Tooltip("ablated:N", title="knocked out"),
+                alt.Tooltip("part:N", title="answer by"),
+                reading("value", "logits"),
+            ],
+        )
+    )
+    lost = table[["ablated"]].assign(lost=-table["own_change"], start=table["at"] - width, stop=table["at"] + width)
+    ticks = (
+        alt.Chart(compact(lost))
+        .mark_rule(strokeWidth=2.5, strokeCap="butt")
+        .encode(
+            x=place.x("start"),
+            x2="stop:Q",
+            y="lost:Q",
+            tooltip=[alt.Tooltip("ablated:N", title="knocked out"), reading("lost", "lost")],
+        )
+    )
+    title = f"Without {_without(ablated_kind)}"
+    chart = alt.layer(bars, zero_line(), _paint(ticks, "total"))
+    return finish(
+        chart,
+        title=title,
+        description=f"{title}: answers by kind, stacked, over the layers; lines are the losses.",
+        spare=0 if legend else LEGEND,
+    )
+
+
+def restored_by_layer(table: pd.DataFrame, ablated_kind: str, *, layers: int, legend: bool = True) -> View:
+    """Share of the loss that is given back, under both conventions, where it can be told.
+
+    Args:
+        table: from `analysis.repair.repair`; rows that are not `meaningful` are left out.
+        ablated_kind: kind of component knocked out.
+        layers: number of blocks of the model.
+        legend: whether to explain the symbols.
+    """
+    place = places(table[table["ablated_kind"] == ablated_kind], layers)
+    table = place.table[place.table["meaningful"]]
+    long = pd.concat(
+        [
+            table[["ablated"]].assign(
+                convention=label,
+                at=table["at"] + shift,
+                share=table[name],
+                low=table[f"{name}_lo"],
+                high=table[f"{name}_hi"],
+            )
+            for (name, label), shift in zip(CONVENTIONS.items(), (-0.12, 0.12), strict=True)
+        ],
+        ignore_index=True,
+    )
+    domain = _readable(long["share"].to_numpy(dtype=np.float64))
+    scale = alt.Scale(domain=domain)
+    y = alt.Y("share:Q", title="share of the loss", scale=scale, axis=alt.Axis(format="%", tickCount=5))
+    x = place.x()
+    colours = colour_scale({"total": CONVENTIONS["restored"], "norm": CONVENTIONS["restored_with_norm"]})
+    key = alt.Legend(direction="vertical", symbolOpacity=1) if legend else None
+    colour = alt.Color("convention:N", scale=colours, legend=key)
+    shape = alt.Shape(
+        "convention:N",
+        scale=alt.Scale(domain=list(CONVENTIONS.values()), range=["circle", "diamond"]),
+        legend=key,
+    )
+    base = alt.Chart(compact(long)).encode(x=x, color=colour)
+    spans = base.mark_rule(strokeWidth=2, opacity=0.6, clip=True).encode(y=alt.Y("low:Q", scale=scale), y2="high:Q")
+    dots = base.mark_point(size=50, clip=True).encode(
+        y=y,
+        shape=shape,
+        tooltip=[
+            alt.Tooltip("ablated:N", title="knocked out"),
+            alt.Tooltip("convention:N", title="counted"),
+            reading("share", "restored", ".0%"),
+            reading("low", "from", ".0%"),
+            reading("high", "to", ".0%"),
+        ],
+    )
+    title = f"Share restored, {_RESTORED.get(ablated_kind, ablated_kind)}"
+    full = alt.Chart(alt.Data(values=[{"full": 1.0}])).mark_rule(strokeDash=[5, 4]).encode(y="full:Q")
+    return finish(
+        alt.layer(zero_line(), full, spans, dots),
+        title=title,
+        description=f"{title}: share of the loss with intervals, over the layers.",
+        height=220,
+        spare=0 if legend else LEGEND + 14,
+    )
+
+
+def _without(ablated_kind: str) -> str:
+    return _WITHOUT.get(ablated_kind, f"one {ablated_kind}")
+
+
+def _fitted_lines(points: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Two points for the fit and two for full repair, per knock-out, inside what the cloud covers."""
+    rows = []
+    for row in table.to_dict("records"):
+        name, intercept, slope = row["ablated"], row["intercept"], row["restoring_slope"]
+        here = points[points["ablated"] == name]
+        lost = -here["own_change"]
+        top = float(here["compensation"].max())
+        low, high = float(min(0.0, lost.min())), float(max(0.0, lost.max()))
+        # the line of full repair would stretch the picture where hardly anything comes back
+        reach = float(np.clip(max(top, 0.25 * high), 0.0, high))
+        for at in (low, high):
+            rows.append((name, "fit", at, intercept + slope * at))
+        for at in (0.0, reach):
+            rows.append((name, "full", at, at))
+    return pd.DataFrame(rows, columns=["ablated", "line", "lost", "compensation"])
+
+
+def _readable(values: np.ndarray) -> list[float]:
+    """Limits that hold 0, 1 and the values, without letting one wild interval flatten the rest."""
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return [0.0, 1.0]
+    return [float(np.clip(finite.min(), -1.0, 0.0) - 0.1), float(np.clip(finite.max(), 1.0, 2.0) + 0.1)]
+
+
+def _paint(chart: alt.Chart, role: str) -> alt.Chart:
+    painted: alt.Chart = chart.encode(color=alt.value(getattr(LIGHT, role)))
+    return painted

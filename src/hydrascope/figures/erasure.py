@@ -1,0 +1,127 @@
+"""What late MLPs take away, and what they let go under a knock-out."""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+
+from hydrascope.figures.build import LEGEND, View, compact, depth, finish, places, reading, zero_line
+from hydrascope.figures.theme import LIGHT, colour_scale
+
+PARTS = {
+    "positive": ("relaxed", "relaxed suppression"),
+    "positive_soft": ("promoted", "new promotion"),
+    "negative_soft": ("lost", "lost promotion"),
+    "negative": ("strengthened", "stronger suppression"),
+}
+"""Role in the theme to a part of the change and its name."""
+
+
+def late_mlp_effects(table: pd.DataFrame, *, layers: int) -> View:
+    """Clean direct effect of each late MLP on the answer, with its interval.
+
+    Args:
+        table: from `analysis.erasure.late_mlps`.
+        layers: number of blocks of the model.
+    """
+    columns = [
+        "writer",
+        "writer_layer",
+        "direct_effect",
+        "direct_effect_lo",
+        "direct_effect_hi",
+        "share_negative",
+    ]
+    first = int(table["writer_layer"].min())
+    x = depth("writer_layer", "MLP", layers, first)
+    y = alt.Y("direct_effect:Q", title="direct effect (logits of the answer)")
+    base = alt.Chart(compact(table[columns])).encode(x=x)
+    bars = (
+        base.transform_calculate(left="datum.writer_layer - 0.36", right="datum.writer_layer + 0.36", zero="0")
+        .mark_rect(stroke=None, fill=LIGHT.mlp)
+        .encode(
+            x=depth("left", "MLP", layers, first),
+            x2="right:Q",
+            y=y,
+            y2="zero:Q",
+            tooltip=[
+                alt.Tooltip("writer:N", title="writer"),
+                reading("direct_effect", "direct effect"),
+                reading("direct_effect_lo", "from"),
+                reading("direct_effect_hi", "to"),
+                reading("share_negative", "prompts it writes against", ".0%"),
+            ],
+        )
+    )
+    spans = []
+    if table["direct_effect_lo"].notna().any():
+        span = base.mark_rule(strokeWidth=1.5, color=LIGHT.total)
+        spans.append(span.encode(y="direct_effect_lo:Q", y2="direct_effect_hi:Q"))
+    title = "Late MLPs in the clean run"
+    return finish(
+        alt.layer(bars, *spans, zero_line()),
+        title=title,
+        description=f"{title}: mean direct effect on the answer, below zero is against it.",
+        spare=LEGEND + 14,
+    )
+
+
+def released_by_layer(table: pd.DataFrame, ablated_kind: str, *, layers: int, legend: bool = True) -> View:
+    """What all late MLPs together change under each knock-out, split at zero of their direct effects.
+
+    Args:
+        table: from `analysis.erasure.released`, the rows of the MLPs.
+        ablated_kind: kind of component knocked out.
+        layers: number of blocks of the model.
+        legend: whether to explain the colours.
+    """
+    here = table[table["ablated_kind"] == ablated_kind]
+    place = places(here.assign(own_change=here["change"]), layers)
+    rows = place.table
+    long = pd.concat(
+        [
+            rows[["ablated", "at"]].assign(part=label, order=abs(i - 1.4), value=rows[name])
+            for i, (name, label) in enumerate(PARTS.values())
+        ],
+        ignore_index=True,
+    )
+    labels = {role: label for role, (_, label) in PARTS.items()}
+    bars = (
+        alt.Chart(compact(long))
+        .transform_stack(
+            as_=["from", "to"],
+            stack="value",
+            groupby=["ablated"],
+            sort=[alt.SortField("order")],
+            offset="zero",
+        )
+        .transform_calculate(left="datum.at - 0.38", right="datum.at + 0.38")
+        .mark_rect(stroke=None)
+        .encode(
+            x=place.x("left"),
+            x2="right:Q",
+            y=alt.Y("from:Q", title="change of late MLPs (logits)"),
+            y2="to:Q",
+            color=alt.Color("part:N", scale=colour_scale(labels), legend=alt.Legend(columns=2) if legend else None),
+            tooltip=[
+                alt.Tooltip("ablated:N", title="knocked out"),
+                alt.Tooltip("part:N", title="part"),
+                reading("value", "logits"),
+            ],
+        )
+    )
+    net = (
+        alt.Chart(compact(rows[["ablated", "at", "change"]]))
+        .mark_point(size=36, shape="diamond", fill=LIGHT.total, stroke=LIGHT.paper, strokeWidth=1)
+        .encode(
+            x="at:Q",
+            y="change:Q",
+            tooltip=[alt.Tooltip("ablated:N", title="knocked out"), reading("change", "sum")],
+        )
+    )
+    title = "Under each knock-out"
+    return finish(
+        alt.layer(bars, zero_line(), net),
+        title=title,
+        description=f"{title}: change of the late MLPs, split into suppression and promotion; diamonds are sums.",
+    )

@@ -1,0 +1,95 @@
+"""What `inspect` shows: a model's anatomy, the proof of it, and what can be knocked out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from hydrascope.anatomy import Check, Model, prove_anatomy
+from hydrascope.engine.proof import Engine, choose_engine
+
+
+def inspect(model: Model) -> dict[str, Any]:
+    """Everything known about a model, as plain values.
+
+    Raises:
+        AnatomyRefused: by the name of the check that fails.
+    """
+    engine = choose_engine(model)
+    anatomy, tail = model.anatomy, model.anatomy.tail
+    return {
+        "model": asdict(model.source),
+        "anatomy": {
+            "layers": anatomy.n_layers,
+            "d_model": anatomy.d_model,
+            "vocabulary": anatomy.n_vocab,
+            "blocks": "parallel" if anatomy.parallel else "sequential",
+            "embed_gain": anatomy.embed_gain,
+            "writers": [{**asdict(w), "component": str(w.component)} for w in anatomy.writers],
+            "heads": [asdict(site) for site in anatomy.heads],
+            "neurons": [asdict(site) for site in anatomy.neurons],
+            "final_norm": tail.norm,
+            "final_norm_kind": "none" if tail.norm is None else "LayerNorm" if tail.centred else "RMSNorm",
+            "final_norm_eps": tail.eps,
+            "head": tail.head,
+            "logit_scale": tail.scale * tail.pre_gain,
+            "soft_cap": tail.softcap,
+        },
+        "proof": [_check(check) for check in (*prove_anatomy(model.network, anatomy), *engine.checks)],
+        "capabilities": _capabilities(model, engine),
+    }
+
+
+def render(found: dict[str, Any]) -> Group:
+    """The same for a terminal."""
+    source, anatomy, able = found["model"], found["anatomy"], found["capabilities"]
+    head = Text.assemble(
+        (source["label"], "bold"),
+        f"  {source['family']}, {source['n_parameters']:,} parameters, {source['dtype']} on {source['device']}\n",
+        f"{anatomy['layers']} {anatomy['blocks']} blocks, width {anatomy['d_model']}, "
+        f"vocabulary {anatomy['vocabulary']}, {anatomy['final_norm_kind']} before '{anatomy['head']}'"
+        + (f", logits x {anatomy['logit_scale']:g}" if anatomy["logit_scale"] != 1 else "")
+        + (f", soft-cap {anatomy['soft_cap']:g}" if anatomy["soft_cap"] else ""),
+    )
+    writers = Table("writer", "module", "gain", title="Writers", title_justify="left", box=None, pad_edge=False)
+    shown = anatomy["writers"]
+    for writer in shown if len(shown) <= 8 else [*shown[:4], None, *shown[-2:]]:
+        writers.add_row(*(("...", "", "") if writer is None else _writer_row(writer)))
+    proof = Table("check", "measured", "allowed", "", title="Proof", title_justify="left", box=None, pad_edge=False)
+    for check in found["proof"]:
+        mark = Text("holds", "green") if check["passed"] else Text("fails", "red")
+        proof.add_row(
+            check["name"], f"{check['value']:.1e}", f"{check['allowed']:.0e}", mark + Text(f"  {check['meaning']}")
+        )
+    can = Text(f"Engine: {able['engine']}\n")
+    for reason in able["passed_over"]:
+        can.append(f"  not {reason}\n", "dim")
+    can.append(f"Can be knocked out: {', '.join(able['components'])}")
+    return Group(head, Text(), writers, Text(), proof, Text(), can)
+
+
+def _writer_row(writer: dict[str, Any]) -> tuple[str, str, str]:
+    return writer["component"], " + ".join(writer["modules"]), ", ".join(f"{gain:g}" for gain in writer["gains"])
+
+
+def _check(check: Check) -> dict[str, Any]:
+    return {**asdict(check), "passed": check.passed}
+
+
+def _capabilities(model: Model, engine: Engine) -> dict[str, Any]:
+    units = model.anatomy.inventory.units
+    components = []
+    for kind, counts in units.items():
+        if counts:
+            last = max(counts)
+            components.append(f"{kind}.0-{last}" + (f" x {counts[last]}" if counts[last] > 1 else ""))
+    return {
+        "engine": engine.strategy.name,
+        "passed_over": list(engine.passed_over),
+        "components": components,
+        "positions": ["last"],
+    }

@@ -1,0 +1,142 @@
+"""A prompt as a user gives it, and a named set of prompts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import operator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import overload
+
+from hydrascope.errors import EmptyPrompts, MalformedPrompt
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What one prompt asks, before any tokenizer has seen it.
+
+    Attributes:
+        text: the text up to the token to predict.
+        input_ids: token ids to use as they are instead of tokenising `text`; with both,
+            the ids are run and the text is shown.
+        target: text that should follow; its first token is the target.
+        target_id: id of the target token; decides over `target`.
+        counterfactual: text of the counterfactual prompt.
+        counterfactual_input_ids: token ids of the counterfactual prompt; decide over its text.
+        group: prompts of one group (say, of one template) are resampled together.
+
+    Raises:
+        MalformedPrompt: neither text nor ids, an empty one, or a value of the wrong type.
+    """
+
+    text: str | None = None
+    input_ids: tuple[int, ...] | None = None
+    target: str | None = None
+    target_id: int | None = None
+    counterfactual: str | None = None
+    counterfactual_input_ids: tuple[int, ...] | None = None
+    group: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (
+            ("prompt", self.text),
+            ("target", self.target),
+            ("counterfactual", self.counterfactual),
+            ("group", self.group),
+        ):
+            _check_text(name, value)
+        for name in ("input_ids", "counterfactual_input_ids"):
+            ids = getattr(self, name)
+            if ids is not None:
+                object.__setattr__(self, name, _token_ids(name, ids))
+        if self.target_id is not None:
+            object.__setattr__(self, "target_id", _token_id("target_id", self.target_id))
+        if self.input_ids is None and not self.text:
+            raise MalformedPrompt("the prompt is empty; give it a text or input_ids")
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """Prompts under one name; never empty.
+
+    Attributes:
+        name: short label, shown in reports.
+        prompts: the prompts in order; their positions identify them everywhere else.
+        source: where they came from: a path, `bundled` or `memory`.
+
+    Raises:
+        EmptyPrompts: there is no prompt.
+    """
+
+    name: str
+    prompts: tuple[Prompt, ...]
+    source: str = "memory"
+
+    def __post_init__(self) -> None:
+        if not self.prompts:
+            raise EmptyPrompts(f"prompt set '{self.name}' ({self.source}) holds no prompt; give at least one")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the prompts in canonical JSON; name and source do not enter."""
+        rows = [{k: v for k, v in asdict(prompt).items() if v is not None} for prompt in self.prompts]
+        canonical = json.dumps(rows, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def head(self, n: int) -> PromptSet:
+        """The first `n` prompts, or all of them if there are fewer.
+
+        Raises:
+            EmptyPrompts: `n` is below 1.
+        """
+        if n < 1:
+            raise EmptyPrompts(f"the first {n} of '{self.name}' are no prompts; take at least 1")
+        return self[:n]
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def __iter__(self) -> Iterator[Prompt]:
+        return iter(self.prompts)
+
+    @overload
+    def __getitem__(self, key: int) -> Prompt: ...
+    @overload
+    def __getitem__(self, key: slice) -> PromptSet: ...
+    def __getitem__(self, key: int | slice) -> Prompt | PromptSet:
+        if isinstance(key, slice):
+            return replace(self, prompts=self.prompts[key])
+        return self.prompts[key]
+
+
+def _check_text(name: str, value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, str):
+        raise MalformedPrompt(f"'{name}' is {value!r}; write it as text in quotes")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise MalformedPrompt(f"'{name}' holds half of a Unicode surrogate pair; remove it") from None
+
+
+def _token_ids(name: str, value: Sequence[object]) -> tuple[int, ...]:
+    if isinstance(value, str | bytes):
+        raise MalformedPrompt(f"'{name}' is {value!r}; write it as a list of whole numbers")
+    try:
+        ids = tuple(_token_id(name, item) for item in value)
+    except TypeError:
+        raise MalformedPrompt(f"'{name}' is {value!r}; write it as a list of whole numbers") from None
+    if not ids:
+        raise MalformedPrompt(f"'{name}' is empty; give at least one token id")
+    return ids
+
+
+def _token_id(name: str, value: object) -> int:
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)  # type: ignore[arg-type]  # the TypeError is the check
+    except TypeError:
+        pass
+    raise MalformedPrompt(f"'{name}' holds {value!r}, no token id; write whole numbers")

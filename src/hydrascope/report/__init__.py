@@ -1,0 +1,9 @@
+"""A ledger as one HTML file that needs nothing else.
+
+write_report(ds, path)   writes the file, all at once or not at all
+render(ds)               its text
+"""
+
+from hydrascope.report.page import render, write_report
+
+__all__ = ["render", "write_report"]

@@ -1,0 +1,94 @@
+"""What other people measured, to stand beside each figure.
+
+The values are printed as references, not as targets: McGrath et al. studied one 7B model on one data set,
+with whole layers and the answer the model itself gives; Rushing and Nanda studied heads, on web text, at the
+positions where a head matters most.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Source:
+    """A paper: how it is named in the text, and where it is."""
+
+    name: str
+    url: str
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One line of literature: the claim, in our words, and the paper it comes from."""
+
+    text: str
+    source: Source
+
+
+MCGRATH = Source("McGrath et al. 2023, arXiv 2307.15771", "https://arxiv.org/abs/2307.15771")
+RUSHING = Source("Rushing & Nanda 2024, arXiv 2402.15390", "https://arxiv.org/abs/2402.15390")
+
+SCOPE = (
+    "McGrath et al. report one 7B model with 32 layers on one data set (1,209 facts it completes correctly, 15 "
+    "donors); Rushing & Nanda study heads of seven models on web text, at the 2 % of positions where each head "
+    "matters most. Values marked ≈ are read off a figure. They are references, not targets."
+)
+
+REFERENCES: dict[str, tuple[Reference, ...]] = {
+    "balance": (
+        Reference("There, compensation is attention plus MLPs, without the final norm.", MCGRATH),
+        Reference("There, self-repair includes the final norm; both are given here, each under its name.", RUSHING),
+    ),
+    "effects": (
+        Reference(
+            "In a 7B model, early layers have large total effects with almost no direct effect; the very last "
+            "layers have direct effects only (Fig. 2a, b).",
+            MCGRATH,
+        ),
+    ),
+    "agreement": (
+        Reference(
+            "R² near 0 in early and middle layers, up to ≈ 0.5 in the last ones; the direct effect exceeds the "
+            "drop for ≈ 75–90 % of prompts in most layers (Fig. 2c, d).",
+            MCGRATH,
+        ),
+    ),
+    "prompts": (
+        Reference(
+            "Usually one later attention layer rises and the others barely move; the MLPs keep the shape of "
+            "their curve, attenuated (Fig. 1, 3).",
+            MCGRATH,
+        ),
+    ),
+    "compensation": (
+        Reference(
+            "Best fit at attention layer 23 of 32: R² = 0.92, with a slope of ≈ 0.7; below 1 in every layer past "
+            "13 (Fig. 7). The paper draws it against the clean direct effect.",
+            MCGRATH,
+        ),
+    ),
+    "kinds": (
+        Reference(
+            "Attention carries most of the response in early layers, MLPs nearly all of it at layer 23 of 32 "
+            "(Fig. 8); in middle layers both together restore about 70 % of the loss.",
+            MCGRATH,
+        ),
+        Reference("Rescaling by the final norm repairs up to about 30 % of a head's direct effect.", RUSHING),
+    ),
+    "responders": (
+        Reference("One or two later attention layers carry most of the response to a prompt (Fig. 1, 3).", MCGRATH),
+    ),
+    "erasure": (
+        Reference(
+            "Late MLPs act against the token the model favours, and do so less once an attention layer is gone.",
+            MCGRATH,
+        ),
+        Reference(
+            "In the last MLP few neurons suffice for a prompt; the strongest usually wrote against the answer "
+            "before and now does so less.",
+            RUSHING,
+        ),
+    ),
+}
+"""Figure to its references; every figure of the report has an entry."""

@@ -1,0 +1,102 @@
+"""A finished ledger with the analyses as methods: what a notebook works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+import xarray as xr
+
+from hydrascope.analysis.closing import Closing
+from hydrascope.analysis.findings import Findings
+from hydrascope.analysis.layers import by_layer
+from hydrascope.analysis.verdict import Verdict, verdict
+from hydrascope.errors import ComponentError
+from hydrascope.ledger import open_dataset
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The account of a run. Each table is computed once, when it is first asked for.
+
+    Attributes:
+        dataset: the labelled numbers.
+        path: the run's folder, or None for a run that was not kept.
+    """
+
+    dataset: xr.Dataset
+    path: Path | None = None
+
+    @classmethod
+    def open(cls, path: str | Path) -> Ledger:
+        """Open the ledger of a finished run.
+
+        Args:
+            path: the run's folder, or its `ledger.zarr`.
+
+        Raises:
+            OutputError: there is none, or the run has not finished.
+        """
+        folder = Path(path)
+        return cls(open_dataset(folder), folder.parent if folder.suffix == ".zarr" else folder)
+
+    @cached_property
+    def findings(self) -> Findings:
+        """The tables behind all methods."""
+        return Findings(self.dataset)
+
+    def layer_effects(self) -> pd.DataFrame:
+        """Direct effect against total effect of every ablated writer (McGrath et al. 2023, figure 2)."""
+        return self.findings.layer_effects.copy()
+
+    def repair(self) -> pd.DataFrame:
+        """One row per knock-out: what was lost, what came back through what, and how linear that is."""
+        return self.findings.repair.copy()
+
+    def who_repairs(self, ablated: str | None = None) -> pd.DataFrame:
+        """Who compensates for whom, with intervals corrected for the number of cells.
+
+        Args:
+            ablated: only this knock-out, strongest answer first; all of them if None.
+
+        Raises:
+            ComponentError: the run did not knock that out.
+        """
+        table = self.findings.who_repairs.copy()
+        if ablated is None:
+            return table
+        if ablated not in set(table["ablated"]):
+            some = ", ".join(table["ablated"].unique()[:8])
+            raise ComponentError(f"this run did not knock out '{ablated}'; it has {some} ...")
+        rows = table[table["ablated"] == ablated]
+        return rows.reindex(rows["change"].abs().sort_values(ascending=False).index)
+
+    def concentration(self) -> pd.DataFrame:
+        """How much of each response the strongest one and two responders carry."""
+        return self.findings.concentration.copy()
+
+    def erasure(self) -> pd.DataFrame:
+        """How much of the late MLPs' pressure on the target each attention knock-out releases."""
+        return self.findings.released.copy()
+
+    def verdict(self) -> Verdict:
+        """The findings in plain sentences, with the numbers they were made from."""
+        return verdict(self.findings)
+
+    def closing(self) -> Closing:
+        """The closing check, recomputed from the ledger."""
+        return self.findings.closing
+
+    def report(self, path: str | Path) -> Path:
+        """Write the HTML report.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        from hydrascope.report import write_report  # charts take a second to import
+
+        # the page draws layers, whether or not the ledger also knows their heads
+        drawn = by_layer(self.dataset)
+        return write_report(self.findings if drawn is self.dataset else Findings(drawn), Path(path))

@@ -1,0 +1,200 @@
+"""A run's folder: its settings, whether it may be continued, and what lies where.
+
+run.json        settings, plan and versions
+ledger.zarr/    the ledger, appears when the knock-outs begin
+scratch.zarr/   activations that replacements are made of; gone when the run is complete
+report.html     the report
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydrascope.errors import OutputError, SettingsChanged
+from hydrascope.ledger import read_json, write_text
+
+JSON = "run.json"
+REPORT = "report.html"
+
+_FOLDERS = ("ledger.zarr", "scratch.zarr")
+_DRAFTS = tuple(f"{name}.new" for name in (JSON, *_FOLDERS))
+"""What a kill can leave behind beside the files above; never read, written over."""
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The folder of one run.
+
+    Attributes:
+        path: the folder.
+        record: the content of `run.json`.
+    """
+
+    path: Path
+    record: dict[str, Any]
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger's folder."""
+        return self.path / "ledger.zarr"
+
+    @property
+    def scratch(self) -> Path:
+        """The scratch activations' folder."""
+        return self.path / "scratch.zarr"
+
+    @property
+    def report(self) -> Path:
+        """The report."""
+        return self.path / REPORT
+
+    @property
+    def complete(self) -> bool:
+        """Whether the ledger is whole and proved to close."""
+        return bool(self.record["complete"]) and self.ledger.is_dir()
+
+    def mark_complete(self) -> RunDirectory:
+        """Note that nothing is left to do and drop the scratch activations."""
+        record = {**self.record, "complete": True}
+        write_text(self.path / JSON, _json(record))
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        return RunDirectory(self.path, record)
+
+    def discard(self) -> None:
+        """Remove the run, and its folder if nothing else is in it."""
+        _clear(self.path)
+        (self.path / JSON).unlink(missing_ok=True)
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
+
+
+def open_run_directory(
+    path: Path, settings: Mapping[str, Any], facts: Mapping[str, Any], *, overwrite: bool = False
+) -> RunDirectory:
+    """Make a run's folder, or continue the run that is there.
+
+    Args:
+        path: the folder.
+        settings: everything that the numbers depend on; a folder made with others is refused.
+        facts: what is stored beside them when the folder is made, such as the memory budget.
+        overwrite: throw away the run that is there.
+
+    Raises:
+        SettingsChanged: the folder holds a run with other settings.
+        OutputError: the folder holds something else, or cannot be written.
+    """
+    record_file = path / JSON
+    record = {"settings": dict(settings), **facts, "complete": False}
+    try:
+        if record_file.exists() and not overwrite:
+            return _continue(path, settings)
+        if record_file.exists():
+            _clear(path)
+        elif path.exists() and not _is_free(path):
+            raise OutputError(f"'{path}' exists and is no run of hydrascope; choose another --out")
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"'{path}' cannot be written: {error.strerror or error}; choose another --out") from error
+    try:
+        write_text(record_file, _json(record))
+    except OutputError:
+        if _is_free(path):
+            shutil.rmtree(path)
+        raise
+    return RunDirectory(path, record)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep a run's folder, made if there is none, to this process.
+
+    The lock is on the folder itself and the kernel's: a process that is killed leaves none behind. Where the file
+    system or the system knows no such locks there is none.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        OutputError: another process is at work in it.
+    """
+    with suppress(OSError):  # what is wrong with the place is for `open_run_directory` to say
+        path.mkdir(parents=True, exist_ok=True)
+    handle = None
+    try:
+        with suppress(ImportError, OSError):
+            import fcntl
+
+            handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OutputError(
+                    f"another process is at work in '{path}'; wait for its end or choose another --out"
+                ) from None
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def fresh_or_same(base: Path, settings: Mapping[str, Any]) -> Path:
+    """`base`, or the first of `base-2`, `base-3` ... that is free or holds a run with these settings."""
+    number = 1
+    while True:
+        path = base if number == 1 else base.with_name(f"{base.name}-{number}")
+        holds_run = (path / JSON).exists()
+        if read_json(path / JSON).get("settings") == dict(settings) if holds_run else _is_free(path):
+            return path
+        number += 1
+
+
+def _is_free(path: Path) -> bool:
+    """Whether nothing is there, or only what a run leaves that was killed as it began."""
+    return not path.exists() or (path.is_dir() and all(entry.name in _DRAFTS for entry in path.iterdir()))
+
+
+def _clear(path: Path) -> None:
+    """Remove a run's numbers and report; each folder goes in one step, lest a part be taken for whole."""
+    for name in _FOLDERS:
+        draft = path / f"{name}.new"
+        if (path / name).is_dir():
+            shutil.rmtree(draft, ignore_errors=True)
+            os.rename(path / name, draft)
+        shutil.rmtree(draft, ignore_errors=True)
+    (path / REPORT).unlink(missing_ok=True)
+
+
+def _continue(path: Path, settings: Mapping[str, Any]) -> RunDirectory:
+    record = read_json(path / JSON)
+    before = record.get("settings", {})
+    changed = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
+    if changed:
+        key = changed[0]
+        there, now = _short(before.get(key)), _short(settings.get(key))
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise SettingsChanged(
+            f"'{path}' holds a run with another {key} ({there} there, {now} now){more}; "
+            "choose another --out, or --overwrite to start anew"
+        )
+    directory = RunDirectory(path, record)
+    if directory.complete:
+        shutil.rmtree(directory.scratch, ignore_errors=True)
+    for half in path.glob(f".{REPORT}.*"):
+        half.unlink()
+    return directory
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _json(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, indent=1, sort_keys=True) + "\n"

@@ -1,0 +1,153 @@
+"""A run before it is made: options, and everything that can be checked before the first number is computed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from hydrascope.ablation import Ablation, Resample
+from hydrascope.anatomy import Model
+from hydrascope.components import Knockout, parse_knockouts
+from hydrascope.engine.budget import Budget
+from hydrascope.engine.detail import Detail
+from hydrascope.engine.heads import Split
+from hydrascope.engine.plan import edited_places
+from hydrascope.engine.proof import Engine, choose_engine, prove_heads
+from hydrascope.errors import EmptyPrompts, RunError
+from hydrascope.prompts import Bos, Encoded, PromptSet, encode
+from hydrascope.run_directory import fresh_or_same
+
+LISTED = 2000
+"""Knock-outs whose addresses are written out in a run's settings."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a knock-out run is made, beside model, prompts and ablation.
+
+    Attributes:
+        components: what is ablated, one after the other; `writers` is every attention layer, mixer and MLP. See
+            `hydrascope.components`.
+        target: `label` takes each prompt's target and keeps the prompts that the model completes with it; `top` takes
+            the clean run's top token for all. Prompts without a target always take the top token.
+        keep_wrong: keep prompts whose target is not the model's top token.
+        bos: who puts a beginning-of-sequence token in front: `auto` the tokenizer, `always`, `never`.
+        null_draws: draws repeated with a random displacement of the same norm, as a negative control.
+        seed: of donors, noise and null.
+        memory: budget such as `4GB`; None for a share of what is free.
+        writers: `layers` accounts for whole attention layers, `heads` for every head and, apart, their biases.
+        detail: `full` keeps the change of every writer; `kinds` only sums by kind of writer, for sweeps of so many
+            knock-outs that the whole account would be too large.
+    """
+
+    components: str = "writers"
+    target: Literal["label", "top"] = "label"
+    keep_wrong: bool = False
+    bos: Bos = "auto"
+    null_draws: int = 2
+    seed: int = 0
+    memory: str | None = None
+    writers: Literal["layers", "heads"] = "layers"
+    detail: Detail = "full"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run that is ready to go: everything checked, nothing computed.
+
+    Attributes:
+        model: the model.
+        prompts: the prompt set.
+        encoded: its tokens.
+        ablation: what replaces an ablated output.
+        options: the rest.
+        knockouts: what is ablated.
+        engine: strategy and proof.
+        splits: attention writers that are read head by head.
+    """
+
+    model: Model
+    prompts: PromptSet
+    encoded: Encoded
+    ablation: Ablation
+    options: Options
+    knockouts: tuple[Knockout, ...]
+    engine: Engine = field(repr=False)
+    splits: tuple[Split, ...] = field(repr=False, default=())
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything that the numbers depend on."""
+        source, options = self.model.source, self.options
+        return {
+            "weights": source.weight_digest,
+            "dtype": source.dtype,
+            "device": self.model.device.type,
+            "engine": self.engine.strategy.name,
+            "prompts": self.prompts.digest,
+            "bos": options.bos,
+            "components": _named(self.knockouts),
+            "ablation": {"name": self.ablation.name, **asdict(self.ablation)},  # type: ignore[call-overload]
+            "positions": "last",
+            "target": options.target,
+            "keep_wrong": options.keep_wrong,
+            "null_draws": self.null_draws,
+            "seed": options.seed,
+            "writers": options.writers,
+            "detail": options.detail,
+        }
+
+    @property
+    def null_draws(self) -> int:
+        """The null has at most as many draws as the ablation."""
+        return min(self.options.null_draws, self.ablation.draws)
+
+
+def prepare(model: Model, prompts: PromptSet, ablation: Ablation | None = None, options: Options | None = None) -> Task:
+    """Check everything that can be checked before the first number is computed.
+
+    Raises:
+        ComponentError: an address the model does not have.
+        PromptError: prompts that this model cannot take.
+        AnatomyRefused: no engine is exact on this model, or its heads cannot be told apart in what they write.
+    """
+    options = options or Options()
+    knockouts = tuple(parse_knockouts(options.components, model.anatomy.inventory))
+    for knockout in knockouts:
+        edited_places(knockout, model.anatomy)
+    if options.target not in ("label", "top"):
+        raise RunError(f"no target policy '{options.target}'; choose label or top")
+    if options.null_draws < 0:
+        raise RunError(f"{options.null_draws} null draws make no sense; ask for 0 or more")
+    if options.writers not in ("layers", "heads"):
+        raise RunError(f"no writers '{options.writers}'; choose layers or heads")
+    if options.detail not in ("full", "kinds"):
+        raise RunError(f"no detail '{options.detail}'; choose full or kinds")
+    if options.writers == "heads" and options.detail == "kinds":
+        raise RunError("--writers heads keeps every head apart and --detail kinds keeps none; choose one of them")
+    if options.seed < 0:
+        raise RunError(f"{options.seed} is no seed; give 0 or more")
+    Budget.read(options.memory, model.device)
+    if not len(prompts):
+        raise EmptyPrompts(f"the prompt set '{prompts.name}' is empty; give at least one prompt")
+    encoded = encode(prompts, model.tokenizer, vocabulary=model.anatomy.n_vocab, context=model.context, bos=options.bos)
+    engine = choose_engine(model)
+    splits = prove_heads(model, engine.strategy) if options.writers == "heads" else ()
+    return Task(model, prompts, encoded, ablation or Resample(), options, knockouts, engine, splits)
+
+
+def default_folder(task: Task) -> Path:
+    """`runs/MODEL-PROMPTS`, or the next free number of it where another run is there."""
+    return fresh_or_same(Path("runs") / f"{task.model.source.label}-{task.prompts.name}", task.settings)
+
+
+def _named(knockouts: Sequence[Knockout]) -> str:
+    """All addresses while they are few; of tens of thousands, how many and a digest."""
+    text = ",".join(map(str, knockouts))
+    if len(knockouts) <= LISTED:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"{knockouts[0]} to {knockouts[-1]}, {len(knockouts)} in all, {digest}"

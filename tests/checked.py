@@ -1,0 +1,34 @@
+"""The type checker of the tests: every function of the package checks the types and shapes that it states.
+
+Switched on by `conftest.py` before the package is imported; a user's process never sees it.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import Any
+
+from beartype import BeartypeConf, beartype
+from jaxtyping import _import_hook
+
+ASKED_TO_REFUSE = tuple(
+    f"hydrascope.{name}" for name in ("prompts.sets", "prompts.files", "prompts.encode", "run", "task")
+)
+"""Modules that take what a user wrote, of whatever type, and answer with a sentence of their own."""
+
+_STRICT = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as for every type checker
+
+
+def typed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with its types checked."""
+    return function if function.__module__ in ASKED_TO_REFUSE else _STRICT(function)
+
+
+def _only_outermost(visitor: ast.NodeVisitor, node: ast.AST) -> None:
+    """Functions inside functions stay as they are: made anew at every call, each would be prepared anew."""
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        ast.NodeVisitor.generic_visit(visitor, node)
+
+
+_import_hook.JaxtypingTransformer.generic_visit = _only_outermost

@@ -1,0 +1,80 @@
+"""What all tests share: one thread, no network, tiny models on disk, and the command line called in process."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import re
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import checked
+import pytest
+import tiny
+import torch
+from jaxtyping import install_import_hook
+
+_CACHE = tempfile.TemporaryDirectory(prefix="hydrascope-cache-")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name  # the user's own is not for tests to write in
+install_import_hook("hydrascope", f"{checked.__name__}.typed")  # what has been imported before stays unchecked
+
+torch.set_num_threads(1)
+
+Cli = Callable[..., "Said"]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command left behind: its exit code and its two streams."""
+
+    code: int
+    out: str
+    err: str
+
+    def refusal(self) -> str:
+        """The one sentence on standard error, proved to be the only thing that was said."""
+        assert self.code == 2, self
+        assert self.out == ""
+        assert re.fullmatch(r"hydrascope: [^\n]+\n", self.err), self.err
+        sentence = self.err.removeprefix("hydrascope: ").rstrip("\n")
+        assert not re.search(r"[.!?]\s+[A-Z]|[.!?]$", sentence), f"more than one sentence: {sentence}"
+        return sentence
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """Call the command line in this process, as its entry point would be called."""
+    from hydrascope.cli import main
+
+    def call(*arguments: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["hydrascope", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        out, err = capsys.readouterr()
+        return Said(int(stopped.value.code or 0), out, err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny GPT-2 with its tokenizer."""
+    return tiny.save(tmp_path_factory.mktemp("models") / "tiny", tiny.network())
+
+
+@pytest.fixture(scope="session")
+def rows() -> list[tiny.Row]:
+    """Forty prompts that the tiny model completes with many different words."""
+    return tiny.completed(tiny.network(), 40)
+
+
+@pytest.fixture(scope="session")
+def prompt_file(tmp_path_factory: pytest.TempPathFactory, rows: list[tiny.Row]) -> Path:
+    """The forty prompts as a file."""
+    return tiny.prompt_file(tmp_path_factory.mktemp("prompts") / "asked.jsonl", rows)

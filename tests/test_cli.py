@@ -1,0 +1,233 @@
+"""What the command line promises: what it writes where, what it prints, and what it does not do."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from conftest import Cli
+
+import hydrascope as hs
+from hydrascope.ledger import open_dataset
+
+SMALL = ("--components", "attn,mlp", "--donors", "3", "--null-draws", "1")
+
+
+def true_command(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """A process of its own, started through `python -m hydrascope`."""
+    return subprocess.run(
+        [sys.executable, "-m", "hydrascope", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def strict_json(text: str) -> Any:
+    """Read JSON as the standard has it: without NaN and Infinity."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def state(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def quick_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report is drawn in seconds; tests that are not about it take an empty page."""
+    monkeypatch.setattr("hydrascope.report.page.render", lambda dataset: "<html></html>")
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, prompt_file: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A bundled model of this test's own."""
+    folder = tiny.save(tmp_path / "zoo" / "pocket", tiny.network())
+    (folder / "facts.jsonl").write_bytes(prompt_file.read_bytes())
+    entry = {"name": "pocket", "description": "a pocket model", "prompts": "facts", "sibling": None}
+    (tmp_path / "zoo" / "catalogue.json").write_text(json.dumps([entry]))
+    monkeypatch.setattr("hydrascope.zoo._HERE", tmp_path / "zoo")
+    monkeypatch.setattr("hydrascope.zoo._CATALOGUE", tmp_path / "zoo" / "catalogue.json")
+    return "pocket"
+
+
+def test_a_run_in_an_empty_folder_and_the_same_command_again(
+    model_folder: Path, prompt_file: Path, tmp_path: Path
+) -> None:
+    command = ("run", model_folder, "--prompts", prompt_file, *SMALL)
+    first = true_command(*command, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert first.stderr == ""
+    run = tmp_path / "runs" / "tiny-asked"
+    assert {path.name for path in run.iterdir()} == {"run.json", "ledger.zarr", "report.html"}
+    assert list(tmp_path.iterdir()) == [tmp_path / "runs"]
+    assert first.stdout.splitlines()[-1] == "runs/tiny-asked/report.html"
+    verdict = hs.Ledger.open(run).verdict()
+    told = [verdict.headline, *(f"- {sentence}" for sentence in verdict.sentences)]
+    assert first.stdout.splitlines()[: len(told)] == told  # each on one line, however long
+    page = (run / "report.html").read_text()
+    assert page.startswith("<!doctype html>") and page.endswith("</html>")
+    assert hs.Ledger.open(run).dataset.attrs["command"] == "hydrascope " + " ".join(map(str, command))
+
+    before = state(run / "ledger.zarr")
+    again = true_command(*command, cwd=tmp_path)
+    assert again.returncode == 0
+    assert again.stdout == first.stdout
+    assert state(run / "ledger.zarr") == before
+
+
+@pytest.mark.usefixtures("quick_report")
+def test_a_changed_setting_goes_to_the_next_folder(
+    model_folder: Path, prompt_file: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ("run", model_folder, "--prompts", prompt_file, "--components", "attn.1", "--donors", "2")
+    (tmp_path / "runs" / "tiny-asked-2").mkdir(parents=True)
+    (tmp_path / "runs" / "tiny-asked-2" / "notes.txt").write_text("mine")
+    for seed, folder in (("0", "tiny-asked"), ("1", "tiny-asked-3"), ("0", "tiny-asked"), ("2", "tiny-asked-4")):
+        said = cli(*command, "--seed", seed)
+        assert said.out.splitlines()[-1] == f"runs/{folder}/report.html"
+        assert open_dataset(Path("runs") / folder).attrs["seed"] == int(seed)
+
+
+@pytest.mark.usefixtures("quick_report")
+def test_json_is_all_that_is_printed(model_folder: Path, prompt_file: Path, tmp_path: Path, cli: Cli) -> None:
+    said = cli("run", model_folder, "--prompts", prompt_file, "--out", tmp_path / "out", *SMALL, "--json")
+    assert (said.code, said.err) == (0, "")
+    found = strict_json(said.out)
+    assert set(found) == {"headline", "sentences", "numbers", "attributes", "ledger", "report"}
+    assert Path(found["ledger"]).is_dir() and Path(found["report"]).is_file()
+    verdict = hs.Ledger.open(tmp_path / "out").verdict()
+    assert found["headline"] == verdict.headline
+    assert found["attributes"]["donors"] == 3
+
+
+@pytest.mark.usefixtures("quick_report")
+@pytest.mark.parametrize("extra", [("--components", "attn.2"), ("--components", "mlp.0", "--null-draws", "0")])
+def test_json_without_an_answer_is_json_too(
+    extra: tuple[str, ...], model_folder: Path, prompt_file: Path, tmp_path: Path, cli: Cli
+) -> None:
+    """No later attention, or no attention knocked out: numbers that do not exist are not NaN."""
+    command = ("run", model_folder, "--prompts", prompt_file, "--out", tmp_path / "out", "--donors", "2", *extra)
+    said = cli(*command, "--json")
+    assert said.code == 0, said.err
+    strict_json(said.out)
+    assert cli(*command).code == 0
+
+
+def test_a_dry_run_prints_a_plan_and_writes_nothing(
+    model_folder: Path, prompt_file: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ("run", model_folder, "--prompts", prompt_file, *SMALL, "--dry-run")
+    said = cli(*command)
+    assert said.code == 0
+    assert "40 prompts x 6 knock-outs, 24 variants a prompt" in said.out
+    plan = strict_json(cli(*command, "--json").out)
+    assert (plan["prompts"], plan["knockouts"], plan["variants"]) == (40, 6, 24)
+    assert plan["variant_tokens"] == 40 * 24
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_inspect(model_folder: Path, cli: Cli) -> None:
+    said = cli("inspect", model_folder)
+    assert said.code == 0
+    assert "attn.0" in said.out and "3 sequential blocks" in said.out and "fails" not in said.out
+    found = strict_json(cli("inspect", model_folder, "--json").out)
+    assert found["anatomy"]["layers"] == 3
+    assert [writer["component"] for writer in found["anatomy"]["writers"]] == [
+        f"{kind}.{layer}" for layer in range(3) for kind in ("attn", "mlp")
+    ]
+    assert all(check["passed"] for check in found["proof"])
+    assert "head.0-2 x 2" in found["capabilities"]["components"]
+
+
+@pytest.mark.usefixtures("quick_report")
+def test_without_arguments_the_bundled_model_runs_on_its_prompts(
+    bundle: str, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = cli("run", "--components", "attn.1", "--donors", "2")
+    assert said.code == 0, said.err
+    assert open_dataset(tmp_path / "runs" / "pocket-facts").attrs["prompts_name"] == "facts"
+    assert cli("inspect").code == 0
+
+
+def test_models_and_tasks(bundle: str, cli: Cli) -> None:
+    assert cli("models").out == "pocket: a pocket model\n"
+    listed = cli("tasks").out.splitlines()
+    assert "facts: 40 prompts" in listed
+    assert any(line.startswith("world: ") for line in listed)
+
+
+def test_the_report_of_a_finished_run_is_written_again(
+    model_folder: Path, prompt_file: Path, tmp_path: Path, cli: Cli, quick_report: None
+) -> None:
+    cli(
+        "run",
+        model_folder,
+        "--prompts",
+        prompt_file,
+        "--out",
+        tmp_path / "out",
+        "--components",
+        "attn",
+        "--donors",
+        "2",
+    )
+    (tmp_path / "out" / "report.html").unlink()
+    assert cli("report", tmp_path / "out").out == f"{tmp_path / 'out' / 'report.html'}\n"
+    assert (tmp_path / "out" / "report.html").is_file()
+    assert cli("report", tmp_path / "out" / "ledger.zarr", "--out", tmp_path / "r.html").code == 0
+    assert (tmp_path / "r.html").is_file()
+
+
+HELP = """
+import sys
+from hydrascope import cli
+for words in (["--help"], ["run", "--help"], []):
+    sys.argv = ["hydrascope", *words]
+    try:
+        cli.main()
+    except SystemExit as stopped:
+        assert stopped.code == 0
+heavy = {"torch", "transformers", "xarray", "zarr", "pandas", "altair"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def test_help_waits_for_nothing_heavy() -> None:
+    said = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, timeout=60, check=False)
+    assert said.returncode == 0, said.stderr
+    assert "Knock out any part of a language model" in said.stdout
+    assert "--components" in said.stdout
+
+
+def test_an_interrupt_says_how_to_go_on(
+    model_folder: Path, prompt_file: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hydrascope.run.run_batch", interrupted)
+        said = cli("run", model_folder, "--prompts", prompt_file, "--out", tmp_path / "out", *SMALL)
+    assert said.code == 130
+    assert said.err == "hydrascope: interrupted; the same command continues where it stopped\n"
+    assert said.out == ""
+
+
+def test_a_reader_that_has_gone_is_no_error() -> None:
+    command = f"{sys.executable} -m hydrascope run --help | true"
+    said = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert said.stderr == ""

@@ -1,0 +1,150 @@
+"""Addresses of components: every form that is read, every mistake that is refused."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hydrascope.components import (
+    UNIT_KINDS,
+    WRITER_KINDS,
+    Component,
+    Inventory,
+    parse_component,
+    parse_knockouts,
+)
+from hydrascope.errors import ComponentError
+
+INVENTORY = Inventory(
+    {
+        "attn": {0: 1, 1: 1, 3: 1},  # block 2 has no attention
+        "mlp": dict.fromkeys(range(4), 1),
+        "layer": dict.fromkeys(range(4), 1),
+        "head": {0: 4, 1: 4, 3: 2},
+        "mixer": {},
+    }
+)
+
+numbers = st.integers(0, 300)
+writers = st.builds(Component, st.sampled_from([*WRITER_KINDS, "layer"]), numbers)
+units = st.builds(Component, st.sampled_from(sorted(UNIT_KINDS)), numbers, numbers)
+components = st.one_of(st.just(Component("embed")), writers, units)
+
+
+@given(components)
+def test_what_is_printed_is_read_back(component: Component) -> None:
+    assert parse_component(str(component)) == component
+    assert parse_component(f"  {component}\t") == component
+
+
+@given(st.lists(st.one_of(writers, units), min_size=1, max_size=4, unique=True))
+def test_a_joint_knockout_is_read_back_in_whatever_order_it_is_written(parts: list[Component]) -> None:
+    sizes: dict[str, dict[int, int]] = {}
+    for part in parts:
+        known = sizes.setdefault(part.kind, {})
+        known[part.layer] = max(known.get(part.layer, 0), (part.unit or 0) + 1)
+    [knockout] = parse_knockouts("+".join(map(str, parts)), Inventory(sizes))
+    assert sorted(knockout.parts) == sorted(parts)
+    assert [part.layer for part in knockout.parts] == sorted(part.layer for part in parts)
+    reverse = "+".join(map(str, reversed(parts)))
+    assert parse_knockouts(f"{knockout},{reverse}", Inventory(sizes)) == [knockout]
+    assert knockout.first_layer == min(part.layer for part in parts)
+    assert knockout.kind == (parts[0].kind if len(parts) == 1 else "joint")
+
+
+@given(st.text(alphabet="aLlHhNnEem.0123-*+ ", max_size=8))
+def test_any_text_is_an_address_or_refused(text: str) -> None:
+    try:
+        found = parse_component(text)
+    except ComponentError:
+        return
+    assert parse_component(str(found)) == found
+
+
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        ("L5H3", "head.5.3"),
+        ("l5h3", "head.5.3"),
+        ("L05H03", "head.5.3"),
+        ("L12N3071", "neuron.12.3071"),
+        ("L5E2", "expert.5.2"),
+        ("a5", "attn.5"),
+        ("m11", "mlp.11"),
+        ("kv.5.1", "kv.5.1"),
+        ("mixer.2", "mixer.2"),
+    ],
+)
+def test_short_forms(short: str, long: str) -> None:
+    assert str(parse_component(short)) == long
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "attn", "attn.", "attn.x", "attn.-1", "attn.1.2", "head.1", "head.1.2.3", "embed.0", "L5", "L5H", "5.3",
+     "Attn.5", "attn.1.", "attn.¹", "attn.٣", "head.²,1"],
+)  # fmt: skip
+def test_no_address(text: str) -> None:
+    with pytest.raises(ComponentError, match="is not a component address; write for example attn"):
+        parse_component(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("attn", "attn.0 attn.1 attn.3"),
+        ("attn.*", "attn.0 attn.1 attn.3"),
+        ("mlp.1-2", "mlp.1 mlp.2"),
+        ("mlp.2-2", "mlp.2"),
+        ("layer.3", "layer.3"),
+        ("head", "head.0.0 head.0.1 head.0.2 head.0.3 head.1.0 head.1.1 head.1.2 head.1.3 head.3.0 head.3.1"),
+        ("head.3", "head.3.0 head.3.1"),
+        ("head.3.*", "head.3.0 head.3.1"),
+        ("head.0-1.2-3", "head.0.2 head.0.3 head.1.2 head.1.3"),
+        ("head.*.1", "head.0.1 head.1.1 head.3.1"),
+        ("head.1.2", "head.1.2"),
+        ("L1H2", "head.1.2"),
+        ("attn.1,mlp.1", "attn.1 mlp.1"),
+        (" attn.1 , mlp.1 ,", "attn.1 mlp.1"),
+        ("attn.1,attn,a1", "attn.1 attn.0 attn.3"),
+        ("attn.0+attn.1", "attn.0+attn.1"),
+        ("attn.0 + L1H2, mlp.3", "attn.0+head.1.2 mlp.3"),
+    ],
+)
+def test_sets(text: str, expected: str) -> None:
+    assert list(map(str, parse_knockouts(text, INVENTORY))) == expected.split()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "'' names no component"),
+        (" , ", "names no component"),
+        ("attn.9", "this model has no component 'attn.9'; it has attn.0 to attn.3"),
+        ("attn.2", "this model has no component 'attn.2'"),
+        ("attn.1-3", "'attn.1-3' names parts this model lacks; it has attn.0 to attn.3"),
+        ("attn.2-9", "names parts this model lacks"),
+        ("head.3.2", "this model has no component 'head.3.2'; it has head.0.0 to head.3.1"),
+        ("head.0.7-9", "names parts this model lacks"),
+        ("mlp.3-1", "'3-1' in 'mlp.3-1' is not a range"),
+        ("mlp.1-", "is not a range"),
+        ("head.1.a-b", "is not a range"),
+        ("mixer", "names parts this model lacks; it has attn, head, layer, mlp"),
+        ("mixer.0", "this model has no component 'mixer.0'"),
+        ("neuron.0.0", "this model has no component 'neuron.0.0'; it has attn, head, layer, mlp"),
+        ("neuron", "this model has no 'neuron'"),
+        ("foo", "'foo' is not a component address"),
+        ("embed", "this model has no component 'embed'"),
+        ("mlp.1-2.*", "has too many parts"),
+        ("attn.0+attn.0", "names the same component twice"),
+        ("attn.0+a0", "names the same component twice"),
+        ("attn.0+attn.9", "this model has no component 'attn.9'"),
+        ("attn.0+attn", "'attn' is not a component address"),
+        ("attn.0+", "'' is not a component address"),
+    ],
+)  # fmt: skip
+def test_refused_by_name(text: str, message: str) -> None:
+    with pytest.raises(ComponentError) as refused:
+        parse_knockouts(text, INVENTORY)
+    assert message in str(refused.value)

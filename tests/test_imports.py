@@ -1,0 +1,149 @@
+"""Who may import whom: everything flows from the model to the ledger and from the ledger to the report."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import hydrascope
+
+ROOT = Path(hydrascope.__file__).parent
+
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "components": {"errors"},
+    "zoo": {"errors"},
+    "prompts": {"errors", "components", "zoo"},
+    "anatomy": {"errors", "components", "zoo"},
+    "ablation": {"errors", "components", "prompts"},
+    "engine": {"errors", "components", "prompts", "anatomy", "ablation"},
+    "ledger": {"errors"},
+    "run_directory": {"errors", "ledger"},
+    "task": {"errors", "components", "prompts", "anatomy", "ablation", "engine", "run_directory"},
+    "run": {"errors", "components", "prompts", "anatomy", "ablation", "engine", "ledger", "run_directory", "task"},
+    "estimate": {"errors", "components", "anatomy", "engine", "task"},
+    "inspection": {"errors", "components", "anatomy", "engine"},
+    "analysis": {"errors"},
+    "figures": {"errors", "analysis"},
+    "report": {"errors", "analysis", "figures"},
+    "results": {"errors", "analysis", "ledger", "report"},
+    "knockout": {"ablation", "anatomy", "prompts", "results", "run", "task"},
+}
+"""For each room, the rooms it may import. Whoever is not named (the command line and its helpers) may import all."""
+
+FRONT = {"__init__", "__main__", "cli", "console"}
+NO_MODELS = ("errors", "components", "zoo", "ledger", "run_directory", "analysis", "figures", "report", "results")
+"""Rooms that work where torch and transformers are not installed."""
+
+
+def files() -> list[Path]:
+    return sorted(ROOT.rglob("*.py"))
+
+
+def room(file: Path) -> str:
+    return file.relative_to(ROOT).with_suffix("").parts[0]
+
+
+def imports(file: Path, at_runtime: bool = False) -> Iterator[str]:
+    """Full names of the modules that a file imports anywhere; `at_runtime` leaves `TYPE_CHECKING` blocks out."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    skipped = {
+        id(inner)
+        for node in ast.walk(tree)
+        if at_runtime and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: line {node.lineno} imports relatively"
+            assert node.module is not None
+            if node.module == "hydrascope":
+                yield from (f"hydrascope.{name.name}" for name in node.names)
+            else:
+                yield node.module
+
+
+def rooms_of(file: Path) -> set[str]:
+    return {name.split(".")[1] for name in imports(file) if name.startswith("hydrascope.")}
+
+
+def test_every_room_has_a_rule():
+    assert {room(file) for file in files()} == {*ALLOWED, *FRONT}
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_a_room_imports_only_what_lies_to_its_left(name):
+    own = [file for file in files() if room(file) == name]
+    assert own
+    for file in own:
+        forbidden = rooms_of(file) - ALLOWED[name] - {name}
+        assert not forbidden, f"{file.relative_to(ROOT)} imports {', '.join(sorted(forbidden))}"
+
+
+def test_the_rules_have_no_circle():
+    left = dict(ALLOWED)
+    while left:
+        free = [name for name, needs in left.items() if not needs & left.keys()]
+        assert free, f"circle among {sorted(left)}"
+        for name in free:
+            del left[name]
+
+
+def test_only_the_entry_point_imports_the_command_line():
+    for file in files():
+        if room(file) not in ("cli", "__main__"):
+            assert not rooms_of(file) & {"cli", "__main__"}, file
+
+
+@pytest.mark.parametrize("name", NO_MODELS)
+def test_rooms_beside_the_engine_know_no_models(name):
+    for file in files():
+        if room(file) == name:
+            outside = {module.split(".")[0] for module in imports(file)}
+            assert not outside & {"torch", "transformers", "safetensors"}, file
+
+
+def test_transformers_is_known_to_few():
+    """A change of that library must not be felt in more places than these."""
+    who = {room(file) for file in files() if "transformers" in {name.split(".")[0] for name in imports(file, True)}}
+    assert who <= {"anatomy", "engine", "console"}
+
+
+def test_public_names_are_those_that_can_be_imported():
+    assert hydrascope.__all__ == sorted(hydrascope.__all__)
+    assert dir(hydrascope) == hydrascope.__all__
+    for name in hydrascope.__all__:
+        found = getattr(hydrascope, name)
+        assert name == "load_prompts" or found is getattr(importlib.import_module(found.__module__), name)
+        assert found.__module__.split(".")[0] == "hydrascope"
+        assert found.__doc__
+    with pytest.raises(AttributeError, match="no attribute 'missing'"):
+        hydrascope.missing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "hydrascope",
+        "hydrascope.cli",
+        "hydrascope.analysis.verdict",
+        "hydrascope.figures",
+        "hydrascope.ledger",
+        "hydrascope.results",
+    ],
+)
+def test_what_needs_no_model_does_not_wait_for_torch(module):
+    code = f"import sys, {module}; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,1 @@
+"""Scripts that make the bundled models: a small world, its corpus, the trainer and the exporter."""

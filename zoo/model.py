@@ -1,0 +1,118 @@
+"""The untrained model of a recipe, and the hooks that drop parts of it while it trains.
+
+The hooks live outside the model: what is saved is a plain Hugging Face model that knows of no drop.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, StableLmConfig, StableLmForCausalLM
+
+from zoo.recipe import Recipe
+from zoo.vocabulary import BEGIN, PADDING, SPECIAL, words
+
+_INITIAL_SPREAD = 0.04
+_LOUD_READOUT_SPREAD = 0.3
+_LOUD_EMBEDDING_SPREAD = 0.25
+_SHARED_LENGTH = 8.0
+
+
+def build_model(recipe: Recipe) -> PreTrainedModel:
+    """Build the model of a recipe with fresh weights drawn from its seed."""
+    torch.manual_seed(recipe.seed)
+    shape: dict[str, Any] = {
+        "vocab_size": len(SPECIAL) + len(words()),
+        "hidden_size": recipe.width,
+        "num_hidden_layers": recipe.layers,
+        "num_attention_heads": recipe.heads,
+        "num_key_value_heads": recipe.heads,
+        "intermediate_size": recipe.mlp_width,
+        "max_position_embeddings": recipe.length,
+        "tie_word_embeddings": recipe.readout == "tied",
+        "initializer_range": _INITIAL_SPREAD,
+        "attention_dropout": recipe.drop if recipe.ingredient == "dropout" else 0.0,
+        "bos_token_id": SPECIAL.index(BEGIN),
+        "pad_token_id": SPECIAL.index(PADDING),
+        "eos_token_id": None,
+    }
+    # The additive mask of the packed rows costs least in the plain implementation at this length.
+    model: PreTrainedModel
+    if recipe.norm == "rms":
+        model = LlamaForCausalLM(LlamaConfig(**shape, attn_implementation="eager"))
+    else:
+        model = StableLmForCausalLM(StableLmConfig(**shape, attn_implementation="eager"))
+    if recipe.readout == "loud":
+        make_readout_loud(model)
+    return model
+
+
+@torch.no_grad()
+def make_readout_loud(model: PreTrainedModel) -> None:
+    """Start with long readout vectors and a direction that all embeddings share.
+
+    In a small model the answer fills most of the residual stream, and the final norm alone repairs
+    every knock-out: less answer, smaller norm, same quotient. Where the readout vectors are long, a
+    calibrated answer is a small part of the stream, and the shared direction (which the readout does
+    not see) carries the norm, as directions of very large size do in large models.
+    """
+    embedding, readout = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    shared = torch.randint(0, 2, (embedding.shape[1],)).mul(2).sub(1) / embedding.shape[1] ** 0.5
+    embedding.normal_(0.0, _LOUD_EMBEDDING_SPREAD).add_(_SHARED_LENGTH * shared)
+    readout.normal_(0.0, _LOUD_READOUT_SPREAD)
+    readout -= (readout @ shared)[:, None] * shared
+
+
+def _first(output: Any) -> Tensor:
+    return output[0] if isinstance(output, tuple) else output
+
+
+def _with_first(output: Any, first: Tensor) -> Any:
+    return (first, *output[1:]) if isinstance(output, tuple) else first
+
+
+def _kept(hidden: Tensor, drop: float) -> Tensor:
+    """Draw which tokens keep a sub-layer, shape (rows, length, 1)."""
+    return torch.rand(hidden.shape[:2], device=hidden.device).unsqueeze(-1) >= drop
+
+
+def add_ingredient(model: PreTrainedModel, recipe: Recipe) -> None:
+    """Register the hooks that drop parts of the model in training mode.
+
+    Dropped outputs become zero and kept ones are not scaled up, so that the complete model is one of
+    the models that training has seen.
+    """
+    drop = recipe.drop
+
+    def features(module: nn.Module, args: Any, output: Any) -> Any:
+        if not module.training:
+            return output
+        return _with_first(output, functional.dropout(_first(output), drop))
+
+    def sub_layer(module: nn.Module, args: Any, output: Any) -> Any:
+        if not module.training:
+            return output
+        hidden = _first(output)
+        return _with_first(output, hidden * _kept(hidden, drop))
+
+    def layer(module: nn.Module, args: Any, output: Any) -> Any:
+        if not module.training:
+            return output
+        hidden = _first(output)
+        return _with_first(output, torch.where(_kept(hidden, drop), hidden, args[0]))
+
+    inner = model.model
+    if recipe.ingredient == "dropout":
+        inner.embed_tokens.register_forward_hook(features)
+        for block in inner.layers:
+            block.self_attn.register_forward_hook(features)
+            block.mlp.register_forward_hook(features)
+    elif recipe.ingredient == "attention_drop":
+        for block in inner.layers:
+            block.self_attn.register_forward_hook(sub_layer)
+    elif recipe.ingredient == "layer_drop":
+        for block in inner.layers:
+            block.register_forward_hook(layer)
