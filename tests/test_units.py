@@ -235,7 +235,7 @@ def test_variants_are_made_as_they_are_pushed(monkeypatch: pytest.MonkeyPatch) -
     """A sweep of all neurons holds the variants of one push, and its replacement values are never all there at once."""
     alive: list[weakref.ref[Variant]] = []
     pushed: list[int] = []
-    make, push = batch._variant, batch.sweep
+    make, push = batch.variant, batch.sweep
 
     def made(*args: Any) -> Variant:
         variant = make(*args)
@@ -248,7 +248,7 @@ def test_variants_are_made_as_they_are_pushed(monkeypatch: pytest.MonkeyPatch) -
         pushed.append(len(variants))
         return push(opened, clean, variants, *args, **more)
 
-    monkeypatch.setattr(batch, "_variant", made)
+    monkeypatch.setattr(batch, "variant", made)
     monkeypatch.setattr(batch, "sweep", swept)
     memory = "400KB"
     found = ledger("llama", "neuron.2", memory=memory, null_draws=1)

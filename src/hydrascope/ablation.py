@@ -61,8 +61,8 @@ class Ablation(Protocol):
         """Choose the runs that replacement values come from."""
 
     def replace(
-        self, pool: Float[Tensor, "pool width"], chosen: Int[np.ndarray, "draws prompts"], n_clean: int
-    ) -> Float[Tensor, "draws prompts width"]:
+        self, pool: Float[Tensor, "pool *edited width"], chosen: Int[np.ndarray, "draws prompts"], n_clean: int
+    ) -> Float[Tensor, "draws prompts *edited width"]:
         """Replacement values for some prompts, given the activations of all runs."""
 
 
@@ -83,8 +83,8 @@ class _FromRuns:
     """Puts in place what the chosen runs have there."""
 
     def replace(
-        self, pool: Float[Tensor, "pool width"], chosen: Int[np.ndarray, "draws prompts"], n_clean: int
-    ) -> Float[Tensor, "draws prompts width"]:
+        self, pool: Float[Tensor, "pool *edited width"], chosen: Int[np.ndarray, "draws prompts"], n_clean: int
+    ) -> Float[Tensor, "draws prompts *edited width"]:
         """The chosen runs' activations."""
         return pool[torch.as_tensor(chosen, device=pool.device)]
 
@@ -96,10 +96,10 @@ class Zero(_OneValue):
     name: ClassVar[str] = "zero"
 
     def replace(
-        self, pool: Float[Tensor, "pool width"], chosen: Int[np.ndarray, "draws prompts"], n_clean: int
-    ) -> Float[Tensor, "draws prompts width"]:
+        self, pool: Float[Tensor, "pool *edited width"], chosen: Int[np.ndarray, "draws prompts"], n_clean: int
+    ) -> Float[Tensor, "draws prompts *edited width"]:
         """Zeros."""
-        return pool.new_zeros(*chosen.shape, pool.shape[-1])
+        return pool.new_zeros(*chosen.shape, *pool.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -109,10 +109,10 @@ class Mean(_OneValue):
     name: ClassVar[str] = "mean"
 
     def replace(
-        self, pool: Float[Tensor, "pool width"], chosen: Int[np.ndarray, "draws prompts"], n_clean: int
-    ) -> Float[Tensor, "draws prompts width"]:
+        self, pool: Float[Tensor, "pool *edited width"], chosen: Int[np.ndarray, "draws prompts"], n_clean: int
+    ) -> Float[Tensor, "draws prompts *edited width"]:
         """The mean of the clean runs, the same for every prompt."""
-        return pool[:n_clean].mean(0).expand(*chosen.shape, -1)
+        return pool[:n_clean].mean(0).expand(*chosen.shape, *pool.shape[1:])
 
 
 @dataclass(frozen=True)

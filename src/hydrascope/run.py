@@ -19,7 +19,8 @@ import zarr
 
 from hydrascope.ablation import ExtraRun
 from hydrascope.anatomy import Site
-from hydrascope.engine.batch import Arrays, Work, run_batch
+from hydrascope.engine.account import Arrays
+from hydrascope.engine.batch import Work, run_batch
 from hydrascope.engine.budget import Budget, prompts_in_account
 from hydrascope.engine.keeper import PrefixKeeper
 from hydrascope.engine.plan import Plan, edited_places

@@ -80,6 +80,16 @@ class Hooks:
 
         self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
 
+    def on_return(self, module: nn.Module, name: str, see: Callable[[Any], None]) -> None:
+        """Show `see` all that the module returned, in its container."""
+        self._expect(name, 1)
+
+        def hook(_: nn.Module, __: Any, output: Any) -> None:
+            self.fired[name] += 1
+            see(output)
+
+        self._handles.append(module.register_forward_hook(hook))
+
     def on_call(self, module: nn.Module, see: Callable[[torch.Tensor | None, torch.Tensor | None], None]) -> None:
         """Show `see` what the module was called with and what it returned."""
 

@@ -31,14 +31,14 @@ class Distribution:
         log_prob: log-probability of the target, in nats.
         kl: KL(clean || variant) in nats.
         rank: number of tokens with a higher logit than the target.
-        probe: the model's logits of variant 0, for the comparison with the untouched model.
+        probe: the model's logits of variant 0, for the comparison with the untouched model; None if not asked for.
     """
 
     logit: Float[Tensor, "variants prompts"]
     log_prob: Float[Tensor, "variants prompts"]
     kl: Float[Tensor, "variants prompts"]
     rank: Float[Tensor, "variants prompts"]
-    probe: Float[Tensor, "prompts vocab"]
+    probe: Float[Tensor, "prompts vocab"] | None
 
     def at(self, order: Int[Tensor, " variants"]) -> Distribution:
         """The same with variants in another order; variant 0 stays first."""
@@ -51,6 +51,7 @@ def read_logits(
     normed: Float[Tensor, "variants prompts d"],
     tokens: Int[Tensor, " prompts"],
     full: bool,
+    probed: bool = True,
 ) -> Distribution:
     """Unembed all rows and keep only what is asked of their logits.
 
@@ -61,6 +62,7 @@ def read_logits(
         tokens: target of each prompt.
         full: measure the distribution too; otherwise those fields are zero, and the mean over the vocabulary is read
             from the unembedding's mean row, so that only the targets are unembedded.
+        probed: keep variant 0's logits, which takes the whole vocabulary of it.
 
     Returns:
         The measures, float32 on the CPU.
@@ -68,16 +70,19 @@ def read_logits(
     with torch.no_grad():
         states = normed.transpose(0, 1).contiguous()
         weight, bias = head.weight, getattr(head, "bias", None)
-        probe = torch.nn.functional.linear(states[:, 0], weight, bias).float() * tail.scale
+        probe = None
+        if full or probed:
+            probe = tail.cap(torch.nn.functional.linear(states[:, 0], weight, bias).float() * tail.scale)
         target = torch.baddbmm(_bias_of(bias, tokens, states), states, weight[tokens][:, :, None])[..., 0].float()
         target *= tail.scale
         if full:
-            mean, *rest = _whole_vocabulary(weight, bias, tail, states, tokens, target, tail.cap(probe))
+            assert probe is not None
+            mean, *rest = _whole_vocabulary(weight, bias, tail, states, tokens, target, probe)
         else:
             mean = (states.float() @ tail.mean_row + tail.mean_head_bias) * tail.scale
             rest = [torch.zeros_like(target)] * 3
     logit, log_prob, kl, rank = (measure.T.contiguous().cpu() for measure in (target - mean, *rest))
-    return Distribution(logit, log_prob, kl, rank, tail.cap(probe).cpu())
+    return Distribution(logit, log_prob, kl, rank, None if probe is None else probe.cpu())
 
 
 def _bias_of(bias: Tensor | None, tokens: Tensor, states: Tensor) -> Tensor:

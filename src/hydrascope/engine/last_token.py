@@ -61,7 +61,9 @@ def sweep(
     *,
     strategy: Strategy = _SHARED,
     full: bool = True,
+    probed: bool = True,
     aims: Mapping[Component, Aim] = MappingProxyType({}),
+    before: Swept | None = None,
 ) -> Swept:
     """Push the last token of a batch through the model once, with all variants as extra rows.
 
@@ -72,7 +74,10 @@ def sweep(
         read: read-out direction of each prompt.
         strategy: how rows come by the prefix.
         full: also take log-probability, rank and KL divergence from the full distribution.
+        probed: also keep all logits of the clean run.
         aims: for writers that are read head by head, their read-outs.
+        before: a sweep of the same batch without variants, where the strategy leaves the first blocks out: what they
+            write is taken from there.
 
     Returns:
         Read-outs of all writers, scales and distributions, in float32 on the CPU.
@@ -83,12 +88,14 @@ def sweep(
     """
     order = in_order_of_depth(variants)
     state = _Sweep(model, clean, [variants[i] for i in order], read, strategy, aims)
+    if before is not None:
+        state.take_over(before)
     with hooked() as hooks, torch.no_grad(), suppress(_ReachedHead):
         state.attach(hooks)
         strategy.push(model.network, clean, len(variants) + 1)
     state.check_fired(hooks)
     back = torch.cat([torch.zeros(1, dtype=torch.long), 1 + torch.tensor(order, dtype=torch.long).argsort()])
-    distribution = state.distribution(full)
+    distribution = state.distribution(full, probed)
     if not torch.isfinite(distribution.logit).all():
         bad = int((~torch.isfinite(distribution.logit)).any(1).nonzero()[0])
         what = "the clean run" if bad == 0 else state.variants[bad - 1].name
@@ -113,10 +120,10 @@ class _Sweep:
         aims: Mapping[Component, Aim],
     ) -> None:
         self.model, self.clean, self.variants, self.read, self.aims = model, clean, variants, read, aims
-        self.prompts, self.tokens = clean.ids.shape[0], strategy.tokens(clean)
+        self.layout, self.first_block = strategy.layout(clean), strategy.first_block
         widths = [_columns(aims.get(writer.component)) for writer in model.anatomy.writers]
         self.columns = list(accumulate(widths, initial=1))
-        self.reads = torch.zeros(len(variants) + 1, self.columns[-1], self.prompts, device=clean.ids.device)
+        self.reads = torch.zeros(len(variants) + 1, self.columns[-1], self.layout.items, device=clean.ids.device)
         self.sigma = torch.empty(0)
         self.normed = torch.empty(0)
         firsts = [variant.first_layer if strategy.staircase else 0 for variant in variants]
@@ -125,7 +132,8 @@ class _Sweep:
         self.edits: dict[Site, list[tuple[int, slice, Tensor]]] = {}
         for row, variant in enumerate(variants, start=1):
             for edit in variant.edits:
-                self.edits.setdefault(edit.place.site, []).append((row, edit.place.span, edit.value))
+                value = edit.value if edit.value.ndim == 3 else edit.value[:, None]
+                self.edits.setdefault(edit.place.site, []).append((row, edit.place.span, value))
         self.made: set[Site] = set()
 
     def attach(self, hooks: Hooks) -> None:
@@ -136,6 +144,8 @@ class _Sweep:
             if site.side == "input":
                 hooks.on_input(module(site.module), str(site), lambda x, site=site: self._put(x.clone(), site))  # type: ignore[misc]
         for column, writer in zip(self.columns, anatomy.writers, strict=False):
+            if writer.component.layer < self.first_block:
+                continue
             if writer.component in self.aims:
                 self._attach_heads(hooks, self.aims[writer.component], column)
                 continue
@@ -158,14 +168,14 @@ class _Sweep:
         scales: list[Tensor] = []
 
         def heads(mixed: Tensor) -> None:
-            dots.append(aim.by_head(self._rows(mixed.contiguous())))
+            dots.append(aim.by_head(self.layout.items_of(mixed.contiguous())))
 
         def scale(projected: Tensor) -> None:
             assert split.norm is not None
-            scales.append(split.norm.scale(self._rows(projected.contiguous())))
+            scales.append(split.norm.scale(self.layout.items_of(projected.contiguous())))
 
         def book(output: Tensor) -> None:
-            written = self._rows(self._put(output, site))
+            written = self.layout.items_of(self._put(output, site))
             by_head, rest = dots.pop(), aim.scaled
             if split.norm is not None:
                 size = scales.pop()
@@ -188,44 +198,45 @@ class _Sweep:
         if lost := set(self.edits) - self.made:
             raise HookDidNotFire(f"nothing was replaced at {min(lost)}, so the result would be silently wrong")
 
-    def distribution(self, full: bool) -> Distribution:
+    def take_over(self, before: Swept) -> None:
+        """Fill in the clean read-outs of the blocks that are left out, and of the embedding with them."""
+        left_out = sum(w.component.layer < self.first_block for w in self.model.anatomy.writers)
+        columns = slice(0, self.columns[left_out] if self.first_block else 0)
+        self.reads[:, columns] = before.reads[0, columns].to(self.reads.device)
+
+    def distribution(self, full: bool, probed: bool) -> Distribution:
         tail = self.model.anatomy.tail
         head = self.model.network.get_submodule(tail.head)
-        return read_logits(head, tail, self.normed, self.read.tokens, full)
+        return read_logits(head, tail, self.normed, self.read.tokens, full, probed)
 
     def _grow(self, hidden: Tensor, layer: int) -> Tensor | None:
-        if layer == 0:
+        if layer == 0 == self.first_block:
             self._take(hidden, 0, self.model.anatomy.embed_gain)
         if not self.staircase:
             return None
         new = self.begun[layer] - (self.begun[layer - 1] if layer else 1)
         if not new:
             return None
-        return torch.cat([hidden, hidden[: self.prompts].repeat(new, *(1,) * (hidden.ndim - 1))])
+        return torch.cat([hidden, hidden[: self.layout.prompts].repeat(new, *(1,) * (hidden.ndim - 1))])
 
     def _put(self, tensor: Tensor, site: Site) -> Tensor:
         """Replace in place what the variants replace at this site."""
-        rows = self._rows(tensor)
         for variant, span, value in self.edits.get(site, ()):
-            rows[variant, :, span] = value.to(tensor)
+            self.layout.put(tensor, variant, span, value)
             self.made.add(site)
         return tensor
 
     def _take(self, output: Tensor, column: int, gain: float) -> None:
-        rows = self._rows(output).float()
+        rows = self.layout.items_of(output).float()
         reads = torch.einsum("vpd,pd->vp", rows, self.read.vectors) * gain
         self.reads[: len(reads), column] += reads
         self.reads[len(reads) :, column] += reads[0]
 
     def _scale(self, resid: Tensor) -> None:
-        self.sigma = self.model.anatomy.tail.sigma(self._rows(resid))
+        self.sigma = self.model.anatomy.tail.sigma(self.layout.items_of(resid))
 
     def _stop(self, normed: Tensor) -> NoReturn:
-        self.normed = self._rows(normed)
+        self.normed = self.layout.items_of(normed)
         if self.model.anatomy.tail.norm is None:
             self._scale(normed)
         raise _ReachedHead
-
-    def _rows(self, tensor: Tensor) -> Tensor:
-        """The last position of `[rows, tokens, d]` or `[rows * tokens, d]`, seen as `[variants, prompts, d]`."""
-        return tensor.view(-1, self.prompts, self.tokens, tensor.shape[-1])[:, :, -1]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -21,6 +22,8 @@ from hydrascope.engine.last_token import Swept, sweep
 from hydrascope.engine.strategy import ExpandedCache, SharedPrefix, Strategy, WholeSequence
 from hydrascope.engine.variants import Edit, Variant
 from hydrascope.errors import AnatomyRefused, HydrascopeError, OutOfBudget
+
+S = TypeVar("S", bound=Strategy)
 
 _STRATEGIES: tuple[Strategy, ...] = (SharedPrefix(), ExpandedCache(), WholeSequence())
 
@@ -45,6 +48,12 @@ def own_value(clean: Clean, place: Place) -> Float[Tensor, "prompts width"]:
     return clean.values[place.site][:, place.span]
 
 
+def parity_error(swept: Swept, clean: Clean) -> float:
+    """Largest difference of a push's clean logits from those of the clean pass."""
+    assert swept.distribution.probe is not None
+    return float((swept.distribution.probe - clean.logits.float().cpu()).abs().max())
+
+
 def choose_engine(model: Model) -> Engine:
     """The first strategy that passes every check on this model.
 
@@ -58,13 +67,33 @@ def choose_engine(model: Model) -> Engine:
         AnatomyRefused: none passes; the message names the check that failed for the plainest one.
         OutOfBudget: the device has no room for a trial, so that nothing can be said about the strategies.
     """
+    return Engine(*first_that_holds(model, _STRATEGIES, prove_engine))
+
+
+def first_that_holds(
+    model: Model, strategies: Sequence[S], prove: Callable[[Model, S], tuple[Check, ...]]
+) -> tuple[S, tuple[Check, ...], tuple[str, ...]]:
+    """Try strategies until one passes every check.
+
+    Args:
+        model: the model.
+        strategies: the cheapest first.
+        prove: the trial.
+
+    Returns:
+        The strategy, its proof, and why each one before it was passed over.
+
+    Raises:
+        AnatomyRefused: none passes; the message names the check that failed for the last one.
+        OutOfBudget: the device has no room for a trial, so that nothing can be said about the strategies.
+    """
     refusal: HydrascopeError | None = None
     passed_over: list[str] = []
-    for strategy in _STRATEGIES:
+    for strategy in strategies:
         try:
-            checks = prove_engine(model, strategy)
+            checks = prove(model, strategy)
             require(checks)
-            return Engine(strategy, checks, tuple(passed_over))
+            return strategy, checks, tuple(passed_over)
         except HydrascopeError as error:
             refusal = error
         except torch.cuda.OutOfMemoryError as error:
@@ -90,7 +119,7 @@ def prove_engine(model: Model, strategy: Strategy) -> tuple[Check, ...]:
     Returns:
         One check per statement.
     """
-    parts, before = _probed_parts(model), _hooks(model)
+    parts, before = probed_parts(model), count_hooks(model)
     ids = random_ids(model.network, batch=3, tokens=6, seed=2)
     places = [model.anatomy.places(part) for part in parts]
     sites = list(dict.fromkeys(place.site for some in places for place in some))
@@ -106,11 +135,11 @@ def prove_engine(model: Model, strategy: Strategy) -> tuple[Check, ...]:
         float((logit[1 : 1 + len(own)] - logit[0]).abs().max()),
         float(((swept.reads[1 : 1 + len(own)] - swept.reads[0]) / swept.sigma[0]).abs().max()),
     )
-    plain = torch.stack([_plain(model, ids, variant, read.tokens) for variant in donated]).cpu()
+    plain = torch.stack([plain_forward(model, ids, variant, read.tokens) for variant in donated]).cpu()
     return (
         Check(
             "untouched logits",
-            float((swept.distribution.probe - clean.logits.float().cpu()).abs().max()),
+            parity_error(swept, clean),
             allowed,
             "the clean row's logits are those of the untouched model",
         ),
@@ -129,7 +158,7 @@ def prove_engine(model: Model, strategy: Strategy) -> tuple[Check, ...]:
         ),
         Check(
             "restored",
-            _foreign(model) + _hooks(model) - before,
+            _foreign(model) + count_hooks(model) - before,
             0.0,
             "no hook and no foreign attention stays on the model",
         ),
@@ -150,7 +179,7 @@ def prove_heads(model: Model, strategy: Strategy) -> tuple[Split, ...]:
         AnatomyRefused: heads and biases do not sum to what their attention writes.
     """
     splits = split_writers(model)
-    parts = [*_probed_parts(model), *(Component("head", split.site.layer, 0) for split in splits)]
+    parts = [*probed_parts(model), *(Component("head", split.site.layer, 0) for split in splits)]
     ids = random_ids(model.network, batch=3, tokens=6, seed=4)
     places = [model.anatomy.places(part) for part in parts]
     sites = list(dict.fromkeys(place.site for some in places for place in some))
@@ -174,7 +203,7 @@ def _variant(clean: Clean, part: Component, places: Sequence[Place], shift: int)
     return Variant(str(part), part.layer, edits)
 
 
-def _probed_parts(model: Model) -> list[Component]:
+def probed_parts(model: Model) -> list[Component]:
     """A first, a middle and a last writer of each kind and a unit of each: what a proof can afford on a large model."""
     writers = [writer.component for writer in model.anatomy.writers]
     middle = len(writers) // 2
@@ -186,15 +215,32 @@ def _probed_parts(model: Model) -> list[Component]:
     return [*chosen, *inside]
 
 
-def _plain(model: Model, ids: Tensor, variant: Variant, tokens: Tensor) -> Tensor:
-    """Centred target logits of one full forward with a plain hook per edit."""
+def plain_forward(
+    model: Model,
+    ids: Tensor,
+    variant: Variant,
+    tokens: Tensor,
+    edited: Sequence[int] = (-1,),
+    read: Sequence[int] = (-1,),
+) -> Tensor:
+    """Centred target logits of one full forward with a plain hook per edit.
+
+    Args:
+        model: the model.
+        ids: prompts of one length.
+        variant: what is replaced; values have one row per prompt, or one per prompt and edited position.
+        tokens: target of each prompt and read position.
+        edited: positions that are replaced.
+        read: positions that are read.
+    """
     seen: list[Tensor] = []
     with hooked() as hooks, torch.no_grad():
         for edit in variant.edits:
 
             def put(tensor: Tensor, edit: Edit = edit) -> Tensor:
                 changed = tensor.clone()
-                changed.view(*ids.shape, -1)[:, -1, edit.place.span] = edit.value.to(tensor)
+                value = edit.value.to(tensor).reshape(len(ids), len(edited), -1)
+                changed.view(*ids.shape, -1)[:, list(edited), edit.place.span] = value
                 return changed
 
             site = edit.place.site
@@ -204,7 +250,7 @@ def _plain(model: Model, ids: Tensor, variant: Variant, tokens: Tensor) -> Tenso
         hooks.on_output(model.network.get_submodule(tail.head), "head", lambda y: seen.append(y))
         model.network(input_ids=ids, use_cache=False)
     hooks.require_fired()
-    logits = seen[0][:, -1].float() * tail.scale
+    logits = seen[0][:, list(read)].flatten(0, 1).float() * tail.scale
     return logits.gather(1, tokens[:, None])[:, 0] - logits.mean(-1)
 
 
@@ -221,7 +267,8 @@ def _read_back_error(
     return worst
 
 
-def _hooks(model: Model) -> int:
+def count_hooks(model: Model) -> int:
+    """Hooks on all modules together."""
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.network.modules())
 
 

@@ -13,6 +13,7 @@ from transformers.cache_utils import DynamicCache
 
 from hydrascope.engine.attention import OwnOnly, shared_prefix
 from hydrascope.engine.capture import Clean
+from hydrascope.engine.layout import Layout
 
 
 @runtime_checkable
@@ -23,6 +24,7 @@ class Strategy(Protocol):
         name: as it is stored with a run.
         staircase: variants join at their first edited block; otherwise all rows run from the first block on.
         needs_prefix: the clean pass must keep keys and values.
+        first_block: the first block that the push passes through.
     """
 
     @property
@@ -34,8 +36,11 @@ class Strategy(Protocol):
     @property
     def needs_prefix(self) -> bool: ...  # noqa: D102
 
-    def tokens(self, clean: Clean) -> int:
-        """Tokens a row has in the push."""
+    @property
+    def first_block(self) -> int: ...  # noqa: D102
+
+    def layout(self, clean: Clean) -> Layout:
+        """Which positions of the push are replaced and read."""
 
     def push(self, network: Any, clean: Clean, variants: int) -> None:
         """Run the last token of `clean` with `variants` rows a prompt (or with one, where the rows join later)."""
@@ -48,10 +53,11 @@ class SharedPrefix:
     name: str = "last-token, shared prefix"
     staircase: bool = True
     needs_prefix: bool = True
+    first_block: int = 0
 
-    def tokens(self, clean: Clean) -> int:
-        """The last one."""
-        return 1
+    def layout(self, clean: Clean) -> Layout:
+        """The last token, alone."""
+        return Layout.last(clean.ids.shape[0], 1)
 
     def push(self, network: Any, clean: Clean, variants: int) -> None:
         """One row a prompt goes in; the hooks add the others where they begin."""
@@ -67,10 +73,11 @@ class ExpandedCache:
     name: str = "last-token, expanded cache"
     staircase: bool = False
     needs_prefix: bool = True
+    first_block: int = 0
 
-    def tokens(self, clean: Clean) -> int:
-        """The last one."""
-        return 1
+    def layout(self, clean: Clean) -> Layout:
+        """The last token, alone."""
+        return Layout.last(clean.ids.shape[0], 1)
 
     def push(self, network: Any, clean: Clean, variants: int) -> None:
         """All rows go in at the first block."""
@@ -87,10 +94,11 @@ class WholeSequence:
     name: str = "whole sequence"
     staircase: bool = False
     needs_prefix: bool = False
+    first_block: int = 0
 
-    def tokens(self, clean: Clean) -> int:
-        """All of them."""
-        return clean.ids.shape[1]
+    def layout(self, clean: Clean) -> Layout:
+        """The last one of all tokens."""
+        return Layout.last(*clean.ids.shape)
 
     def push(self, network: Any, clean: Clean, variants: int) -> None:
         """All rows go in at the first block, with all tokens."""

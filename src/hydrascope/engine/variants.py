@@ -17,11 +17,11 @@ class Edit:
 
     Attributes:
         place: where.
-        value: what is put there, one row per prompt.
+        value: what is put there: one row per prompt, or one per prompt and edited position.
     """
 
     place: Place
-    value: Float[Tensor, "prompts width"]
+    value: Float[Tensor, "prompts *edited width"]
 
 
 @dataclass(frozen=True)

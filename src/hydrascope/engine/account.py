@@ -1,0 +1,202 @@
+"""The arithmetic that closes the account, summed over draws.
+
+For every prompt, knock-out and draw (science: McGrath et al. 2023 with the final norm's term kept):
+
+    change_j = (<write_j ablated, w> - <write_j clean, w>) / sigma_clean
+    norm     = (sigma_clean / sigma_ablated - 1) * (sum_j direct_j + sum_j change_j)      biases do not scale
+    total    = centred target logit ablated - clean, from the model's logits
+    total    = sum_j change_j + norm + remainder
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from hydrascope.anatomy import Directions
+from hydrascope.engine.last_token import Swept
+from hydrascope.engine.plan import Job, Plan
+from hydrascope.errors import AnatomyRefused, LedgerDoesNotClose
+
+Arrays = dict[str, np.ndarray]
+
+SCALARS = (
+    "own_change",
+    "norm_effect",
+    "total_effect",
+    "remainder",
+    "scale_ratio",
+    "log_prob_change",
+    "kl",
+    "rank_change",
+)
+"""What is kept of every prompt and knock-out beside the change of each writer, in the order of `Account.scalars`."""
+
+MEASURES = ("log_prob_change", "kl", "rank_change", "clean_prob")
+"""What takes the whole vocabulary of every row."""
+
+
+class Account:
+    """Sums over draws, and the check that each draw closes."""
+
+    def __init__(
+        self, plan: Plan, tolerance: float, names: Sequence[str], read: Directions, *, measured: bool = True
+    ) -> None:
+        """An empty account.
+
+        Args:
+            plan: the run's plan.
+            tolerance: largest |remainder| / max(1, |total|) that counts as closed.
+            names: what an error calls each item (a prompt, or a position of one) by.
+            read: read-out direction of each item.
+            measured: the next-token distribution is measured, not only the target's logit.
+        """
+        self.plan, self.tolerance, self.names, self.measured = plan, tolerance, names, measured
+        self.constants = read.constants.cpu().double().numpy()
+        self.may_change = plan.masks.own | plan.masks.downstream
+        shape = (len(names), len(plan.knockouts))
+        account = (*shape, len(plan.book.entries))
+        self.change = np.zeros((2, *account))  # by half: even and odd draws
+        self.change_square = np.zeros(account)
+        self.scalars = np.zeros((len(SCALARS), *shape))
+        self.total_square = np.zeros(shape)
+        self.null_change = np.zeros(account if plan.null_draws else 0)
+        self.null_scalars = np.zeros((2, *shape))
+        self.clean: Arrays = {}
+        self.worst = np.zeros(len(names))
+        self.parity = np.zeros(len(names))
+
+    def enter_clean(self, swept: Swept, logits: Float[Tensor, "items vocab"]) -> None:
+        """Book what a push says about the clean run.
+
+        Args:
+            swept: the push.
+            logits: of the untouched model.
+        """
+        found = swept.distribution
+        assert found.probe is not None
+        direct = self._direct(swept)
+        logit = found.logit[0].double().numpy()
+        parity = (found.probe - logits.float().cpu()).abs().amax(-1).numpy()
+        self.parity = np.maximum(self.parity, parity)
+        self._require_untouched(parity, logits.float().abs().amax(-1).cpu().numpy())
+        self._require_summed(logit - direct.sum(1), logit)
+        self.clean = {
+            "direct_effect": self.plan.book.direct(direct),
+            "clean_logit": logit,
+            "clean_remainder": logit - direct.sum(1),
+        }
+        if self.measured:
+            self.clean["clean_prob"] = np.exp(found.log_prob[0].double().numpy())
+
+    def enter(self, jobs: Sequence[Job], swept: Swept) -> None:
+        """Book one push, of knock-outs or of their null but not of both."""
+        plan = self.plan
+        sigma = swept.sigma.double().numpy()
+        reads = swept.reads.double().numpy() / sigma[0]
+        direct = self._direct(swept)
+        logit = swept.distribution.logit.double().numpy()
+        log_prob = swept.distribution.log_prob.double().numpy()
+        rank = swept.distribution.rank.double().numpy()
+        knockouts = [job.knockout for job in jobs]
+        own = plan.masks.own[knockouts]
+        change = np.zeros((len(jobs), *direct.shape))
+        change[..., :-1] = (reads[1:] - reads[0]).transpose(0, 2, 1) * self.may_change[knockouts][:, None, :-1]
+        ratio = sigma[0] / sigma[1:]
+        norm = (ratio - 1) * (direct[:, :-1].sum(1) + change.sum(2))
+        total = logit[1:] - logit[0]
+        remainder = total - change.sum(2) - norm
+        self._require_closed(jobs, remainder, total)
+        booked = plan.book.change(change, own)
+        if jobs[0].null:
+            for row, job in enumerate(jobs):
+                self.null_change[:, job.knockout] += booked[row]
+                self.null_scalars[:, :, job.knockout] += np.stack([norm[row], total[row]])
+            return
+        scalars = np.stack(
+            [
+                (change * own[:, None]).sum(2),
+                norm,
+                total,
+                remainder,
+                ratio,
+                log_prob[1:] - log_prob[0],
+                swept.distribution.kl[1:].double().numpy(),
+                rank[1:] - rank[0],
+            ]
+        )
+        for row, job in enumerate(jobs):
+            self.change[job.draw % 2, :, job.knockout] += booked[row]
+            self.change_square[:, job.knockout] += booked[row] ** 2
+            self.total_square[:, job.knockout] += total[row] ** 2
+            self.scalars[:, :, job.knockout] += scalars[:, row]
+
+    def _direct(self, swept: Swept) -> Float[np.ndarray, "items columns"]:
+        reads, sigma = swept.reads[0].double().numpy(), swept.sigma[0].double().numpy()
+        direct: Float[np.ndarray, "items columns"] = np.concatenate([(reads / sigma).T, self.constants[:, None]], 1)
+        return direct
+
+    def _require_untouched(self, parity: Float[np.ndarray, " items"], size: Float[np.ndarray, " items"]) -> None:
+        """What was proved on a few short prompts must hold on these, however long."""
+        allowed = self.tolerance * np.maximum(1.0, size)
+        bad = int((parity / allowed).argmax())
+        if not parity[bad] <= allowed[bad]:
+            raise AnatomyRefused(
+                "untouched logits",
+                f"on prompt {self.names[bad]} the clean row's logits differ from the untouched model's by "
+                f"{parity[bad]:.1e}, allowed {allowed[bad]:.0e}; try --dtype float32 or another model",
+            )
+
+    def _require_summed(self, remainder: Float[np.ndarray, " items"], logit: Float[np.ndarray, " items"]) -> None:
+        error = np.abs(remainder) / np.maximum(1.0, np.abs(logit))
+        bad = int(error.argmax())
+        if not error[bad] <= self.tolerance:
+            raise LedgerDoesNotClose(
+                f"the clean run on prompt {self.names[bad]} does not close: the target's logit {logit[bad]:.4f} and "
+                f"the sum of direct effects differ by {remainder[bad]:.4f} (tolerance {self.tolerance:g}); "
+                "try --dtype float32"
+            )
+
+    def _require_closed(
+        self,
+        jobs: Sequence[Job],
+        remainder: Float[np.ndarray, "jobs items"],
+        total: Float[np.ndarray, "jobs items"],
+    ) -> None:
+        error = np.abs(remainder) / np.maximum(1.0, np.abs(total))
+        self.worst = np.maximum(self.worst, error.max(0))
+        job, bad = divmod(int(error.argmax()), error.shape[1])
+        if not error[job, bad] <= self.tolerance:
+            raise LedgerDoesNotClose(
+                f"the account of {self.plan.knockouts[jobs[job].knockout]} on prompt {self.names[bad]} does not "
+                f"close: total effect {total[job, bad]:.4f} and the sum of its parts differ by "
+                f"{remainder[job, bad]:.4f} (tolerance {self.tolerance:g}); try --dtype float32"
+            )
+
+    def arrays(self) -> Arrays:
+        """Means over draws, prompt first."""
+        draws, nulls = self.plan.ablation.draws, self.plan.null_draws
+        change = self.change.sum(0) / draws
+        scalars = dict(zip(SCALARS, self.scalars / draws, strict=True))
+        found: Arrays = {
+            **self.clean,
+            "change": change,
+            "change_sd": np.sqrt(np.maximum(self.change_square / draws - change**2, 0.0)),
+            "total_effect_sd": np.sqrt(np.maximum(self.total_square / draws - scalars["total_effect"] ** 2, 0.0)),
+            **scalars,
+            "worst_remainder": self.worst,
+            "parity_error": self.parity,
+        }
+        if not self.measured:
+            for name in MEASURES:
+                found.pop(name, None)
+        if draws > 1:
+            halves = np.array([(draws + 1) // 2, draws // 2])
+            found["change_by_half"] = self.change / halves[:, None, None, None]
+        if nulls:
+            found["null_change"] = self.null_change / nulls
+            found["null_norm_effect"], found["null_total_effect"] = self.null_scalars / nulls
+        return found

@@ -1,0 +1,104 @@
+"""Knock-outs of whole texts: replaced at many positions, read at many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from hydrascope.anatomy import directions
+from hydrascope.engine.account import Account, Arrays
+from hydrascope.engine.batch import Work, variant
+from hydrascope.engine.budget import Budget
+from hydrascope.engine.heads import aims
+from hydrascope.engine.last_token import sweep
+from hydrascope.engine.texts import Recorded, Resumed
+
+TOKENS_AT_ONCE = {"cpu": 4096}
+"""Tokens of all rows of a push beyond which a processor's core gains nothing."""
+
+TOKENS_AT_ONCE_ELSEWHERE = 65536
+
+LEAST_VARIANTS = 16
+"""Variants that should share a push, since each push carries the clean run once more."""
+
+
+def texts_at_once(device: torch.device, tokens: int, variants: int) -> int:
+    """Texts of one length that go through the model together, so that there is room for many variants of each."""
+    return max(1, _tokens_at_once(device) // (tokens * (1 + min(variants, LEAST_VARIANTS))))
+
+
+def text_variants_at_once(budget: Budget, footprint: int, texts: int, tokens: int, device: torch.device) -> int:
+    """Variants that share a push with the clean run, at least one.
+
+    Args:
+        budget: memory budget; half of it is for the rows of a push.
+        footprint: estimated bytes of one row, with all its tokens.
+        texts: texts in the batch.
+        tokens: their length.
+        device: where they run.
+    """
+    rows = min(_tokens_at_once(device) // tokens, budget.bytes // 2 // footprint)
+    return max(1, rows // texts - 1)
+
+
+def run_texts(
+    work: Work,
+    rows: Sequence[int],
+    recorded: Recorded,
+    targets: Int[Tensor, " items"],
+    names: Sequence[str],
+    size: int,
+    *,
+    measured: bool = True,
+    done: Callable[[int], None] = lambda variants: None,
+) -> Arrays:
+    """All knock-outs of texts of one length.
+
+    Args:
+        work: model, plan and values; its strategy is a `Resumed`.
+        rows: positions of the texts in the plan's table and the pools.
+        recorded: their clean pass, with the streams.
+        targets: target token of every read position, text by text.
+        names: what an error calls each of them by.
+        size: variants in a push.
+        measured: take log-probability, rank and KL divergence, for which all rows meet the whole vocabulary.
+        done: told the number of variants of a text after each push.
+
+    Returns:
+        The ledger's variables, one row per text and read position.
+
+    Raises:
+        LedgerDoesNotClose: naming the component and the position that break it.
+        AnatomyRefused: the clean row's logits are not those of the untouched model.
+    """
+    model, strategy = work.model, work.strategy
+    assert isinstance(strategy, Resumed)
+    read = directions(model.network, model.anatomy.tail, targets.to(recorded.ids.device))
+    by_head = aims(model, work.plan.splits, read.vectors)
+    account = Account(work.plan, work.tolerance, names, read, measured=measured)
+    before = sweep(model, recorded, [], read, strategy=strategy.at(0), full=measured, aims=by_head)
+    account.enter_clean(before, recorded.logits)
+    for jobs in work.plan.pushes(size):
+        variants = [variant(work, job, rows) for job in jobs]
+        first = min(one.first_layer for one in variants)
+        swept = sweep(
+            model,
+            recorded,
+            variants,
+            read,
+            strategy=strategy.at(first),
+            full=measured and not jobs[0].null,
+            probed=False,
+            aims=by_head,
+            before=before,
+        )
+        account.enter(jobs, swept)
+        done(len(jobs) * len(rows))
+    return account.arrays()
+
+
+def _tokens_at_once(device: torch.device) -> int:
+    return TOKENS_AT_ONCE.get(device.type, TOKENS_AT_ONCE_ELSEWHERE)
