@@ -185,7 +185,9 @@ def sums() -> tuple[xr.Dataset, xr.Dataset]:
 
 def test_sums_by_kind_are_sums_of_the_whole_account(sums: tuple[xr.Dataset, xr.Dataset]) -> None:
     whole, kinds = sums
-    assert kinds["writer"].values.tolist() == ["embed", "attn", "mlp", "own", "bias"]
+    assert kinds["writer"].values.tolist() == [
+        *("embed", "attn.against", "attn.for", "mlp.against", "mlp.for", "own", "bias")
+    ]
     assert (whole.attrs["detail"], kinds.attrs["detail"]) == ("full", "kinds")
     for variable in ("change", "null_change"):
         for kind in ("attn", "mlp"):
@@ -200,6 +202,14 @@ def test_sums_by_kind_are_sums_of_the_whole_account(sums: tuple[xr.Dataset, xr.D
     rest = kinds["total_effect"] - kinds["change"].sum("writer") - kinds["norm_effect"] - kinds["remainder"]
     assert float(np.abs(rest).max()) < 1e-5
     np.testing.assert_allclose(kinds["direct_effect"].sum("writer"), kinds["clean_logit"], rtol=0, atol=1e-5)
+    clean, free = whole["direct_effect"].values[:, None], ~whole["is_own"].values
+    for kind in ("attn", "mlp"):
+        of_kind = (whole["writer_kind"].values == kind) & free
+        for where, sign in (("against", clean < 0), ("for", clean >= 0)):
+            right = (whole["change"].values * (of_kind & sign)).sum(-1)
+            np.testing.assert_allclose(kinds["change"].sel(writer=f"{kind}.{where}"), right, rtol=0, atol=1e-6)
+            right = (whole["direct_effect"].values * (sign[:, 0] & (whole["writer_kind"].values == kind))).sum(-1)
+            np.testing.assert_allclose(kinds["direct_effect"].sel(writer=f"{kind}.{where}"), right, rtol=0, atol=1e-6)
     still = ~(kinds["is_own"] | kinds["is_downstream"]).values
     assert (kinds["change"].values[:, still] == 0).all()
 
@@ -225,7 +235,7 @@ def test_what_needs_every_writer_refuses_sums_by_kind(sums: tuple[xr.Dataset, xr
 def test_compensation_is_known_from_sums_by_kind(sums: tuple[xr.Dataset, xr.Dataset]) -> None:
     whole, kinds = (repair.repair(ds) for ds in sums)
     assert whole["direct_effect"].notna().any()
-    assert kinds["direct_effect"].isna().all(), "which writer was knocked out is not kept, so nor is its direct effect"
+    np.testing.assert_allclose(kinds["direct_effect"], whole["direct_effect"], rtol=0, atol=1e-5)
     numeric = [c for c in whole.columns if c.startswith(("own_change", "compensation", "norm_effect", "total_effect"))]
     assert len(numeric) > 8
     np.testing.assert_allclose(kinds[numeric], whole[numeric], rtol=0, atol=1e-5)

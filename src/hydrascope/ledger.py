@@ -34,6 +34,7 @@ VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
     "change_sd": (_ACCOUNT, "standard deviation of the change over draws"),
     "change_by_half": (("half", *_ACCOUNT), "the change averaged over even and over odd draws"),
     "null_change": (_ACCOUNT, "the change when a random displacement of the same norm replaces the real one"),
+    "own_direct_effect": (_BY_PROMPT, "clean direct effect of what is ablated, where only sums by kind are kept"),
     "own_change": (_BY_PROMPT, "change of the ablated component's own direct effect"),
     "norm_effect": (_BY_PROMPT, "what the final norm's change of scale adds"),
     "total_effect": (_BY_PROMPT, "ablated minus clean target logit, measured from the model's logits"),
@@ -53,8 +54,11 @@ VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
 }
 """Every variable a ledger can have: its dimensions and meaning. Logits of the target token unless said otherwise."""
 
-OPTIONAL = ("change_by_half", "null_change", "null_norm_effect", "null_total_effect")
-"""Variables that need several draws, or the null."""
+MEASURES = ("log_prob_change", "kl", "rank_change", "clean_prob")
+"""Variables that take the whole vocabulary of every row."""
+
+OPTIONAL = ("change_by_half", "null_change", "null_norm_effect", "null_total_effect", "own_direct_effect", *MEASURES)
+"""Variables that need several draws, the null, or a run that keeps less or measures more."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from hydrascope.engine.keeper import PrefixKeeper
 from hydrascope.engine.plan import Plan, edited_places
 from hydrascope.engine.values import ValueStore, same_length_batches
 from hydrascope.errors import HydrascopeError, OutputError
-from hydrascope.ledger import LedgerFile, label_dataset, open_dataset
+from hydrascope.ledger import MEASURES, LedgerFile, label_dataset, open_dataset
 from hydrascope.prompts import EncodedPrompt, answered_correctly
 from hydrascope.run_directory import RunDirectory, locked, open_run_directory
 from hydrascope.task import Task
@@ -177,7 +177,9 @@ class _Run:
     ) -> LedgerFile:
         if self.directory.ledger.exists():
             return LedgerFile.resume(self.directory.ledger)
-        optional = {"change_by_half"} if plan.ablation.draws > 1 else set()
+        optional = {*MEASURES} | ({"change_by_half"} if plan.ablation.draws > 1 else set())
+        if plan.detail != "full":
+            optional.add("own_direct_effect")
         if plan.null_draws:
             optional |= {"null_change", "null_norm_effect", "null_total_effect"}
         return LedgerFile.create(

@@ -96,8 +96,10 @@ def ablated_direct(ds: xr.Dataset) -> Array:
     """Clean direct effect of what is knocked out, (prompt, ablated), in logits.
 
     NaN for units inside a writer, where the ledger knows only their writer's: neurons always, heads unless they are
-    writers themselves. NaN also where only sums by kind were kept.
+    writers themselves.
     """
+    if "own_direct_effect" in ds:
+        return numbers(ds, "own_direct_effect")
     own = ds["is_own"].values.astype(np.float64)
     direct: Array = numbers(ds, "direct_effect") @ own.T
     apart = ("head", "kv") if str(ds.attrs.get("writers", "layers")) == "heads" else ()
@@ -105,7 +107,7 @@ def ablated_direct(ds: xr.Dataset) -> Array:
     def known(part: str) -> bool:
         return part.count(".") == 1 or part.split(".")[0] in apart
 
-    whole = [has_writers(ds) and all(map(known, name.split("+"))) for name in names(ds, "ablated")]
+    whole = [all(map(known, name.split("+"))) for name in names(ds, "ablated")]
     return np.where(np.array(whole, bool), direct, np.nan)
 
 

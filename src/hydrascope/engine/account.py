@@ -35,9 +35,6 @@ SCALARS = (
 )
 """What is kept of every prompt and knock-out beside the change of each writer, in the order of `Account.scalars`."""
 
-MEASURES = ("log_prob_change", "kl", "rank_change", "clean_prob")
-"""What takes the whole vocabulary of every row."""
-
 
 class Account:
     """Sums over draws, and the check that each draw closes."""
@@ -89,6 +86,9 @@ class Account:
             "clean_logit": logit,
             "clean_remainder": logit - direct.sum(1),
         }
+        if self.plan.detail != "full":  # where writers are kept, it is the sum of their direct effects
+            own = direct @ self.plan.masks.own.T
+            self.clean["own_direct_effect"] = np.where(self.plan.read_apart, own, np.nan)
         if self.measured:
             self.clean["clean_prob"] = np.exp(found.log_prob[0].double().numpy())
 
@@ -110,7 +110,7 @@ class Account:
         total = logit[1:] - logit[0]
         remainder = total - change.sum(2) - norm
         self._require_closed(jobs, remainder, total)
-        booked = plan.book.change(change, own)
+        booked = plan.book.change(change, own, direct)
         if jobs[0].null:
             for row, job in enumerate(jobs):
                 self.null_change[:, job.knockout] += booked[row]
@@ -190,9 +190,6 @@ class Account:
             "worst_remainder": self.worst,
             "parity_error": self.parity,
         }
-        if not self.measured:
-            for name in MEASURES:
-                found.pop(name, None)
         if draws > 1:
             halves = np.array([(draws + 1) // 2, draws // 2])
             found["change_by_half"] = self.change / halves[:, None, None, None]

@@ -1,7 +1,10 @@
 """How much of the account a ledger keeps: every writer's change, or sums by kind of writer.
 
-By kind, the entries are `embed`, one for each kind of writer that was not knocked out, `own` for those that were, and
-`bias`. They still sum to the total effect, and compensation by kind is what it was; who compensates is no longer known.
+By kind, the entries are `embed`, two for each kind of writer that was not knocked out, `own` for those that were, and
+`bias`. The two of a kind are told apart on every prompt by the sign of the writer's clean direct effect: a positive
+change of those that write against the target is relaxed suppression, of those that write for it new promotion
+(McDougall et al. 2023, arXiv 2310.04625). The entries still sum to the total effect, and compensation by kind is what
+it was; who compensates is no longer known.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from hydrascope.engine.columns import Column, Masks
 
@@ -38,46 +41,67 @@ class Bookkeeping:
         return direct
 
     def change(
-        self, change: Float[np.ndarray, "jobs prompts columns"], own: Bool[np.ndarray, "jobs columns"]
+        self,
+        change: Float[np.ndarray, "jobs prompts columns"],
+        own: Bool[np.ndarray, "jobs columns"],
+        direct: Float[np.ndarray, "prompts columns"],
     ) -> Float[np.ndarray, "jobs prompts entries"]:
-        """Changes by entry, given which columns were knocked out themselves."""
+        """Changes by entry, given which columns were knocked out themselves and all clean direct effects."""
         return change
 
 
 @dataclass(frozen=True)
 class ByKind(Bookkeeping):
-    """Columns are summed by kind, own ones apart; direct effects are all under their kind.
+    """Columns are summed by kind and sign, own ones apart; direct effects are all under their kind and sign.
 
     Attributes:
-        member: which columns belong to which entry; none to `own`.
+        member: which columns belong to which entry, whatever their sign; none to `own`.
+        signed: 0 for entries without a sign, else the sign of the direct effects that belong to them.
     """
 
     member: Bool[np.ndarray, "columns entries"]
+    signed: Int[np.ndarray, " entries"]
 
     @classmethod
     def of(cls, found: Sequence[Column], masks: Masks) -> ByKind:
         """The entries for these columns."""
-        kinds = dict.fromkeys(column.kind for column in found if column.kind not in ("embed", "bias"))
-        names = ("embed", *kinds, OWN, "bias")
-        entries = tuple(Column(name, found[-1].layer if name == "bias" else -1, name) for name in names)
-        member = np.array([[column.kind == name for name in names] for column in found])
-        own = np.zeros((len(masks.own), len(names)), bool)
-        own[:, names.index(OWN)] = True
-        return cls(entries, Masks(own, masks.downstream @ member), member)
+        kinds = list(dict.fromkeys(column.kind for column in found if column.kind not in ("embed", "bias")))
+        entries = [("embed", "embed", 0)]
+        entries += [(f"{kind}.{where}", kind, sign) for kind in kinds for where, sign in (("against", -1), ("for", 1))]
+        entries += [(OWN, OWN, 0), ("bias", "bias", 0)]
+        last = found[-1].layer
+        named = tuple(Column(name, last if kind == "bias" else -1, kind) for name, kind, _ in entries)
+        member = np.array([[column.kind == kind for _, kind, _ in entries] for column in found])
+        own = np.zeros((len(masks.own), len(entries)), bool)
+        own[:, [kind == OWN for _, kind, _ in entries]] = True
+        signed = np.array([sign for *_, sign in entries])
+        return cls(named, Masks(own, masks.downstream @ member), member, signed)
 
     def direct(self, direct: Float[np.ndarray, "prompts columns"]) -> Float[np.ndarray, "prompts entries"]:
-        """Sums by kind; nothing is own, since that differs from knock-out to knock-out."""
-        summed: Float[np.ndarray, "prompts entries"] = direct @ self.member
-        return summed
+        """Sums by kind and sign; nothing is own, since that differs from knock-out to knock-out."""
+        return self._summed(direct, direct)
 
     def change(
-        self, change: Float[np.ndarray, "jobs prompts columns"], own: Bool[np.ndarray, "jobs columns"]
+        self,
+        change: Float[np.ndarray, "jobs prompts columns"],
+        own: Bool[np.ndarray, "jobs columns"],
+        direct: Float[np.ndarray, "prompts columns"],
     ) -> Float[np.ndarray, "jobs prompts entries"]:
-        """Sums by kind of what is not own, and the sum of what is."""
+        """Sums by kind and sign of what is not own, and the sum of what is."""
         mine = own[:, None, :]
-        booked: Float[np.ndarray, "jobs prompts entries"] = (change * ~mine) @ self.member
+        booked = self._summed(change * ~mine, direct)
         booked[..., [entry.name == OWN for entry in self.entries]] = (change * mine).sum(-1, keepdims=True)
         return booked
+
+    def _summed(
+        self, values: Float[np.ndarray, "*jobs prompts columns"], direct: Float[np.ndarray, "prompts columns"]
+    ) -> Float[np.ndarray, "*jobs prompts entries"]:
+        against = direct < 0
+        parts = ((0, np.ones_like(against)), (-1, against), (1, ~against))
+        summed: Float[np.ndarray, "*jobs prompts entries"] = sum(
+            (values * chosen) @ (self.member & (self.signed == sign)) for sign, chosen in parts
+        )
+        return summed
 
 
 def bookkeeping(detail: Detail, found: Sequence[Column], masks: Masks) -> Bookkeeping:

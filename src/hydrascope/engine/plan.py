@@ -9,11 +9,11 @@ from itertools import islice, pairwise
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from hydrascope.ablation import Ablation
 from hydrascope.anatomy import Anatomy, Place
-from hydrascope.components import UNIT_KINDS, Knockout
+from hydrascope.components import UNIT_KINDS, Component, Knockout
 from hydrascope.engine.columns import Column, Masks, columns
 from hydrascope.engine.detail import Bookkeeping, Detail, bookkeeping
 from hydrascope.engine.heads import Split
@@ -70,6 +70,18 @@ class Plan:
     def masks(self) -> Masks:
         """Which columns a knock-out changes by itself, and which can respond to it."""
         return Masks.of(self.knockouts, self.columns, self.anatomy)
+
+    @cached_property
+    def read_apart(self) -> Bool[np.ndarray, " ablated"]:
+        """Whether what is knocked out is read by itself: whole writers, and units that are columns of their own."""
+
+        def alone(part: Component) -> bool:
+            own = [column for column in self.columns if column.is_own(part, self.anatomy)]
+            return part.kind not in UNIT_KINDS or all(column.unit >= 0 for column in own)
+
+        first = {(p.kind, p.layer): p for k in self.knockouts for p in k.parts}
+        known = {of: alone(part) for of, part in first.items()}
+        return np.array([all(known[p.kind, p.layer] for p in k.parts) for k in self.knockouts])
 
     @cached_property
     def book(self) -> Bookkeeping:
