@@ -182,6 +182,8 @@ class _Run:
             optional.add("own_direct_effect")
         if plan.null_draws:
             optional |= {"null_change", "null_norm_effect", "null_total_effect"}
+        if plan.routed:
+            optional |= {"rerouted_change", "routing_change"}
         return LedgerFile.create(
             self.directory.ledger,
             self._labels(plan, kept, targets, top),
