@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,12 @@ from torch import Tensor
 
 import hydrascope as hs
 from hydrascope.analysis.routing import routing, routing_totals
-from hydrascope.anatomy import Link, examine
+from hydrascope.anatomy import Link, Place, directions, examine
 from hydrascope.anatomy.proof import prove_anatomy, require
 from hydrascope.components import Component
+from hydrascope.engine.last_token import sweep
+from hydrascope.engine.texts import Resumed, record_texts
+from hydrascope.engine.variants import Edit, Variant
 from hydrascope.errors import AnatomyRefused, ComponentError, DetailDropped, HookDidNotFire
 from hydrascope.inspection import inspect
 from hydrascope.results import Ledger
@@ -145,6 +149,30 @@ def test_experts_of_a_block_sum_to_its_mlp(mixtral: hs.Model) -> None:
     ds = run(mixtral, f"{joint},mlp.1", hs.Zero(), null_draws=0).dataset
     np.testing.assert_allclose(ds["total_effect"][:, 0], ds["total_effect"][:, 1], atol=TOLERANCE)
     np.testing.assert_allclose(ds["change"][:, 0], ds["change"][:, 1], atol=TOLERANCE)
+
+
+def test_experts_in_whole_texts_sum_to_their_mlp(mixtral: hs.Model) -> None:
+    """Replaced at several positions, read at others, the routing split at each of them."""
+    edited, read_at = (1, 3), (2, 3, 5)
+    ids = torch.tensor([prompt.input_ids for prompt in prompts().prompts])
+    experts = [mixtral.anatomy.places(Component("expert", 1, unit))[0] for unit in range(EXPERTS)]
+    (whole,) = mixtral.anatomy.places(Component("mlp", 1))
+    recorded = record_texts(mixtral, ids, edited, read_at, [place.site for place in (*experts, whole)])
+    together = sum(recorded.values[place.site] for place in experts)
+    torch.testing.assert_close(together, recorded.values[whole.site], atol=1e-5, rtol=0)
+
+    def zeroed(name: str, places: Sequence[Place]) -> Variant:
+        return Variant(name, 1, tuple(Edit(p, torch.zeros(PROMPTS, len(edited), p.width)) for p in places))
+
+    read = directions(mixtral.network, mixtral.anatomy.tail, recorded.logits.argmax(-1))
+    variants = [zeroed("experts", experts), zeroed("mlp.1", [whole])]
+    before = sweep(mixtral, recorded, [], read, strategy=Resumed())
+    swept = sweep(mixtral, recorded, variants, read, strategy=Resumed().at(1), routing=True, before=before)
+    torch.testing.assert_close(swept.reads[1], swept.reads[2], atol=1e-5, rtol=0)
+    assert swept.routing is not None
+    torch.testing.assert_close(swept.routing.rerouted[1], swept.routing.rerouted[2], atol=1e-5, rtol=0)
+    assert swept.routing.rerouted[1, :2].abs().max() < 1e-5  # at and before the knock-out
+    assert (swept.routing.rerouted[1, 2].abs() > TOLERANCE).any()
 
 
 @pytest.mark.parametrize("ablation", [hs.Mean(), hs.Noise()], ids=lambda ablation: ablation.name)
