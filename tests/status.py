@@ -20,7 +20,7 @@ from hydrascope.engine.proof import Engine, choose_engine
 from hydrascope.errors import HydrascopeError
 from hydrascope.prompts import Prompt, load
 
-UNITS = ("head", "kv", "neuron")
+UNITS = ("head", "kv", "neuron", "expert")
 
 
 @dataclass(frozen=True)

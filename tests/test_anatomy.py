@@ -81,6 +81,7 @@ def test_heads_and_sizes(name):
     n_kv = family.config.get("num_key_value_heads", family.n_heads)
     assert counted.pop("kv", None) == (family.n_layers * n_kv if n_kv < family.n_heads else None)
     counted.pop("neuron", None)
+    counted.pop("expert", None)
     assert counted == {
         "attn": family.n_layers,
         "mlp": family.n_layers,

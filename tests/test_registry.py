@@ -33,7 +33,13 @@ def knockouts(model) -> list[Knockout]:
         unit = 0 if kind in UNIT_KINDS else None
         found += [Knockout((Component(kind, layer, unit),)) for layer in sorted(some)]
     writers = [writer.component for writer in model.anatomy.writers]
-    return [*found, Knockout((writers[0], writers[-1]))]
+    found.append(Knockout((writers[0], writers[-1])))
+    if experts := units.get("expert"):
+        # which of them a token asks is not known here, so all of a block, and one that sees another residual state
+        first, last = min(experts), max(experts)
+        found += [Knockout((Component("expert", first, unit),)) for unit in range(1, experts[first])]
+        found += [Knockout((writers[0], Component("expert", last, unit))) for unit in range(2) if last]
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +73,7 @@ def hold_against_plain_forwards(model, engine):
         for k, some in zip(chosen, places, strict=True)
     ]
     read = directions(model.network, model.anatomy.tail, targets)
-    swept = sweep(model, clean, variants, read, strategy=engine.strategy)
+    swept = sweep(model, clean, variants, read, strategy=engine.strategy, routing=model.anatomy.routes)
 
     with torch.no_grad():
         untouched = model.network(input_ids=ids, use_cache=False).logits[:, -1]
@@ -85,6 +91,26 @@ def hold_against_plain_forwards(model, engine):
             np.testing.assert_allclose(change, expected, atol=TOLERANCE, err_msg=variant.name)
             total = swept.distribution.logit[row, prompt] - swept.distribution.logit[0, prompt]
             assert float(total) == pytest.approx(after.logit - before.logit, abs=TOLERANCE), variant.name
+        if swept.routing is not None:
+            hold_routing(model, slow, ids[prompt].tolist(), int(targets[prompt]), variants, swept, vector, prompt)
+
+
+def hold_routing(model, slow, ids, target, variants, swept, vector, prompt):
+    """What the sweep calls re-routed is what a routed MLP no longer writes when its routing is held, one at a time."""
+    order = [writer.component for writer in model.anatomy.writers]
+    variant = [variant.name for variant in variants].index(str(order[0]))
+    edits = [(edit.place, edit.value[prompt]) for edit in variants[variant].edits]
+    before = account(slow, model.anatomy, ids, target)
+    after = account(slow, model.anatomy, ids, target, edits)
+    for column, site in enumerate(model.anatomy.experts):
+        routing = before.routings[site.module]
+        held = account(slow, model.anatomy, ids, target, edits, {site.module: routing})
+        row = order.index(Component("mlp", site.layer))
+        expected = float((after.writes[row] - held.writes[row]) @ vector)
+        assert float(swept.routing.rerouted[1 + variant, column, prompt]) == pytest.approx(expected, abs=TOLERANCE)
+        chosen = after.routings[site.module][0].tolist()
+        new = len(set(chosen) - set(routing[0].tolist())) / site.top_k
+        assert float(swept.routing.moved[1 + variant, column, prompt]) == pytest.approx(new)
 
 
 def test_most_families_are_exact_and_the_docs_say_which(met):

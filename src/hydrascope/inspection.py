@@ -32,6 +32,7 @@ def inspect(model: Model) -> dict[str, Any]:
             "writers": [{**asdict(w), "component": str(w.component)} for w in anatomy.writers],
             "heads": [asdict(site) for site in anatomy.heads],
             "neurons": [asdict(site) for site in anatomy.neurons],
+            "experts": [asdict(site) for site in anatomy.experts],
             "final_norm": tail.norm,
             "final_norm_kind": "none" if tail.norm is None else "LayerNorm" if tail.centred else "RMSNorm",
             "final_norm_eps": tail.eps,
@@ -69,6 +70,8 @@ def render(found: dict[str, Any]) -> Group:
     for reason in able["passed_over"]:
         can.append(f"  not {reason}\n", "dim")
     can.append(f"Can be knocked out: {', '.join(able['components'])}")
+    if able["routing"]:
+        can.append(f"\nRouted MLPs: {able['routing']}")
     return Group(head, Text(), writers, Text(), proof, Text(), can)
 
 
@@ -85,11 +88,27 @@ def _capabilities(model: Model, engine: Engine) -> dict[str, Any]:
     components = []
     for kind, counts in units.items():
         if counts:
-            last = max(counts)
-            components.append(f"{kind}.0-{last}" + (f" x {counts[last]}" if counts[last] > 1 else ""))
+            first, last = min(counts), max(counts)
+            components.append(f"{kind}.{first}-{last}" + (f" x {counts[last]}" if counts[last] > 1 else ""))
     return {
         "engine": engine.strategy.name,
         "passed_over": list(engine.passed_over),
         "components": components,
+        "routing": _routing(model),
         "positions": ["last"],
     }
+
+
+def _routing(model: Model) -> str:
+    """Whether changes of routed MLPs can be split, in words; empty where none was found."""
+    sites = model.anatomy.experts
+    if not sites:
+        return ""
+    found = f"{len(sites)}, each asks {sites[0].top_k} of {sites[0].n_experts} experts; their changes "
+    unknown = [f"mlp.{site.layer}" for site in sites if site.link is None]
+    if not unknown:
+        return found + "are split into same experts and re-routed ones"
+    return found + (
+        f"are not split by their routing, since what the experts of {', '.join(unknown)} return enters the write "
+        "neither times a number nor through a single post-norm"
+    )

@@ -35,6 +35,8 @@ VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
     "change_by_half": (("half", *_ACCOUNT), "the change averaged over even and over odd draws"),
     "null_change": (_ACCOUNT, "the change when a random displacement of the same norm replaces the real one"),
     "own_direct_effect": (_BY_PROMPT, "clean direct effect of what is ablated, where only sums by kind are kept"),
+    "rerouted_change": (_ACCOUNT, "what of a routed MLP's change is due to its routing, mean over draws; others 0"),
+    "routing_change": (_ACCOUNT, "share of a routed MLP's chosen experts that the clean run did not choose; others 0"),
     "own_change": (_BY_PROMPT, "change of the ablated component's own direct effect"),
     "norm_effect": (_BY_PROMPT, "what the final norm's change of scale adds"),
     "total_effect": (_BY_PROMPT, "ablated minus clean target logit, measured from the model's logits"),
@@ -57,8 +59,17 @@ VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
 MEASURES = ("log_prob_change", "kl", "rank_change", "clean_prob")
 """Variables that take the whole vocabulary of every row."""
 
-OPTIONAL = ("change_by_half", "null_change", "null_norm_effect", "null_total_effect", "own_direct_effect", *MEASURES)
-"""Variables that need several draws, the null, or a run that keeps less or measures more."""
+OPTIONAL = (
+    "change_by_half",
+    "null_change",
+    "null_norm_effect",
+    "null_total_effect",
+    "own_direct_effect",
+    "rerouted_change",
+    "routing_change",
+    *MEASURES,
+)
+"""Variables that need several draws, the null, routed MLPs, or a run that keeps less or measures more."""
 
 
 @dataclass(frozen=True)

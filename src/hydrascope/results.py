@@ -81,6 +81,14 @@ class Ledger:
         """How much of the late MLPs' pressure on the target each attention knock-out releases."""
         return self.findings.released.copy()
 
+    def routing(self) -> pd.DataFrame:
+        """How each routed MLP answers each knock-out: with the same experts, or with others.
+
+        Raises:
+            ComponentError: the model has no MLP whose change can be split so.
+        """
+        return self.findings.routing.copy()
+
     def verdict(self) -> Verdict:
         """The findings in plain sentences, with the numbers they were made from."""
         return verdict(self.findings)

@@ -101,6 +101,11 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def _routed(plan: Plan) -> dict[str, str]:
+    """Which writers' changes are split by their routing, for models that have such."""
+    return {"routed_writers": json.dumps([plan.columns[i].name for i in plan.routed])} if plan.routed else {}
+
+
 class _Run:
     """One run from its folder's state to its end."""
 
@@ -182,12 +187,14 @@ class _Run:
             optional.add("own_direct_effect")
         if plan.null_draws:
             optional |= {"null_change", "null_norm_effect", "null_total_effect"}
+        if plan.routed:
+            optional |= {"rerouted_change", "routing_change"}
         return LedgerFile.create(
             self.directory.ledger,
             self._labels(plan, kept, targets, top),
             min(BATCH, len(kept), prompts_in_account(self.budget, len(plan.knockouts), len(plan.book.entries))),
             optional,
-            {**self._attributes(plan), "prompts_kept": len(kept), "prompts_dropped_wrong": dropped},
+            {**self._attributes(plan), **_routed(plan), "prompts_kept": len(kept), "prompts_dropped_wrong": dropped},
         )
 
     def _labels(self, plan: Plan, kept: Sequence[EncodedPrompt], targets: Sequence[int], top: np.ndarray) -> xr.Dataset:

@@ -8,7 +8,7 @@ from functools import cached_property
 import pandas as pd
 import xarray as xr
 
-from hydrascope.analysis import erasure, parts, repair, responders
+from hydrascope.analysis import erasure, parts, repair, responders, routing
 from hydrascope.analysis.closing import Closing, closing
 from hydrascope.analysis.statistics import DRAWS, Resampling
 
@@ -61,6 +61,16 @@ class Findings:
     def released(self) -> pd.DataFrame:
         """`analysis.erasure.released`."""
         return erasure.released(self.ds, draws=self.draws, seed=self.seed)
+
+    @cached_property
+    def routing(self) -> pd.DataFrame:
+        """`analysis.routing.routing`."""
+        return routing.routing(self.ds, draws=self.draws, seed=self.seed)
+
+    @cached_property
+    def routing_totals(self) -> pd.DataFrame:
+        """`analysis.routing.routing_totals`."""
+        return routing.routing_totals(self.ds, draws=self.draws, seed=self.seed)
 
     @cached_property
     def closing(self) -> Closing:

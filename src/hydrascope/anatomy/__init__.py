@@ -5,13 +5,15 @@ from hydrascope.anatomy.opening import examine, load
 from hydrascope.anatomy.places import Place, Site
 from hydrascope.anatomy.proof import Check, prove_anatomy, require
 from hydrascope.anatomy.readout import Directions, directions
-from hydrascope.anatomy.spec import Anatomy, HeadSite, NeuronSite, Tail, Writer
+from hydrascope.anatomy.spec import Anatomy, ExpertSite, HeadSite, Link, NeuronSite, Tail, Writer
 
 __all__ = [
     "Anatomy",
     "Check",
     "Directions",
+    "ExpertSite",
     "HeadSite",
+    "Link",
     "Model",
     "NeuronSite",
     "Place",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hydrascope.anatomy.blocks import Block, Found, find_mixers, find_reads, take_apart
+from hydrascope.anatomy.experts import find_expert_sites
 from hydrascope.anatomy.spec import Anatomy, HeadSite, NeuronSite, Writer
 from hydrascope.anatomy.tail import find_tail
 from hydrascope.anatomy.trace import find_layers, record
@@ -68,6 +69,7 @@ def discover(model: nn.Module) -> Anatomy:
         writers=tuple(writers),
         heads=tuple(site for site in heads if splitting_error(model, trace, site.module) < 5 * tolerance),
         neurons=tuple(site for site in neurons if splitting_error(model, trace, site.module) < 5 * tolerance),
+        experts=find_expert_sites(model, trace, blocks, writers, tolerance),
         reads=frozenset(pairs),
         embed_gain=carry[0] * blocks[0].carry,
         tail=find_tail(model, trace, layers[-1], tolerance),

@@ -15,6 +15,12 @@ from hydrascope.errors import HookDidNotFire
 Edit = Callable[[torch.Tensor], torch.Tensor | None]
 """Looks at a tensor; returns its replacement, or None to leave it."""
 
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+"""What a module is called with: by position and by name."""
+
+WholeCall = Callable[[Arguments, torch.Tensor], None]
+"""Looks at all arguments of a call and at its output."""
+
 
 def first_tensor(value: Any) -> torch.Tensor | None:
     """The first tensor in a module's output: the tensor itself or the first one of a tuple, list or model output."""
@@ -97,6 +103,35 @@ class Hooks:
             see(hidden_argument(args, kwargs), first_tensor(output))
 
         self._handles.append(module.register_forward_hook(hook, with_kwargs=True))
+
+    def watch_call(self, module: nn.Module, see: WholeCall) -> None:
+        """Show `see` all that the module was called with, and its first output tensor."""
+
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            if (tensor := first_tensor(output)) is not None:
+                see((args, kwargs), tensor)
+
+        self._handles.append(module.register_forward_hook(hook, with_kwargs=True))
+
+    def on_whole_call(self, module: nn.Module, name: str, see: WholeCall) -> None:
+        """The same, counted; `see` may change the output in place."""
+        self._expect(name, 1)
+
+        def counted(arguments: Arguments, output: torch.Tensor) -> None:
+            self.fired[name] += 1
+            see(arguments, output)
+
+        self.watch_call(module, counted)
+
+    def on_arguments(self, module: nn.Module, name: str, change: Callable[[Arguments], Arguments]) -> None:
+        """Call the module with other arguments."""
+        self._expect(name, 1)
+
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+            self.fired[name] += 1
+            return change((args, kwargs))
+
+        self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
 
     def require_fired(self) -> None:
         """Refuse a pass in which a hook fired more or less often than planned.

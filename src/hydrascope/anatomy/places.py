@@ -1,7 +1,8 @@
 """Where a component's value can be read and replaced: a stretch of some module's input or output.
 
 Heads and key-value groups lie side by side at the INPUT of the attention output projection, neurons at the input of the
-MLP's down projection. Behind a projection they are mixed and cannot be cut apart any more.
+MLP's down projection. Behind a projection they are mixed and cannot be cut apart any more. Routed experts are the
+exception: their module sums them, and can be asked for the share of each.
 """
 
 from __future__ import annotations
@@ -11,20 +12,22 @@ from typing import Literal, NamedTuple
 
 
 class Site(NamedTuple):
-    """One module's input or output.
+    """One module's input or output, or one expert's share of it.
 
     Attributes:
         module: path of the module.
         side: which of the two.
         width: size of its last dimension.
+        expert: whose share of the output; -1 for the whole.
     """
 
     module: str
     side: Literal["input", "output"]
     width: int
+    expert: int = -1
 
     def __str__(self) -> str:
-        return f"{self.module}@{self.side}"
+        return f"{self.module}@{self.side}" + ("" if self.expert < 0 else f".expert{self.expert}")
 
 
 @dataclass(frozen=True)

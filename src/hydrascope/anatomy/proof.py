@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from hydrascope.anatomy.discover import random_ids
+from hydrascope.anatomy.experts import expert_error
 from hydrascope.anatomy.readout import directions
 from hydrascope.anatomy.spec import Anatomy
 from hydrascope.anatomy.trace import Trace, record
@@ -76,6 +77,7 @@ def prove_anatomy(network: nn.Module, anatomy: Anatomy) -> tuple[Check, ...]:
     checks = [
         Check("additive residual", _relative(total, resid), allowed, "embedding and writes sum to the last residual"),
         Check("units", max(split, default=0.0), allowed, "heads and neurons sum to what their projection writes"),
+        *_expert_checks(network, anatomy, trace, allowed),
         *_tail_checks(network, anatomy, trace, resid, allowed),
     ]
     return tuple(checks)
@@ -83,6 +85,13 @@ def prove_anatomy(network: nn.Module, anatomy: Anatomy) -> tuple[Check, ...]:
 
 def _relative(a: Tensor, b: Tensor) -> float:
     return float((a.double() - b.double()).norm() / b.double().norm().clamp_min(1e-30))
+
+
+def _expert_checks(network: nn.Module, anatomy: Anatomy, trace: Trace, allowed: float) -> list[Check]:
+    if not anatomy.experts:
+        return []
+    error = expert_error(network, trace.ids, anatomy.experts)
+    return [Check("experts", error, allowed, "experts asked one by one sum to what their module returns")]
 
 
 def _tail_checks(network: nn.Module, anatomy: Anatomy, trace: Trace, resid: Tensor, allowed: float) -> list[Check]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -74,6 +75,56 @@ class NeuronSite:
 
 
 @dataclass(frozen=True)
+class Link:
+    """How what routed experts return enters their MLP's write: times a number.
+
+    Attributes:
+        module: path of the writing module.
+        side: whether it is added to that module's output, or to its input (a post-norm stands between).
+        gain: the number.
+    """
+
+    module: str
+    side: Literal["input", "output"]
+    gain: float
+
+
+@dataclass(frozen=True)
+class ExpertSite:
+    """A module that holds all routed experts of an MLP writer, and how it is told whom to ask.
+
+    Attributes:
+        layer: block index.
+        module: path of the module.
+        n_experts: number of experts.
+        top_k: how many of them a token asks.
+        width: size of what they write.
+        hidden: position or name of the argument that the experts read.
+        index: of the one that says which experts each token asks.
+        weight: of the one that weighs their answers.
+        link: the way to the MLP's write; None where it is none of the known ones.
+    """
+
+    layer: int
+    module: str
+    n_experts: int
+    top_k: int
+    width: int
+    hidden: int | str
+    index: int | str
+    weight: int | str
+    link: Link | None = None
+
+    def with_link(self, link: Link | None) -> ExpertSite:
+        """The same site, its link known."""
+        return replace(self, link=link)
+
+    def site(self, expert: int) -> Site:
+        """One expert's share of the module's output."""
+        return Site(self.module, "output", self.width, expert)
+
+
+@dataclass(frozen=True)
 class Tail:
     """From the last residual state z to the logits: y = scale * head(pre_gain * norm(z)), then the soft-cap.
 
@@ -131,6 +182,7 @@ class Anatomy:
         writers: every writer inside a block, in the order in which they write.
         heads: one site per attention writer that has heads.
         neurons: one site per MLP writer whose neurons lie at a single down projection.
+        experts: one site per MLP writer that routes tokens to experts.
         reads: pairs (earlier, later) of writers of one block in which the later one reads what the earlier wrote.
         embed_gain: what is left of the embedding in the last residual state.
         tail: the way from the last residual state to the logits.
@@ -144,6 +196,7 @@ class Anatomy:
     writers: tuple[Writer, ...]
     heads: tuple[HeadSite, ...]
     neurons: tuple[NeuronSite, ...]
+    experts: tuple[ExpertSite, ...]
     reads: frozenset[tuple[Component, Component]]
     embed_gain: float
     tail: Tail
@@ -163,6 +216,11 @@ class Anatomy:
         return not self.reads
 
     @property
+    def routes(self) -> bool:
+        """Whether there are routed MLPs, and the way from the experts to the write is known for all of them."""
+        return bool(self.experts) and all(site.link is not None for site in self.experts)
+
+    @property
     def inventory(self) -> Inventory:
         """The components that can be knocked out."""
         units: dict[str, dict[int, int]] = {"layer": {}}
@@ -172,6 +230,7 @@ class Anatomy:
         units["head"] = {site.layer: site.n_heads for site in self.heads}
         units["kv"] = {site.layer: site.n_kv for site in self.heads if site.n_kv < site.n_heads}
         units["neuron"] = {site.layer: site.n_neurons for site in self.neurons}
+        units["expert"] = {site.layer: site.n_experts for site in self.experts}
         return Inventory({kind: counts for kind, counts in units.items() if counts})
 
     def writer(self, component: Component) -> Writer:
@@ -186,6 +245,10 @@ class Anatomy:
         """The neuron site of a block."""
         return next(site for site in self.neurons if site.layer == layer)
 
+    def expert_site(self, layer: int) -> ExpertSite:
+        """The expert site of a block."""
+        return next(site for site in self.experts if site.layer == layer)
+
     def places(self, part: Component) -> tuple[Place, ...]:
         """Where a part's value is read and replaced; its value is these stretches one after the other."""
         if part.kind == "layer":
@@ -196,6 +259,10 @@ class Anatomy:
             return (_unit(heads.site, part, width),)
         if part.kind == "neuron":
             return (_unit(self.neuron_site(part.layer).site, part, 1),)
+        if part.kind == "expert":
+            assert part.unit is not None
+            experts = self.expert_site(part.layer)
+            return (Place(experts.site(part.unit), 0, experts.width),)
         modules = self.writer(part).modules
         return tuple(Place(Site(module, "output", self.d_model), 0, self.d_model) for module in modules)
 

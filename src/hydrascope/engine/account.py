@@ -19,6 +19,7 @@ from torch import Tensor
 from hydrascope.anatomy import Directions
 from hydrascope.engine.last_token import Swept
 from hydrascope.engine.plan import Job, Plan
+from hydrascope.engine.routing import Routing
 from hydrascope.errors import AnatomyRefused, LedgerDoesNotClose
 
 Arrays = dict[str, np.ndarray]
@@ -60,6 +61,7 @@ class Account:
         self.change_square = np.zeros(account)
         self.scalars = np.zeros((len(SCALARS), *shape))
         self.total_square = np.zeros(shape)
+        self.rerouted, self.moved = np.zeros((2, *(account if plan.routed else (0,))))
         self.null_change = np.zeros(account if plan.null_draws else 0)
         self.null_scalars = np.zeros((2, *shape))
         self.clean: Arrays = {}
@@ -128,6 +130,8 @@ class Account:
                 rank[1:] - rank[0],
             ]
         )
+        if swept.routing is not None:
+            self._enter_routing(knockouts, swept.routing, sigma[0])
         for row, job in enumerate(jobs):
             self.change[job.draw % 2, :, job.knockout] += booked[row]
             self.change_square[:, job.knockout] += booked[row] ** 2
@@ -176,6 +180,16 @@ class Account:
                 f"{remainder[job, bad]:.4f} (tolerance {self.tolerance:g}); try --dtype float32"
             )
 
+    def _enter_routing(self, knockouts: Sequence[int], routing: Routing, sigma: Float[np.ndarray, " items"]) -> None:
+        """Book what the routers did where they can respond."""
+        columns = list(self.plan.routed)
+        responds = self.plan.masks.downstream[knockouts][:, columns, None]
+        rerouted = routing.rerouted[1:].double().numpy() / sigma * responds
+        moved = routing.moved[1:].double().numpy() * responds
+        for row, knockout in enumerate(knockouts):
+            self.rerouted[:, knockout, columns] += rerouted[row].T
+            self.moved[:, knockout, columns] += moved[row].T
+
     def arrays(self) -> Arrays:
         """Means over draws, prompt first."""
         draws, nulls = self.plan.ablation.draws, self.plan.null_draws
@@ -193,6 +207,8 @@ class Account:
         if draws > 1:
             halves = np.array([(draws + 1) // 2, draws // 2])
             found["change_by_half"] = self.change / halves[:, None, None, None]
+        if self.plan.routed:
+            found["rerouted_change"], found["routing_change"] = self.rerouted / draws, self.moved / draws
         if nulls:
             found["null_change"] = self.null_change / nulls
             found["null_norm_effect"], found["null_total_effect"] = self.null_scalars / nulls

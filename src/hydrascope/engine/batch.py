@@ -84,7 +84,8 @@ def run_batch(
         variants = [variant(work, job, rows) for job in jobs]
         # Of the null only effects are kept, so its distributions need not be measured.
         real = not jobs[0].null
-        swept = sweep(work.model, clean, variants, read, strategy=work.strategy, full=real, aims=by_head)
+        split = real and bool(work.plan.routed)
+        swept = sweep(work.model, clean, variants, read, strategy=work.strategy, full=real, aims=by_head, routing=split)
         account.enter_clean(swept, clean.logits)
         account.enter(jobs, swept)
         done(len(jobs) * len(rows))

@@ -15,6 +15,7 @@ from transformers.cache_utils import DynamicCache
 from hydrascope.anatomy import Model, Site
 from hydrascope.anatomy.hooks import hooked
 from hydrascope.engine.attention import KeysValues
+from hydrascope.engine.experts import keep_experts
 from hydrascope.errors import AnatomyRefused, NonFinite
 
 
@@ -72,7 +73,9 @@ def capture(
                 return resid + noise.to(resid) * resid.float().std((1, 2), keepdim=True).to(resid)
 
             hooks.on_input(model.network.get_submodule(model.anatomy.layers[0]), "embed", disturb)
-        for site in sites:
+        last = torch.arange(1, ids.shape[0] + 1, device=ids.device) * ids.shape[1] - 1
+        keep_experts(model, hooks, sites, values, last, (len(ids),))
+        for site in (site for site in sites if site.expert < 0):
 
             def keep(tensor: Tensor, site: Site = site) -> None:
                 values[site] = tensor.reshape(*ids.shape, -1)[:, -1].detach().clone()

@@ -25,6 +25,7 @@ from hydrascope.components import Component
 from hydrascope.engine.capture import Clean
 from hydrascope.engine.distribution import Distribution, read_logits
 from hydrascope.engine.heads import Aim
+from hydrascope.engine.routing import RoutedMlps, Routing
 from hydrascope.engine.strategy import SharedPrefix, Strategy
 from hydrascope.engine.variants import Variant, in_order_of_depth
 from hydrascope.errors import HookDidNotFire, NonFinite
@@ -46,11 +47,13 @@ class Swept:
             the clean one.
         sigma: the final norm's scale.
         distribution: target logit and measures of the next-token distribution.
+        routing: how routed MLPs sent their tokens, if that was asked for.
     """
 
     reads: Float[Tensor, "variants writers prompts"]
     sigma: Float[Tensor, "variants prompts"]
     distribution: Distribution
+    routing: Routing | None = None
 
 
 def sweep(
@@ -64,6 +67,7 @@ def sweep(
     probed: bool = True,
     aims: Mapping[Component, Aim] = MappingProxyType({}),
     before: Swept | None = None,
+    routing: bool = False,
 ) -> Swept:
     """Push the last token of a batch through the model once, with all variants as extra rows.
 
@@ -78,6 +82,7 @@ def sweep(
         aims: for writers that are read head by head, their read-outs.
         before: a sweep of the same batch without variants, where the strategy leaves the first blocks out: what they
             write is taken from there.
+        routing: also split changes of routed MLPs; the anatomy must allow it.
 
     Returns:
         Read-outs of all writers, scales and distributions, in float32 on the CPU.
@@ -87,7 +92,7 @@ def sweep(
         NonFinite: a variant leads to NaN or infinite logits; the message names it.
     """
     order = in_order_of_depth(variants)
-    state = _Sweep(model, clean, [variants[i] for i in order], read, strategy, aims)
+    state = _Sweep(model, clean, [variants[i] for i in order], read, strategy, aims, routing)
     if before is not None:
         state.take_over(before)
     with hooked() as hooks, torch.no_grad(), suppress(_ReachedHead):
@@ -100,7 +105,8 @@ def sweep(
         bad = int((~torch.isfinite(distribution.logit)).any(1).nonzero()[0])
         what = "the clean run" if bad == 0 else state.variants[bad - 1].name
         raise NonFinite(f"knocking out {what} leads to NaN or infinite logits; try --dtype float32")
-    return Swept(state.reads.cpu()[back], state.sigma.cpu()[back], distribution.at(back))
+    routed = state.routed.found.at(back) if routing else None
+    return Swept(state.reads.cpu()[back], state.sigma.cpu()[back], distribution.at(back), routed)
 
 
 def _columns(aim: Aim | None) -> int:
@@ -118,6 +124,7 @@ class _Sweep:
         read: Directions,
         strategy: Strategy,
         aims: Mapping[Component, Aim],
+        routing: bool,
     ) -> None:
         self.model, self.clean, self.variants, self.read, self.aims = model, clean, variants, read, aims
         self.layout, self.first_block = strategy.layout(clean), strategy.first_block
@@ -135,6 +142,7 @@ class _Sweep:
                 value = edit.value if edit.value.ndim == 3 else edit.value[:, None]
                 self.edits.setdefault(edit.place.site, []).append((row, edit.place.span, value))
         self.made: set[Site] = set()
+        self.routed = RoutedMlps(model, read.vectors, len(variants) + 1, self.edits, self.layout, routing)
 
     def attach(self, hooks: Hooks) -> None:
         anatomy, module = self.model.anatomy, self.model.network.get_submodule
@@ -143,6 +151,7 @@ class _Sweep:
         for site in self.edits:
             if site.side == "input":
                 hooks.on_input(module(site.module), str(site), lambda x, site=site: self._put(x.clone(), site))  # type: ignore[misc]
+        self.routed.attach(hooks, self.first_block)
         for column, writer in zip(self.columns, anatomy.writers, strict=False):
             if writer.component.layer < self.first_block:
                 continue
@@ -195,7 +204,7 @@ class _Sweep:
 
     def check_fired(self, hooks: Hooks) -> None:
         hooks.require_fired()
-        if lost := set(self.edits) - self.made:
+        if lost := set(self.edits) - self.made - self.routed.made:
             raise HookDidNotFire(f"nothing was replaced at {min(lost)}, so the result would be silently wrong")
 
     def take_over(self, before: Swept) -> None:

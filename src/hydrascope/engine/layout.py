@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 
@@ -40,11 +40,11 @@ class Layout:
         """Read positions of all prompts."""
         return self.prompts * len(self.read)
 
-    def by_row(self, tensor: Float[Tensor, "*rows d"]) -> Float[Tensor, "variants prompts tokens d"]:
+    def by_row(self, tensor: Shaped[Tensor, "*rows d"]) -> Shaped[Tensor, "variants prompts tokens d"]:
         """The whole tensor, seen by variant."""
         return tensor.view(-1, self.prompts, self.tokens, tensor.shape[-1])
 
-    def items_of(self, tensor: Float[Tensor, "*rows d"]) -> Float[Tensor, "variants items d"]:
+    def items_of(self, tensor: Shaped[Tensor, "*rows d"]) -> Shaped[Tensor, "variants items d"]:
         """What is read of it: a view where one position is, a copy otherwise."""
         rows = self.by_row(tensor)
         if len(self.read) == 1:
@@ -57,7 +57,7 @@ class Layout:
         self.by_row(tensor)[variant][:, list(self.edited) if where is None else where, span] = value.to(tensor)
 
 
-def _select(rows: Float[Tensor, "variants prompts tokens d"], positions: Sequence[int]) -> Tensor:
+def _select(rows: Shaped[Tensor, "variants prompts tokens d"], positions: Sequence[int]) -> Tensor:
     where = _run(positions)
     return rows[:, :, torch.tensor(positions, device=rows.device)] if where is None else rows[:, :, where]
 

@@ -88,6 +88,14 @@ class Plan:
         """What becomes of the columns in the ledger."""
         return bookkeeping(self.detail, self.columns, self.masks)
 
+    @cached_property
+    def routed(self) -> tuple[int, ...]:
+        """Columns of the routed MLPs whose changes are split, in the order of their sites; none by kind."""
+        if self.detail != "full" or not self.anatomy.routes:
+            return ()
+        writers = [column.writer for column in self.columns]
+        return tuple(writers.index(Component("mlp", site.layer)) for site in self.anatomy.experts)
+
     @property
     def variants(self) -> int:
         """Variants of a prompt, null included."""

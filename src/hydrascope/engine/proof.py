@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hydrascope.anatomy import Check, Model, Place, directions, require
+from hydrascope.anatomy import Check, Directions, Model, Place, directions, require
 from hydrascope.anatomy.discover import random_ids
+from hydrascope.anatomy.experts import asked_last
 from hydrascope.anatomy.hooks import hooked
 from hydrascope.components import UNIT_KINDS, Component
 from hydrascope.engine.attention import NAME
@@ -19,6 +20,7 @@ from hydrascope.engine.capture import Clean, capture
 from hydrascope.engine.columns import columns
 from hydrascope.engine.heads import CHECK, Split, aims, split_writers
 from hydrascope.engine.last_token import Swept, sweep
+from hydrascope.engine.plain import attach_edit, routing_checks
 from hydrascope.engine.strategy import ExpandedCache, SharedPrefix, Strategy, WholeSequence
 from hydrascope.engine.variants import Edit, Variant
 from hydrascope.errors import AnatomyRefused, HydrascopeError, OutOfBudget
@@ -119,15 +121,16 @@ def prove_engine(model: Model, strategy: Strategy) -> tuple[Check, ...]:
     Returns:
         One check per statement.
     """
-    parts, before = probed_parts(model), count_hooks(model)
+    before = count_hooks(model)
     ids = random_ids(model.network, batch=3, tokens=6, seed=2)
+    parts = [*probed_parts(model), *_probed_experts(model, ids)]
     places = [model.anatomy.places(part) for part in parts]
     sites = list(dict.fromkeys(place.site for some in places for place in some))
     clean = capture(model, ids, sites, keep_prefix=strategy.needs_prefix)
     read = directions(model.network, model.anatomy.tail, clean.logits.argmax(-1))
     own = [_variant(clean, part, some, 0) for part, some in zip(parts, places, strict=True)]
     donated = [_variant(clean, part, some, 1) for part, some in zip(parts, places, strict=True)]
-    swept = sweep(model, clean, [*own, *donated], read, strategy=strategy)
+    swept = sweep(model, clean, [*own, *donated], read, strategy=strategy, routing=model.anatomy.routes)
     size = float(clean.logits.float().abs().max().clamp_min(1.0))
     allowed = 5 * model.anatomy.tolerance * size
     logit = swept.distribution.logit
@@ -156,6 +159,7 @@ def prove_engine(model: Model, strategy: Strategy) -> tuple[Check, ...]:
             allowed,
             "knock-outs agree with full forwards that carry plain hooks",
         ),
+        *_routing_checks(model, ids, donated[0], read, swept, 1 + len(own), allowed),
         Check(
             "restored",
             _foreign(model) + count_hooks(model) - before,
@@ -163,6 +167,15 @@ def prove_engine(model: Model, strategy: Strategy) -> tuple[Check, ...]:
             "no hook and no foreign attention stays on the model",
         ),
     )
+
+
+def _routing_checks(
+    model: Model, ids: Tensor, variant: Variant, read: Directions, swept: Swept, row: int, allowed: float
+) -> tuple[Check, ...]:
+    if swept.routing is None:
+        return ()
+    scaled = replace(read, vectors=read.vectors / swept.sigma[0].to(read.vectors)[:, None])
+    return routing_checks(model, ids, variant, scaled, swept.routing.rerouted[row, -1] / swept.sigma[0], allowed)
 
 
 def prove_heads(model: Model, strategy: Strategy) -> tuple[Split, ...]:
@@ -215,6 +228,15 @@ def probed_parts(model: Model) -> list[Component]:
     return [*chosen, *inside]
 
 
+def _probed_experts(model: Model, ids: Tensor) -> list[Component]:
+    """Two experts that are asked: most of many are not, and replacing those proves little."""
+    return [
+        Component("expert", site.layer, expert)
+        for site in model.anatomy.experts[:1]
+        for expert in asked_last(model.network, ids, site)[:2]
+    ]
+
+
 def plain_forward(
     model: Model,
     ids: Tensor,
@@ -236,16 +258,7 @@ def plain_forward(
     seen: list[Tensor] = []
     with hooked() as hooks, torch.no_grad():
         for edit in variant.edits:
-
-            def put(tensor: Tensor, edit: Edit = edit) -> Tensor:
-                changed = tensor.clone()
-                value = edit.value.to(tensor).reshape(len(ids), len(edited), -1)
-                changed.view(*ids.shape, -1)[:, list(edited), edit.place.span] = value
-                return changed
-
-            site = edit.place.site
-            hook = hooks.on_input if site.side == "input" else hooks.on_output
-            hook(model.network.get_submodule(site.module), str(site), put)
+            attach_edit(model, hooks, ids, edit, edited)
         tail = model.anatomy.tail
         hooks.on_output(model.network.get_submodule(tail.head), "head", lambda y: seen.append(y))
         model.network(input_ids=ids, use_cache=False)

@@ -94,6 +94,7 @@ def run_texts(
             probed=False,
             aims=by_head,
             before=before,
+            routing=bool(work.plan.routed) and not jobs[0].null,
         )
         account.enter(jobs, swept)
         done(len(jobs) * len(rows))

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from hydrascope.anatomy import Model, Site
 from hydrascope.anatomy.hooks import first_tensor, hidden_argument, hooked, replace_first_tensor
 from hydrascope.engine.capture import Clean
+from hydrascope.engine.experts import keep_experts
 from hydrascope.engine.layout import Layout
 from hydrascope.errors import NonFinite
 
@@ -92,7 +93,8 @@ def record_texts(
         if keep_streams:
             for path in model.anatomy.layers[:-1]:
                 hooks.on_return(module(path), path, lambda output: returned.append(_off_device(output)))
-        for site in sites:
+        keep_experts(model, hooks, sites, values, slice(None), tuple(ids.shape))
+        for site in (site for site in sites if site.expert < 0):
 
             def keep(tensor: Tensor, site: Site = site) -> None:
                 values[site] = layout.by_row(tensor.contiguous())[0].detach().clone()

@@ -15,6 +15,7 @@ from hydrascope.figures.compensation import (
 from hydrascope.figures.effects import agreement_by_layer, effect_by_layer, unembed_against_drop
 from hydrascope.figures.erasure import late_mlp_effects, released_by_layer
 from hydrascope.figures.matrix import rows_shown, who_repairs
+from hydrascope.figures.routing import rerouted_by_layer, routing_change_by_layer
 from hydrascope.figures.single import prompt_views
 from hydrascope.figures.theme import DARK, LIGHT, Theme, themed
 from hydrascope.figures.units import has_unit_grid, unit_grid
@@ -35,7 +36,9 @@ __all__ = [
     "parts_by_layer",
     "prompt_views",
     "released_by_layer",
+    "rerouted_by_layer",
     "restored_by_layer",
+    "routing_change_by_layer",
     "rows_shown",
     "slope_by_layer",
     "themed",

@@ -90,5 +90,6 @@ REFERENCES: dict[str, tuple[Reference, ...]] = {
             RUSHING,
         ),
     ),
+    "routing": (),
 }
 """Figure to its references; every figure of the report has an entry."""

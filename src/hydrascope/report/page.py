@@ -22,12 +22,13 @@ from hydrascope.analysis.verdict import verdict
 from hydrascope.errors import OutputError
 from hydrascope.figures.theme import DARK, LIGHT, recolouring, vega_config
 from hydrascope.report import facts
+from hydrascope.report.drafting import Section
 from hydrascope.report.facts import Pairs
 from hydrascope.report.listing import Listing, listing
 from hydrascope.report.literature import SCOPE
 from hydrascope.report.numbers import tied
 from hydrascope.report.scripts import bundle
-from hydrascope.report.sections import SECTIONS, Section
+from hydrascope.report.sections import sections
 from hydrascope.report.tables import Tables
 
 
@@ -112,7 +113,7 @@ def in_script(text: str) -> Markup:
 def _page(findings: Findings) -> Page:
     ds, found, closed = findings.ds, verdict(findings), findings.closing
     versions, tables = facts.versions(ds), Tables(findings, found.focus)
-    hero, *sections = (section(tables) for section in SECTIONS)
+    hero, *others = sections(tables)
     return Page(
         model=str(ds.attrs["model_name"]),
         headline=tied(found.headline),
@@ -120,7 +121,7 @@ def _page(findings: Findings) -> Page:
         leading=tuple(map(tied, found.leading)),
         details=tuple(map(tied, found.details)),
         hero=hero,
-        sections=tuple(sections),
+        sections=tuple(others),
         table=listing(tables.repair, tables.who),
         run=facts.run_facts(ds),
         closes=closed.closes,

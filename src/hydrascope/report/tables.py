@@ -11,6 +11,7 @@ import xarray as xr
 
 from hydrascope.analysis import repair
 from hydrascope.analysis.findings import Findings
+from hydrascope.analysis.routing import has_routing
 
 VIEWS = 3
 """Prompts in the single-prompt view: largest, median and smallest answer."""
@@ -60,6 +61,16 @@ class Tables:
     def late_mlps(self) -> pd.DataFrame:
         """`analysis.erasure.late_mlps`."""
         return self.findings.late_mlps
+
+    @property
+    def routes(self) -> bool:
+        """Whether the model has MLPs whose changes are split by their routing."""
+        return has_routing(self.ds)
+
+    @property
+    def routing(self) -> pd.DataFrame:
+        """`analysis.routing.routing_totals`."""
+        return self.findings.routing_totals
 
     @cached_property
     def released(self) -> pd.DataFrame:
