@@ -70,8 +70,8 @@ def prove_edges(model: Model, strategy: Strategy, knockouts: Sequence[Knockout])
 def _plain(model: Model, clean: Clean, sender: Component, receiver: Component) -> dict[Site, Tensor]:
     """The receiver's sites in a full forward: the sender another prompt's, every other writer put back to its own."""
     anatomy = model.anatomy
-    own = anatomy.written_by(sender)
-    held = {p.site for w in anatomy.writers if w.component not in own for p in anatomy.places(w.component)}
+    free = (*anatomy.written_by(sender), *anatomy.written_by(receiver))
+    held = {p.site for w in anatomy.writers if w.component not in free for p in anatomy.places(w.component)}
     sent = {place.site: place for place in anatomy.places(sender)}
     read = {place.site for place in anatomy.places(receiver)}
     seen: dict[Site, Tensor] = {}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -28,16 +29,35 @@ from hydrascope.engine.variants import Edit, Variant
 Drawn = tuple[Knockout, int]
 """A knock-out under one draw."""
 
+Donated = Callable[[Place, int], Float[Tensor, "prompts _"]]
+"""What replaces a sender at a place under a draw, one row per prompt."""
+
 Values = tuple[Float[Tensor, "prompts _"], ...]
 """One value per place of a part."""
 
 
-@dataclass(frozen=True)
-class _Sent:
-    """One row: a sender, what replaces it, and who is asked what it makes of that."""
+class _Row(NamedTuple):
+    """One row: a sender under one draw. It serves all its receivers but those that it is for alone.
+
+    Attributes:
+        sender: who is replaced.
+        draw: by which value.
+        alone: a writer of several modules, which may read one another and so are not held while one of them is asked.
+    """
 
     sender: Component
+    draw: int
+    alone: Component | None
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """What happens in a row: what is replaced, which writers are not held, and who is asked what it makes of it."""
+
+    name: str
+    layer: int
     edits: tuple[Edit, ...]
+    free: tuple[Component, ...]
     receivers: tuple[Component, ...]
 
 
@@ -64,7 +84,7 @@ def received(
     model: Model,
     clean: Clean,
     asked: Iterable[Drawn],
-    donated: Callable[[Place, int], Float[Tensor, "prompts _"]],
+    donated: Donated,
     strategy: Strategy,
     size: int,
 ) -> dict[Drawn, Values]:
@@ -74,7 +94,7 @@ def received(
         model: the model.
         clean: its clean pass on a batch, with the prefix kept.
         asked: knock-outs, each with the draw of its replacement; those that are no edges are passed over.
-        donated: what replaces the sender at a place under a draw, one row per prompt of the batch.
+        donated: what replaces the sender, for the prompts of the batch.
         strategy: how rows come by the prefix.
         size: rows a prompt that go through the model together, beside the clean one.
 
@@ -84,21 +104,27 @@ def received(
     Raises:
         HookDidNotFire: an edit or a reading did not happen exactly once.
     """
-    edges: dict[tuple[Component, int], dict[Component, Drawn]] = {}
+    anatomy = model.anatomy
+    edges: dict[_Row, dict[Component, Drawn]] = {}
     for knockout, draw in asked:
         if knockout.sender is not None:
-            edges.setdefault((knockout.sender, draw), {})[knockout.parts[0]] = (knockout, draw)
-    rows = iter(sorted(edges, key=lambda row: row[0].layer))
+            [receiver] = knockout.parts
+            [writer] = anatomy.written_by(receiver)
+            row = _Row(knockout.sender, draw, writer if len(anatomy.writer(writer).modules) > 1 else None)
+            edges.setdefault(row, {})[receiver] = (knockout, draw)
+    rows = iter(sorted(edges, key=lambda row: row.sender.layer))
     values: dict[Drawn, Values] = {}
     while some := list(islice(rows, size)):
-        sent = [
-            _Sent(sender, tuple(Edit(p, donated(p, draw)) for p in model.anatomy.places(sender)), tuple(edges[row]))
-            for row in some
-            for sender, draw in [row]
-        ]
+        sent = [_sent(row, tuple(edges[row]), donated, anatomy) for row in some]
         for row, heard in zip(some, _listen(model, clean, sent, strategy), strict=True):
             values |= {edges[row][receiver]: value for receiver, value in heard.items()}
     return values
+
+
+def _sent(row: _Row, receivers: tuple[Component, ...], donated: Donated, anatomy: Anatomy) -> _Sent:
+    edits = tuple(Edit(place, donated(place, row.draw)) for place in anatomy.places(row.sender))
+    free = (*anatomy.written_by(row.sender), *((row.alone,) if row.alone else ()))
+    return _Sent(str(row.sender), max(row.sender.layer, 0), edits, free, receivers)
 
 
 def _listen(model: Model, clean: Clean, sent: Sequence[_Sent], strategy: Strategy) -> list[dict[Component, Values]]:
@@ -118,7 +144,7 @@ class _Listening(Rows):
     """One push of senders: replaces them, holds all other writers at the clean row's, and reads receivers before."""
 
     def __init__(self, model: Model, clean: Clean, sent: Sequence[_Sent], strategy: Strategy) -> None:
-        variants = [Variant(str(one.sender), max(one.sender.layer, 0), one.edits) for one in sent]
+        variants = [Variant(one.name, one.layer, one.edits) for one in sent]
         super().__init__(model, clean, variants, strategy)
         anatomy = model.anatomy
         self.last = max(receiver.layer for one in sent for receiver in one.receivers)
@@ -129,9 +155,8 @@ class _Listening(Rows):
             for receiver in one.receivers:
                 for place in anatomy.places(receiver):
                     self.watched.setdefault(place.site, {})[row, place] = None
-        senders = [anatomy.written_by(one.sender) for one in sent]
         for writer in (w.component for w in anatomy.writers if w.component.layer <= self.last):
-            held = torch.tensor([False, *(writer not in own for own in senders)], device=clean.ids.device)
+            held = torch.tensor([False, *(writer not in one.free for one in sent)], device=clean.ids.device)
             self.held |= {place.site: held[:, None, None] for place in anatomy.places(writer)}
 
     def attach(self, hooks: Hooks) -> None:
