@@ -29,11 +29,11 @@ from hydrascope.engine.variants import Edit, Variant
 Drawn = tuple[Knockout, int]
 """A knock-out under one draw."""
 
-Donated = Callable[[Place, int], Float[Tensor, "prompts _"]]
-"""What replaces a sender at a place under a draw, one row per prompt."""
+Donated = Callable[[Place, int], Float[Tensor, "prompts *edited _"]]
+"""What replaces a sender at a place under a draw."""
 
-Values = tuple[Float[Tensor, "prompts _"], ...]
-"""One value per place of a part."""
+Values = tuple[Float[Tensor, "prompts *edited _"], ...]
+"""One value per place of a part, of the same form as the sender's."""
 
 
 class _Row(NamedTuple):
@@ -151,13 +151,14 @@ class _Listening(Rows):
         self.watched: dict[Site, dict[tuple[int, Place], None]] = {}
         self.held: dict[Site, Tensor] = {}
         self.seen: dict[tuple[int, Place], Tensor] = {}
+        self.by_position = sent[0].edits[0].value.ndim == 3
         for row, one in enumerate(sent, start=1):
             for receiver in one.receivers:
                 for place in anatomy.places(receiver):
                     self.watched.setdefault(place.site, {})[row, place] = None
-        for writer in (w.component for w in anatomy.writers if w.component.layer <= self.last):
+        for writer in (w.component for w in anatomy.writers if self.first_block <= w.component.layer <= self.last):
             held = torch.tensor([False, *(writer not in one.free for one in sent)], device=clean.ids.device)
-            self.held |= {place.site: held[:, None, None] for place in anatomy.places(writer)}
+            self.held |= {place.site: held[:, None, None, None] for place in anatomy.places(writer)}
 
     def attach(self, hooks: Hooks) -> None:
         layers, module = self.model.anatomy.layers[: self.last + 1], self.model.network.get_submodule
@@ -172,9 +173,10 @@ class _Listening(Rows):
 
     def _pass(self, tensor: Tensor, site: Site) -> Tensor:
         """Replace, read and hold in place, in this order: receivers are read before they are held."""
-        rows = self._rows(self._put(tensor, site))
+        rows = self.layout.by_row(self._put(tensor, site))
         for row, place in self.watched.get(site, ()):
-            self.seen[row, place] = rows[row, :, place.span].float().clone()
+            seen = self.layout.take(tensor, row, place.span)
+            self.seen[row, place] = seen if self.by_position else seen[:, 0]
         if site in self.held:
             rows.copy_(torch.where(self.held[site][: len(rows)], rows[0], rows))
         return tensor
