@@ -69,7 +69,7 @@ def attempt(model: str, prompts: str, out: Path, journal: Path, how: dict[str, A
         ledger = hs.knock_out(
             opened,
             asked,
-            "attn,mlp,head.1.*",
+            "attn,mlp,head.1.*,attn->mlp.2,head.0.*->head.2.1",
             hs.Resample(donors=3),
             seed=how.get("seed", 0),
             out=out,

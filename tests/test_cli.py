@@ -231,3 +231,12 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
     command = f"{sys.executable} -m hydrascope run --help | true"
     said = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
     assert said.stderr == ""
+
+
+@pytest.mark.usefixtures("quick_report")
+def test_edges_from_the_command_line(model_folder: Path, prompt_file: Path, tmp_path: Path, cli: Cli) -> None:
+    command = ("run", model_folder, "--prompts", prompt_file, "--donors", "2", "--out", tmp_path / "out")
+    assert cli(*command, "--components", "head.0.1->head.2.*,attn->mlp.1").code == 0
+    expected = ["head.0.1->head.2.0", "head.0.1->head.2.1", "attn.0->mlp.1", "attn.1->mlp.1"]
+    assert open_dataset(tmp_path / "out")["ablated"].values.tolist() == expected
+    assert "is no edge of this model" in cli(*command, "--components", "mlp.1->attn.1").refusal()

@@ -11,19 +11,21 @@ from hydrascope.components import (
     WRITER_KINDS,
     Component,
     Inventory,
+    Knockout,
     parse_component,
     parse_knockouts,
 )
 from hydrascope.errors import ComponentError
 
 INVENTORY = Inventory(
-    {
+    units={
         "attn": {0: 1, 1: 1, 3: 1},  # block 2 has no attention
         "mlp": dict.fromkeys(range(4), 1),
         "layer": dict.fromkeys(range(4), 1),
         "head": {0: 4, 1: 4, 3: 2},
         "mixer": {},
-    }
+    },
+    reads=frozenset({(Component("attn", 1), Component("mlp", 1))}),  # block 1 is sequential, the others are parallel
 )
 
 numbers = st.integers(0, 300)
@@ -110,10 +112,27 @@ def test_no_address(text: str) -> None:
         ("attn.1,attn,a1", "attn.1 attn.0 attn.3"),
         ("attn.0+attn.1", "attn.0+attn.1"),
         ("attn.0 + L1H2, mlp.3", "attn.0+head.1.2 mlp.3"),
+        ("head.0.1->head.3.0", "head.0.1->head.3.0"),
+        (" L0H1 -> m3 ,a0", "head.0.1->mlp.3 attn.0"),
+        ("attn.0->mlp.3,a0->m3", "attn.0->mlp.3"),
+        ("attn->mlp.1", "attn.0->mlp.1 attn.1->mlp.1"),  # attn.3 comes too late
+        (
+            "head.0-1.1->mlp",
+            "head.0.1->mlp.1 head.0.1->mlp.2 head.0.1->mlp.3 head.1.1->mlp.1 head.1.1->mlp.2 head.1.1->mlp.3",
+        ),
+        ("attn.1->head.3.*", "attn.1->head.3.0 attn.1->head.3.1"),
+        ("layer.0->attn", "layer.0->attn.1 layer.0->attn.3"),
+        ("embed->mlp.0-1", "embed->mlp.0 embed->mlp.1"),
     ],
 )
 def test_sets(text: str, expected: str) -> None:
     assert list(map(str, parse_knockouts(text, INVENTORY))) == expected.split()
+
+
+def test_an_edge_is_a_knockout_of_its_receiver() -> None:
+    [edge] = parse_knockouts("head.0.1->mlp.3", INVENTORY)
+    assert edge == Knockout((Component("mlp", 3),), sender=Component("head", 0, 1))
+    assert (edge.kind, edge.first_layer) == ("edge", 3)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +161,23 @@ def test_sets(text: str, expected: str) -> None:
         ("attn.0+attn.9", "this model has no component 'attn.9'"),
         ("attn.0+attn", "'attn' is not a component address"),
         ("attn.0+", "'' is not a component address"),
+        ("attn.3->mlp.1", "'attn.3->mlp.1' is no edge of this model, since the receiver does not read"),
+        ("attn.0->mlp.0", "is no edge of this model"),  # parallel
+        ("mlp.1->attn.1", "is no edge of this model"),
+        ("mlp.1->mlp.1", "is no edge of this model"),
+        ("head.1.0->head.1.1", "is no edge of this model"),
+        ("layer.1->mlp.1", "is no edge of this model"),  # the MLP is in it
+        ("mlp.2-3->attn.0-1", "is no edge of this model"),
+        ("attn.0->embed", "'embed' in 'attn.0->embed' cannot receive; let an edge end in attn, mixer, mlp, head, kv"),
+        ("attn.0->layer.2", "'layer.2' in 'attn.0->layer.2' cannot receive"),
+        ("attn.0->expert.2.1", "'expert.2.1' in 'attn.0->expert.2.1' cannot receive"),
+        ("attn.2->mlp.3", "this model has no component 'attn.2'"),
+        ("attn.0->mlp.9", "this model has no component 'mlp.9'"),
+        ("attn.0->", "'' is not a component address"),
+        ("->mlp.1", "'' is not a component address"),
+        ("attn.0->mlp.1->mlp.2", "is more than one edge; write each by itself"),
+        ("attn.0->mlp.1+attn.0->mlp.2", "is more than one edge; write each by itself"),
+        ("attn.0+head.1.1->mlp.2", "is more than one edge"),
     ],
 )  # fmt: skip
 def test_refused_by_name(text: str, message: str) -> None:

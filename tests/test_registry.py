@@ -11,9 +11,10 @@ import status
 import torch
 from plain import account, slow_copy
 
-from hydrascope.anatomy import directions
+from hydrascope.anatomy import Place, directions
 from hydrascope.components import UNIT_KINDS, Component, Knockout
 from hydrascope.engine.capture import capture
+from hydrascope.engine.edges import received, sender_places
 from hydrascope.engine.last_token import sweep
 from hydrascope.engine.plan import edited_places
 from hydrascope.engine.variants import Edit, Variant
@@ -80,6 +81,7 @@ def hold_against_plain_forwards(model, engine):
     np.testing.assert_allclose(swept.distribution.probe, untouched, atol=TOLERANCE)
 
     slow = slow_copy(model.network)
+    hold_edges_against_plain_forwards(model, engine, slow, ids)
     for prompt in range(CHECKED):
         vector, sigma = read.vectors[prompt].double(), float(swept.sigma[0, prompt])
         before = account(slow, model.anatomy, ids[prompt].tolist(), int(targets[prompt]))
@@ -111,6 +113,42 @@ def hold_routing(model, slow, ids, target, variants, swept, vector, prompt):
         chosen = after.routings[site.module][0].tolist()
         new = len(set(chosen) - set(routing[0].tolist())) / site.top_k
         assert float(swept.routing.moved[1 + variant, column, prompt]) == pytest.approx(new)
+
+
+def edges(model) -> list[Knockout]:
+    """From the embedding, between whole writers, between units of each kind, and inside the last block that has one."""
+    anatomy = model.anatomy
+    first, last = (anatomy.writers[i].component for i in (0, -1))
+    inside = sorted(anatomy.reads, key=lambda pair: pair[0].layer)[-1:]
+    ends = {kind: (min(counts), max(counts)) for kind, counts in anatomy.inventory.units.items() if kind in UNIT_KINDS}
+    units = [(Component(kind, a, 0), Component(kind, b, 0)) for kind, (a, b) in ends.items() if a < b]
+    return [Knockout((r,), s) for s, r in ((Component("embed"), last), (first, last), *inside, *units) if s != r]
+
+
+def hold_edges_against_plain_forwards(model, engine, slow, ids):
+    """The receiver's value is what it is when all writers but the sender and itself are put back by hand."""
+    anatomy, chosen = model.anatomy, edges(model)
+    places = [p for e in chosen for p in (*edited_places(e, anatomy), *sender_places(e, anatomy))]
+    clean = capture(model, ids, list({p.site: None for p in places}), keep_prefix=engine.strategy.needs_prefix)
+
+    def donated(place: Place, draw: int) -> torch.Tensor:
+        return clean.values[place.site][:, place.span].roll(1, 0)
+
+    heard = received(model, clean, [(edge, 0) for edge in chosen], donated, engine.strategy, len(chosen))
+    for prompt in range(CHECKED):
+        before = account(slow, anatomy, ids[prompt].tolist(), 0)
+        for edge in chosen:
+            sender, receiver = edge.sender, edge.parts[0]
+            free = (*anatomy.written_by(sender), *anatomy.written_by(receiver))
+            edits = [(place, donated(place, 0)[prompt]) for place in anatomy.places(sender)]
+            for writer in anatomy.writers:
+                if writer.component not in free:
+                    edits += [(p, before.values[str(p.site)]) for p in anatomy.places(writer.component)]
+            watched = [(Place(p.site, 0, 0), torch.zeros(0)) for p in anatomy.places(receiver)]
+            after = account(slow, anatomy, ids[prompt].tolist(), 0, [*edits, *watched])
+            for place, value in zip(anatomy.places(receiver), heard[edge, 0], strict=True):
+                expected = after.values[str(place.site)][place.span]
+                np.testing.assert_allclose(value[prompt], expected, rtol=0, atol=TOLERANCE, err_msg=str(edge))
 
 
 def test_most_families_are_exact_and_the_docs_say_which(met):

@@ -37,7 +37,7 @@ def run(
         str | None, typer.Option(help="A JSONL, JSON or CSV file, or a built-in set; see 'tasks'.")
     ] = None,
     components: Annotated[
-        str, typer.Option(help="What to knock out: attn,mlp or head.9.* or attn.3+attn.7 ...")
+        str, typer.Option(help="What to knock out: attn,mlp or head.9.* or attn.3+attn.7 or head.2.1->mlp.5 ...")
     ] = "writers",
     ablation: Annotated[str, typer.Option(help="zero, mean, resample, noise or counterfactual.")] = "resample",
     donors: Annotated[int | None, typer.Option(help="Replacement values per prompt (resample 15, noise 5).")] = None,

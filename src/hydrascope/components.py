@@ -6,6 +6,11 @@ L5H3  L5N77  L5E2  a5  m5                   short forms, as papers write them
 attn  head  attn.4-9  head.9.*  head.9.0-3  sets; `writers` is every attn, mixer and mlp
 attn.3,mlp.5                                a list: one knock-out each
 attn.3+attn.7                               one joint knock-out
+head.2.1->head.5.3  attn->mlp.7             edges: a sender, or a set of them, and who reads it
+
+An edge is knocked out in its receiver: that writes what it would write if it read the sender's ablated output and all
+else as it was, everybody else reads the clean one. An attention receiver reads with query, key and value of the last
+token alike. Of two sets those pairs are edges in which the receiver can see the sender.
 """
 
 from __future__ import annotations
@@ -21,6 +26,11 @@ WRITER_KINDS = ("attn", "mixer", "mlp")
 
 UNIT_KINDS = {"head": "attn", "kv": "attn", "neuron": "mlp", "expert": "mlp"}
 """Kinds that are a part of a writer, and the kind of that writer."""
+
+RECEIVER_KINDS = ("attn", "mixer", "mlp", "head", "kv", "neuron")
+"""Kinds that can stand behind the arrow of an edge."""
+
+ARROW = "->"
 
 _ORDER = ("embed", "layer", "attn", "kv", "head", "mixer", "mlp", "expert", "neuron")
 
@@ -57,12 +67,18 @@ class Component:
 
 @dataclass(frozen=True)
 class Knockout:
-    """What one ablation removes: one component, or several at once."""
+    """What one ablation removes: one component, several at once, or what one component reads of another.
+
+    Attributes:
+        parts: what is replaced; of an edge, its receiver.
+        sender: of an edge, whose ablated output the receiver reads.
+    """
 
     parts: tuple[Component, ...]
+    sender: Component | None = None
 
     def __str__(self) -> str:
-        return "+".join(map(str, self.parts))
+        return ("" if self.sender is None else f"{self.sender}{ARROW}") + "+".join(map(str, self.parts))
 
     @property
     def first_layer(self) -> int:
@@ -71,7 +87,9 @@ class Knockout:
 
     @property
     def kind(self) -> str:
-        """The kind of its parts; `joint` for several parts."""
+        """The kind of its parts; `joint` for several parts, `edge` for an edge."""
+        if self.sender is not None:
+            return "edge"
         return self.parts[0].kind if len(self.parts) == 1 else "joint"
 
 
@@ -81,14 +99,20 @@ class Inventory:
 
     Attributes:
         units: kind to (layer to number of units); whole writers count as one unit.
+        reads: pairs (earlier, later) of writers of one block in which the later one reads what the earlier wrote.
     """
 
     units: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    reads: frozenset[tuple[Component, Component]] = frozenset()
 
     def has(self, component: Component) -> bool:
         """Whether the model has this component."""
         count = self.units.get(component.kind, {}).get(component.layer, 0)
         return (component.unit or 0) < count
+
+    def sees(self, receiver: Component, sender: Component) -> bool:
+        """Whether a writer, or a unit of one, reads what the sender writes. Nothing sees a layer that it is part of."""
+        return receiver.layer > sender.layer or (_writer(sender), _writer(receiver)) in self.reads
 
     def expand(self, kind: str, layers: Iterable[int], units: Iterable[int] | None) -> list[Component]:
         """All components of one kind in the given blocks; `units=None` means every unit."""
@@ -150,7 +174,9 @@ def parse_knockouts(text: str, inventory: Inventory) -> list[Knockout]:
     """
     knockouts: dict[Knockout, None] = {}
     for item in filter(None, (piece.strip() for piece in text.split(","))):
-        if "+" in item:
+        if ARROW in item:
+            knockouts |= dict.fromkeys(_parse_edges(item, inventory))
+        elif "+" in item:
             parts = tuple(parse_component(piece) for piece in item.split("+"))
             if len(set(parts)) != len(parts):
                 raise ComponentError(f"'{item}' names the same component twice; name each part once")
@@ -162,9 +188,43 @@ def parse_knockouts(text: str, inventory: Inventory) -> list[Knockout]:
         raise ComponentError(f"'{text}' names no component; write for example attn,mlp")
     for knockout in knockouts:
         for part in knockout.parts:
-            if not inventory.has(part):
-                raise ComponentError(f"this model has no component '{part}'; {_available(part.kind, inventory)}")
+            _require(part, inventory)
     return list(knockouts)
+
+
+def _require(part: Component, inventory: Inventory) -> None:
+    if not inventory.has(part):
+        raise ComponentError(f"this model has no component '{part}'; {_available(part.kind, inventory)}")
+
+
+def _writer(part: Component) -> Component:
+    """The writer that a part is, or is a unit of."""
+    return Component(UNIT_KINDS.get(part.kind, part.kind), part.layer)
+
+
+def _parse_edges(item: str, inventory: Inventory) -> list[Knockout]:
+    """All edges from a set of senders to a set of receivers."""
+    sides = [side.strip() for side in item.split(ARROW)]
+    if len(sides) > 2 or "+" in item:
+        raise ComponentError(f"'{item}' is more than one edge; write each by itself, for example head.2.1->head.5.3")
+    senders, receivers = (_parse_set(side, inventory) for side in sides)
+    for receiver in receivers:
+        if receiver.kind not in RECEIVER_KINDS:
+            raise ComponentError(
+                f"'{receiver}' in '{item}' cannot receive; let an edge end in {', '.join(RECEIVER_KINDS[:-1])} "
+                f"or {RECEIVER_KINDS[-1]}"
+            )
+        _require(receiver, inventory)
+    for sender in senders:
+        if sender.kind != "embed":
+            _require(sender, inventory)
+    found = [Knockout((r,), s) for s in senders for r in receivers if inventory.sees(r, s)]
+    if not found:
+        raise ComponentError(
+            f"'{item}' is no edge of this model, since the receiver does not read what the sender writes; name a "
+            "receiver that comes later"
+        )
+    return found
 
 
 def _depth(part: Component) -> tuple[int, int, int]:

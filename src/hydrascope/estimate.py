@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from hydrascope.engine.budget import Budget, Footprint, prompts_at_once, variants_at_once
+from hydrascope.engine.edges import blocks_to_receiver
 from hydrascope.task import Task
 
 PROBE = 512
@@ -65,9 +66,10 @@ def estimate(task: Task) -> Estimate:
     embedding = model.network.get_input_embeddings().weight.numel()
     body = model.source.n_parameters - embedding
     layers = model.anatomy.n_layers
-    share = 1.0
-    if task.engine.strategy.staircase:
-        share = sum(layers - knockout.first_layer for knockout in task.knockouts) / (layers * len(task.knockouts))
+    staircase = task.engine.strategy.staircase
+    blocks = sum(layers - knockout.first_layer if staircase else layers for knockout in task.knockouts)
+    blocks += sum(blocks_to_receiver(knockout, staircase) for knockout in task.knockouts)
+    share = blocks / (layers * len(task.knockouts))
     head = 2 * model.anatomy.n_vocab * model.anatomy.d_model
     rows = variants * len(lengths)
     flops = 2.0 * body * (prefill + rows * share) + head * (rows + len(lengths) * (1 + extra))

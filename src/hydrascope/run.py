@@ -22,6 +22,7 @@ from hydrascope.anatomy import Site
 from hydrascope.engine.account import Arrays
 from hydrascope.engine.batch import Work, run_batch
 from hydrascope.engine.budget import Budget, prompts_in_account
+from hydrascope.engine.edges import sender_places
 from hydrascope.engine.keeper import PrefixKeeper
 from hydrascope.engine.plan import Plan, edited_places
 from hydrascope.engine.values import ValueStore, same_length_batches
@@ -118,8 +119,9 @@ class _Run:
 
     def finish(self, started: float) -> None:
         """Clean runs, filter, donors, knock-outs, closing."""
+        anatomy, knockouts = self.model.anatomy, self.task.knockouts
         sites = tuple(
-            dict.fromkeys(place.site for k in self.task.knockouts for place in edited_places(k, self.model.anatomy))
+            dict.fromkeys(p.site for k in knockouts for p in (*edited_places(k, anatomy), *sender_places(k, anatomy)))
         )
         runs = [ExtraRun(prompt.ids) for prompt in self.task.encoded.prompts]
         clean = self._store("clean", runs, sites, self.keeper)

@@ -13,6 +13,7 @@ from hydrascope.anatomy import Model
 from hydrascope.components import Knockout, parse_knockouts
 from hydrascope.engine.budget import Budget
 from hydrascope.engine.detail import Detail
+from hydrascope.engine.edge_proof import prove_edges
 from hydrascope.engine.heads import Split
 from hydrascope.engine.plan import edited_places
 from hydrascope.engine.proof import Engine, choose_engine, prove_heads
@@ -112,7 +113,8 @@ def prepare(model: Model, prompts: PromptSet, ablation: Ablation | None = None, 
     Raises:
         ComponentError: an address the model does not have.
         PromptError: prompts that this model cannot take.
-        AnatomyRefused: no engine is exact on this model, or its heads cannot be told apart in what they write.
+        AnatomyRefused: no engine is exact on this model, or not on its edges, or its heads cannot be told apart in
+            what they write.
     """
     options = options or Options()
     knockouts = tuple(parse_knockouts(options.components, model.anatomy.inventory))
@@ -135,6 +137,7 @@ def prepare(model: Model, prompts: PromptSet, ablation: Ablation | None = None, 
         raise EmptyPrompts(f"the prompt set '{prompts.name}' is empty; give at least one prompt")
     encoded = encode(prompts, model.tokenizer, vocabulary=model.anatomy.n_vocab, context=model.context, bos=options.bos)
     engine = choose_engine(model)
+    prove_edges(model, engine.strategy, knockouts)
     splits = prove_heads(model, engine.strategy) if options.writers == "heads" else ()
     return Task(model, prompts, encoded, ablation or Resample(), options, knockouts, engine, splits)
 

@@ -231,7 +231,7 @@ class Anatomy:
         units["kv"] = {site.layer: site.n_kv for site in self.heads if site.n_kv < site.n_heads}
         units["neuron"] = {site.layer: site.n_neurons for site in self.neurons}
         units["expert"] = {site.layer: site.n_experts for site in self.experts}
-        return Inventory({kind: counts for kind, counts in units.items() if counts})
+        return Inventory({kind: counts for kind, counts in units.items() if counts}, self.reads)
 
     def writer(self, component: Component) -> Writer:
         """The writer at an address."""
@@ -251,6 +251,8 @@ class Anatomy:
 
     def places(self, part: Component) -> tuple[Place, ...]:
         """Where a part's value is read and replaced; its value is these stretches one after the other."""
+        if part.kind == "embed":
+            return (Place(Site(self.layers[0], "input", self.d_model), 0, self.d_model),)
         if part.kind == "layer":
             return tuple(place for writer in self.written_by(part) for place in self.places(writer))
         if part.kind in ("head", "kv"):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hydrascope.anatomy import Model, Site, directions
+from hydrascope.anatomy import Model, Place, Site, directions
 from hydrascope.engine.account import Account, Arrays
 from hydrascope.engine.budget import Budget, Footprint, variants_at_once
 from hydrascope.engine.capture import Clean, capture
+from hydrascope.engine.edges import Drawn, Values, received
 from hydrascope.engine.heads import aims
 from hydrascope.engine.last_token import sweep
 from hydrascope.engine.plan import Job, Plan
@@ -45,6 +47,22 @@ class Work:
     budget: Budget
     tolerance: float
     reference: Mapping[Site, Float[Tensor, "pool *edited _"]] = field(default_factory=dict)
+
+    def own(self, place: Place, rows: Sequence[int]) -> Float[Tensor, "prompts *edited _"]:
+        """What some prompts have at a place in their clean runs."""
+        return self.pools[place.site][..., place.span][torch.as_tensor(rows)]
+
+    def donated(self, place: Place, draw: int, rows: Sequence[int]) -> Float[Tensor, "prompts *edited _"]:
+        """What the ablation puts there under one draw."""
+        source = self.reference.get(place.site, self.pools[place.site])[..., place.span]
+        return self.plan.ablation.replace(source, self.plan.table[draw : draw + 1, rows], self.n_clean)[0]
+
+    def heard(
+        self, clean: Clean, jobs: Sequence[Job], rows: Sequence[int], strategy: Strategy, size: int
+    ) -> dict[Drawn, Values]:
+        """What the receivers of the edges among some jobs would write; `size` is what fits into a push."""
+        asked = [(self.plan.knockouts[job.knockout], job.draw) for job in jobs]
+        return received(self.model, clean, asked, partial(self.donated, rows=rows), strategy, size)
 
 
 def run_batch(
@@ -81,7 +99,8 @@ def run_batch(
         work.budget, Footprint.of(work.model, clean.ids.shape[1], not work.strategy.staircase), len(rows)
     )
     for jobs in work.plan.pushes(size):
-        variants = [variant(work, job, rows) for job in jobs]
+        heard = work.heard(clean, jobs, rows, work.strategy, size)
+        variants = [variant(work, job, rows, heard) for job in jobs]
         # Of the null only effects are kept, so its distributions need not be measured.
         real = not jobs[0].null
         split = real and bool(work.plan.routed)
@@ -110,22 +129,21 @@ def _clean_pass(work: Work, prompts: Sequence[EncodedPrompt], kept: Callable[[in
     )
 
 
-def variant(work: Work, job: Job, rows: Sequence[int]) -> Variant:
+def variant(work: Work, job: Job, rows: Sequence[int], heard: Mapping[Drawn, Values]) -> Variant:
     """The edits of one job.
 
     Args:
         work: plan and values.
         job: which knock-out, draw, and whether it is the null.
         rows: positions of the prompts in pools and table.
+        heard: what the receivers of edges would write.
     """
     knockout, edits = work.plan.knockouts[job.knockout], []
     for number, place in enumerate(work.plan.edited[job.knockout]):
-        pool = work.pools[place.site][..., place.span]
-        source = work.reference[place.site][..., place.span] if place.site in work.reference else pool
-        chosen = work.plan.table[job.draw : job.draw + 1, rows]
-        value = work.plan.ablation.replace(source, chosen, work.n_clean)[0]
+        is_edge = knockout.sender is not None
+        value = heard[knockout, job.draw][number] if is_edge else work.donated(place, job.draw, rows)
         if job.null:
-            own = pool[torch.as_tensor(rows)]
+            own = work.own(place, rows).to(value)
             value = own + _random_like(value - own, work.plan.seed, rows, (job.knockout, job.draw, number))
         edits.append(Edit(place, value.to(work.model.device)))
     return Variant(str(knockout), knockout.first_layer, tuple(edits))

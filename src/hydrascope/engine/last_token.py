@@ -26,9 +26,10 @@ from hydrascope.engine.capture import Clean
 from hydrascope.engine.distribution import Distribution, read_logits
 from hydrascope.engine.heads import Aim
 from hydrascope.engine.routing import RoutedMlps, Routing
+from hydrascope.engine.rows import Rows
 from hydrascope.engine.strategy import SharedPrefix, Strategy
 from hydrascope.engine.variants import Variant, in_order_of_depth
-from hydrascope.errors import HookDidNotFire, NonFinite
+from hydrascope.errors import NonFinite
 
 _SHARED = SharedPrefix()
 
@@ -113,7 +114,7 @@ def _columns(aim: Aim | None) -> int:
     return 1 if aim is None else aim.split.site.n_heads + 1
 
 
-class _Sweep:
+class _Sweep(Rows):
     """One push: the variants in order of depth, the hooks that edit and read, and what they read."""
 
     def __init__(
@@ -126,22 +127,13 @@ class _Sweep:
         aims: Mapping[Component, Aim],
         routing: bool,
     ) -> None:
-        self.model, self.clean, self.variants, self.read, self.aims = model, clean, variants, read, aims
-        self.layout, self.first_block = strategy.layout(clean), strategy.first_block
+        super().__init__(model, clean, variants, strategy)
+        self.read, self.aims = read, aims
         widths = [_columns(aims.get(writer.component)) for writer in model.anatomy.writers]
         self.columns = list(accumulate(widths, initial=1))
         self.reads = torch.zeros(len(variants) + 1, self.columns[-1], self.layout.items, device=clean.ids.device)
         self.sigma = torch.empty(0)
         self.normed = torch.empty(0)
-        firsts = [variant.first_layer if strategy.staircase else 0 for variant in variants]
-        self.staircase = strategy.staircase
-        self.begun = [1 + sum(first <= layer for first in firsts) for layer in range(model.anatomy.n_layers)]
-        self.edits: dict[Site, list[tuple[int, slice, Tensor]]] = {}
-        for row, variant in enumerate(variants, start=1):
-            for edit in variant.edits:
-                value = edit.value if edit.value.ndim == 3 else edit.value[:, None]
-                self.edits.setdefault(edit.place.site, []).append((row, edit.place.span, value))
-        self.made: set[Site] = set()
         self.routed = RoutedMlps(model, read.vectors, len(variants) + 1, self.edits, self.layout, routing)
 
     def attach(self, hooks: Hooks) -> None:
@@ -203,9 +195,8 @@ class _Sweep:
         hooks.on_output(module(split.module), str(site), book)
 
     def check_fired(self, hooks: Hooks) -> None:
-        hooks.require_fired()
-        if lost := set(self.edits) - self.made - self.routed.made:
-            raise HookDidNotFire(f"nothing was replaced at {min(lost)}, so the result would be silently wrong")
+        self.made |= self.routed.made
+        super().check_fired(hooks)
 
     def take_over(self, before: Swept) -> None:
         """Fill in the clean read-outs of the blocks that are left out, and of the embedding with them."""
@@ -221,19 +212,7 @@ class _Sweep:
     def _grow(self, hidden: Tensor, layer: int) -> Tensor | None:
         if layer == 0 == self.first_block:
             self._take(hidden, 0, self.model.anatomy.embed_gain)
-        if not self.staircase:
-            return None
-        new = self.begun[layer] - (self.begun[layer - 1] if layer else 1)
-        if not new:
-            return None
-        return torch.cat([hidden, hidden[: self.layout.prompts].repeat(new, *(1,) * (hidden.ndim - 1))])
-
-    def _put(self, tensor: Tensor, site: Site) -> Tensor:
-        """Replace in place what the variants replace at this site."""
-        for variant, span, value in self.edits.get(site, ()):
-            self.layout.put(tensor, variant, span, value)
-            self.made.add(site)
-        return tensor
+        return super()._grow(hidden, layer)
 
     def _take(self, output: Tensor, column: int, gain: float) -> None:
         rows = self.layout.items_of(output).float()

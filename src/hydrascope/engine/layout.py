@@ -56,6 +56,12 @@ class Layout:
         where = _run(self.edited)
         self.by_row(tensor)[variant][:, list(self.edited) if where is None else where, span] = value.to(tensor)
 
+    def take(self, tensor: Tensor, variant: int, span: slice) -> Float[Tensor, "prompts edited width"]:
+        """A copy of what `put` would replace, in float32."""
+        where = _run(self.edited)
+        rows = self.by_row(tensor)[variant][:, list(self.edited) if where is None else where, span]
+        return rows.to(torch.float32, copy=True)
+
 
 def _select(rows: Shaped[Tensor, "variants prompts tokens d"], positions: Sequence[int]) -> Tensor:
     where = _run(positions)

@@ -82,7 +82,8 @@ def run_texts(
     before = sweep(model, recorded, [], read, strategy=strategy.at(0), full=measured, aims=by_head)
     account.enter_clean(before, recorded.logits)
     for jobs in work.plan.pushes(size):
-        variants = [variant(work, job, rows) for job in jobs]
+        heard = work.heard(recorded, jobs, rows, strategy.at(0), size)
+        variants = [variant(work, job, rows, heard) for job in jobs]
         first = min(one.first_layer for one in variants)
         swept = sweep(
             model,
