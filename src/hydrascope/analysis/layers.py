@@ -1,4 +1,4 @@
-"""Layers from heads: what is drawn layer by layer is drawn of a ledger that accounts for heads, too."""
+"""Layers from units: what is drawn layer by layer is drawn of a ledger that accounts for heads or neurons, too."""
 
 from __future__ import annotations
 
@@ -9,25 +9,28 @@ from hydrascope.analysis import parts
 
 
 def by_layer(ds: xr.Dataset) -> xr.Dataset:
-    """The ledger with the heads and biases of each attention layer summed into `attn.L`.
+    """The ledger with the units and biases of each writer summed: heads into `attn.L`, neurons into `mlp.L`.
 
     Sums of direct effects and changes are exact. How a sum varies over donors cannot be known from its terms, so
-    `change_sd` of attention layers is NaN.
+    `change_sd` of what was divided is NaN.
 
     Args:
-        ds: a ledger; one without heads among its writers is returned as it is.
+        ds: a ledger; one without units among its writers is returned as it is.
 
     Returns:
         The ledger that `--writers layers` would have written.
     """
-    if str(ds.attrs.get("writers", "layers")) != "heads":
+    if not parts.divided(ds):
         return ds
-    kinds, depth = parts.writer_kinds(ds), int(ds.attrs["n_layers"])
-    layers, units = ds["writer_layer"].values.astype(int), ds["writer_unit"].values.astype(int)
-    inside = (units >= 0) | ((kinds == "bias") & (layers < depth))
-    joined = [f"attn.{layers[i]}" if inside[i] else name for i, name in enumerate(parts.names(ds, "writer"))]
-    names = list(dict.fromkeys(joined))
-    member = np.array([[name == one for name in names] for one in joined])
+    kinds, layers, units = parts.writer_kinds(ds), ds["writer_layer"].values.astype(int), parts.units(ds)
+    joined = [
+        f"{kinds[i]}.{layers[i]}" if units[i] >= 0 else name.removeprefix("bias.")
+        for i, name in enumerate(parts.names(ds, "writer"))
+    ]
+    places = {name: i for i, name in enumerate(dict.fromkeys(joined))}
+    names, place = list(places), np.array([places[name] for name in joined])
+    member = np.zeros((len(joined), len(names)), np.float32)
+    member[np.arange(len(joined)), place] = 1
     first = member.argmax(0)
     # xarray would keep the old labels of a dimension whose length changes
     found = ds.drop_dims("writer").assign_coords(

@@ -16,7 +16,7 @@ from hydrascope.anatomy import Anatomy, Place
 from hydrascope.components import UNIT_KINDS, Component, Knockout
 from hydrascope.engine.columns import Column, Masks, columns
 from hydrascope.engine.detail import Bookkeeping, Detail, bookkeeping
-from hydrascope.engine.heads import Split
+from hydrascope.engine.splits import Split
 from hydrascope.errors import ComponentError
 
 
@@ -39,7 +39,7 @@ class Plan:
         table: pool index of each draw and prompt.
         null_draws: draws repeated with a random direction of the same norm.
         seed: of the null's directions.
-        splits: attention writers that are read head by head.
+        splits: writers that are read unit by unit.
         detail: how much of the account the ledger keeps.
     """
 
