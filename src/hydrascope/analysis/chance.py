@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,20 +26,26 @@ def jaccard_by_chance(sizes: ArrayLike, among: int) -> Array:
         Shape (sets, sets); 0 where either is empty.
     """
     distinct, codes = np.unique(np.asarray(sizes, dtype=np.intp), return_inverse=True)
-    factorial = np.concatenate([[0.0], np.log(np.arange(1, among + 1)).cumsum()])  # of 0 to n, as logarithms
     table = np.zeros((len(distinct), len(distinct)))
     for i, a in enumerate(distinct):
         for j, b in enumerate(distinct[: i + 1]):
-            table[i, j] = table[j, i] = _expected(int(a), int(b), among, factorial)
+            table[i, j] = table[j, i] = _expected(int(a), int(b), among)
     found: Array = table[codes[:, None], codes[None, :]]
     return found
 
 
-def _expected(a: int, b: int, among: int, factorial: Array) -> float:
-    k = np.arange(max(1, a + b - among), min(a, b) + 1)
+@lru_cache(maxsize=1 << 16)
+def _expected(a: int, b: int, among: int) -> float:
+    k, factorial = np.arange(max(1, a + b - among), min(a, b) + 1), _log_factorials(among)
 
     def choose(n: Any, r: Any) -> Any:
         return factorial[n] - factorial[r] - factorial[n - r]
 
     chance = np.exp(choose(a, k) + choose(among - a, b - k) - choose(among, b))
     return float((chance * k / np.maximum(a + b - k, 1)).sum())
+
+
+@lru_cache(maxsize=16)
+def _log_factorials(last: int) -> Array:
+    found: Array = np.concatenate([[0.0], np.log(np.arange(1, last + 1)).cumsum()])
+    return found

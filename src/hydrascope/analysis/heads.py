@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from hydrascope.analysis import parts
+from hydrascope.analysis.layers import by_layer
 from hydrascope.analysis.repair import repair
 from hydrascope.analysis.responders import answering
 from hydrascope.analysis.statistics import DRAWS, Array, mean_interval
@@ -55,7 +56,7 @@ def heads(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
     ends = mean_interval(direct, parts.plan(ds, draws, seed))
     table |= dict(zip(("direct_effect", "direct_effect_lo", "direct_effect_hi"), ends, strict=True))
     own = ds.isel(ablated=list(asked.values()))
-    account = repair(own, draws=draws, seed=seed) if asked else pd.DataFrame({"ablated": []})
+    account = repair(by_layer(own, ["mlp"]), draws=draws, seed=seed) if asked else pd.DataFrame({"ablated": []})
     wanted = [f"{name}{end}" for name in FROM_REPAIR if name in account for end in ("", "_lo", "_hi")]
     repairers = _repairers(own) if parts.has_writers(ds) else {}
     account = account.set_index("ablated")[[*wanted, *(["meaningful"] if asked else [])]].reindex(table["head"])
@@ -63,6 +64,34 @@ def heads(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
     table["meaningful"] = account["meaningful"].eq(True).to_numpy() if asked else np.zeros(len(found), bool)
     table["repairer"] = [repairers.get(name, ("", np.nan))[0] for name in table["head"]]
     table["repairer_change"] = [repairers.get(name, ("", np.nan))[1] for name in table["head"]]
+    return pd.DataFrame(table)
+
+
+def answers(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
+    """How every head that is a writer answers every knock-out.
+
+    Args:
+        ds: the ledger.
+        draws: bootstrap draws.
+        seed: of the draws.
+
+    Returns:
+        One row per knock-out and head that can answer it: `ablated`, `head`, `layer`, `unit`;
+        `direct_effect` (clean) and `change`, means over prompts in logits, the latter with `_lo`
+        and `_hi`.
+    """
+    writers = _writers(ds)
+    places, columns = list(writers), np.array(list(writers.values()), dtype=np.intp)
+    rows, found = np.nonzero(answering(ds)[:, columns])
+    change = ds["change"].values[:, rows, columns[found]].astype(np.float64)
+    names = np.array(parts.names(ds, "ablated"), dtype=object)
+    ends = mean_interval(change, parts.plan(ds, draws, seed))
+    table: dict[str, Any] = {"ablated": names[rows]}
+    table["head"] = [f"head.{places[i][0]}.{places[i][1]}" for i in found]
+    table["layer"] = [places[i][0] for i in found]
+    table["unit"] = [places[i][1] for i in found]
+    table["direct_effect"] = parts.numbers(ds, "direct_effect")[:, columns].mean(0)[found]
+    table |= dict(zip(("change", "change_lo", "change_hi"), ends, strict=True))
     return pd.DataFrame(table)
 
 

@@ -209,13 +209,19 @@ def carrying(repair: Array, share: float) -> NDArray[np.bool_]:
     """
     positive = np.maximum(repair, 0)
     order = np.argsort(-positive, axis=1, kind="stable")
-    ordered = np.take_along_axis(positive, order, 1)
+    chosen = np.zeros(repair.shape, bool)
+    np.put_along_axis(chosen, order, np.arange(repair.shape[1]) < _fewest(repair, share)[:, None], 1)
+    return chosen
+
+
+def _fewest(repair: Array, share: float) -> NDArray[np.intp]:
+    """How many `carrying` chooses in each row."""
+    ordered = -np.sort(-np.maximum(repair, 0), axis=1)
     before = ordered.cumsum(1) - ordered
     # the rounding of a sum must not call for one neuron more
     needed = (before < share * ordered.sum(1, keepdims=True) * (1 - 1e-12)) & (ordered > 0)
-    chosen = np.zeros(repair.shape, bool)
-    np.put_along_axis(chosen, order, needed, 1)
-    return chosen
+    counts: NDArray[np.intp] = needed.sum(1)
+    return counts
 
 
 def _measured(repair: Array, own: Array, resampling: Resampling) -> dict[str, Any]:
@@ -224,12 +230,12 @@ def _measured(repair: Array, own: Array, resampling: Resampling) -> dict[str, An
     known = summed > 0
     row: dict[str, Any] = {}
     _add(row, "repair", mean_interval(summed[:, None], resampling))
-    half, most = carrying(repair, 0.5), carrying(repair, 0.9)
-    for name, chosen in (("half", half), ("most", most)):
-        counts = chosen.sum(1)[known].astype(np.float64)
+    half = carrying(repair, 0.5)
+    for name, fewest in (("half", half.sum(1)), ("most", _fewest(repair, 0.9))):
+        counts = fewest[known].astype(np.float64)
         row |= dict(zip((f"{name}_q1", name, f"{name}_q3"), _quartiles(counts[:, None])[:, 0], strict=True))
     mean = repair.mean(0, keepdims=True)
-    row |= {"half_of_mean": int(carrying(mean, 0.5).sum()), "most_of_mean": int(carrying(mean, 0.9).sum())}
+    row |= {"half_of_mean": int(_fewest(mean, 0.5)[0]), "most_of_mean": int(_fewest(mean, 0.9)[0])}
     top = max(1, round(TOP * repair.shape[1]))
     best = -np.partition(-positive, top - 1, axis=1)[:, :top].sum(1)
     share = np.where(known, divide(best, summed), 0.0)

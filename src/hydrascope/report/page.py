@@ -27,7 +27,8 @@ from hydrascope.report.listing import Listing, listing
 from hydrascope.report.literature import SCOPE
 from hydrascope.report.numbers import tied
 from hydrascope.report.scripts import bundle
-from hydrascope.report.sections import SECTIONS, Section
+from hydrascope.report.section import Section
+from hydrascope.report.sections import SECTIONS
 from hydrascope.report.tables import Tables
 
 
@@ -110,9 +111,9 @@ def in_script(text: str) -> Markup:
 
 
 def _page(findings: Findings) -> Page:
-    ds, found, closed = findings.ds, verdict(findings), findings.closing
+    ds, found, closed = findings.ds, verdict(findings.by_layer), findings.closing
     versions, tables = facts.versions(ds), Tables(findings, found.focus)
-    hero, *sections = (section(tables) for section in SECTIONS)
+    hero, *sections = (made for section in SECTIONS if (made := section(tables)) is not None)
     return Page(
         model=str(ds.attrs["model_name"]),
         headline=tied(found.headline),

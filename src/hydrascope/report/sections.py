@@ -5,84 +5,19 @@ Each section is made from the ledger's tables. A section with nothing to show ke
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
-
-import altair as alt
 
 from hydrascope import figures
 from hydrascope.analysis import repair
-from hydrascope.report.literature import REFERENCES, Reference
 from hydrascope.report.numbers import fixed, number, summands
-from hydrascope.report.packing import pack
+from hydrascope.report.section import Draft, Section, finished
 from hydrascope.report.tables import Tables
-
-Chart = alt.TopLevelMixin
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One chart on the page.
-
-    Attributes:
-        id: of its element.
-        description: for those who cannot see it.
-        payload: JSON with the specification and, apart from it, the data.
-        shape: `wide` takes the whole row, `tall` two rows, nothing half a row.
-    """
-
-    id: str
-    description: str
-    payload: str
-    shape: str = ""
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading with either a figure or the reason why there is none."""
-
-    slug: str
-    title: str
-    how: str = ""
-    panels: tuple[Panel, ...] = ()
-    references: tuple[Reference, ...] = ()
-    notes: tuple[str, ...] = ()
-    equation: tuple[tuple[str, str], ...] = ()
-    words: tuple[tuple[str, str], ...] = ()
-    reason: str = ""
-
-
-@dataclass
-class _Draft:
-    """Charts of a section, in the order in which they stand."""
-
-    slug: str
-    charts: list[tuple[Chart, str]] = field(default_factory=list)
-
-    def add(self, chart: Chart, shape: str = "") -> None:
-        self.charts.append((chart, shape))
-
-    def panels(self) -> tuple[Panel, ...]:
-        return tuple(_panel(f"{self.slug}-{i}", chart, shape) for i, (chart, shape) in enumerate(self.charts, start=1))
-
-
-def _panel(name: str, chart: Chart, shape: str) -> Panel:
-    spec: dict[str, Any] = figures.themed(chart)
-    spec.pop("config")
-    datasets = {key: pack(records) for key, records in spec.pop("datasets").items()}
-    payload = json.dumps({"spec": spec, "datasets": datasets}, separators=(",", ":"), allow_nan=False)
-    return Panel(name, str(spec["description"]), payload, shape)
-
-
-def _section(draft: _Draft, title: str, how: str, **more: Any) -> Section:
-    return Section(draft.slug, title, how, draft.panels(), REFERENCES[draft.slug], **more)
+from hydrascope.report.units import heads, neurons
 
 
 def balance(t: Tables) -> Section:
     """The account of one knock-out, in a chart and in numbers."""
-    draft = _Draft("balance")
+    draft = Draft("balance")
     draft.add(figures.balance(t.repair, t.featured), "wide")
     steps = figures.balance_steps(t.repair)
     steps = steps[steps["ablated"] == t.featured]
@@ -90,7 +25,7 @@ def balance(t: Tables) -> Section:
     names = [str(name) for name in steps["part"]]
     terms = [*zip(names[:-1], summands(parts, 3), strict=True), (names[-1], f"= {fixed(total, 3)}")]
     left = abs(sum(parts) - total)
-    return _section(
+    return finished(
         draft,
         "The balance of one knock-out",
         "The first bar is what the knocked-out part itself no longer writes; each bar below starts where the one "
@@ -105,15 +40,14 @@ def balance(t: Tables) -> Section:
 
 
 def effects(t: Tables) -> Section:
-    """Direct and total effects over the layers, or of every head."""
-    if t.effects.empty and figures.has_unit_grid(t.repair):
-        return _unit_effects(t)
+    """Direct and total effects over the layers, or of every unit but heads, which have a section of their own."""
     if t.effects.empty:
-        return Section("effects", EFFECTS, reason=NO_WHOLE_WRITERS)
-    draft = _Draft("effects")
+        grid = figures.has_unit_grid(t.repair) and "head" not in t.kinds
+        return _unit_effects(t) if grid else Section("effects", EFFECTS, reason=NO_WHOLE_WRITERS)
+    draft = Draft("effects")
     draft.add(figures.effect_by_layer(t.effects, "direct_effect", layers=t.layers))
     draft.add(figures.effect_by_layer(t.effects, "drop", layers=t.layers, legend=False))
-    return _section(
+    return finished(
         draft,
         EFFECTS,
         "The first chart shows how much each layer’s output adds to the answer’s logit when the unembedding "
@@ -124,7 +58,7 @@ def effects(t: Tables) -> Section:
 
 
 def _unit_effects(t: Tables) -> Section:
-    draft = _Draft("effects")
+    draft = Draft("effects")
     draft.add(figures.unit_grid(t.repair, "own_change"))
     draft.add(figures.unit_grid(t.repair, "total_effect"))
     if "compensation_attn" in t.repair:
@@ -136,7 +70,7 @@ def _unit_effects(t: Tables) -> Section:
             "Shares are ratios of sums over prompts, given only where the part really lost something; "
             "what lies beyond the colours is in the table."
         )
-    return _section(
+    return finished(
         draft,
         UNIT_EFFECTS,
         "Each cell is one knock-out, layers downwards: purple, the answer’s logit falls; green, it rises. Own change "
@@ -151,12 +85,12 @@ def agreement(t: Tables) -> Section:
         return Section("agreement", AGREEMENT, reason=NO_WHOLE_WRITERS)
     if t.ds.sizes["prompt"] < FEW:
         return Section("agreement", AGREEMENT, reason=f"agreement over prompts needs {FEW} prompts or more.")
-    draft = _Draft("agreement")
+    draft = Draft("agreement")
     points = repair.effect_points(t.ds)
     draft.add(figures.unembed_against_drop(points), "tall")
     draft.add(figures.agreement_by_layer(t.effects, "r2", layers=t.layers))
     draft.add(figures.agreement_by_layer(t.effects, "share_exceeds", layers=t.layers))
-    return _section(
+    return finished(
         draft,
         AGREEMENT,
         "Each point is one prompt and one layer; below the dashed line a knock-out costs less than the direct "
@@ -167,7 +101,7 @@ def agreement(t: Tables) -> Section:
 
 def prompts(t: Tables) -> Section:
     """Single prompts, clean and knocked out."""
-    draft = _Draft("prompts")
+    draft = Draft("prompts")
     views = t.views()
     shown = (next(text for text, _ in views), t.featured)
     draft.add(figures.prompt_views(views, layers=t.layers, shown=shown), "wide")
@@ -177,7 +111,9 @@ def prompts(t: Tables) -> Section:
     rule = {1: "This is the only prompt.", 2: two}.get(count, three)
     donors = int(t.ds.attrs["donors"])
     band = f"Bands: ± one standard deviation over {donors} donors." if donors > 1 else "One donor, so no band."
-    return _section(
+    if t.apart is not t.findings:
+        band += " There is none for layers that the account keeps unit by unit."
+    return finished(
         draft,
         "One prompt at a time",
         "Dashed is what every layer writes for the answer in the clean run, solid the same with one part knocked "
@@ -191,7 +127,7 @@ def compensation(t: Tables) -> Section:
     title = "Does more loss bring more help?"
     if t.ds.sizes["prompt"] < FEW:
         return Section("compensation", title, reason=f"a line over prompts needs {FEW} prompts or more.")
-    draft = _Draft("compensation")
+    draft = Draft("compensation")
     clouds = t.clouds()
     draft.add(figures.compensation_against_loss(clouds, t.repair, shown=t.featured), "tall")
     draft.add(figures.slope_by_layer(t.repair, "restoring_slope", layers=t.layers))
@@ -203,7 +139,7 @@ def compensation(t: Tables) -> Section:
         if null
         else "The run has no random-direction control, so a slope may be partly the read-out saturating."
     )
-    return _section(
+    return finished(
         draft,
         title,
         "Each point is one prompt: across, what the knocked-out part lost; upwards, what all others gave back "
@@ -218,7 +154,7 @@ def compensation(t: Tables) -> Section:
 
 def kinds(t: Tables) -> Section:
     """Who answers, by kind, over depth."""
-    draft = _Draft("kinds")
+    draft = Draft("kinds")
     for i, kind in enumerate(t.kinds):
         draft.add(figures.parts_by_layer(t.repair, kind, layers=t.layers, legend=i == 0), _shape(t, kind))
     told = [kind for kind in t.kinds if (t.repair["meaningful"] & (t.repair["ablated_kind"] == kind)).any()]
@@ -237,7 +173,7 @@ def kinds(t: Tables) -> Section:
         )
     else:
         notes.append("Shares are left out: no knock-out lost enough for a ratio to mean anything.")
-    return _section(
+    return finished(
         draft,
         "Who makes up for it, by depth",
         "Each bar is one knock-out, its colours the answers of later attention layers, later MLPs and the final "
@@ -256,7 +192,7 @@ def who(t: Tables) -> Section:
             title,
             reason="nothing that was knocked out has an attention layer or MLP behind it.",
         )
-    draft = _Draft("responders")
+    draft = Draft("responders")
     there = [kind for kind in ("attn", "mlp", "mixer") if kind in set(answers["writer_kind"])]
     for i, kind in enumerate(there):
         draft.add(figures.who_repairs(t.who, kind, legend=i == 0), "wide" if len(there) == 1 else "")
@@ -264,7 +200,7 @@ def who(t: Tables) -> Section:
     notes = ["Dots: different from zero after correction over all cells. Plain grey: the knocked-out part itself."]
     if shown < all_rows:
         notes.append(f"The {shown} of {all_rows} knock-outs with the strongest answers are shown.")
-    return _section(
+    return finished(
         draft,
         title,
         "A row is a knock-out, a column a layer that can answer: green, it writes more for the answer than in "
@@ -278,12 +214,12 @@ def erased(t: Tables) -> Section:
     title = "Do late MLPs hold back?"
     if t.late_mlps.empty:
         return Section("erasure", title, reason="the ledger has no MLP in the second half of the model.")
-    draft = _Draft("erasure")
+    draft = Draft("erasure")
     draft.add(figures.late_mlp_effects(t.late_mlps, layers=t.layers))
     kind = next((kind for kind in t.kinds if len(t.released) and kind in set(t.released["ablated_kind"])), None)
     if kind:
         draft.add(figures.released_by_layer(t.released, kind, layers=t.layers), _shape(t, kind))
-    return _section(
+    return finished(
         draft,
         title,
         "The first chart is what MLPs of the second half write in the clean run, against the answer where below "
@@ -331,14 +267,16 @@ WORDS = (
     ("total effect", "how much the answer's logit changes in the end: the sum of all of these"),
 )
 
-SECTIONS: tuple[Callable[[Tables], Section], ...] = (
+SECTIONS: tuple[Callable[[Tables], Section | None], ...] = (
     balance,
     effects,
+    heads,
     agreement,
     prompts,
     compensation,
     kinds,
     who,
     erased,
+    neurons,
 )
-"""The sections in the order of the page."""
+"""The sections in the order of the page; None is one that the run did not ask for."""
