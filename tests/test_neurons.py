@@ -15,7 +15,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted import ANSWERS, N_LAYERS, planted
-from synthetic import synthetic_ledger
+from synthetic import divided, synthetic_ledger
 
 import hydrascope as hs
 from hydrascope.analysis import neurons
@@ -26,36 +26,12 @@ from hydrascope.errors import ComponentError, DetailDropped
 torch.set_num_threads(1)
 
 DRAWS = 200
-WIDTH = 30
 
 
 def with_neurons(seed: int = 0, prompts: int = 12, sign: float = 1.0, groups: int = 6) -> xr.Dataset:
-    """A ledger of eight layers whose last two MLPs are kept neuron by neuron; random shares that sum to the MLP."""
+    """A ledger of eight layers whose last two MLPs are kept neuron by neuron."""
     ds = synthetic_ledger(n_prompts=prompts, seed=seed, n_groups=groups, strength=1.5 * sign, null=False)
-    rng = np.random.default_rng(seed)
-    names = [str(name) for name in ds["writer"].values]
-    order, unit, share = [], [], []
-    for w, name in enumerate(names):
-        if name in ("mlp.6", "mlp.7"):
-            order += [w] * WIDTH
-            unit += range(WIDTH)
-            weights = rng.normal(0, 1, (prompts, WIDTH)) ** 3
-            weights[:, -1] = 1 - weights[:, :-1].sum(1)
-            share += list(weights.T)
-        else:
-            order.append(w)
-            unit.append(-1)
-            share.append(np.ones(prompts))
-    share = np.array(share).T
-    found = ds.isel(writer=order).drop_vars(["writer"])
-    columns = [f"neuron.{n[4:]}.{u}" if u >= 0 else n for n, u in zip(np.array(names)[order], unit, strict=True)]
-    found = found.assign_coords(writer=("writer", np.array(columns, dtype=object)), writer_unit=("writer", unit))
-    for name in ds.data_vars:
-        dims = ds[name].dims
-        if "writer" in dims and ds[name].dtype != bool:
-            shaped = share.reshape(prompts, *(1,) * (ds[name].ndim - dims.index("prompt") - 2), len(order))
-            found[name] = (dims, (found[name].values * shaped).astype("float32"))
-    return found
+    return divided(ds, ("mlp.6", "mlp.7"), seed=seed)
 
 
 def slow(ds: xr.Dataset, ablated: str, layers: tuple[int, ...]) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:

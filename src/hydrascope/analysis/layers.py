@@ -43,14 +43,14 @@ def by_layer(ds: xr.Dataset, kinds: Sequence[str] = parts.KINDS) -> xr.Dataset:
         writer_kind=("writer", np.array(kind_of[first], dtype=object)),
         writer_unit=("writer", np.where([name in divided for name in names], -1, units[first])),
     )
-    for name in ds.data_vars:
-        if "writer" not in ds[name].dims:
+    for variable in map(str, ds.data_vars):
+        if "writer" not in ds[variable].dims:
             continue
-        values = ds[name].values
+        values = ds[variable].values
         summed = values @ member
-        if name == "change_sd":
+        if variable == "change_sd":
             summed[..., member.sum(0) > 1] = np.nan
-        found[name] = (ds[name].dims, summed.astype(values.dtype), ds[name].attrs)
+        found[variable] = (ds[variable].dims, summed.astype(values.dtype), ds[variable].attrs)
     found["is_downstream"] &= ~found["is_own"]
     own = (found["change"] * found["is_own"]).sum("writer").transpose(*ds["own_change"].dims)
     found["own_change"] = own.astype(ds["own_change"].dtype).assign_attrs(ds["own_change"].attrs)
