@@ -63,7 +63,7 @@ def estimate(task: Task) -> Estimate:
     budget = Budget.read(task.options.memory, model.device)
     read = columns(model.anatomy, task.splits)
     footprint = Footprint.of(model, max(lengths), copies_prefix=not task.engine.strategy.staircase, columns=len(read))
-    entries = len(read) if task.options.detail == "full" else 1 + len({column.kind for column in read})
+    entries = len(read) if task.options.detail == "full" else 3 + 2 * len({c.kind for c in read} - {"embed", "bias"})
     arrays = numbers_kept(optional_variables(ablation.draws, task.null_draws, task.options.detail))
     together = min(prompts_at_once(budget, footprint), len(lengths))
     variants = len(task.knockouts) * draws

@@ -76,8 +76,9 @@ class Plan:
         """Whether what is knocked out is read by itself: whole writers, and units that are columns of their own."""
 
         def alone(part: Component) -> bool:
-            own = [column for column in self.columns if column.is_own(part, self.anatomy)]
-            return part.kind not in UNIT_KINDS or all(column.unit >= 0 for column in own)
+            mine = self.anatomy.written_by(part)
+            divided = (split.within(part) is not None for split in self.splits if split.writer in mine)
+            return part.kind not in UNIT_KINDS or any(divided)
 
         first = {(p.kind, p.layer): p for k in self.knockouts for p in k.parts}
         known = {of: alone(part) for of, part in first.items()}
