@@ -170,6 +170,35 @@ def synthetic_ledger(
     return ds
 
 
+def divided(ds: xr.Dataset, writers: Sequence[str], width: int = 30, seed: int = 0) -> xr.Dataset:
+    """The same ledger with some attention layers kept head by head, or MLPs neuron by neuron.
+
+    The units' shares of their writer are random, some of them against it, and sum to one on every prompt.
+    """
+    rng, prompts = np.random.default_rng(seed), ds.sizes["prompt"]
+    order, units, names, shares = [], [], [], []
+    for w, name in enumerate(map(str, ds["writer"].values)):
+        unit_kind = {"attn": "head", "mlp": "neuron"}.get(name.split(".")[0])
+        if name not in writers:
+            order.append(w), units.append(-1), names.append(name), shares.append(np.ones(prompts))
+            continue
+        weights = rng.normal(0, 1, (prompts, width)) ** 3
+        weights[:, -1] = 1 - weights[:, :-1].sum(1)
+        order += [w] * width
+        units += range(width)
+        names += [f"{unit_kind}.{name.split('.')[1]}.{unit}" for unit in range(width)]
+        shares += list(weights.T)
+    found = ds.isel(writer=order).drop_vars("writer")
+    found = found.assign_coords(writer=("writer", np.array(names, dtype=object)), writer_unit=("writer", units))
+    share = np.array(shares).T
+    for name in ds.data_vars:
+        dims = ds[name].dims
+        if "writer" in dims and ds[name].dtype != bool:
+            between = (1,) * (len(dims) - dims.index("prompt") - 2)
+            found[name] = (dims, (found[name].values * share.reshape(prompts, *between, -1)).astype(np.float32))
+    return found.assign_attrs(writers="some")
+
+
 def _kind(name: str) -> str:
     return "joint" if "+" in name else name.split(".")[0]
 
@@ -182,7 +211,7 @@ def _own_writers(name: str) -> set[str]:
     own = set()
     for part in name.split("+"):
         kind, layer = part.split(".")[:2]
-        whole = {"layer": ("attn", "mlp"), "head": ("attn",), "neuron": ("mlp",)}.get(kind, (kind,))
+        whole = {"layer": ("attn", "mlp"), "head": ("attn",), "kv": ("attn",), "neuron": ("mlp",)}.get(kind, (kind,))
         own |= {f"{each}.{layer}" for each in whole}
     return own
 

@@ -150,6 +150,7 @@ def test_inspect(model_folder: Path, cli: Cli) -> None:
     ]
     assert all(check["passed"] for check in found["proof"])
     assert "head.0-2 x 2" in found["capabilities"]["components"]
+    assert found["capabilities"]["writers"] == ["layers", "heads", "neurons"]
 
 
 @pytest.mark.usefixtures("quick_report")

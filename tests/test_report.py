@@ -18,7 +18,7 @@ import pytest
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic import synthetic_ledger
+from synthetic import divided, synthetic_ledger
 
 from hydrascope.analysis import erasure, findings, responders
 from hydrascope.analysis import repair as repair_module
@@ -74,6 +74,10 @@ class Parsed(HTMLParser):
         }
 
 
+ON_REQUEST = {"heads", "neurons"}
+"""Sections of runs that knock out heads, or keep heads or neurons apart."""
+
+
 @cache
 def base() -> tuple[xr.Dataset, str, Parsed]:
     ds = synthetic_ledger()
@@ -106,9 +110,9 @@ def test_it_says_the_verdict_and_every_section() -> None:
     plain = page.text.replace("\u202f", " ").replace("\xa0", " ")
     for sentence in (found.headline, *found.sentences):
         assert " ".join(sentence.replace("\u202f", " ").replace("\xa0", " ").split()) in plain
-    assert plain.count("How to read it") == len(SECTIONS)
-    for references in REFERENCES.values():
-        for reference in references:
+    assert plain.count("How to read it") == len(SECTIONS) - len(ON_REQUEST)
+    for name in REFERENCES.keys() - ON_REQUEST:
+        for reference in REFERENCES[name]:
             assert " ".join(reference.text.split()) in plain
             assert reference.source.name in plain
     for said in (ds.attrs["command"], "torch 2.13.0", "60 of 67 kept", "7 dropped", "Seed", "xr.open_zarr"):
@@ -226,7 +230,8 @@ def test_json_inside_a_script_element_cannot_end_it(text: str) -> None:
 @pytest.mark.parametrize(
     ("options", "absent"),
     [
-        ({"ablated": [f"head.{layer}.{unit}" for layer in range(8) for unit in range(2)]}, ["agreement"]),
+        ({"ablated": [f"head.{layer}.{unit}" for layer in range(8) for unit in range(2)]}, ["effects", "agreement"]),
+        ({"ablated": [f"kv.{layer}.{unit}" for layer in range(8) for unit in range(2)]}, ["agreement"]),
         ({"n_prompts": 1}, ["agreement", "compensation"]),
         ({"n_layers": 1, "n_prompts": 8}, []),
         ({"null": False, "donors": 1}, []),
@@ -234,7 +239,7 @@ def test_json_inside_a_script_element_cannot_end_it(text: str) -> None:
         ({"ablated": ["layer.2", "attn.3+attn.5", "attn.1+mlp.1"], "n_prompts": 20}, ["effects", "agreement"]),
         ({"parallel_blocks": True, "n_prompts": 20, "n_groups": 3}, []),
     ],
-    ids=["heads", "one prompt", "one layer", "no null", "last MLP", "layers and joint", "parallel"],
+    ids=["heads", "groups", "one prompt", "one layer", "no null", "last MLP", "layers and joint", "parallel"],
 )
 def test_thin_ledgers_still_make_a_report(options: dict[str, Any], absent: list[str]) -> None:
     page = Parsed(render(synthetic_ledger(**options)))
@@ -242,8 +247,30 @@ def test_thin_ledgers_still_make_a_report(options: dict[str, Any], absent: list[
     assert len(reasons) >= len(absent)
     drawn = {name.rsplit("-", 2)[0] for name in page.charts()}
     assert drawn.isdisjoint(absent)
-    assert len(reasons) + len(drawn) == len(SECTIONS)
+    assert len(reasons) + len(drawn - ON_REQUEST) == len(SECTIONS) - len(ON_REQUEST)
+    assert ("heads" in drawn) == any("head" in name for name in options.get("ablated", []))
     assert not re.search(r"\b(nan|None|inf)\b", page.text)
+
+
+def test_heads_and_neurons_have_sections_of_their_own_and_the_rest_speaks_of_layers() -> None:
+    whole = synthetic_ledger(n_prompts=20)
+    apart = divided(whole, [f"attn.{layer}" for layer in range(8)] + ["mlp.6", "mlp.7"], width=6)
+    page, plain = Parsed(render(apart)), Parsed(render(whole))
+    drawn = {name.rsplit("-", 2)[0] for name in page.charts()}
+    assert drawn - {name.rsplit("-", 2)[0] for name in plain.charts()} == ON_REQUEST
+    for name in ON_REQUEST:
+        for reference in REFERENCES[name]:
+            assert " ".join(reference.text.split()) in page.text
+    found = Ledger(apart)
+    assert found.verdict().headline == verdict(whole).headline in page.text
+    row = found.neuron_sparsity().query("scope == 'all'").set_index("ablated").loc[verdict(whole).focus]
+    assert f"is carried by {row['half']:g} of {row['neurons']} neurons on the median prompt" in page.text
+    table = found.neurons(verdict(whole).focus, most=15)
+    rows = [attrs["data-value"] for tag, attrs in page.tags if tag == "td"]
+    assert float(str(rows[2])) == pytest.approx(float(table["change"].iloc[0]))
+    assert str(table["neuron"].iloc[0]) in page.text
+    assert not re.search(r"\b(nan|None|inf)\b", page.text)
+    assert len(render(apart).encode()) < 3_000_000
 
 
 @pytest.mark.parametrize("ablation", ["mean", "zero", "noise", "counterfactual"])

@@ -21,9 +21,9 @@ from hydrascope import task as tasks
 from hydrascope.analysis import parts
 from hydrascope.analysis.layers import by_layer
 from hydrascope.anatomy import examine
-from hydrascope.engine import heads
+from hydrascope.engine import splits
 from hydrascope.engine.proof import Engine, choose_engine
-from hydrascope.errors import AnatomyRefused, RunError, SettingsChanged
+from hydrascope.errors import AnatomyRefused, ComponentError, RunError, SettingsChanged
 
 torch.set_num_threads(1)
 
@@ -124,7 +124,7 @@ def test_shares_are_what_the_weights_say(name: str) -> None:
     found, family = ledger(name), ALL[name]
     network = double_copy(model(name).network)
     inside = [writer.startswith(("head.", "bias.")) for writer in found["writer"].values]
-    names = [f"{kind}.{layer}" for layer in range(family.n_layers) for kind in ("head", "bias")]
+    names = [f"{kind}.{layer}" for layer in range(family.n_layers) for kind in ("head", "bias.attn")]
     assert sum(inside) == family.n_layers * (family.n_heads + 1)
     assert [w.rsplit(".", 1)[0] if w.startswith("head") else w for w in found["writer"].values[inside]] == [
         each for each in names for _ in range(family.n_heads if each.startswith("head") else 1)
@@ -154,7 +154,7 @@ def test_heads_and_biases_are_their_layer(name: str) -> None:
             layer = writer.split(".")[-1]
             inside = [w == writer for w in apart["writer"].values]
             if writer.startswith("attn"):
-                inside = [w.startswith(f"head.{layer}.") or w == f"bias.{layer}" for w in apart["writer"].values]
+                inside = [w.startswith(f"head.{layer}.") or w == f"bias.attn.{layer}" for w in apart["writer"].values]
             summed = apart[variable].values[..., inside].sum(-1)
             np.testing.assert_allclose(summed, whole[variable].values[..., column], rtol=0, atol=1e-5, err_msg=writer)
     for variable in ("total_effect", "norm_effect", "clean_logit", "kl", "log_prob_change", "null_total_effect"):
@@ -178,19 +178,19 @@ def test_who_is_own_and_who_can_respond(name: str) -> None:
         return {str(w) for w in found["writer"].values[found[mask].sel(ablated=found["ablated"] == knockout).values[0]]}
 
     siblings = {"head.1.0", "head.1.1", "head.1.3"} if name in NORMED else set()
-    scaled = {f"bias.{layer}" for layer in range(1, 3)} if name == "olmo2_biased" else set()
+    scaled = {f"bias.attn.{layer}" for layer in range(1, 3)} if name == "olmo2_biased" else set()
     later = {str(w) for w in found["writer"].values if w.split(".")[1:2] == ["2"] or w.split(".")[1:2] == ["3"]}
     later = {w for w in later if not w.startswith("bias")}
     assert marked("is_own", "head.1.2") == {"head.1.2"}
     assert marked("is_downstream", "head.1.2") == {"mlp.1"} | later | siblings | scaled
-    assert marked("is_own", "attn.1") == {"head.1.0", "head.1.1", "head.1.2", "head.1.3", "bias.1"}
-    assert marked("is_downstream", "attn.1") == {"mlp.1"} | later | (scaled - {"bias.1"})
+    assert marked("is_own", "attn.1") == {"head.1.0", "head.1.1", "head.1.2", "head.1.3", "bias.attn.1"}
+    assert marked("is_downstream", "attn.1") == {"mlp.1"} | later | (scaled - {"bias.attn.1"})
     assert marked("is_own", "mlp.0") == {"mlp.0"}
     if name != "gpt2":
         assert marked("is_own", "kv.1.1") == {"head.1.2", "head.1.3"}
     assert set(found["writer_kind"].values) == {"embed", "attn", "mlp", "bias"}
     units = dict(zip(found["writer"].values, found["writer_unit"].values, strict=True))
-    assert (units["head.1.2"], units["bias.1"], units["mlp.1"], units["embed"]) == (2, -1, -1, -1)
+    assert (units["head.1.2"], units["bias.attn.1"], units["mlp.1"], units["embed"]) == (2, -1, -1, -1)
     still = ~(found["is_own"] | found["is_downstream"]).values
     assert (found["change"].values[:, still] == 0).all()
 
@@ -200,7 +200,7 @@ def test_analyses_speak_of_heads() -> None:
     opened = hs.Ledger(found)
     answers = opened.who_repairs("head.0.1")
     assert {"head.1.0", "head.2.3"} <= set(answers["writer"])
-    assert not {"head.0.0", "bias.1", "attn.1"} & set(answers["writer"])
+    assert not {"head.0.0", "bias.attn.1", "attn.1"} & set(answers["writer"])
     effects = opened.layer_effects().set_index("ablated")
     assert set(effects.index) == {*(f"head.{layer}.{head}" for layer in range(3) for head in range(4)), "attn.0"}
     direct = found["direct_effect"].sel(writer=found["writer"] == "head.1.2").values.mean()
@@ -224,14 +224,14 @@ def test_the_same_folder_continues_only_with_the_same_writers(tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["gpt2", "gemma2"])
 def test_shares_that_do_not_sum_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = heads.Aim.by_head
-    monkeypatch.setattr(heads.Aim, "by_head", lambda aim, mixed: right(aim, mixed) * 1.01)
+    right = splits.Aim.by_unit
+    monkeypatch.setattr(splits.Aim, "by_unit", lambda aim, inside: right(aim, inside) * 1.01)
     with pytest.raises(AnatomyRefused, match="check 'heads as writers' failed: heads and biases sum"):
         ledger(name)
 
 
 def test_a_wrong_scale_of_the_post_norm_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heads.PostNorm, "scale", lambda norm, state: state.float().pow(2).mean(-1).sqrt() * 1.01)
+    monkeypatch.setattr(splits.PostNorm, "scale", lambda norm, state: state.float().pow(2).mean(-1).sqrt() * 1.01)
     with pytest.raises(AnatomyRefused, match="check 'heads as writers' failed"):
         ledger("olmo2")
 
@@ -239,20 +239,25 @@ def test_a_wrong_scale_of_the_post_norm_is_refused(monkeypatch: pytest.MonkeyPat
 def test_a_model_without_heads_is_refused() -> None:
     opened = model("gpt2")
     headless = replace(opened, anatomy=replace(opened.anatomy, heads=()))
-    with pytest.raises(AnatomyRefused, match="no attention writer of this model has heads side by side"):
+    with pytest.raises(ComponentError, match="this model has no 'head'; it has attn, layer, mlp, neuron"):
         hs.knock_out(headless, prompt_set(), "attn", hs.Zero(), options=hs.Options(writers="heads", keep_wrong=True))
 
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"writers": "neurons"}, "no writers 'neurons'; choose layers or heads"),
+        ({"writers": "kv"}, "'kv' divides no writer into units; write for example layers, heads, neurons or head"),
+        ({"writers": "head.7"}, "'head.7' names parts this model lacks; it has head.0.0 to head.2.3"),
+        (
+            {"writers": "neuron.1.0-5"},
+            "'neuron.1.0-5' names some units of a writer; name all of them, for example neuron.1",
+        ),
         ({"detail": "some"}, "no detail 'some'; choose full or kinds"),
-        ({"writers": "heads", "detail": "kinds"}, "--writers heads keeps every head apart"),
+        ({"writers": "heads", "detail": "kinds"}, "--writers heads keeps every unit apart"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(wrong: dict[str, Any], said: str) -> None:
-    with pytest.raises(RunError, match=said):
+    with pytest.raises((RunError, ComponentError), match=said):
         hs.knock_out(model("gpt2"), prompt_set(), "attn", hs.Zero(), options=hs.Options(**wrong))
 
 

@@ -57,7 +57,9 @@ def run(
     memory: Annotated[
         str | None, typer.Option(help="Memory budget such as 4GB; half of what is free if left out.")
     ] = None,
-    writers: Annotated[str, typer.Option(help="layers, or heads: account for every head apart.")] = "layers",
+    writers: Annotated[
+        str, typer.Option(help="What is accounted for apart: layers, heads, neurons, or head,neuron.6-7 ...")
+    ] = "layers",
     detail: Annotated[
         str, typer.Option(help="full, or kinds: keep only sums by kind of writer, for very large sweeps.")
     ] = "full",

@@ -32,6 +32,9 @@ RECEIVER_KINDS = ("attn", "mixer", "mlp", "head", "kv", "neuron")
 
 ARROW = "->"
 
+_DIVIDING = ("head", "neuron")
+"""Units that can be writers of their own."""
+
 _ORDER = ("embed", "layer", "attn", "kv", "head", "mixer", "mlp", "expert", "neuron")
 
 _SHORT = (
@@ -252,6 +255,38 @@ def _parse_set(item: str, inventory: Inventory) -> list[Component]:
     if not found or (layers is not None and any(layer not in of_kind for layer in layers)):
         raise ComponentError(f"'{item}' names parts this model lacks; {_available(kind, inventory)}")
     return found
+
+
+def parse_writers(text: str, inventory: Inventory) -> dict[Component, str]:
+    """Read which writers an account divides into their units.
+
+    Args:
+        text: `layers` for none; `heads`, `neurons`, or a comma list of sets such as `head,neuron.6-7`.
+        inventory: what the model has.
+
+    Returns:
+        Writer to the kind of its units, in the order of the blocks; a writer is divided into all of them or none.
+
+    Raises:
+        ComponentError: a set is malformed, names units that the model lacks, or only some of a writer's.
+    """
+    wanted: dict[Component, str] = {}
+    for item in filter(None, (piece.strip() for piece in text.split(","))):
+        kind, *ranges = item.split(".")
+        kind = kind.removesuffix("s")
+        if kind == "layer" and not ranges:
+            continue
+        if kind not in _DIVIDING:
+            raise ComponentError(
+                f"'{item}' divides no writer into units; write for example layers, heads, neurons or head,neuron.6-7"
+            )
+        if len(ranges) > 1 and ranges[1:] != ["*"]:
+            raise ComponentError(
+                f"'{item}' names some units of a writer; name all of them, for example {kind}.{ranges[0]}"
+            )
+        found = _parse_set(".".join([kind, *ranges[:1]]), inventory)
+        wanted |= {Component(UNIT_KINDS[kind], part.layer): kind for part in found}
+    return {writer: wanted[writer] for writer in sorted(wanted, key=_depth)}
 
 
 def _indices(text: str, item: str) -> range | None:

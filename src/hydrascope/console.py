@@ -63,7 +63,8 @@ def show_estimate(estimate: Estimate, as_json: bool) -> None:
     print(
         f"{e.prompts} prompts x {e.knockouts} knock-outs, {e.variants} variants a prompt\n"
         f"{e.prefill_tokens:,} tokens to prefill, {e.variant_tokens:,} single tokens for the variants\n"
-        f"about {e.needed_bytes / 2**20:,.0f} MB beside the weights, of {e.budget_bytes / 2**20:,.0f} MB allowed\n"
+        f"about {e.needed_bytes / 2**20:,.0f} MB beside the weights, of {e.budget_bytes / 2**20:,.0f} MB allowed, and "
+        f"{e.ledger_bytes / 2**20:,.0f} MB of ledger\n"
         f"about {e.flops / 1e9:,.1f} GFLOP: at least {e.seconds:,.1f} s at the speed of a matrix product here"
     )
 

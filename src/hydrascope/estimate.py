@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from hydrascope.engine.budget import Budget, Footprint, prompts_at_once, variants_at_once
+from hydrascope.engine.budget import Budget, Footprint, prompts_at_once, require_account, room, variants_at_once
+from hydrascope.engine.columns import columns
 from hydrascope.engine.edges import blocks_to_receiver
+from hydrascope.ledger import numbers_kept, optional_variables
 from hydrascope.task import Task
 
 PROBE = 512
@@ -28,6 +31,7 @@ class Estimate:
         variant_tokens: single tokens pushed through the upper part of the model.
         budget_bytes: memory budget.
         needed_bytes: estimated peak beside the weights.
+        ledger_bytes: what the ledger takes in memory, and at most on disk.
         flops: floating-point operations, counted from the weights.
         seconds: flops over the speed of a matrix product measured now; rough, a lower bound on a small model.
     """
@@ -39,6 +43,7 @@ class Estimate:
     variant_tokens: int
     budget_bytes: int
     needed_bytes: int
+    ledger_bytes: int
     flops: float
     seconds: float
 
@@ -51,13 +56,16 @@ def estimate(task: Task) -> Estimate:
     """Count what a task would do.
 
     Raises:
-        OutOfBudget: a single prompt does not fit the memory budget.
+        OutOfBudget: a single prompt does not fit the memory budget, or the ledger what is free.
     """
     model, ablation = task.model, task.ablation
     lengths = [len(prompt.ids) for prompt in task.encoded.prompts]
     draws = ablation.draws + task.null_draws
     budget = Budget.read(task.options.memory, model.device)
-    footprint = Footprint.of(model, max(lengths), copies_prefix=not task.engine.strategy.staircase)
+    read = columns(model.anatomy, task.splits)
+    footprint = Footprint.of(model, max(lengths), copies_prefix=not task.engine.strategy.staircase, columns=len(read))
+    entries = len(read) if task.options.detail == "full" else 3 + 2 * len({c.kind for c in read} - {"embed", "bias"})
+    arrays = numbers_kept(optional_variables(ablation.draws, task.null_draws, task.options.detail))
     together = min(prompts_at_once(budget, footprint), len(lengths))
     variants = len(task.knockouts) * draws
     pushed = min(variants, variants_at_once(budget, footprint, together)) * together
@@ -80,6 +88,7 @@ def estimate(task: Task) -> Estimate:
         prefill_tokens=prefill,
         variant_tokens=rows,
         budget_bytes=budget.bytes,
+        ledger_bytes=require_account(budget, room(Path()), len(lengths), len(task.knockouts), entries, arrays),
         needed_bytes=together * footprint.prompt + pushed * footprint.row,
         flops=flops,
         seconds=flops / matmul_rate(model.device, model.dtype),

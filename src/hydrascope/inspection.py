@@ -60,6 +60,10 @@ def render(found: dict[str, Any]) -> Group:
     shown = anatomy["writers"]
     for writer in shown if len(shown) <= 8 else [*shown[:4], None, *shown[-2:]]:
         writers.add_row(*(("...", "", "") if writer is None else _writer_row(writer)))
+    units = Table("blocks", "heads", "KV groups", "head width", "neurons", box=None, pad_edge=False)
+    units.title, units.title_justify = "Units", "left"
+    for row in _unit_rows(anatomy):
+        units.add_row(*row)
     proof = Table("check", "measured", "allowed", "", title="Proof", title_justify="left", box=None, pad_edge=False)
     for check in found["proof"]:
         mark = Text("holds", "green") if check["passed"] else Text("fails", "red")
@@ -69,14 +73,29 @@ def render(found: dict[str, Any]) -> Group:
     can = Text(f"Engine: {able['engine']}\n")
     for reason in able["passed_over"]:
         can.append(f"  not {reason}\n", "dim")
-    can.append(f"Can be knocked out: {', '.join(able['components'])}")
+    can.append(f"Can be knocked out: {', '.join(able['components'])}\n")
+    can.append(f"Can be accounted for apart: {', '.join(able['writers'])}")
     if able["routing"]:
         can.append(f"\nRouted MLPs: {able['routing']}")
-    return Group(head, Text(), writers, Text(), proof, Text(), can)
+    return Group(head, Text(), writers, Text(), units, Text(), proof, Text(), can)
 
 
 def _writer_row(writer: dict[str, Any]) -> tuple[str, str, str]:
     return writer["component"], " + ".join(writer["modules"]), ", ".join(f"{gain:g}" for gain in writer["gains"])
+
+
+def _unit_rows(anatomy: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Units of each stretch of blocks that have the same ones; a dash where a block has none that can be told apart."""
+    heads, neurons = ({site["layer"]: site for site in anatomy[kind]} for kind in ("heads", "neurons"))
+    rows: list[tuple[int, int, tuple[str, ...]]] = []
+    for layer in range(anatomy["layers"]):
+        of_heads = [heads[layer][name] for name in ("n_heads", "n_kv", "head_dim")] if layer in heads else ["-"] * 3
+        counts = tuple(map(str, (*of_heads, neurons[layer]["n_neurons"] if layer in neurons else "-")))
+        if rows and rows[-1][2] == counts:
+            rows[-1] = (rows[-1][0], layer, counts)
+        else:
+            rows.append((layer, layer, counts))
+    return [(str(first) if first == last else f"{first}-{last}", *counts) for first, last, counts in rows]
 
 
 def _check(check: Check) -> dict[str, Any]:
@@ -95,6 +114,7 @@ def _capabilities(model: Model, engine: Engine) -> dict[str, Any]:
         "passed_over": list(engine.passed_over),
         "components": components,
         "routing": _routing(model),
+        "writers": ["layers", *(f"{kind}s" for kind in ("head", "neuron") if units.get(kind))],
         "positions": ["last"],
     }
 

@@ -72,6 +72,19 @@ OPTIONAL = (
 """Variables that need several draws, the null, routed MLPs, or a run that keeps less or measures more."""
 
 
+def optional_variables(draws: int, null_draws: int, detail: str = "full") -> set[str]:
+    """Which of the optional variables a ledger of single positions has."""
+    found = {*MEASURES} | ({"change_by_half"} if draws > 1 else set())
+    found |= {"own_direct_effect"} if detail != "full" else set()
+    return found | ({"null_change", "null_norm_effect", "null_total_effect"} if null_draws else set())
+
+
+def numbers_kept(optional: set[str]) -> int:
+    """How many numbers a ledger keeps of each prompt, knock-out and writer."""
+    kept = [(name, dims) for name, (dims, _) in VARIABLES.items() if name not in OPTIONAL or name in optional]
+    return sum(2 if "half" in dims else 1 for _, dims in kept if "writer" in dims and "ablated" in dims)
+
+
 @dataclass(frozen=True)
 class LedgerFile:
     """A ledger that is being written."""

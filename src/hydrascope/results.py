@@ -11,7 +11,7 @@ import xarray as xr
 
 from hydrascope.analysis.closing import Closing
 from hydrascope.analysis.findings import Findings
-from hydrascope.analysis.layers import by_layer
+from hydrascope.analysis.neurons import neurons
 from hydrascope.analysis.verdict import Verdict, verdict
 from hydrascope.errors import ComponentError
 from hydrascope.ledger import open_dataset
@@ -79,7 +79,28 @@ class Ledger:
 
     def erasure(self) -> pd.DataFrame:
         """How much of the late MLPs' pressure on the target each attention knock-out releases."""
-        return self.findings.released.copy()
+        return self.findings.by_layer.released.copy()
+
+    def heads(self) -> pd.DataFrame:
+        """One row per head that was knocked out or is a writer: what it writes, what its loss costs, who repairs it."""
+        return self.findings.heads.copy()
+
+    def neurons(self, ablated: str | None = None, most: int | None = 50) -> pd.DataFrame:
+        """Which neurons answer each knock-out, strongest first, and whether they let go or newly write.
+
+        Args:
+            ablated: only this knock-out; all of them if None.
+            most: neurons kept of each knock-out; None keeps all.
+
+        Raises:
+            ComponentError: the run did not knock that out.
+            DetailDropped: the run kept MLPs whole.
+        """
+        return neurons(self.dataset, ablated, most=most)
+
+    def neuron_sparsity(self) -> pd.DataFrame:
+        """How many neurons carry the repair of each knock-out, and whether they are the same on every prompt."""
+        return self.findings.sparsity.copy()
 
     def routing(self) -> pd.DataFrame:
         """How each routed MLP answers each knock-out: with the same experts, or with others.
@@ -90,8 +111,11 @@ class Ledger:
         return self.findings.routing.copy()
 
     def verdict(self) -> Verdict:
-        """The findings in plain sentences, with the numbers they were made from."""
-        return verdict(self.findings)
+        """The findings in plain sentences, with the numbers they were made from.
+
+        They speak of layers, also where the account keeps heads or neurons apart.
+        """
+        return verdict(self.findings.by_layer)
 
     def closing(self) -> Closing:
         """The closing check, recomputed from the ledger."""
@@ -105,6 +129,4 @@ class Ledger:
         """
         from hydrascope.report import write_report  # charts take a second to import
 
-        # the page draws layers, whether or not the ledger also knows their heads
-        drawn = by_layer(self.dataset)
-        return write_report(self.findings if drawn is self.dataset else Findings(drawn), Path(path))
+        return write_report(self.findings, Path(path))

@@ -21,13 +21,13 @@ from hydrascope.ablation import ExtraRun
 from hydrascope.anatomy import Site
 from hydrascope.engine.account import Arrays
 from hydrascope.engine.batch import Work, run_batch
-from hydrascope.engine.budget import Budget, prompts_in_account
+from hydrascope.engine.budget import Budget, prompts_in_account, require_account, room
 from hydrascope.engine.edges import sender_places
 from hydrascope.engine.keeper import PrefixKeeper
 from hydrascope.engine.plan import Plan, edited_places
 from hydrascope.engine.values import ValueStore, same_length_batches
 from hydrascope.errors import HydrascopeError, OutputError
-from hydrascope.ledger import MEASURES, LedgerFile, label_dataset, open_dataset
+from hydrascope.ledger import LedgerFile, label_dataset, numbers_kept, open_dataset, optional_variables
 from hydrascope.prompts import EncodedPrompt, answered_correctly
 from hydrascope.run_directory import RunDirectory, locked, open_run_directory
 from hydrascope.task import Task
@@ -184,17 +184,16 @@ class _Run:
     ) -> LedgerFile:
         if self.directory.ledger.exists():
             return LedgerFile.resume(self.directory.ledger)
-        optional = {*MEASURES} | ({"change_by_half"} if plan.ablation.draws > 1 else set())
-        if plan.detail != "full":
-            optional.add("own_direct_effect")
-        if plan.null_draws:
-            optional |= {"null_change", "null_norm_effect", "null_total_effect"}
+        optional = optional_variables(plan.ablation.draws, plan.null_draws, plan.detail)
         if plan.routed:
             optional |= {"rerouted_change", "routing_change"}
+        knockouts, entries = len(plan.knockouts), len(plan.book.entries)
+        free = room(self.directory.path)
+        require_account(self.budget, free, len(kept), knockouts, entries, numbers_kept(optional))
         return LedgerFile.create(
             self.directory.ledger,
             self._labels(plan, kept, targets, top),
-            min(BATCH, len(kept), prompts_in_account(self.budget, len(plan.knockouts), len(plan.book.entries))),
+            min(BATCH, len(kept), prompts_in_account(self.budget, knockouts, entries)),
             optional,
             {**self._attributes(plan), **_routed(plan), "prompts_kept": len(kept), "prompts_dropped_wrong": dropped},
         )
@@ -241,7 +240,7 @@ class _Run:
             "engine": self.task.engine.strategy.name,
             "engines_passed_over": json.dumps(self.task.engine.passed_over),
             "positions": "last",
-            "writers": self.task.options.writers,
+            "writers": self.task.writers,
             "detail": plan.detail,
             "ablation": plan.ablation.name,
             "donors": plan.ablation.draws,

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from hydrascope.ablation import Ablation, Resample
 from hydrascope.anatomy import Model
-from hydrascope.components import Knockout, parse_knockouts
+from hydrascope.components import Component, Knockout, parse_knockouts, parse_writers
 from hydrascope.engine.budget import Budget
 from hydrascope.engine.detail import Detail
 from hydrascope.engine.edge_proof import prove_edges
-from hydrascope.engine.heads import Split
 from hydrascope.engine.plan import edited_places
-from hydrascope.engine.proof import Engine, choose_engine, prove_heads
+from hydrascope.engine.proof import Engine, choose_engine, prove_splits
+from hydrascope.engine.splits import Split
 from hydrascope.errors import EmptyPrompts, RunError
 from hydrascope.prompts import Bos, Encoded, PromptSet, encode
 from hydrascope.run_directory import fresh_or_same
@@ -39,7 +39,8 @@ class Options:
         null_draws: draws repeated with a random displacement of the same norm, as a negative control.
         seed: of donors, noise and null.
         memory: budget such as `4GB`; None for a share of what is free.
-        writers: `layers` accounts for whole attention layers, `heads` for every head and, apart, their biases.
+        writers: what the account keeps apart. `layers` keeps every writer whole; `heads`, `neurons`, or a list such as
+            `head,neuron.6-7`, divide those writers into their units and, apart, their biases.
         detail: `full` keeps the change of every writer; `kinds` only sums by kind of writer, for sweeps of so many
             knock-outs that the whole account would be too large.
     """
@@ -51,7 +52,7 @@ class Options:
     null_draws: int = 2
     seed: int = 0
     memory: str | None = None
-    writers: Literal["layers", "heads"] = "layers"
+    writers: str = "layers"
     detail: Detail = "full"
 
 
@@ -67,7 +68,7 @@ class Task:
         options: the rest.
         knockouts: what is ablated.
         engine: strategy and proof.
-        splits: attention writers that are read head by head.
+        splits: writers that are read unit by unit.
     """
 
     model: Model
@@ -97,9 +98,14 @@ class Task:
             "keep_wrong": options.keep_wrong,
             "null_draws": self.null_draws,
             "seed": options.seed,
-            "writers": options.writers,
+            "writers": self.writers,
             "detail": options.detail,
         }
+
+    @property
+    def writers(self) -> str:
+        """What the account keeps apart, in one spelling whichever was used."""
+        return _divided({split.writer: split.kind for split in self.splits}, self.model)
 
     @property
     def null_draws(self) -> int:
@@ -113,7 +119,7 @@ def prepare(model: Model, prompts: PromptSet, ablation: Ablation | None = None, 
     Raises:
         ComponentError: an address the model does not have.
         PromptError: prompts that this model cannot take.
-        AnatomyRefused: no engine is exact on this model, or not on its edges, or its heads cannot be told apart in
+        AnatomyRefused: no engine is exact on this model, or not on its edges, or its units cannot be told apart in
             what they write.
     """
     options = options or Options()
@@ -124,12 +130,13 @@ def prepare(model: Model, prompts: PromptSet, ablation: Ablation | None = None, 
         raise RunError(f"no target policy '{options.target}'; choose label or top")
     if options.null_draws < 0:
         raise RunError(f"{options.null_draws} null draws make no sense; ask for 0 or more")
-    if options.writers not in ("layers", "heads"):
-        raise RunError(f"no writers '{options.writers}'; choose layers or heads")
+    wanted = parse_writers(options.writers, model.anatomy.inventory)
     if options.detail not in ("full", "kinds"):
         raise RunError(f"no detail '{options.detail}'; choose full or kinds")
-    if options.writers == "heads" and options.detail == "kinds":
-        raise RunError("--writers heads keeps every head apart and --detail kinds keeps none; choose one of them")
+    if wanted and options.detail == "kinds":
+        raise RunError(
+            f"--writers {options.writers} keeps every unit apart and --detail kinds keeps none; choose one of them"
+        )
     if options.seed < 0:
         raise RunError(f"{options.seed} is no seed; give 0 or more")
     Budget.read(options.memory, model.device)
@@ -138,13 +145,23 @@ def prepare(model: Model, prompts: PromptSet, ablation: Ablation | None = None, 
     encoded = encode(prompts, model.tokenizer, vocabulary=model.anatomy.n_vocab, context=model.context, bos=options.bos)
     engine = choose_engine(model)
     prove_edges(model, engine.strategy, knockouts)
-    splits = prove_heads(model, engine.strategy) if options.writers == "heads" else ()
+    splits = prove_splits(model, engine.strategy, wanted) if wanted else ()
     return Task(model, prompts, encoded, ablation or Resample(), options, knockouts, engine, splits)
 
 
 def default_folder(task: Task) -> Path:
     """`runs/MODEL-PROMPTS`, or the next free number of it where another run is there."""
     return fresh_or_same(Path("runs") / f"{task.model.source.label}-{task.prompts.name}", task.settings)
+
+
+def _divided(wanted: Mapping[Component, str], model: Model) -> str:
+    """`heads` or `neurons` where all of a kind are divided, otherwise block by block."""
+    found = []
+    for kind in dict.fromkeys(wanted.values()):
+        layers = [writer.layer for writer, units in wanted.items() if units == kind]
+        everywhere = len(layers) == len(model.anatomy.inventory.units[kind])
+        found += [f"{kind}s"] if everywhere else [f"{kind}.{layer}" for layer in layers]
+    return ",".join(found) or "layers"
 
 
 def _named(knockouts: Sequence[Knockout]) -> str:

@@ -8,7 +8,7 @@ from functools import cached_property
 import pandas as pd
 import xarray as xr
 
-from hydrascope.analysis import erasure, parts, repair, responders, routing
+from hydrascope.analysis import erasure, heads, layers, neurons, parts, repair, responders, routing
 from hydrascope.analysis.closing import Closing, closing
 from hydrascope.analysis.statistics import DRAWS, Resampling
 
@@ -71,6 +71,27 @@ class Findings:
     def routing_totals(self) -> pd.DataFrame:
         """`analysis.routing.routing_totals`."""
         return routing.routing_totals(self.ds, draws=self.draws, seed=self.seed)
+
+    @cached_property
+    def heads(self) -> pd.DataFrame:
+        """`analysis.heads.heads`."""
+        return heads.heads(self.ds, draws=self.draws, seed=self.seed)
+
+    @cached_property
+    def neurons(self) -> pd.DataFrame:
+        """`analysis.neurons.neurons`."""
+        return neurons.neurons(self.ds, draws=self.draws, seed=self.seed)
+
+    @cached_property
+    def sparsity(self) -> pd.DataFrame:
+        """`analysis.neurons.sparsity`."""
+        return neurons.sparsity(self.ds, draws=self.draws, seed=self.seed)
+
+    @cached_property
+    def by_layer(self) -> Findings:
+        """The same of whole layers, where the account keeps heads or neurons apart."""
+        whole = layers.by_layer(self.ds)
+        return self if whole is self.ds else Findings(whole, self.draws, self.seed)
 
     @cached_property
     def closing(self) -> Closing:

@@ -1,6 +1,8 @@
-"""Layers from heads: what is drawn layer by layer is drawn of a ledger that accounts for heads, too."""
+"""Layers from units: what is drawn layer by layer is drawn of a ledger that accounts for heads or neurons, too."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
@@ -8,43 +10,48 @@ import xarray as xr
 from hydrascope.analysis import parts
 
 
-def by_layer(ds: xr.Dataset) -> xr.Dataset:
-    """The ledger with the heads and biases of each attention layer summed into `attn.L`.
+def by_layer(ds: xr.Dataset, kinds: Sequence[str] = parts.KINDS) -> xr.Dataset:
+    """The ledger with the units and biases of each writer summed: heads into `attn.L`, neurons into `mlp.L`.
 
     Sums of direct effects and changes are exact. How a sum varies over donors cannot be known from its terms, so
-    `change_sd` of attention layers is NaN.
+    `change_sd` of what was divided is NaN.
 
     Args:
-        ds: a ledger; one without heads among its writers is returned as it is.
+        ds: a ledger; one without such units among its writers is returned as it is.
+        kinds: of writers whose units are summed.
 
     Returns:
-        The ledger that `--writers layers` would have written.
+        The ledger that `--writers layers` would have written, if all kinds are summed.
     """
-    if str(ds.attrs.get("writers", "layers")) != "heads":
+    divided = {name for name in parts.divided(ds) if name.split(".")[0] in kinds}
+    if not divided:
         return ds
-    kinds, depth = parts.writer_kinds(ds), int(ds.attrs["n_layers"])
-    layers, units = ds["writer_layer"].values.astype(int), ds["writer_unit"].values.astype(int)
-    inside = (units >= 0) | ((kinds == "bias") & (layers < depth))
-    joined = [f"attn.{layers[i]}" if inside[i] else name for i, name in enumerate(parts.names(ds, "writer"))]
-    names = list(dict.fromkeys(joined))
-    member = np.array([[name == one for name in names] for one in joined])
+    kind_of, layers, units = parts.writer_kinds(ds), ds["writer_layer"].values.astype(int), parts.units(ds)
+    joined = parts.names(ds, "writer")
+    for i, name in enumerate(joined):
+        whole = f"{kind_of[i]}.{layers[i]}" if units[i] >= 0 else name.removeprefix("bias.")
+        joined[i] = whole if whole in divided else name
+    places = {name: i for i, name in enumerate(dict.fromkeys(joined))}
+    names, place = list(places), np.array([places[name] for name in joined])
+    member = np.zeros((len(joined), len(names)), np.float32)
+    member[np.arange(len(joined)), place] = 1
     first = member.argmax(0)
     # xarray would keep the old labels of a dimension whose length changes
     found = ds.drop_dims("writer").assign_coords(
         writer=("writer", np.array(names, dtype=object)),
         writer_layer=("writer", layers[first]),
-        writer_kind=("writer", np.array(kinds[first], dtype=object)),
-        writer_unit=("writer", np.full(len(names), -1)),
+        writer_kind=("writer", np.array(kind_of[first], dtype=object)),
+        writer_unit=("writer", np.where([name in divided for name in names], -1, units[first])),
     )
-    for name in ds.data_vars:
-        if "writer" not in ds[name].dims:
+    for variable in map(str, ds.data_vars):
+        if "writer" not in ds[variable].dims:
             continue
-        values = ds[name].values
+        values = ds[variable].values
         summed = values @ member
-        if name == "change_sd":
+        if variable == "change_sd":
             summed[..., member.sum(0) > 1] = np.nan
-        found[name] = (ds[name].dims, summed.astype(values.dtype), ds[name].attrs)
+        found[variable] = (ds[variable].dims, summed.astype(values.dtype), ds[variable].attrs)
     found["is_downstream"] &= ~found["is_own"]
     own = (found["change"] * found["is_own"]).sum("writer").transpose(*ds["own_change"].dims)
     found["own_change"] = own.astype(ds["own_change"].dtype).assign_attrs(ds["own_change"].attrs)
-    return found.assign_attrs(writers="layers")
+    return found if parts.divided(found) else found.assign_attrs(writers="layers")

@@ -14,6 +14,9 @@ from hydrascope.errors import ComponentError, DetailDropped, PromptError
 KINDS = ("attn", "mlp", "mixer")
 """Kinds of writers that can answer a knock-out."""
 
+_WRITER_OF = {"head": "attn", "kv": "attn", "neuron": "mlp"}
+"""Kind of unit to the kind of writer whose columns, unit by unit, tell its direct effect."""
+
 
 def kinds(ds: xr.Dataset) -> list[str]:
     """Kinds of answering writers that this ledger has, in the order of `KINDS`."""
@@ -29,6 +32,23 @@ def names(ds: xr.Dataset, coordinate: str) -> list[str]:
 def writer_kinds(ds: xr.Dataset) -> NDArray[Any]:
     """Kind of each writer, as an array of text."""
     return np.array(names(ds, "writer_kind"), dtype=object)
+
+
+def units(ds: xr.Dataset) -> NDArray[np.intp]:
+    """Which head or neuron each writer is; -1 for whole writers, biases and the embedding."""
+    found: NDArray[np.intp] = (
+        ds["writer_unit"].values.astype(np.intp)
+        if "writer_unit" in ds.coords
+        else np.full(ds.sizes["writer"], -1, np.intp)
+    )
+    return found
+
+
+def divided(ds: xr.Dataset) -> set[str]:
+    """Addresses of the writers that the ledger keeps only unit by unit: `attn.5` where every head is apart."""
+    inside = units(ds) >= 0
+    layers = ds["writer_layer"].values.astype(int)
+    return {f"{kind}.{layer}" for kind, layer in zip(writer_kinds(ds)[inside], layers[inside], strict=True)}
 
 
 def has_writers(ds: xr.Dataset) -> bool:
@@ -95,17 +115,17 @@ def half_response(ds: xr.Dataset) -> tuple[tuple[Array, Array], tuple[Array, Arr
 def ablated_direct(ds: xr.Dataset) -> Array:
     """Clean direct effect of what is knocked out, (prompt, ablated), in logits.
 
-    NaN for units inside a writer, where the ledger knows only their writer's: neurons always, heads unless they are
-    writers themselves.
+    NaN for units inside a writer, where the ledger knows only their writer's and not each unit's.
     """
     if "own_direct_effect" in ds:
         return numbers(ds, "own_direct_effect")
     own = ds["is_own"].values.astype(np.float64)
     direct: Array = numbers(ds, "direct_effect") @ own.T
-    apart = ("head", "kv") if str(ds.attrs.get("writers", "layers")) == "heads" else ()
+    apart = divided(ds)
 
     def known(part: str) -> bool:
-        return part.count(".") == 1 or part.split(".")[0] in apart
+        kind, *place = part.split(".")
+        return len(place) == 1 or f"{_WRITER_OF.get(kind, kind)}.{place[0]}" in apart
 
     whole = [all(map(known, name.split("+"))) for name in names(ds, "ablated")]
     return np.where(np.array(whole, bool), direct, np.nan)

@@ -255,9 +255,7 @@ def by_kind(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFram
 
 def _whole_writers(ds: xr.Dataset) -> xr.Dataset:
     parts.require_writers(ds, "the direct effect of what was knocked out")
-    known = set(parts.names(ds, "writer"))
-    if str(ds.attrs.get("writers", "layers")) == "heads":
-        known |= {f"attn.{layer}" for layer in ds["writer_layer"].values[ds["writer_unit"].values >= 0]}
+    known = set(parts.names(ds, "writer")) | parts.divided(ds)
     return ds.isel(ablated=[i for i, name in enumerate(parts.names(ds, "ablated")) if name in known])
 
 

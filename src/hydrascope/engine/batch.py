@@ -16,9 +16,9 @@ from hydrascope.engine.account import Account, Arrays
 from hydrascope.engine.budget import Budget, Footprint, variants_at_once
 from hydrascope.engine.capture import Clean, capture
 from hydrascope.engine.edges import Drawn, Values, received
-from hydrascope.engine.heads import aims
 from hydrascope.engine.last_token import sweep
 from hydrascope.engine.plan import Job, Plan
+from hydrascope.engine.splits import aims
 from hydrascope.engine.strategy import Strategy
 from hydrascope.engine.variants import Edit, Variant
 from hydrascope.prompts import EncodedPrompt
@@ -93,18 +93,19 @@ def run_batch(
     clean = _clean_pass(work, prompts, kept)
     tokens = torch.tensor(targets, device=clean.ids.device)
     read = directions(work.model.network, work.model.anatomy.tail, tokens)
-    by_head = aims(work.model, work.plan.splits, read.vectors)
+    by_unit = aims(work.model, work.plan.splits, read.vectors)
     account = Account(work.plan, work.tolerance, [str(prompt.index) for prompt in prompts], read)
-    size = variants_at_once(
-        work.budget, Footprint.of(work.model, clean.ids.shape[1], not work.strategy.staircase), len(rows)
+    footprint = Footprint.of(
+        work.model, clean.ids.shape[1], not work.strategy.staircase, columns=len(work.plan.columns)
     )
+    size = variants_at_once(work.budget, footprint, len(rows))
     for jobs in work.plan.pushes(size):
         heard = work.heard(clean, jobs, rows, work.strategy, size)
         variants = [variant(work, job, rows, heard) for job in jobs]
         # Of the null only effects are kept, so its distributions need not be measured.
         real = not jobs[0].null
         split = real and bool(work.plan.routed)
-        swept = sweep(work.model, clean, variants, read, strategy=work.strategy, full=real, aims=by_head, routing=split)
+        swept = sweep(work.model, clean, variants, read, strategy=work.strategy, full=real, aims=by_unit, routing=split)
         account.enter_clean(swept, clean.logits)
         account.enter(jobs, swept)
         done(len(jobs) * len(rows))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import torch
@@ -19,6 +21,9 @@ ROWS_AT_ONCE = 4096
 
 ACCOUNT_COPIES = 12
 """Sums by half, squares and null of every knock-out and writer, in float64, and what is made of them."""
+
+COLUMN_BYTES = 64
+"""Of one read-out while it is booked: as it was read, its change in float64, and the terms of that."""
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -62,13 +67,14 @@ class Footprint:
     row: int
 
     @classmethod
-    def of(cls, model: Model, tokens: int, copies_prefix: bool) -> Footprint:
+    def of(cls, model: Model, tokens: int, copies_prefix: bool, columns: int = 0) -> Footprint:
         """Estimate for prompts of a length.
 
         Args:
             model: the model.
             tokens: length of the prompts.
             copies_prefix: every row has its own keys and values.
+            columns: what is read of every row.
         """
         config = model.network.config.get_text_config()
         width, size = model.anatomy.d_model, model.dtype.itemsize
@@ -79,6 +85,7 @@ class Footprint:
         logits = 4 * 4 * model.anatomy.n_vocab
         token = size * (8 * width + 3 * inner)
         row = token + 4 * (4 * width + 3 * heads * tokens) + (prefix if copies_prefix else 0)
+        row += COLUMN_BYTES * columns
         return cls(prompt=2 * prefix + tokens * token + 4 * heads * tokens * tokens + logits, row=row)
 
 
@@ -113,4 +120,45 @@ def variants_at_once(budget: Budget, footprint: Footprint, prompts: int) -> int:
 
 def prompts_in_account(budget: Budget, knockouts: int, entries: int) -> int:
     """Prompts whose account is held in memory until it is written, at least one; a quarter of the budget is theirs."""
-    return max(1, budget.bytes // 4 // (ACCOUNT_COPIES * 8 * knockouts * entries))
+    return max(1, budget.bytes // 4 // _account(knockouts, entries))
+
+
+def room(folder: Path) -> int:
+    """Bytes free in memory or on the disk of a folder, whichever is less: a ledger is written whole and read whole."""
+    return min(int(psutil.virtual_memory().available), shutil.disk_usage(folder).free)
+
+
+def require_account(budget: Budget, free: int, prompts: int, knockouts: int, entries: int, arrays: int) -> int:
+    """Refuse a ledger that could be begun but not be finished, or not be read.
+
+    Args:
+        budget: memory budget.
+        free: bytes free in memory or on disk, whichever is less.
+        prompts: that the ledger is about.
+        knockouts: of each prompt.
+        entries: writers, units and biases that are kept apart.
+        arrays: how many numbers are kept of each.
+
+    Returns:
+        Bytes of the ledger.
+
+    Raises:
+        OutOfBudget: one prompt's account does not fit the budget, or the whole ledger what is free.
+    """
+    mend = "knock out fewer parts, split fewer writers (--writers neuron.11) or keep sums only (--detail kinds)"
+    what = f"of {knockouts:,} knock-outs and {entries:,} writers"
+    if (one := _account(knockouts, entries)) > budget.bytes:
+        raise OutOfBudget(
+            f"the account {what} takes {size_of(one)} for a single prompt and the memory budget is "
+            f"{size_of(budget.bytes)}; raise --memory, {mend}"
+        )
+    if (whole := 4 * arrays * prompts * knockouts * entries) > free:
+        raise OutOfBudget(
+            f"the ledger {what} takes {size_of(whole)} for {prompts:,} prompts and {size_of(free)} is free; take fewer "
+            f"prompts, {mend}"
+        )
+    return whole
+
+
+def _account(knockouts: int, entries: int) -> int:
+    return ACCOUNT_COPIES * 8 * knockouts * entries

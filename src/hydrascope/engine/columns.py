@@ -10,7 +10,7 @@ from jaxtyping import Bool
 
 from hydrascope.anatomy import Anatomy
 from hydrascope.components import Component, Knockout
-from hydrascope.engine.heads import Split
+from hydrascope.engine.splits import Split
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Column:
     Attributes:
         name: its address in the ledger.
         layer: its block; -1 for the embedding, the number of blocks for the biases behind the last one.
-        kind: `embed`, `attn`, `mlp`, `mixer` or `bias`; a head is `attn`.
-        unit: which head; -1 for anything else.
+        kind: `embed`, `attn`, `mlp`, `mixer` or `bias`; a head is `attn`, a neuron `mlp`.
+        unit: which head or neuron; -1 for anything else.
         writer: whose write it is, or is a part of; None for embedding and final biases.
         split: how that write is divided, if it is.
     """
@@ -33,41 +33,22 @@ class Column:
     writer: Component | None = None
     split: Split | None = None
 
-    def is_own(self, part: Component, anatomy: Anatomy) -> bool:
-        """Whether it is what the knock-out of `part` replaces, wholly or in part."""
-        if self.writer is None or self.writer not in anatomy.written_by(part):
-            return False
-        if self.split is None or part.kind not in ("head", "kv"):
-            return True
-        site = self.split.site
-        return self.unit >= 0 and part.unit == (
-            self.unit if part.kind == "head" else self.unit * site.n_kv // site.n_heads
-        )
-
-    def is_downstream(self, part: Component, anatomy: Anatomy) -> bool:
-        """Whether it can respond to a change of `part`."""
-        if self.writer is None or self.is_own(part, anatomy):
-            return False
-        if self.split is not None and self.unit < 0 and not self.split.bias_moves:
-            return False
-        if self.split is not None and self.writer in anatomy.written_by(part):
-            return self.split.norm is not None  # heads do not read each other, but a post-norm scales them together
-        return anatomy.is_downstream(self.writer, part)
-
 
 def columns(anatomy: Anatomy, splits: Sequence[Split] = ()) -> tuple[Column, ...]:
-    """Embedding, every writer or its heads and bias, final biases."""
+    """Embedding, every writer or its units and bias, final biases."""
     divided = {split.writer: split for split in splits}
     found = [Column("embed", -1, "embed")]
     for writer in anatomy.writers:
         component = writer.component
-        layer, split = component.layer, divided.get(component)
+        layer, kind, split = component.layer, component.kind, divided.get(component)
         if split is None:
-            found.append(Column(str(component), layer, component.kind, writer=component))
+            found.append(Column(str(component), layer, kind, writer=component))
             continue
-        for head in range(split.site.n_heads):
-            found.append(Column(f"head.{layer}.{head}", layer, "attn", head, component, split))
-        found.append(Column(f"bias.{layer}", layer, "bias", writer=component, split=split))
+        found += [
+            Column(str(Component(split.kind, layer, unit)), layer, kind, unit, component, split)
+            for unit in range(split.units)
+        ]
+        found.append(Column(f"bias.{component}", layer, "bias", writer=component, split=split))
     return (*found, Column("bias", anatomy.n_layers, "bias"))
 
 
@@ -80,21 +61,43 @@ class Masks:
 
     @classmethod
     def of(cls, knockouts: Sequence[Knockout], found: Sequence[Column], anatomy: Anatomy) -> Masks:
-        """Both masks; units of one kind and block are asked about once, lest tens of thousands of neurons be."""
-        known: dict[Component, tuple[np.ndarray, np.ndarray]] = {}
-
-        def masks(part: Component) -> tuple[np.ndarray, np.ndarray]:
-            key = part if part.kind in ("head", "kv") else Component(part.kind, part.layer)
-            if key not in known:
-                own = np.array([column.is_own(part, anatomy) for column in found])
-                known[key] = own, np.array([column.is_downstream(part, anatomy) for column in found])
-            return known[key]
-
+        """Both masks, writer by writer and not column by column, of which there may be tens of thousands."""
         own = np.zeros((len(knockouts), len(found)), bool)
         downstream = np.zeros_like(own)
+        stretches = _stretches(found)
+        later: dict[Component, list[bool]] = {}
         for k, knockout in enumerate(knockouts):
             for part in knockout.parts:
-                first, later = masks(part)
-                own[k] |= first
-                downstream[k] |= later
+                whole = Component(part.kind, part.layer)
+                if whole not in later:  # what comes after a unit comes after all units of its block
+                    later[whole] = [anatomy.is_downstream(writer, whole) for writer, _, _ in stretches]
+                mine = anatomy.written_by(whole)
+                for (writer, span, split), after in zip(stretches, later[whole], strict=True):
+                    if writer in mine:
+                        own[k, span] |= _own(split, part, span.stop - span.start)
+                        # units do not read each other, but a post-norm scales them together
+                        downstream[k, span] |= split is not None and split.norm is not None
+                    else:
+                        downstream[k, span] |= after
+        still = [span.stop - 1 for _, span, split in stretches if split is not None and not split.bias_moves]
+        downstream[:, still] = False
         return cls(own, downstream & ~own)
+
+
+def _stretches(found: Sequence[Column]) -> list[tuple[Component, slice, Split | None]]:
+    """Every writer with its columns, which lie side by side."""
+    stretches: list[tuple[Component, slice, Split | None]] = []
+    for start, column in enumerate(found):
+        if column.writer is not None and (not stretches or stretches[-1][0] != column.writer):
+            width = 1 if column.split is None else column.split.width
+            stretches.append((column.writer, slice(start, start + width), column.split))
+    return stretches
+
+
+def _own(split: Split | None, part: Component, width: int) -> Bool[np.ndarray, " width"]:
+    """Which columns of a writer the knock-out of `part` replaces, wholly or in part."""
+    units = None if split is None else split.within(part)
+    own = np.full(width, units is None)
+    if units is not None:
+        own[units] = True
+    return own

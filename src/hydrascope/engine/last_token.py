@@ -24,9 +24,9 @@ from hydrascope.anatomy.hooks import Hooks, hooked
 from hydrascope.components import Component
 from hydrascope.engine.capture import Clean
 from hydrascope.engine.distribution import Distribution, read_logits
-from hydrascope.engine.heads import Aim
 from hydrascope.engine.routing import RoutedMlps, Routing
 from hydrascope.engine.rows import Rows
+from hydrascope.engine.splits import Aim
 from hydrascope.engine.strategy import SharedPrefix, Strategy
 from hydrascope.engine.variants import Variant, in_order_of_depth
 from hydrascope.errors import NonFinite
@@ -80,7 +80,7 @@ def sweep(
         strategy: how rows come by the prefix.
         full: also take log-probability, rank and KL divergence from the full distribution.
         probed: also keep all logits of the clean run.
-        aims: for writers that are read head by head, their read-outs.
+        aims: for writers that are read unit by unit, their read-outs.
         before: a sweep of the same batch without variants, where the strategy leaves the first blocks out: what they
             write is taken from there.
         routing: also split changes of routed MLPs; the anatomy must allow it.
@@ -111,7 +111,7 @@ def sweep(
 
 
 def _columns(aim: Aim | None) -> int:
-    return 1 if aim is None else aim.split.site.n_heads + 1
+    return 1 if aim is None else aim.split.width
 
 
 class _Sweep(Rows):
@@ -148,7 +148,7 @@ class _Sweep(Rows):
             if writer.component.layer < self.first_block:
                 continue
             if writer.component in self.aims:
-                self._attach_heads(hooks, self.aims[writer.component], column)
+                self._attach_units(hooks, self.aims[writer.component], column)
                 continue
             for path, gain in zip(writer.modules, writer.gains, strict=True):
                 site = Site(path, "output", anatomy.d_model)
@@ -161,15 +161,15 @@ class _Sweep(Rows):
             hooks.on_input(module(anatomy.tail.norm), "final norm", self._scale, times=anatomy.tail.norm_calls)
         hooks.on_input(module(anatomy.tail.head), "head", self._stop)
 
-    def _attach_heads(self, hooks: Hooks, aim: Aim, column: int) -> None:
-        """Read a writer's heads where they lie side by side, its scale behind the projection, and then book both."""
+    def _attach_units(self, hooks: Hooks, aim: Aim, column: int) -> None:
+        """Read a writer's units where they lie side by side, its scale behind the projection, and then book both."""
         split, module = aim.split, self.model.network.get_submodule
         site = Site(split.module, "output", self.model.anatomy.d_model)
         dots: list[Tensor] = []
         scales: list[Tensor] = []
 
-        def heads(mixed: Tensor) -> None:
-            dots.append(aim.by_head(self.layout.items_of(mixed.contiguous())))
+        def units(inside: Tensor) -> None:
+            dots.append(aim.by_unit(self.layout.items_of(inside.contiguous())))
 
         def scale(projected: Tensor) -> None:
             assert split.norm is not None
@@ -177,11 +177,11 @@ class _Sweep(Rows):
 
         def book(output: Tensor) -> None:
             written = self.layout.items_of(self._put(output, site))
-            by_head, rest = dots.pop(), aim.scaled
+            by_unit, rest = dots.pop(), aim.scaled
             if split.norm is not None:
                 size = scales.pop()
-                by_head, rest = by_head / size[..., None], rest / size
-            reads = torch.cat([by_head, (rest + aim.fixed).expand(by_head.shape[:2])[..., None]], -1)
+                by_unit, rest = by_unit / size[..., None], rest / size
+            reads = torch.cat([by_unit, (rest + aim.fixed).expand(by_unit.shape[:2])[..., None]], -1)
             replaced = [row for row, _, _ in self.edits.get(site, ())]
             reads[replaced] = 0
             reads[replaced, :, -1] = (written[replaced].float() * self.read.vectors).sum(-1) * split.gain
@@ -189,7 +189,7 @@ class _Sweep(Rows):
             self.reads[: len(reads), columns] = reads.transpose(1, 2)
             self.reads[len(reads) :, columns] = reads[0].T
 
-        hooks.on_input(module(split.site.module), f"heads of {split.writer}", heads)
+        hooks.on_input(module(split.site.module), f"units of {split.writer}", units)
         if split.norm is not None:
             hooks.on_output(module(split.site.module), f"scale of {split.writer}", scale)
         hooks.on_output(module(split.module), str(site), book)

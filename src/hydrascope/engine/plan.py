@@ -16,7 +16,7 @@ from hydrascope.anatomy import Anatomy, Place
 from hydrascope.components import UNIT_KINDS, Component, Knockout
 from hydrascope.engine.columns import Column, Masks, columns
 from hydrascope.engine.detail import Bookkeeping, Detail, bookkeeping
-from hydrascope.engine.heads import Split
+from hydrascope.engine.splits import Split
 from hydrascope.errors import ComponentError
 
 
@@ -39,7 +39,7 @@ class Plan:
         table: pool index of each draw and prompt.
         null_draws: draws repeated with a random direction of the same norm.
         seed: of the null's directions.
-        splits: attention writers that are read head by head.
+        splits: writers that are read unit by unit.
         detail: how much of the account the ledger keeps.
     """
 
@@ -76,8 +76,9 @@ class Plan:
         """Whether what is knocked out is read by itself: whole writers, and units that are columns of their own."""
 
         def alone(part: Component) -> bool:
-            own = [column for column in self.columns if column.is_own(part, self.anatomy)]
-            return part.kind not in UNIT_KINDS or all(column.unit >= 0 for column in own)
+            mine = self.anatomy.written_by(part)
+            divided = (split.within(part) is not None for split in self.splits if split.writer in mine)
+            return part.kind not in UNIT_KINDS or any(divided)
 
         first = {(p.kind, p.layer): p for k in self.knockouts for p in k.parts}
         known = {of: alone(part) for of, part in first.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -18,9 +18,9 @@ from hydrascope.components import UNIT_KINDS, Component
 from hydrascope.engine.attention import NAME
 from hydrascope.engine.capture import Clean, capture
 from hydrascope.engine.columns import columns
-from hydrascope.engine.heads import CHECK, Split, aims, split_writers
 from hydrascope.engine.last_token import Swept, sweep
 from hydrascope.engine.plain import attach_edit, routing_checks
+from hydrascope.engine.splits import Split, aims, check_name, split_writers
 from hydrascope.engine.strategy import ExpandedCache, SharedPrefix, Strategy, WholeSequence
 from hydrascope.engine.variants import Edit, Variant
 from hydrascope.errors import AnatomyRefused, HydrascopeError, OutOfBudget
@@ -178,21 +178,22 @@ def _routing_checks(
     return routing_checks(model, ids, variant, scaled, swept.routing.rerouted[row, -1] / swept.sigma[0], allowed)
 
 
-def prove_heads(model: Model, strategy: Strategy) -> tuple[Split, ...]:
-    """Divide every attention writer into heads and show, on random prompts and knock-outs, that they sum to its write.
+def prove_splits(model: Model, strategy: Strategy, wanted: Mapping[Component, str]) -> tuple[Split, ...]:
+    """Divide writers into their units and show, on random prompts and knock-outs, that these sum to the write.
 
     Args:
         model: the model.
         strategy: its engine's.
+        wanted: writer to the kind of its units.
 
     Returns:
         The divided writers.
 
     Raises:
-        AnatomyRefused: heads and biases do not sum to what their attention writes.
+        AnatomyRefused: units and biases do not sum to what their writer writes.
     """
-    splits = split_writers(model)
-    parts = [*probed_parts(model), *(Component("head", split.site.layer, 0) for split in splits)]
+    splits = split_writers(model, wanted)
+    parts = [*probed_parts(model), *(Component(split.kind, split.writer.layer, 0) for split in splits)]
     ids = random_ids(model.network, batch=3, tokens=6, seed=4)
     places = [model.anatomy.places(part) for part in parts]
     sites = list(dict.fromkeys(place.site for some in places for place in some))
@@ -204,9 +205,16 @@ def prove_heads(model: Model, strategy: Strategy) -> tuple[Split, ...]:
     names = [column.writer for column in columns(model.anatomy, splits)[1:-1]]
     members = torch.tensor([[name == w.component for name in names] for w in model.anatomy.writers]).float()
     summed = torch.einsum("wc,vcp->vwp", members, divided.reads[:, 1:])
-    worst = float(((summed - whole.reads[:, 1:]) / whole.sigma[0]).abs().max())
-    size = float(clean.logits.float().abs().max().clamp_min(1.0))
-    require([Check(CHECK, worst, 5 * model.anatomy.tolerance * size, "heads and biases sum to what attention writes")])
+    worst = ((summed - whole.reads[:, 1:]) / whole.sigma[0]).abs().amax((0, 2))
+    allowed = 5 * model.anatomy.tolerance * float(clean.logits.float().abs().max().clamp_min(1.0))
+    of_kind = {
+        kind: [wanted.get(writer.component) == kind for writer in model.anatomy.writers]
+        for kind in dict.fromkeys(wanted.values())
+    }
+    require(
+        Check(check_name(kind), float(worst[mine].max()), allowed, f"{kind}s and biases sum to what their writer adds")
+        for kind, mine in of_kind.items()
+    )
     return splits
 
 

@@ -12,8 +12,8 @@ from hydrascope.anatomy import directions
 from hydrascope.engine.account import Account, Arrays
 from hydrascope.engine.batch import Work, variant
 from hydrascope.engine.budget import Budget
-from hydrascope.engine.heads import aims
 from hydrascope.engine.last_token import sweep
+from hydrascope.engine.splits import aims
 from hydrascope.engine.texts import Recorded, Resumed
 
 TOKENS_AT_ONCE = {"cpu": 4096}
@@ -77,9 +77,9 @@ def run_texts(
     model, strategy = work.model, work.strategy
     assert isinstance(strategy, Resumed)
     read = directions(model.network, model.anatomy.tail, targets.to(recorded.ids.device))
-    by_head = aims(model, work.plan.splits, read.vectors)
+    by_unit = aims(model, work.plan.splits, read.vectors)
     account = Account(work.plan, work.tolerance, names, read, measured=measured)
-    before = sweep(model, recorded, [], read, strategy=strategy.at(0), full=measured, aims=by_head)
+    before = sweep(model, recorded, [], read, strategy=strategy.at(0), full=measured, aims=by_unit)
     account.enter_clean(before, recorded.logits)
     for jobs in work.plan.pushes(size):
         heard = work.heard(recorded, jobs, rows, strategy.at(0), size)
@@ -93,7 +93,7 @@ def run_texts(
             strategy=strategy.at(first),
             full=measured and not jobs[0].null,
             probed=False,
-            aims=by_head,
+            aims=by_unit,
             before=before,
             routing=bool(work.plan.routed) and not jobs[0].null,
         )

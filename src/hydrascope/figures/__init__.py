@@ -15,10 +15,11 @@ from hydrascope.figures.compensation import (
 from hydrascope.figures.effects import agreement_by_layer, effect_by_layer, unembed_against_drop
 from hydrascope.figures.erasure import late_mlp_effects, released_by_layer
 from hydrascope.figures.matrix import rows_shown, who_repairs
+from hydrascope.figures.neurons import carried_by_few, half_by_layer, neuron_scatter, nth_neuron
 from hydrascope.figures.routing import rerouted_by_layer, routing_change_by_layer
 from hydrascope.figures.single import prompt_views
 from hydrascope.figures.theme import DARK, LIGHT, Theme, themed
-from hydrascope.figures.units import has_unit_grid, unit_grid
+from hydrascope.figures.units import has_unit_grid, head_answers, head_grid, unit_grid
 
 __all__ = [
     "DARK",
@@ -28,11 +29,17 @@ __all__ = [
     "agreement_by_layer",
     "balance",
     "balance_steps",
+    "carried_by_few",
     "compensation_against_loss",
     "effect_by_layer",
+    "half_by_layer",
     "has_unit_grid",
+    "head_answers",
+    "head_grid",
     "is_curve",
     "late_mlp_effects",
+    "neuron_scatter",
+    "nth_neuron",
     "parts_by_layer",
     "prompt_views",
     "released_by_layer",

@@ -80,7 +80,9 @@ def prompt_views(
         .mark_rule(strokeDash=[2, 3])
         .encode(x=alt.X("writer_layer:Q"))
     )
-    chart = alt.layer(zero_line(), mark, spread, curves, dots).add_params(
+    known = band[["low", "high"]].notna().all(axis=1)
+    bands = [spread] if known.any() else []
+    chart = alt.layer(zero_line(), mark, *bands, curves, dots).add_params(
         picker("prompt", "Prompt", texts, shown[0]), picker("knocked", "Knocked out", names, shown[1])
     )
     return finish(

@@ -1,18 +1,20 @@
-"""A quantity of every head (or other unit) on the grid of layers and units."""
+"""Quantities of heads, and of other units, on the grid of layers and units."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import altair as alt
 import pandas as pd
 
-from hydrascope.figures.build import MARKS, View, compact, finish, reading
+from hydrascope.figures.build import MARKS, View, compact, finish, picker, reading
 from hydrascope.figures.theme import LIGHT, diverging_scale
 
-Shown = Literal["own_change", "compensation_attn", "total_effect", "restored_with_norm"]
+Shown = Literal["direct_effect", "own_change", "compensation_attn", "total_effect", "restored_with_norm"]
 
 _TITLES: dict[Shown, str] = {
+    "direct_effect": "Direct effect",
     "own_change": "Own change",
     "compensation_attn": "Answer of later attention",
     "total_effect": "Total effect",
@@ -46,64 +48,149 @@ def has_unit_grid(table: pd.DataFrame) -> bool:
 def unit_grid(table: pd.DataFrame, value: Shown) -> View:
     """Heat map over layers (downwards) and units (across).
 
-    Own change and total effect have the same colours for the same numbers; answers, which are smaller, have their own.
-    Shares are left empty where they may not be read, and take the colour of the end beyond 100 %.
+    Direct effect, own change and total effect have the same colours for the same numbers; answers, which are smaller,
+    have their own. Shares are left empty where they may not be read, and take the colour of the end beyond 100 %.
 
     Args:
         table: from `analysis.repair.repair`.
         value: what is drawn.
     """
     rows = unit_rows(table)
+    return _grid(rows, value, str(rows["kind"].iloc[0]), [alt.Tooltip("ablated:N", title="knocked out")])
+
+
+def head_grid(table: pd.DataFrame, value: Shown) -> View:
+    """The same of all heads that a ledger knows; hovering over one tells what else is known of it.
+
+    Args:
+        table: from `analysis.heads.heads`.
+        value: what is drawn.
+    """
+    rows = table.rename(columns={"head": "ablated", "layer": "ablated_layer"})
+    answers = zip(table["repairer"].astype(str), table["repairer_change"].astype(float), strict=True)
+    rows = rows.assign(who=[f"{name} ({change:+.2g})" if name else "nobody" for name, change in answers])
+    told = [alt.Tooltip("ablated:N", title="head")]
+    others: dict[Shown, str] = {"direct_effect": "+.3~g", "own_change": "+.3~g", "restored_with_norm": "+.0%"}
+    told += [
+        reading(name, _TITLES[name].lower(), form)
+        for name, form in others.items()
+        if name != value and name in rows and rows[name].notna().all()
+    ]
+    told += [alt.Tooltip("who:N", title="repaired most by")] if rows["knocked_out"].all() else []
+    return _grid(rows, value, "head", told)
+
+
+def head_answers(table: pd.DataFrame, every: pd.DataFrame, names: Sequence[str], shown: str | None = None) -> View:
+    """How every head answers one knock-out, on the grid of layers and heads.
+
+    Args:
+        table: from `analysis.heads.answers`.
+        every: from `analysis.heads.heads`.
+        names: the knock-outs that can be chosen.
+        shown: the one shown first.
+    """
+    rows = table[table["ablated"].isin(names)]
+    every = every.loc[every["direct_effect"].notna(), ["layer", "unit"]]
+    encoding, height = _axes(every["layer"], every["unit"], "layer", "head")
+    tiles = (
+        alt.Chart(compact(rows))
+        .transform_filter("datum.ablated == knocked")
+        .mark_rect(stroke=LIGHT.paper, strokeWidth=1)
+        .encode(
+            **encoding,
+            color=alt.Color(
+                "change:Q", scale=diverging_scale(float(rows["change"].abs().max())), legend=_legend(share=False)
+            ),
+            tooltip=[
+                alt.Tooltip("head:N", title="head"),
+                reading("change", "writes more by"),
+                reading("change_lo", "from"),
+                reading("change_hi", "to"),
+                reading("direct_effect", "direct effect"),
+            ],
+        )
+        .add_params(picker("knocked", "Knocked out", names, shown))
+    )
+    return finish(
+        alt.layer(_empty(every, encoding), tiles),
+        title=alt.ExprRef("'Answers of heads without ' + knocked"),
+        description="How much more or less every head writes for the answer under one knock-out.",
+        height=height,
+    )
+
+
+def _grid(rows: pd.DataFrame, value: Shown, kind: str, told: Sequence[alt.Tooltip]) -> View:
     share = value == "restored_with_norm"
-    together = ["own_change", "total_effect"] if value != "compensation_attn" else [value]
-    limit = 1.0 if share else float(rows[together].abs().max().max())
-    kind = str(rows["kind"].iloc[0])
-    layers = sorted({int(layer) for layer in rows["ablated_layer"]})
-    units = list(range(int(rows["unit"].max()) + 1))
-    legend = alt.Legend(
+    together = [name for name in ("direct_effect", "own_change", "total_effect") if name in rows]
+    limit = 1.0 if share else float(rows[together if value in together else [value]].abs().max().max())
+    encoding, height = _axes(rows["ablated_layer"], rows["unit"], "ablated_layer", kind)
+    form = "+.0%" if share else "+.3~g"
+    known = rows[rows["meaningful"] if share else rows[value].notna()]
+    fields: list[dict[str, Any]] = [tip.to_dict() for tip in told]  # type: ignore[misc]
+    columns = dict.fromkeys(
+        [
+            *(str(field["field"]) for field in fields),
+            "ablated",
+            "ablated_layer",
+            "unit",
+            value,
+            f"{value}_lo",
+            f"{value}_hi",
+        ]
+    )
+    tiles = (
+        alt.Chart(compact(known[list(columns)]))
+        .mark_rect(stroke=LIGHT.paper, strokeWidth=1)
+        .encode(
+            **encoding,
+            color=alt.Color(f"{value}:Q", scale=diverging_scale(limit), legend=_legend(share)),
+            tooltip=[
+                told[0],
+                reading(value, _TITLES[value].lower(), form),
+                reading(f"{value}_lo", "from", form),
+                reading(f"{value}_hi", "to", form),
+                *told[1:],
+            ],
+        )
+    )
+    return finish(
+        alt.layer(_empty(rows[["ablated", "ablated_layer", "unit"]], encoding), tiles),
+        title=_TITLES[value],
+        description=f"{_TITLES[value]}: heat map over layers and {kind}s.",
+        height=height,
+    )
+
+
+def _axes(layers: pd.Series[int], units: pd.Series[int], field: str, kind: str) -> tuple[dict[str, Any], int]:
+    """Layers downwards and units across, and the height that they need."""
+    down = sorted({int(layer) for layer in layers})
+    across = list(range(int(units.max()) + 1))
+    encoding = {
+        "x": alt.X(
+            "unit:O",
+            title=kind,
+            scale=alt.Scale(domain=across),
+            axis=alt.Axis(labelAngle=0, values=across[:: -(-len(across) // 16)], grid=False, domain=False),
+        ),
+        "y": alt.Y(f"{field}:O", title="layer", scale=alt.Scale(domain=down), axis=alt.Axis(grid=False, domain=False)),
+    }
+    return encoding, UNIT * len(down)
+
+
+def _empty(rows: pd.DataFrame, encoding: dict[str, Any]) -> alt.Chart:
+    """Where there is a unit, whether or not anything can be said of it."""
+    chart: alt.Chart = (
+        alt.Chart(rows).mark_rect(fill=LIGHT.grid, stroke=LIGHT.paper, strokeWidth=1, opacity=0.45).encode(**encoding)
+    )
+    return chart
+
+
+def _legend(share: bool) -> alt.Legend:
+    return alt.Legend(
         title="share of the loss" if share else "logits",
         gradientLength=150,
         gradientThickness=10,
         tickCount=3,
         format=".0%" if share else "~g",
         titlePadding=6,
-    )
-    encoding = {
-        "x": alt.X(
-            "unit:O",
-            title=kind,
-            scale=alt.Scale(domain=units),
-            axis=alt.Axis(labelAngle=0, values=units[:: -(-len(units) // 16)], grid=False, domain=False),
-        ),
-        "y": alt.Y(
-            "ablated_layer:O", title="layer", scale=alt.Scale(domain=layers), axis=alt.Axis(grid=False, domain=False)
-        ),
-    }
-    columns = ["ablated", "ablated_layer", "unit", value, f"{value}_lo", f"{value}_hi"]
-    form = "+.0%" if share else "+.3~g"
-    known = rows[rows["meaningful"]] if share else rows
-    empty = (
-        alt.Chart(rows[["ablated", "ablated_layer", "unit"]])
-        .mark_rect(fill=LIGHT.grid, stroke=LIGHT.paper, strokeWidth=1, opacity=0.45)
-        .encode(**encoding)
-    )
-    tiles = (
-        alt.Chart(compact(known[columns]))
-        .mark_rect(stroke=LIGHT.paper, strokeWidth=1)
-        .encode(
-            **encoding,
-            color=alt.Color(f"{value}:Q", scale=diverging_scale(limit), legend=legend),
-            tooltip=[
-                alt.Tooltip("ablated:N", title="knocked out"),
-                reading(value, _TITLES[value].lower(), form),
-                reading(f"{value}_lo", "from", form),
-                reading(f"{value}_hi", "to", form),
-            ],
-        )
-    )
-    return finish(
-        alt.layer(empty, tiles),
-        title=_TITLES[value],
-        description=f"{_TITLES[value]}: heat map over layers and {kind}s.",
-        height=UNIT * len(layers),
     )

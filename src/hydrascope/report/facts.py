@@ -65,6 +65,7 @@ def run_facts(ds: xr.Dataset) -> Pairs:
             f"{groups:,}, drawn as wholes by the bootstrap" if groups < kept else "every prompt on its own",
         ),
         ("Prompt set", f"digest {str(a['prompts_digest'])[:16]}"),
+        *((("Kept apart", str(a["writers"]).replace(",", ", ")),) if a.get("writers", "layers") != "layers" else ()),
         ("Answer", _TARGETS.get(str(a["target_policy"]), str(a["target_policy"]))),
         ("Replaced by", f"{_ablation(a)}, at the {_positions(a)}"),
         (

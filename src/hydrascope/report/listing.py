@@ -31,6 +31,7 @@ class Listing:
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    title: str = ""
 
 
 _EFFECTS = {

@@ -22,13 +22,13 @@ from hydrascope.analysis.verdict import verdict
 from hydrascope.errors import OutputError
 from hydrascope.figures.theme import DARK, LIGHT, recolouring, vega_config
 from hydrascope.report import facts
-from hydrascope.report.drafting import Section
 from hydrascope.report.facts import Pairs
 from hydrascope.report.listing import Listing, listing
 from hydrascope.report.literature import SCOPE
 from hydrascope.report.numbers import tied
 from hydrascope.report.scripts import bundle
-from hydrascope.report.sections import sections
+from hydrascope.report.section import Section
+from hydrascope.report.sections import SECTIONS
 from hydrascope.report.tables import Tables
 
 
@@ -111,9 +111,9 @@ def in_script(text: str) -> Markup:
 
 
 def _page(findings: Findings) -> Page:
-    ds, found, closed = findings.ds, verdict(findings), findings.closing
+    ds, found, closed = findings.ds, verdict(findings.by_layer), findings.closing
     versions, tables = facts.versions(ds), Tables(findings, found.focus)
-    hero, *others = sections(tables)
+    hero, *sections = (made for section in SECTIONS if (made := section(tables)) is not None)
     return Page(
         model=str(ds.attrs["model_name"]),
         headline=tied(found.headline),
@@ -121,7 +121,7 @@ def _page(findings: Findings) -> Page:
         leading=tuple(map(tied, found.leading)),
         details=tuple(map(tied, found.details)),
         hero=hero,
-        sections=tuple(others),
+        sections=tuple(sections),
         table=listing(tables.repair, tables.who),
         run=facts.run_facts(ds),
         closes=closed.closes,

@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 from hydrascope import figures
 from hydrascope.analysis import repair
-from hydrascope.report.drafting import Draft, Section, drafted
 from hydrascope.report.numbers import fixed, number, summands
+from hydrascope.report.section import Draft, Section, finished
 from hydrascope.report.tables import Tables
+from hydrascope.report.units import heads, neurons
 
 
 def balance(t: Tables) -> Section:
@@ -24,7 +25,7 @@ def balance(t: Tables) -> Section:
     names = [str(name) for name in steps["part"]]
     terms = [*zip(names[:-1], summands(parts, 3), strict=True), (names[-1], f"= {fixed(total, 3)}")]
     left = abs(sum(parts) - total)
-    return drafted(
+    return finished(
         draft,
         "The balance of one knock-out",
         "The first bar is what the knocked-out part itself no longer writes; each bar below starts where the one "
@@ -39,15 +40,14 @@ def balance(t: Tables) -> Section:
 
 
 def effects(t: Tables) -> Section:
-    """Direct and total effects over the layers, or of every head."""
-    if t.effects.empty and figures.has_unit_grid(t.repair):
-        return _unit_effects(t)
+    """Direct and total effects over the layers, or of every unit but heads, which have a section of their own."""
     if t.effects.empty:
-        return Section("effects", EFFECTS, reason=NO_WHOLE_WRITERS)
+        grid = figures.has_unit_grid(t.repair) and "head" not in t.kinds
+        return _unit_effects(t) if grid else Section("effects", EFFECTS, reason=NO_WHOLE_WRITERS)
     draft = Draft("effects")
     draft.add(figures.effect_by_layer(t.effects, "direct_effect", layers=t.layers))
     draft.add(figures.effect_by_layer(t.effects, "drop", layers=t.layers, legend=False))
-    return drafted(
+    return finished(
         draft,
         EFFECTS,
         "The first chart shows how much each layer’s output adds to the answer’s logit when the unembedding "
@@ -70,7 +70,7 @@ def _unit_effects(t: Tables) -> Section:
             "Shares are ratios of sums over prompts, given only where the part really lost something; "
             "what lies beyond the colours is in the table."
         )
-    return drafted(
+    return finished(
         draft,
         UNIT_EFFECTS,
         "Each cell is one knock-out, layers downwards: purple, the answer’s logit falls; green, it rises. Own change "
@@ -90,7 +90,7 @@ def agreement(t: Tables) -> Section:
     draft.add(figures.unembed_against_drop(points), "tall")
     draft.add(figures.agreement_by_layer(t.effects, "r2", layers=t.layers))
     draft.add(figures.agreement_by_layer(t.effects, "share_exceeds", layers=t.layers))
-    return drafted(
+    return finished(
         draft,
         AGREEMENT,
         "Each point is one prompt and one layer; below the dashed line a knock-out costs less than the direct "
@@ -111,7 +111,9 @@ def prompts(t: Tables) -> Section:
     rule = {1: "This is the only prompt.", 2: two}.get(count, three)
     donors = int(t.ds.attrs["donors"])
     band = f"Bands: ± one standard deviation over {donors} donors." if donors > 1 else "One donor, so no band."
-    return drafted(
+    if t.apart is not t.findings:
+        band += " There is none for layers that the account keeps unit by unit."
+    return finished(
         draft,
         "One prompt at a time",
         "Dashed is what every layer writes for the answer in the clean run, solid the same with one part knocked "
@@ -137,7 +139,7 @@ def compensation(t: Tables) -> Section:
         if null
         else "The run has no random-direction control, so a slope may be partly the read-out saturating."
     )
-    return drafted(
+    return finished(
         draft,
         title,
         "Each point is one prompt: across, what the knocked-out part lost; upwards, what all others gave back "
@@ -171,7 +173,7 @@ def kinds(t: Tables) -> Section:
         )
     else:
         notes.append("Shares are left out: no knock-out lost enough for a ratio to mean anything.")
-    return drafted(
+    return finished(
         draft,
         "Who makes up for it, by depth",
         "Each bar is one knock-out, its colours the answers of later attention layers, later MLPs and the final "
@@ -198,7 +200,7 @@ def who(t: Tables) -> Section:
     notes = ["Dots: different from zero after correction over all cells. Plain grey: the knocked-out part itself."]
     if shown < all_rows:
         notes.append(f"The {shown} of {all_rows} knock-outs with the strongest answers are shown.")
-    return drafted(
+    return finished(
         draft,
         title,
         "A row is a knock-out, a column a layer that can answer: green, it writes more for the answer than in "
@@ -217,7 +219,7 @@ def erased(t: Tables) -> Section:
     kind = next((kind for kind in t.kinds if len(t.released) and kind in set(t.released["ablated_kind"])), None)
     if kind:
         draft.add(figures.released_by_layer(t.released, kind, layers=t.layers), _shape(t, kind))
-    return drafted(
+    return finished(
         draft,
         title,
         "The first chart is what MLPs of the second half write in the clean run, against the answer where below "
@@ -227,8 +229,10 @@ def erased(t: Tables) -> Section:
     )
 
 
-def routed(t: Tables) -> Section:
+def routed(t: Tables) -> Section | None:
     """Same experts against re-routed ones; only in reports of models that route."""
+    if not t.routes:
+        return None
     title = "Same experts, or others?"
     kind = next((kind for kind in t.kinds if kind in set(t.routing["ablated_kind"])), None)
     if kind is None:
@@ -236,7 +240,7 @@ def routed(t: Tables) -> Section:
     draft = Draft("routing")
     draft.add(figures.rerouted_by_layer(t.routing, kind, layers=t.layers), _shape(t, kind))
     draft.add(figures.routing_change_by_layer(t.routing, kind, layers=t.layers), _shape(t, kind))
-    return drafted(
+    return finished(
         draft,
         title,
         "A routed MLP can answer a knock-out in two ways: the experts it asked anyway write something else, or its "
@@ -287,20 +291,17 @@ WORDS = (
     ("total effect", "how much the answer's logit changes in the end: the sum of all of these"),
 )
 
-SECTIONS: tuple[Callable[[Tables], Section], ...] = (
+SECTIONS: tuple[Callable[[Tables], Section | None], ...] = (
     balance,
     effects,
+    heads,
     agreement,
     prompts,
     compensation,
     kinds,
     who,
     erased,
+    neurons,
+    routed,
 )
-"""The sections in the order of the page."""
-
-
-def sections(t: Tables) -> tuple[Section, ...]:
-    """The sections of one report."""
-    made = tuple(section(t) for section in SECTIONS)
-    return (*made, routed(t)) if t.routes else made
+"""The sections in the order of the page; None is one that the run did not ask for."""

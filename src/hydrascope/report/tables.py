@@ -25,12 +25,17 @@ class Tables:
     """Tables of one ledger.
 
     Attributes:
-        findings: the tables that the analysis makes.
+        apart: the tables that the analysis makes, with heads and neurons apart where the account keeps them so.
         focus: the knock-out that the verdict describes; may be empty.
     """
 
-    findings: Findings
+    apart: Findings
     focus: str = ""
+
+    @property
+    def findings(self) -> Findings:
+        """The tables of whole layers, which most of the page draws."""
+        return self.apart.by_layer
 
     @property
     def ds(self) -> xr.Dataset:

@@ -1,21 +1,23 @@
-"""Heads as writers: what each head, and what no head, adds to an attention write.
+"""Heads and neurons as writers: what each unit, and what none of them, adds to a write.
 
-The output projection is linear, so with x_h a head's stretch of its input, b its bias and w a read-out direction,
+Units lie side by side at the input of a writer's last projection, a head head_dim wide and a neuron one. The projection
+is linear, so with x_u a unit's stretch of its input, b its bias and w a read-out direction,
 
-    <write, w> = sum_h <x_h, W_h^T w> + <b, w>
+    <write, w> = sum_u <x_u, W_u^T w> + <b, w>
 
-and W^T w is one vector per prompt and block, however many rows are read with it. Where a post-norm with gain g and bias
-c follows the projection, its scale s of the row is measured and the same holds with w' = center(g * w):
+and W^T w is one vector per prompt and block, however many rows are read with it: no unit's write is ever made. Where a
+post-norm with gain g and bias c follows the projection, its scale s of the row is measured and the same holds with
+w' = center(g * w):
 
-    <write, w> = sum_h <x_h, W_h^T w'> / s + <b, w'> / s + <c, w>
+    <write, w> = sum_u <x_u, W_u^T w'> / s + <b, w'> / s + <c, w>
 
-Where a knock-out replaces the whole write, no head wrote it: its heads read as zero and `bias.L` as all of it.
+Where a knock-out replaces the whole write, no unit wrote it: its units read as zero and its bias as all of it.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,15 +25,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hydrascope.anatomy import HeadSite, Model, Writer
+from hydrascope.anatomy import Model, Site
 from hydrascope.anatomy.discover import random_ids
 from hydrascope.anatomy.tail import probe_norm
 from hydrascope.components import Component
 from hydrascope.engine.capture import capture
 from hydrascope.errors import AnatomyRefused
 
-CHECK = "heads as writers"
-"""Name of the check that a model must pass."""
+
+def check_name(kind: str) -> str:
+    """Name of the check that a model must pass for units of a kind to be writers."""
+    return f"{kind}s as writers"
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,14 @@ class PostNorm:
 
 @dataclass(frozen=True)
 class Split:
-    """An attention writer that is read head by head.
+    """A writer that is read unit by unit.
 
     Attributes:
         writer: its address.
-        site: where its heads lie.
+        kind: what its units are: `head` or `neuron`.
+        site: where they lie side by side.
+        units: how many there are.
+        groups: units that share one key and value, for heads; one per unit otherwise.
         module: path of the module whose output is the write.
         gain: what that output is multiplied by.
         norm: between projection and write, if there is one.
@@ -65,11 +72,30 @@ class Split:
     """
 
     writer: Component
-    site: HeadSite
+    kind: str
+    site: Site
+    units: int
+    groups: int
     module: str
     gain: float
     norm: PostNorm | None
     bias_moves: bool
+
+    @property
+    def width(self) -> int:
+        """Columns that it has in an account: its units, and its bias behind them."""
+        return self.units + 1
+
+    def within(self, part: Component) -> slice | None:
+        """The units that a part of this writer consists of; None where it is not made of them."""
+        if part.unit is None:
+            return None
+        if part.kind == self.kind:
+            return slice(part.unit, part.unit + 1)
+        if part.kind == "kv" and self.kind == "head":
+            size = self.units // self.groups
+            return slice(part.unit * size, (part.unit + 1) * size)
+        return None
 
 
 @dataclass(frozen=True)
@@ -88,21 +114,26 @@ class Aim:
     scaled: Float[Tensor, " prompts"]
     fixed: Float[Tensor, " prompts"]
 
-    def by_head(self, mixed: Float[Tensor, "variants prompts width"]) -> Float[Tensor, "variants prompts heads"]:
-        """<x_h, W_h^T w'> of every row."""
-        shape = (self.split.site.n_heads, self.split.site.head_dim)
-        return torch.einsum("vphe,phe->vph", mixed.float().unflatten(-1, shape), self.vectors.unflatten(-1, shape))
+    def by_unit(self, inside: Float[Tensor, "variants prompts width"]) -> Float[Tensor, "variants prompts units"]:
+        """<x_u, W_u^T w'> of every row."""
+        units, width = self.split.units, self.vectors.shape[-1]
+        if units == width:
+            return inside.float() * self.vectors
+        shape = (units, width // units)
+        return torch.einsum("vphe,phe->vph", inside.float().unflatten(-1, shape), self.vectors.unflatten(-1, shape))
 
 
-def split_writers(model: Model) -> tuple[Split, ...]:
-    """Every attention writer whose heads lie side by side, ready to be read head by head.
+def split_writers(model: Model, wanted: Mapping[Component, str]) -> tuple[Split, ...]:
+    """The writers asked for, ready to be read unit by unit.
+
+    Args:
+        model: the model.
+        wanted: writer to the kind of its units; see `hydrascope.components.parse_writers`.
 
     Raises:
-        AnatomyRefused: the model has none, or one whose write is not one projection, normed or not.
+        AnatomyRefused: the write of one of them is not one projection, normed or not.
     """
-    if not model.anatomy.heads:
-        raise AnatomyRefused(CHECK, "no attention writer of this model has heads side by side; use --writers layers")
-    return tuple(_split(model, site, _attention(model, site)) for site in model.anatomy.heads)
+    return tuple(_split(model, writer, kind) for writer, kind in wanted.items())
 
 
 def aim(network: nn.Module, split: Split, vectors: Float[Tensor, "prompts d"]) -> Aim:
@@ -123,7 +154,7 @@ def aim(network: nn.Module, split: Split, vectors: Float[Tensor, "prompts d"]) -
         inside = inside * split.norm.gain.to(inside)
         if split.norm.centred:
             inside = inside - inside.mean(-1, keepdim=True)
-    pulled, bias = _pull_back(projection, split.site.site.width, inside)
+    pulled, bias = _pull_back(projection, split.site.width, inside)
     if split.norm is None:
         return Aim(split, pulled, torch.zeros_like(bias), bias)
     return Aim(split, pulled, bias, fixed)
@@ -151,26 +182,27 @@ def _pull_back(
     return pulled[:, 0].float().to(vectors.device), read.detach().to(vectors.device)
 
 
-def _attention(model: Model, site: HeadSite) -> Writer:
-    return next(w for w in model.anatomy.writers if w.component == Component("attn", site.layer))
-
-
-def _split(model: Model, site: HeadSite, writer: Writer) -> Split:
+def _split(model: Model, component: Component, kind: str) -> Split:
+    writer, network = model.anatomy.writer(component), model.network
     if len(writer.modules) > 1:
-        raise AnatomyRefused(CHECK, f"{writer.component} is written by several modules; use --writers layers")
-    network: Any = model.network
-    projection = network.get_submodule(site.module)
+        raise AnatomyRefused(check_name(kind), f"{component} is written by several modules; leave it whole")
+    if kind == "head":
+        heads = model.anatomy.head_site(component.layer)
+        site, units, groups = heads.site, heads.n_heads, heads.n_kv
+    else:
+        neurons = model.anatomy.neuron_site(component.layer)
+        site, units, groups = neurons.site, neurons.n_neurons, neurons.n_neurons
+    projection: Any = network.get_submodule(site.module)
     norm = None
     if writer.modules[0] != site.module:
-        projected = capture(
-            model, random_ids(network, batch=2, tokens=3, seed=3), [site.site], keep_prefix=False
-        ).values[site.site]
+        ids = random_ids(network, batch=2, tokens=3, seed=3)
+        inside = capture(model, ids, [site], keep_prefix=False).values[site]
         with torch.no_grad():
-            state = projection(projected[:, None])
+            state = projection(inside[:, None])
         gain, bias, eps, centred = probe_norm(network.get_submodule(writer.modules[0]), state)
         norm = PostNorm(gain, bias, eps, centred)
     with torch.no_grad():
         parameter = next(projection.parameters())
-        silent = projection(torch.zeros(1, 1, site.site.width, device=parameter.device, dtype=model.dtype))
+        silent = projection(torch.zeros(1, 1, site.width, device=parameter.device, dtype=model.dtype))
     moves = norm is not None and bool(silent.abs().max() > 0)
-    return Split(writer.component, site, writer.modules[0], writer.gains[0], norm, moves)
+    return Split(component, kind, site, units, groups, writer.modules[0], writer.gains[0], norm, moves)

@@ -1,4 +1,4 @@
-"""What a section of the report is, and how it comes by its charts."""
+"""What a section of the report is made of: a heading, charts, a table, words and references."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import altair as alt
 
 from hydrascope import figures
+from hydrascope.report.listing import Listing
 from hydrascope.report.literature import REFERENCES, Reference
 from hydrascope.report.packing import pack
 
@@ -45,6 +46,7 @@ class Section:
     equation: tuple[tuple[str, str], ...] = ()
     words: tuple[tuple[str, str], ...] = ()
     reason: str = ""
+    listing: Listing | None = None
 
 
 @dataclass
@@ -55,11 +57,11 @@ class Draft:
     charts: list[tuple[Chart, str]] = field(default_factory=list)
 
     def add(self, chart: Chart, shape: str = "") -> None:
-        """The next chart."""
+        """Put a chart behind the others."""
         self.charts.append((chart, shape))
 
     def panels(self) -> tuple[Panel, ...]:
-        """The charts, ready for the page."""
+        """The charts as the page carries them."""
         return tuple(_panel(f"{self.slug}-{i}", chart, shape) for i, (chart, shape) in enumerate(self.charts, start=1))
 
 
@@ -71,6 +73,6 @@ def _panel(name: str, chart: Chart, shape: str) -> Panel:
     return Panel(name, str(spec["description"]), payload, shape)
 
 
-def drafted(draft: Draft, title: str, how: str, **more: Any) -> Section:
-    """A section of the charts in a draft, with what the literature says."""
+def finished(draft: Draft, title: str, how: str, **more: Any) -> Section:
+    """The section of a draft, with its references."""
     return Section(draft.slug, title, how, draft.panels(), REFERENCES[draft.slug], **more)
