@@ -16,9 +16,11 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from hydrascope import zoo
 from hydrascope.anatomy.discover import discover, random_ids
-from hydrascope.anatomy.model import Model, Source, weight_digest
+from hydrascope.anatomy.model import Model, Source
+from hydrascope.anatomy.precision import ANATOMY, precision
 from hydrascope.anatomy.proof import prove_anatomy, require
 from hydrascope.anatomy.trace import forward
+from hydrascope.anatomy.weights import number_format, packing, parameters, weight_digest, whereabouts
 from hydrascope.errors import (
     AnatomyRefused,
     ModelError,
@@ -91,16 +93,16 @@ def examine(network: Any, tokenizer: Any, *, name: str, revision: str = "") -> M
     _require_finite_and_causal(network, name)
     anatomy = discover(network)
     require(prove_anatomy(network, anatomy))
-    parameter = next(network.parameters())
     source = Source(
         name=name,
         label=Path(name.rstrip("/")).name or name,
         revision=revision,
         family=str(network.config.get_text_config().model_type),
         weight_digest=weight_digest(network),
-        dtype=str(parameter.dtype).removeprefix("torch."),
-        device=str(parameter.device),
-        n_parameters=sum(p.numel() for p in network.parameters()),
+        dtype=str(number_format(network)).removeprefix("torch."),
+        device=whereabouts(network),
+        n_parameters=parameters(network),
+        packing=packing(network),
     )
     return Model(network, tokenizer, anatomy, source)
 
@@ -115,7 +117,7 @@ def _require_finite_and_causal(network: nn.Module, name: str) -> None:
     changed = ids.clone()
     changed[:, -1] = (changed[:, -1] + 1) % int(changed.max() + 1)
     difference = (forward(network, changed)[:, :-1] - logits[:, :-1]).float().abs().max()
-    if difference > 1e-2 * logits.float().abs().max():
+    if difference > max(1e-2, 5 * ANATOMY[precision(network)]) * logits.float().abs().max():
         raise NotCausalLM(
             f"'{name}' reads tokens to the right of the one it predicts from, so it is no causal language model; "
             "choose a left-to-right model"
