@@ -56,7 +56,7 @@ def estimate(task: Task) -> Estimate:
     model, ablation = task.model, task.ablation
     lengths = [len(prompt.ids) for prompt in task.encoded.prompts]
     draws = ablation.draws + task.null_draws
-    budget = Budget.read(task.options.memory, model.device)
+    budget = Budget.read(task.options.memory, *model.devices)
     footprint = Footprint.of(model, max(lengths), copies_prefix=not task.engine.strategy.staircase)
     together = min(prompts_at_once(budget, footprint), len(lengths))
     variants = len(task.knockouts) * draws

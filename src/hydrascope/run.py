@@ -69,7 +69,7 @@ def execute(
             dataset, _ = execute(task, Path(folder) / "run", command=command, progress=progress)
             return dataset, None
     started = time.monotonic()
-    budget = Budget.read(task.options.memory, task.model.device)
+    budget = Budget.read(task.options.memory, *task.model.devices)
     facts = {"memory": budget.bytes, "command": command, "versions": versions(), "created": _now()}
     with locked(out):
         directory = open_run_directory(out, task.settings, facts, overwrite=overwrite)
