@@ -1,4 +1,4 @@
-"""Time and memory of whole unit sweeps: all heads of many prompts, all neurons of one, against a plain loop of forwards.
+"""Time and memory of whole unit sweeps, all heads of many prompts and all neurons of one, against a plain loop.
 
     python benchmarks/units.py --write docs/units.md
 
@@ -212,7 +212,7 @@ def page(found: dict[str, Found], memory: str, sample: int) -> str:
         "(×).",
         "",
         *table(
-            ["sweep", "units", "prompts", "ablated rows", "seconds", "wall", "ms per row", "plain loop", "times faster"],
+            ["sweep", "units", "prompts", "ablated rows", "seconds", "wall", "ms a row", "plain loop", "times faster"],
             [
                 [
                     SWEEPS[name].title, f"{f.knockouts:,}", str(SWEEPS[name].prompts), f"{f.rows:,}", f"{f.cpu:.0f}",
