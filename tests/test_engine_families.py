@@ -15,9 +15,10 @@ from torch import Tensor, nn
 import hydrascope as hs
 from hydrascope.ablation import Ablation
 from hydrascope.anatomy import examine
+from hydrascope.anatomy.precision import CLOSING
 from hydrascope.errors import OutOfBudget
 from hydrascope.prompts import choose_donors
-from hydrascope.run import CLOSING_TOLERANCE, execute
+from hydrascope.run import execute
 from hydrascope.task import prepare
 
 torch.set_num_threads(1)
@@ -211,7 +212,7 @@ def test_other_formats_stay_near_float32_on_the_same_weights(name, dtype, share,
     other = ledger(model(name, device, dtype), "resample")
     full = ledger(examine(build(name, dtype=dtype).float().to(device), None, name=name), "resample")
     assert other.attrs["dtype"] == str(dtype).removeprefix("torch.")
-    assert other.attrs["closing_error"] < closing < CLOSING_TOLERANCE[dtype]
+    assert other.attrs["closing_error"] < closing < CLOSING[dtype]
     for variable in ("direct_effect", "change", "total_effect"):
         difference = other[variable].values - full[variable].values
         size = np.sqrt((full[variable].values ** 2).mean())

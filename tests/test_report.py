@@ -276,14 +276,20 @@ def test_heads_and_neurons_have_sections_of_their_own_and_the_rest_speaks_of_lay
 @pytest.mark.parametrize("ablation", ["mean", "zero", "noise", "counterfactual"])
 def test_other_ablations_and_targets_are_named(ablation: str) -> None:
     ds = synthetic_ledger(n_prompts=10, n_layers=4, donors=1, null=False)
-    ds.attrs |= {"ablation": ablation, "target_policy": "top", "dtype": "bfloat16", "null_draws": 2}
+    ds.attrs |= {
+        "ablation": ablation,
+        "target_policy": "top",
+        "dtype": "bfloat16",
+        "null_draws": 2,
+        "closing_tolerance": 0.3,
+    }
     named = {"mean": "the mean over prompts", "zero": "zeros"}.get(ablation, ablation)
     assert dict(facts.headline_facts(ds))["Replaced by"] == named
     assert dict(facts.run_facts(ds))["Control"].startswith("random direction")
     said = " ".join(facts.caveats(ds, repair(ds), cells=12))
     for caveat in (
         "happened to rank first",
-        "The model ran in bfloat16",
+        "The model computes in bfloat16",
         "tests 12 cells",
         "Without the random-direction",
     ):

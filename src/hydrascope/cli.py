@@ -24,7 +24,9 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's, or the 
 ModelName = Annotated[
     str | None, typer.Argument(help="A folder, a bundled name or a hub id; the bundled model if left out.")
 ]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU if there is one.")]
+Device = Annotated[
+    str, typer.Option(help="cpu, cuda, cuda:1 ...; auto: a GPU if there is one; map: spread over GPUs, memory, disk.")
+]
 Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto for the form the weights are stored in.")]
 Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the weights.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]

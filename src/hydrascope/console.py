@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from hydrascope import zoo
+from hydrascope.analysis.closing import rounding
 from hydrascope.anatomy import Model, load
 from hydrascope.estimate import Estimate
 from hydrascope.results import Ledger
@@ -91,6 +92,8 @@ def show_result(ledger: Ledger, page: Path, as_json: bool) -> None:
         f"the untouched model's to {attributes['parity_error']:.1e}; {attributes['seconds']:.1f} s.",
         markup=False,
     )
+    if (rounded := rounding(ledger.dataset)) is not None:
+        console.print(rounded, markup=False)
     print(page)  # unwrapped and last, so that it can be clicked or piped
 
 
@@ -109,6 +112,8 @@ def _show_sums(ledger: Ledger, folder: Path, as_json: bool) -> None:
         f"The ledger closes to {attributes['closing_error']:.1e} (allowed {attributes['closing_tolerance']:g}); clean "
         f"logits equal the untouched model's to {attributes['parity_error']:.1e}; {attributes['seconds']:.1f} s."
     )
+    if (rounded := rounding(ledger.dataset)) is not None:
+        print(rounded)
     print(folder / "ledger.zarr")
 
 
@@ -119,6 +124,7 @@ def _as_json(ledger: Ledger, page: Path) -> dict[str, Any]:
         "sentences": list(verdict.sentences),
         "numbers": verdict.numbers,
         "attributes": dict(ledger.dataset.attrs),
+        "rounding": rounding(ledger.dataset),
         "ledger": str(page.parent / "ledger.zarr"),
         "report": str(page),
     }

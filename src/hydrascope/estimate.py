@@ -61,7 +61,7 @@ def estimate(task: Task) -> Estimate:
     model, ablation = task.model, task.ablation
     lengths = [len(prompt.ids) for prompt in task.encoded.prompts]
     draws = ablation.draws + task.null_draws
-    budget = Budget.read(task.options.memory, model.device)
+    budget = Budget.read(task.options.memory, *model.devices)
     read = columns(model.anatomy, task.splits)
     footprint = Footprint.of(model, max(lengths), copies_prefix=not task.engine.strategy.staircase, columns=len(read))
     entries = len(read) if task.options.detail == "full" else 3 + 2 * len({c.kind for c in read} - {"embed", "bias"})

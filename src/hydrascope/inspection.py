@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+import torch
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from hydrascope.anatomy import Check, Model, prove_anatomy
+from hydrascope.anatomy.precision import CLOSING, precision
 from hydrascope.engine.proof import Engine, choose_engine
 
 
@@ -41,6 +43,11 @@ def inspect(model: Model) -> dict[str, Any]:
             "soft_cap": tail.softcap,
         },
         "proof": [_check(check) for check in (*prove_anatomy(model.network, anatomy), *engine.checks)],
+        "precision": {
+            "arithmetic": str(precision(model.network)).removeprefix("torch."),
+            "anatomy_tolerance": anatomy.tolerance,
+            "closing_tolerance": model.closing_tolerance,
+        },
         "capabilities": _capabilities(model, engine),
     }
 
@@ -48,9 +55,10 @@ def inspect(model: Model) -> dict[str, Any]:
 def render(found: dict[str, Any]) -> Group:
     """The same for a terminal."""
     source, anatomy, able = found["model"], found["anatomy"], found["capabilities"]
+    numbers = source["dtype"] + (f" with quantised weights ({source['packing']})" if source["packing"] else "")
     head = Text.assemble(
         (source["label"], "bold"),
-        f"  {source['family']}, {source['n_parameters']:,} parameters, {source['dtype']} on {source['device']}\n",
+        f"  {source['family']}, {source['n_parameters']:,} parameters, {numbers} on {source['device']}\n",
         f"{anatomy['layers']} {anatomy['blocks']} blocks, width {anatomy['d_model']}, "
         f"vocabulary {anatomy['vocabulary']}, {anatomy['final_norm_kind']} before '{anatomy['head']}'"
         + (f", logits x {anatomy['logit_scale']:g}" if anatomy["logit_scale"] != 1 else "")
@@ -77,7 +85,18 @@ def render(found: dict[str, Any]) -> Group:
     can.append(f"Can be accounted for apart: {', '.join(able['writers'])}")
     if able["routing"]:
         can.append(f"\nRouted MLPs: {able['routing']}")
-    return Group(head, Text(), writers, Text(), units, Text(), proof, Text(), can)
+    exact = Text(_how_exact(found["precision"], source))
+    return Group(head, Text(), writers, Text(), units, Text(), proof, Text(), exact, Text(), can)
+
+
+def _how_exact(found: dict[str, Any], source: dict[str, Any]) -> str:
+    closing = found["closing_tolerance"]
+    said = f"Accounts must close to {closing:g} of the total effect, and to {closing:g} logits where that is small."
+    if closing <= CLOSING[torch.float32]:
+        return said
+    what = "The quantised weights round" if source["packing"] else f"{found['arithmetic']} rounds"
+    mend = "an unquantised copy in float32" if source["packing"] else "--dtype float32"
+    return f"{said} {what} the residual stream itself; every run says how much, and {mend} is held to 0.001."
 
 
 def _writer_row(writer: dict[str, Any]) -> tuple[str, str, str]:

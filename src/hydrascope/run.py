@@ -35,10 +35,6 @@ from hydrascope.task import Task
 BATCH = 16
 """Prompts per batch of the ledger: what a kill can cost at most."""
 
-CLOSING_TOLERANCE = {torch.float64: 1e-3, torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 3e-1}
-"""Largest |remainder| / max(1, |total effect|) by number format; half formats round the residual stream itself, and
-read-outs are in float32 even where the model is in float64."""
-
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
 
@@ -73,7 +69,7 @@ def execute(
             dataset, _ = execute(task, Path(folder) / "run", command=command, progress=progress)
             return dataset, None
     started = time.monotonic()
-    budget = Budget.read(task.options.memory, task.model.device)
+    budget = Budget.read(task.options.memory, *task.model.devices)
     facts = {"memory": budget.bytes, "command": command, "versions": versions(), "created": _now()}
     with locked(out):
         directory = open_run_directory(out, task.settings, facts, overwrite=overwrite)
@@ -113,7 +109,7 @@ class _Run:
     def __init__(self, task: Task, directory: RunDirectory, budget: Budget, progress: Progress) -> None:
         self.task, self.directory, self.budget, self.progress = task, directory, budget, progress
         self.model = task.model
-        self.tolerance = CLOSING_TOLERANCE.get(task.model.dtype, 3e-1)
+        self.tolerance = task.model.closing_tolerance
         needs_prefix = task.engine.strategy.needs_prefix
         self.keeper = PrefixKeeper(task.model, [prompt.ids for prompt in task.encoded.prompts], budget, needs_prefix)
 
@@ -237,6 +233,7 @@ class _Run:
             "weight_digest": source.weight_digest,
             "dtype": source.dtype,
             "device": source.device,
+            "packing": source.packing,
             "engine": self.task.engine.strategy.name,
             "engines_passed_over": json.dumps(self.task.engine.passed_over),
             "positions": "last",

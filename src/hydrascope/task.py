@@ -139,7 +139,7 @@ def prepare(model: Model, prompts: PromptSet, ablation: Ablation | None = None, 
         )
     if options.seed < 0:
         raise RunError(f"{options.seed} is no seed; give 0 or more")
-    Budget.read(options.memory, model.device)
+    Budget.read(options.memory, *model.devices)
     if not len(prompts):
         raise EmptyPrompts(f"the prompt set '{prompts.name}' is empty; give at least one prompt")
     encoded = encode(prompts, model.tokenizer, vocabulary=model.anatomy.n_vocab, context=model.context, bos=options.bos)

@@ -9,6 +9,9 @@ import xarray as xr
 
 from hydrascope.analysis import parts
 
+_EXACT = 1e-3
+"""Accounts that are held to this, or to less, are exact for every purpose."""
+
 
 @dataclass(frozen=True)
 class Closing:
@@ -62,4 +65,27 @@ def closing(ds: xr.Dataset) -> Closing:
         clean_error=float((np.abs(summed - clean) / np.maximum(1, np.abs(clean))).max()),
         own_error=float(np.abs(listed_own - own).max()),
         stored_error=float(np.abs(stored - remainder).max()),
+    )
+
+
+def rounding(ds: xr.Dataset) -> str | None:
+    """How exact an account in a coarse number format is, and what to do about it; None where it is exact.
+
+    Args:
+        ds: the ledger.
+
+    Returns:
+        One sentence with what was measured in this very run: the most by which the model's own logits moved when
+        nothing but the order of its sums changed, and the largest remainder.
+    """
+    a = ds.attrs
+    tolerance, packing = float(a["closing_tolerance"]), str(a.get("packing", ""))
+    if tolerance <= _EXACT:
+        return None
+    level = max(float(a["parity_error"]), float(a["closing_error"]), float(a["clean_closing_error"]))
+    what = f"Its weights are quantised ({packing})" if packing else f"The model computes in {a['dtype']}"
+    mend = "an unquantised copy" if packing else "--dtype float32"
+    return (
+        f"{what}, so its own rounding moves logits by up to {level:.1g} here, and accounts are held to {tolerance:g} "
+        f"instead of {_EXACT:g}: read nothing into smaller effects of single prompts, and use {mend} where they matter."
     )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hydrascope.anatomy.hooks import hooked
+from hydrascope.anatomy.precision import precision
 from hydrascope.anatomy.solve import Sum, solve
 from hydrascope.anatomy.trace import Trace, forward
 from hydrascope.errors import AnatomyRefused
@@ -108,7 +109,7 @@ def find_mixers(model: nn.Module, trace: Trace, blocks: tuple[Block, ...]) -> li
             if turn < len(block.writers):
                 found = block.writers[turn]
                 later = (outputs[found.module].reshape(found.write.shape) - found.write)[:, 1:]
-                mixes[b][turn] = bool(later.abs().max() > _noise(found.write))
+                mixes[b][turn] = bool(later.abs().max() > _noise(found.write, model))
     return mixes
 
 
@@ -125,14 +126,15 @@ def find_reads(model: nn.Module, trace: Trace, blocks: tuple[Block, ...]) -> lis
             for later in range(turn + 1, len(block.writers)):
                 found = block.writers[later]
                 difference = outputs[found.module].reshape(found.write.shape) - found.write
-                if difference.abs().max() > _noise(found.write):
+                if difference.abs().max() > _noise(found.write, model):
                     reads[b].add((turn, later))
     return reads
 
 
-def _noise(write: Tensor) -> float:
-    """What counts as unchanged: sums in float32 taken in another order, then rounded to the write's own format."""
-    rounding = 64 * torch.finfo(torch.float32).eps + 4 * torch.finfo(write.dtype).eps
+def _noise(write: Tensor, model: nn.Module) -> float:
+    """What counts as unchanged: sums in float32 taken in another order, then rounded as the model's arithmetic does."""
+    coarser = max(torch.finfo(write.dtype).eps, torch.finfo(precision(model)).eps)
+    rounding = 64 * torch.finfo(torch.float32).eps + 4 * coarser
     return float(write.float().abs().max()) * rounding
 
 
@@ -164,9 +166,9 @@ def _rerun(
             for i, found in enumerate(block.writers):
 
                 def edit(output: Tensor, i: int = i, found: Found = found) -> Tensor | None:
-                    seen[found.module] = output.detach().clone()
+                    seen[found.module] = output.detach().to(found.write, copy=True)
                     if i < hold:
-                        return found.write.reshape(output.shape)
+                        return found.write.reshape(output.shape).to(output)
                     return disturbed(output) if i == disturb_writer else None
 
                 hooks.on_output(model.get_submodule(found.module), found.module, edit)

@@ -9,21 +9,20 @@ from torch import Tensor, nn
 
 from hydrascope.anatomy.blocks import Block, Found, find_mixers, find_reads, take_apart
 from hydrascope.anatomy.experts import find_expert_sites
+from hydrascope.anatomy.precision import ANATOMY, precision
 from hydrascope.anatomy.spec import Anatomy, HeadSite, NeuronSite, Writer
 from hydrascope.anatomy.tail import find_tail
 from hydrascope.anatomy.trace import find_layers, record
 from hydrascope.anatomy.units import Groups, cached_groups, find_head_site, find_neuron_site, splitting_error
+from hydrascope.anatomy.weights import devices
 from hydrascope.components import Component
-
-_TOLERANCE = {torch.float64: 2e-5, torch.float32: 2e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}
-"""By number format of the weights; read-outs are in float32 whatever it is."""
 
 
 def random_ids(model: Any, batch: int = 2, tokens: int = 6, seed: int = 0) -> Tensor:
     """A few random tokens of the model's vocabulary, `[batch, tokens]`."""
     vocabulary = model.get_input_embeddings().weight.shape[0]
     ids = torch.randint(0, vocabulary, (batch, tokens), generator=torch.Generator().manual_seed(seed))
-    return ids.to(next(model.parameters()).device)
+    return ids.to(devices(model)[0])
 
 
 def discover(model: nn.Module) -> Anatomy:
@@ -38,7 +37,7 @@ def discover(model: nn.Module) -> Anatomy:
     Raises:
         AnatomyRefused: by the name of the check that failed.
     """
-    tolerance = _TOLERANCE.get(next(model.parameters()).dtype, 2e-2)
+    tolerance = ANATOMY[precision(model)]
     trace = record(model, random_ids(model))
     layers = find_layers(model, trace)
     blocks = tuple(take_apart(trace, path, tolerance) for path in layers)

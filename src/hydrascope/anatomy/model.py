@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
-from torch import nn
 
+from hydrascope.anatomy.precision import CLOSING, precision
 from hydrascope.anatomy.spec import Anatomy
+from hydrascope.anatomy.weights import devices, number_format
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,10 @@ class Source:
         revision: commit of a hub model, or empty.
         family: the library's model type.
         weight_digest: sha256 over names, shapes and evenly spaced values of all weights.
-        dtype: number format of the weights, for example `float32`.
-        device: for example `cpu`.
+        dtype: number format that is computed in, for example `float32`.
+        device: where the weights are, for example `cpu` or `cuda:0, cpu until used`.
         n_parameters: number of weights.
+        packing: how they are quantised, for example `bitsandbytes 4-bit`; empty where they are not.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Source:
     dtype: str
     device: str
     n_parameters: int
+    packing: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,23 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where its embedding lives."""
-        return next(iter(self.network.parameters())).device  # type: ignore[no-any-return]
+        """Where its embedding computes."""
+        return self.devices[0]
 
-    @property
+    @cached_property
+    def devices(self) -> tuple[torch.device, ...]:
+        """Every device on which some of it computes."""
+        return devices(self.network)
+
+    @cached_property
     def dtype(self) -> torch.dtype:
-        """Number format of its weights."""
-        return next(iter(self.network.parameters())).dtype  # type: ignore[no-any-return]
+        """The number format that it computes in; of several the coarsest."""
+        return number_format(self.network)
+
+    @cached_property
+    def closing_tolerance(self) -> float:
+        """Largest |remainder| / max(1, |total effect|) of an account that counts as closed."""
+        return CLOSING[precision(self.network)]
 
     @property
     def context(self) -> int:
@@ -69,22 +82,3 @@ class Model:
         config = self.network.config.get_text_config()
         limits = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "n_ctx"))
         return next((int(limit) for limit in limits if limit), 1 << 30)
-
-
-def weight_digest(network: nn.Module, samples: int = 4096) -> str:
-    """A fingerprint of all weights from evenly spaced values of each, quick even for large models.
-
-    Args:
-        network: the model.
-        samples: values read per tensor.
-
-    Returns:
-        The first 16 hexadecimal digits of a sha256.
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        flat = tensor.detach().flatten()
-        step = max(1, flat.numel() // samples)
-        digest.update(flat[::step].double().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]

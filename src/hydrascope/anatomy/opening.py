@@ -16,9 +16,12 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from hydrascope import zoo
 from hydrascope.anatomy.discover import discover, random_ids
-from hydrascope.anatomy.model import Model, Source, weight_digest
+from hydrascope.anatomy.model import Model, Source
+from hydrascope.anatomy.placement import destination
+from hydrascope.anatomy.precision import ANATOMY, precision
 from hydrascope.anatomy.proof import prove_anatomy, require
 from hydrascope.anatomy.trace import forward
+from hydrascope.anatomy.weights import number_format, packing, parameters, weight_digest, whereabouts
 from hydrascope.errors import (
     AnatomyRefused,
     ModelError,
@@ -44,7 +47,8 @@ def load(
     Args:
         model: a folder, a bundled name, a hub id, or a Hugging Face module already in memory.
         tokenizer: for a module in memory; otherwise the one beside the weights is used.
-        device: `cpu`, `cuda`, `cuda:1` ...; `auto` takes a GPU if there is one.
+        device: `cpu`, `cuda`, `cuda:1` ...; `auto` takes a GPU if there is one; `map` spreads the model over all GPUs,
+            then main memory, then disk.
         dtype: `float32`, `bfloat16`, `float16`, or `auto` for the form the weights are stored in.
         trust_remote_code: run code that comes with the weights. Off unless you trust its author.
 
@@ -67,10 +71,10 @@ def load(
     where = str(place) if place.is_dir() else name
     offline = place.is_dir()
     config = _open_config(where, name, offline, trust_remote_code)
-    network = _open_weights(where, name, config, offline, dtype, trust_remote_code)
-    target = _device(device)
+    arguments, target = destination(device, hasattr(config, "quantization_config"))
+    network = _open_weights(where, name, config, offline, dtype, trust_remote_code, arguments)
     try:
-        network = network.to(target)
+        network = network if target is None else network.to(target)
     except RuntimeError as error:
         raise ModelError(f"'{name}' cannot be moved to {target}: {_first_sentence(error)}; try --device cpu") from error
     if tokenizer is None:
@@ -91,16 +95,16 @@ def examine(network: Any, tokenizer: Any, *, name: str, revision: str = "") -> M
     _require_finite_and_causal(network, name)
     anatomy = discover(network)
     require(prove_anatomy(network, anatomy))
-    parameter = next(network.parameters())
     source = Source(
         name=name,
         label=Path(name.rstrip("/")).name or name,
         revision=revision,
         family=str(network.config.get_text_config().model_type),
         weight_digest=weight_digest(network),
-        dtype=str(parameter.dtype).removeprefix("torch."),
-        device=str(parameter.device),
-        n_parameters=sum(p.numel() for p in network.parameters()),
+        dtype=str(number_format(network)).removeprefix("torch."),
+        device=whereabouts(network),
+        n_parameters=parameters(network),
+        packing=packing(network),
     )
     return Model(network, tokenizer, anatomy, source)
 
@@ -115,7 +119,7 @@ def _require_finite_and_causal(network: nn.Module, name: str) -> None:
     changed = ids.clone()
     changed[:, -1] = (changed[:, -1] + 1) % int(changed.max() + 1)
     difference = (forward(network, changed)[:, :-1] - logits[:, :-1]).float().abs().max()
-    if difference > 1e-2 * logits.float().abs().max():
+    if difference > max(1e-2, 5 * ANATOMY[precision(network)]) * logits.float().abs().max():
         raise NotCausalLM(
             f"'{name}' reads tokens to the right of the one it predicts from, so it is no causal language model; "
             "choose a left-to-right model"
@@ -163,7 +167,9 @@ def _open_config(where: str, name: str, offline: bool, trust: bool) -> Any:
     return config
 
 
-def _open_weights(where: str, name: str, config: Any, offline: bool, dtype: str, trust: bool) -> nn.Module:
+def _open_weights(
+    where: str, name: str, config: Any, offline: bool, dtype: str, trust: bool, placing: dict[str, Any]
+) -> nn.Module:
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # the library would ask a web service otherwise
     try:
         network, info = AutoModelForCausalLM.from_pretrained(
@@ -175,7 +181,17 @@ def _open_weights(where: str, name: str, config: Any, offline: bool, dtype: str,
             use_safetensors=True,
             ignore_mismatched_sizes=True,  # reported below, by name
             output_loading_info=True,
+            **placing,
         )
+    except ImportError as error:
+        raise ModelError(
+            f"the weights of '{name}' need a library that is not installed: {_first_sentence(error)}; install it, or "
+            "take a copy of the model that is not quantised"
+        ) from error
+    except torch.cuda.OutOfMemoryError as error:
+        raise OutOfBudget(
+            f"'{name}' does not fit on its device; choose --device map, a --dtype with fewer bytes or another --device"
+        ) from error
     except OSError as error:
         if _has_pickle(where, offline) or "safetensors" in str(error):
             raise PickleRefused(
@@ -185,7 +201,7 @@ def _open_weights(where: str, name: str, config: Any, offline: bool, dtype: str,
         raise UnknownModel(
             f"the weights of '{name}' cannot be read: {_first_sentence(error)}; get them anew"
         ) from error
-    except (RuntimeError, ValueError, KeyError, SafetensorError) as error:
+    except (RuntimeError, ValueError, KeyError, AttributeError, SafetensorError) as error:
         raise ModelError(f"the weights of '{name}' cannot be read: {_first_sentence(error)}; get them anew") from error
     for what, tensors in (
         ("lack", sorted(info["missing_keys"])),
@@ -217,20 +233,6 @@ def _dtype(name: str) -> torch.dtype:
     if name not in known:
         raise ModelError(f"no number format '{name}'; choose {', '.join(known)} or auto")
     return known[name]
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ModelError(f"no device '{name}'; write cpu, cuda or cuda:1") from error
-    if device.type == "meta":
-        raise ModelError("device 'meta' holds no numbers; write cpu, cuda or cuda:1")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ModelError(f"device '{name}' was asked for, but torch sees no CUDA GPU; use --device cpu")
-    return device
 
 
 def _first_sentence(error: BaseException) -> str:

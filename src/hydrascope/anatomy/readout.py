@@ -12,10 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hydrascope.anatomy.spec import Tail
+from hydrascope.anatomy.weights import at_hand
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,15 @@ def directions(network: nn.Module, tail: Tail, tokens: Int[Tensor, " prompts"]) 
         Vectors and constants, in float32.
     """
     head: Any = network.get_submodule(tail.head)
-    rows = head.weight.detach()[tokens].float() - tail.mean_row
+    here, bias = tail.mean_row.device, None
+    with at_hand(head):
+        rows = head.weight.detach()[tokens.to(head.weight.device)].to(here, torch.float32) - tail.mean_row
+        if getattr(head, "bias", None) is not None:
+            bias = head.bias.detach()[tokens.to(head.bias.device)].to(here, torch.float32) - tail.mean_head_bias
     vectors = rows * tail.gain
     if tail.centred:
         vectors = vectors - vectors.mean(-1, keepdim=True)
     constants = tail.pre_gain * (rows @ tail.bias)
-    if getattr(head, "bias", None) is not None:
-        constants = constants + head.bias.detach()[tokens].float() - tail.mean_head_bias
+    if bias is not None:
+        constants = constants + bias
     return Directions(vectors * (tail.scale * tail.pre_gain), tail.scale * constants, tokens)

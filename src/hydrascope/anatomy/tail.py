@@ -11,10 +11,14 @@ from torch import Tensor, nn
 
 from hydrascope.anatomy.spec import Tail
 from hydrascope.anatomy.trace import Trace
+from hydrascope.anatomy.weights import FORMATS, at_hand
 from hydrascope.errors import AnatomyRefused
 
 _SCALES = tuple(2.0**power for power in range(7, 44, 6))
 """Sizes of input at which eps may be negligible; the first that is, is used. Powers of two round nowhere."""
+
+_ROWS = 1024
+"""Rows of an unembedding that are in float64 at once."""
 
 
 def find_tail(model: nn.Module, trace: Trace, last_block: str, tolerance: float) -> Tail:
@@ -51,10 +55,7 @@ def find_tail(model: nn.Module, trace: Trace, last_block: str, tolerance: float)
     pre_gain = _ratio(normed, head_call.input, tolerance, "state before the head")
     scale, softcap = _link(model, head_call.output, trace.logits, tolerance)
     head: Any = model.get_submodule(head_path)
-    weight = getattr(head, "weight", None)
-    if weight is None or weight.ndim != 2 or weight.shape != (trace.logits.shape[-1], resid.shape[-1]):
-        raise AnatomyRefused("linear head", f"'{head_path}' has no [vocabulary, d_model] weight")
-    head_bias = getattr(head, "bias", None)
+    mean_row, mean_head_bias = _vocabulary_means(head, head_path, (trace.logits.shape[-1], resid.shape[-1]))
     return Tail(
         norm=norm_path,
         head=head_path,
@@ -66,8 +67,8 @@ def find_tail(model: nn.Module, trace: Trace, last_block: str, tolerance: float)
         pre_gain=pre_gain,
         scale=scale,
         softcap=softcap,
-        mean_row=_mean_row(weight),
-        mean_head_bias=0.0 if head_bias is None else float(head_bias.detach().double().mean()),
+        mean_row=mean_row.to(resid.device),
+        mean_head_bias=mean_head_bias,
     )
 
 
@@ -92,7 +93,7 @@ def probe_norm(norm: nn.Module, resid: Float[Tensor, "batch tokens d"]) -> tuple
     def ask(states: Tensor) -> Tensor:
         with torch.no_grad():
             answer: Tensor = norm(states.to(dtype))
-        return answer.to(work)
+        return answer.to(x)
 
     bias = ask(torch.zeros_like(x[:1]))[0]
     unit = x / x.pow(2).mean(-1, keepdim=True).sqrt()
@@ -179,8 +180,17 @@ def _positive_numbers(model: Any) -> list[float]:
     return sorted(v for v in values if v > 0)
 
 
-def _mean_row(weight: Float[Tensor, "vocab d"]) -> Float[Tensor, " d"]:
-    total = torch.zeros(weight.shape[1], dtype=torch.float64, device=weight.device)
-    for rows in weight.detach().split(8192):
-        total += rows.double().sum(0)
-    return (total / weight.shape[0]).float()
+def _vocabulary_means(head: Any, path: str, shape: tuple[int, int]) -> tuple[Float[Tensor, " d"], float]:
+    """Means over the vocabulary of the unembedding's rows and of its bias."""
+    with at_hand(head):
+        weight, bias = getattr(head, "weight", None), getattr(head, "bias", None)
+        if weight is None or tuple(weight.shape) != shape:
+            raise AnatomyRefused("linear head", f"'{path}' has no [vocabulary, d_model] weight")
+        if type(weight.data) is not Tensor or weight.dtype not in FORMATS:
+            raise AnatomyRefused(
+                "linear head", f"the weight of '{path}' is quantised, so its rows cannot be read; leave that module out"
+            )
+        total = torch.zeros(shape[1], dtype=torch.float64, device=weight.device)
+        for rows in weight.detach().split(_ROWS):
+            total += rows.double().sum(0)
+        return (total / shape[0]).float(), 0.0 if bias is None else float(bias.detach().double().mean())

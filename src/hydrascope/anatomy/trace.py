@@ -29,7 +29,7 @@ class Trace:
 
     Attributes:
         ids: the tokens.
-        calls: every call.
+        calls: every call; all tensors are on the device of `ids`.
         logits: the model's logits.
     """
 
@@ -65,7 +65,7 @@ def record(model: nn.Module, ids: Int[Tensor, "batch tokens"]) -> Trace:
     calls: list[Call] = []
 
     def watch(hooks: Hooks, path: str, module: nn.Module) -> None:
-        hooks.on_call(module, lambda x, y: calls.append(Call(path, _kept(x), _kept(y))))
+        hooks.on_call(module, lambda x, y: calls.append(Call(path, _kept(x, ids.device), _kept(y, ids.device))))
 
     with hooked() as hooks:
         for path, module in model.named_modules():
@@ -76,11 +76,14 @@ def record(model: nn.Module, ids: Int[Tensor, "batch tokens"]) -> Trace:
         raise AnatomyRefused("causal logits", f"logits of shape {tuple(logits.shape)} for {tuple(ids.shape)} tokens")
     if not torch.isfinite(logits).all():
         raise AnatomyRefused("finite logits", "the untouched model returns NaN or infinite logits")
-    return Trace(ids, tuple(calls), logits)
+    return Trace(ids, tuple(calls), logits.to(ids.device))
 
 
-def _kept(tensor: Tensor | None) -> Tensor | None:
-    return tensor.detach().clone() if tensor is not None and tensor.is_floating_point() else None
+def _kept(tensor: Tensor | None, device: torch.device) -> Tensor | None:
+    """A copy, brought to one device so that what several devices did can be compared."""
+    if tensor is None or not tensor.is_floating_point():
+        return None
+    return tensor.detach().to(device, copy=True)
 
 
 def find_layers(model: nn.Module, trace: Trace) -> tuple[str, ...]:

@@ -98,9 +98,9 @@ def splitting_error(model: Any, trace: Trace, path: str) -> float:
     half = call.input.shape[-1] // 2
     left[..., half:], right[..., :half] = 0, 0
     with torch.no_grad():
-        silent = projection(torch.zeros_like(left)).double()
-        total = projection(left).double() + projection(right).double() - silent
-    return float((total - call.output.double()).norm() / call.output.double().norm().clamp_min(1e-30))
+        silent = projection(torch.zeros_like(left)).to(call.output).double()
+        halves = projection(left).to(call.output).double() + projection(right).to(call.output).double()
+    return float((halves - silent - call.output.double()).norm() / call.output.double().norm().clamp_min(1e-30))
 
 
 def _projection(model: Any, trace: Trace, found: Found) -> str | None:

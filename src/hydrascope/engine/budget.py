@@ -35,15 +35,14 @@ class Budget:
     bytes: int
 
     @classmethod
-    def read(cls, text: str | None, device: torch.device) -> Budget:
-        """A budget from `4GB`, `800M` ..., or a share of what is free now.
+    def read(cls, text: str | None, *devices: torch.device) -> Budget:
+        """A budget from `4GB`, `800M` ..., or a share of what is free now on the tightest of the devices.
 
         Raises:
             RunError: the text is no size.
         """
         if text is None:
-            free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-            return cls(int(free * FREE_SHARE))
+            return cls(int(min(_free(device) for device in devices) * FREE_SHARE))
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
         if not match:
             raise RunError(f"'{text}' is no amount of memory; write for example 4GB or 800MB")
@@ -52,6 +51,12 @@ class Budget:
     def halved(self) -> Budget:
         """Half of it, after the device ran out of memory."""
         return Budget(self.bytes // 2)
+
+
+def _free(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
 
 
 @dataclass(frozen=True)

@@ -78,14 +78,15 @@ def capture(
         for site in (site for site in sites if site.expert < 0):
 
             def keep(tensor: Tensor, site: Site = site) -> None:
-                values[site] = tensor.reshape(*ids.shape, -1)[:, -1].detach().clone()
+                values[site] = tensor.reshape(*ids.shape, -1)[:, -1].detach().to(ids.device, copy=True)
 
             watch = hooks.on_input if site.side == "input" else hooks.on_output
             watch(model.network.get_submodule(site.module), str(site), keep)
         arguments: dict[str, Any] = {"past_key_values": cache} if keep_prefix else {}
         if "logits_to_keep" in signature(model.network.forward).parameters:
             arguments["logits_to_keep"] = 1
-        logits = model.network(input_ids=ids, use_cache=keep_prefix, **arguments).logits[:, -1].clone()
+        logits = model.network(input_ids=ids, use_cache=keep_prefix, **arguments).logits[:, -1]
+        logits = logits.to(ids.device, copy=True)
     hooks.require_fired()
     if not torch.isfinite(logits).all():
         raise NonFinite("the untouched model returns NaN or infinite logits on these prompts; try another --dtype")

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hydrascope.anatomy import Tail
+from hydrascope.anatomy.weights import at_hand
 
 SLICE_BYTES = {"cpu": 2 * 2**20}
 """Logits alive at once, in float32: what stays in the cache of a processor's core."""
@@ -67,9 +68,9 @@ def read_logits(
     Returns:
         The measures, float32 on the CPU.
     """
-    with torch.no_grad():
-        states = normed.transpose(0, 1).contiguous()
+    with torch.no_grad(), at_hand(head):
         weight, bias = head.weight, getattr(head, "bias", None)
+        states, tokens = normed.transpose(0, 1).contiguous().to(weight.device), tokens.to(weight.device)
         probe = None
         if full or probed:
             probe = tail.cap(torch.nn.functional.linear(states[:, 0], weight, bias).float() * tail.scale)
@@ -79,7 +80,7 @@ def read_logits(
             assert probe is not None
             mean, *rest = _whole_vocabulary(weight, bias, tail, states, tokens, target, probe)
         else:
-            mean = (states.float() @ tail.mean_row + tail.mean_head_bias) * tail.scale
+            mean = (states.float() @ tail.mean_row.to(weight.device) + tail.mean_head_bias) * tail.scale
             rest = [torch.zeros_like(target)] * 3
     logit, log_prob, kl, rank = (measure.T.contiguous().cpu() for measure in (target - mean, *rest))
     return Distribution(logit, log_prob, kl, rank, None if probe is None else probe.cpu())

@@ -169,11 +169,11 @@ class _Sweep(Rows):
         scales: list[Tensor] = []
 
         def units(inside: Tensor) -> None:
-            dots.append(aim.by_unit(self.layout.items_of(inside.contiguous())))
+            dots.append(aim.by_unit(self.layout.items_of(inside.contiguous()).to(aim.vectors.device)))
 
         def scale(projected: Tensor) -> None:
             assert split.norm is not None
-            scales.append(split.norm.scale(self.layout.items_of(projected.contiguous())))
+            scales.append(split.norm.scale(self.layout.items_of(projected.contiguous())).to(aim.vectors.device))
 
         def book(output: Tensor) -> None:
             written = self.layout.items_of(self._put(output, site))
@@ -184,7 +184,8 @@ class _Sweep(Rows):
             reads = torch.cat([by_unit, (rest + aim.fixed).expand(by_unit.shape[:2])[..., None]], -1)
             replaced = [row for row, _, _ in self.edits.get(site, ())]
             reads[replaced] = 0
-            reads[replaced, :, -1] = (written[replaced].float() * self.read.vectors).sum(-1) * split.gain
+            whole = (written[replaced].to(self.read.vectors) * self.read.vectors).sum(-1) * split.gain
+            reads[replaced, :, -1] = whole
             columns = slice(column, column + reads.shape[-1])
             self.reads[: len(reads), columns] = reads.transpose(1, 2)
             self.reads[len(reads) :, columns] = reads[0].T
@@ -216,7 +217,8 @@ class _Sweep(Rows):
 
     def _take(self, output: Tensor, column: int, gain: float) -> None:
         rows = self.layout.items_of(output).float()
-        reads = torch.einsum("vpd,pd->vp", rows, self.read.vectors) * gain
+        reads = torch.einsum("vpd,pd->vp", rows, self.read.vectors.to(rows.device)) * gain
+        reads = reads.to(self.reads.device)
         self.reads[: len(reads), column] += reads
         self.reads[len(reads) :, column] += reads[0]
 

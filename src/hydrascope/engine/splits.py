@@ -16,7 +16,6 @@ Where a knock-out replaces the whole write, no unit wrote it: its units read as 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +27,7 @@ from torch import Tensor, nn
 from hydrascope.anatomy import Model, Site
 from hydrascope.anatomy.discover import random_ids
 from hydrascope.anatomy.tail import probe_norm
+from hydrascope.anatomy.weights import FORMATS, at_hand, device_of, format_of
 from hydrascope.components import Component
 from hydrascope.engine.capture import capture
 from hydrascope.errors import AnatomyRefused
@@ -36,6 +36,10 @@ from hydrascope.errors import AnatomyRefused
 def check_name(kind: str) -> str:
     """Name of the check that a model must pass for units of a kind to be writers."""
     return f"{kind}s as writers"
+
+
+_ROWS = 512
+"""Rows of the identity that go through a projection at once where it cannot be differentiated."""
 
 
 @dataclass(frozen=True)
@@ -168,18 +172,58 @@ def aims(model: Model, splits: Sequence[Split], vectors: Float[Tensor, "prompts 
 def _pull_back(
     projection: nn.Module, width: int, vectors: Float[Tensor, "prompts d"]
 ) -> tuple[Float[Tensor, "prompts width"], Float[Tensor, " prompts"]]:
-    """W^T v and <b, v> by differentiating <W x + b, v> at x = 0, whichever way round the module stores W."""
-    parameter = next(projection.parameters())
-    if parameter.dtype in (torch.float16, torch.bfloat16):
-        projection, dtype = copy.deepcopy(projection).float(), torch.float32
-    else:
-        dtype = parameter.dtype if parameter.dtype.is_floating_point else torch.float32
-    with torch.enable_grad():
-        x = torch.zeros(len(vectors), 1, width, device=parameter.device, dtype=dtype, requires_grad=True)
-        written = projection(x)[:, 0].float()
-        read = (written * vectors.to(written)).sum(-1)
-        (pulled,) = torch.autograd.grad(read.sum(), x)
-    return pulled[:, 0].float().to(vectors.device), read.detach().to(vectors.device)
+    """W^T v and <b, v> by differentiating <W x + b, v> at x = 0, whichever way round the module stores W.
+
+    Half formats would round the result, so there the weights are read and multiplied in float32.
+    """
+    here = device_of(projection) or vectors.device
+    x = torch.zeros(len(vectors), 1, width, device=here, dtype=format_of(projection, torch.float32))
+    if x.dtype in (torch.float16, torch.bfloat16) and (matrix := _matrix(projection, width)) is not None:
+        weight, bias = matrix
+        pulled = vectors.to(weight) @ weight.T
+        return pulled.to(vectors), (vectors.to(weight) @ bias).to(vectors)
+    try:
+        with torch.enable_grad():
+            x.requires_grad_()
+            written = projection(x)[:, 0].float()
+            read = (written * vectors.to(written)).sum(-1)
+            (slope,) = torch.autograd.grad(read.sum(), x)
+    except (RuntimeError, NotImplementedError):  # some quantised modules cannot be differentiated
+        return _pull_back_by_rows(projection, x.detach(), vectors)
+    return slope[:, 0].to(vectors), read.detach().to(vectors)
+
+
+def _pull_back_by_rows(
+    projection: nn.Module, zeros: Float[Tensor, "prompts 1 width"], vectors: Float[Tensor, "prompts d"]
+) -> tuple[Float[Tensor, "prompts width"], Float[Tensor, " prompts"]]:
+    """The same from what the module writes when one entry of its input is one and all others are zero."""
+    pulled = []
+    with torch.no_grad():
+        silent = projection(zeros[:1])[:, 0].float()
+        for rows in torch.eye(zeros.shape[-1], dtype=zeros.dtype, device=zeros.device).split(_ROWS):
+            written = projection(rows[:, None])[:, 0].float() - silent
+            pulled.append(vectors.to(written) @ written.T)
+        bias = (vectors.to(silent) @ silent.T)[:, 0]
+    return torch.cat(pulled, 1).to(vectors), bias.to(vectors)
+
+
+def _matrix(projection: Any, width: int) -> tuple[Float[Tensor, "width d"], Float[Tensor, " d"]] | None:
+    """A projection's W and b in float32, turned so that it writes x W + b; None where they are not what it computes."""
+    x = torch.randn(4, width, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), at_hand(projection):
+        weight, bias = getattr(projection, "weight", None), getattr(projection, "bias", None)
+        if weight is None or weight.ndim != 2 or width not in weight.shape or weight.dtype not in FORMATS:
+            return None
+        weight = weight.detach().float()
+        x = x.to(weight.device, projection.weight.dtype)
+        fixed = weight.new_zeros(()) if bias is None else bias.detach().to(weight)
+        written = projection(x[:, None])[:, 0].to(weight)
+        for turned in (weight.T, weight):
+            if turned.shape == (width, written.shape[1]):
+                missed = (x.float() @ turned + fixed - written).norm()
+                if missed <= 4 * torch.finfo(x.dtype).eps * written.norm():
+                    return turned, fixed.expand(written.shape[1])
+    return None
 
 
 def _split(model: Model, component: Component, kind: str) -> Split:
@@ -194,15 +238,14 @@ def _split(model: Model, component: Component, kind: str) -> Split:
         site, units, groups = neurons.site, neurons.n_neurons, neurons.n_neurons
     projection: Any = network.get_submodule(site.module)
     norm = None
+    ids = random_ids(network, batch=2, tokens=3, seed=3)
+    inside = capture(model, ids, [site], keep_prefix=False).values[site]
     if writer.modules[0] != site.module:
-        ids = random_ids(network, batch=2, tokens=3, seed=3)
-        inside = capture(model, ids, [site], keep_prefix=False).values[site]
         with torch.no_grad():
             state = projection(inside[:, None])
         gain, bias, eps, centred = probe_norm(network.get_submodule(writer.modules[0]), state)
         norm = PostNorm(gain, bias, eps, centred)
     with torch.no_grad():
-        parameter = next(projection.parameters())
-        silent = projection(torch.zeros(1, 1, site.width, device=parameter.device, dtype=model.dtype))
+        silent = projection(torch.zeros_like(inside[:1, None]))
     moves = norm is not None and bool(silent.abs().max() > 0)
     return Split(component, kind, site, units, groups, writer.modules[0], writer.gains[0], norm, moves)

@@ -97,7 +97,7 @@ def record_texts(
         for site in (site for site in sites if site.expert < 0):
 
             def keep(tensor: Tensor, site: Site = site) -> None:
-                values[site] = layout.by_row(tensor.contiguous())[0].detach().clone()
+                values[site] = layout.by_row(tensor.contiguous())[0].detach().to(ids.device, copy=True)
 
             watch = hooks.on_input if site.side == "input" else hooks.on_output
             watch(module(site.module), str(site), keep)
@@ -106,7 +106,7 @@ def record_texts(
             arguments["logits_to_keep"] = 0
         logits = model.network(input_ids=ids, use_cache=False, **arguments).logits
     hooks.require_fired()
-    kept = layout.items_of(logits)[0].clone()
+    kept = layout.items_of(logits)[0].to(ids.device, copy=True)
     if not torch.isfinite(kept).all():
         raise NonFinite("the untouched model returns NaN or infinite logits on these texts; try another --dtype")
     return Recorded(ids, kept, values, (), layout=layout, blocks=model.anatomy.layers, returned=tuple(returned))

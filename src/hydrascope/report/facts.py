@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 import pandas as pd
 import xarray as xr
 
-from hydrascope.analysis.closing import Closing
+from hydrascope.analysis.closing import Closing, rounding
 from hydrascope.report.numbers import number
 
 Pairs = tuple[tuple[str, str], ...]
@@ -75,7 +76,7 @@ def run_facts(ds: xr.Dataset) -> Pairs:
         ("Seed", str(a["seed"])),
         (
             "Computed",
-            f"{a['engine']} engine, {a['dtype']}, on {a['device']}, in {number(float(a['seconds']))} s",
+            f"{a['engine']} engine, {_format(a)}, on {a['device']}, in {number(float(a['seconds']))} s",
         ),
         (
             "Same as the untouched model",
@@ -157,8 +158,8 @@ def caveats(ds: xr.Dataset, table: pd.DataFrame, cells: int) -> tuple[str, ...]:
             f"Donors carried the same contribution as the original in {listed}: these were hardly removed, and "
             "their small total effect is no sign of repair."
         )
-    if str(a["dtype"]) != "float32":
-        found.append(f"The model ran in {a['dtype']}; effects below about a hundredth of a logit are rounding.")
+    if (rounded := rounding(ds)) is not None:
+        found.append(rounded)
     return tuple(found)
 
 
@@ -166,6 +167,10 @@ def versions(ds: xr.Dataset) -> dict[str, str]:
     """Package to version, as stored with the run."""
     found: dict[str, Any] = json.loads(ds.attrs["versions"])
     return {str(name): str(version) for name, version in found.items()}
+
+
+def _format(a: Mapping[str, Any]) -> str:
+    return f"{a['dtype']} with quantised weights ({a['packing']})" if a.get("packing") else str(a["dtype"])
 
 
 def _plain_name(model: str) -> str:
