@@ -366,11 +366,7 @@ def test_only_correctly_completed_prompts_are_kept() -> None:
     kept = answered_correctly(with_targets(5, 6, None, 7), [5, 9, 9, 7])
     assert [prompt.index for prompt in kept.prompts] == [0, 2, 3]
     assert kept.encoded.by_length() == {1: kept.prompts}
-    assert kept.dropped_wrong == 1
-    assert kept.describe() == (
-        "Kept 3 of 4 prompts, those for which the model's most probable token is the target "
-        "(the filter of McGrath et al. 2023); dropped 1 that it completes otherwise."
-    )
+    assert kept.dropped == 1
 
 
 def test_none_left_is_an_error() -> None:
@@ -382,6 +378,3 @@ def test_none_left_is_an_error() -> None:
     )
 
 
-def test_the_filter_wants_one_token_per_prompt() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        answered_correctly(with_targets(5, 6), [5])
