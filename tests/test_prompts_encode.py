@@ -376,5 +376,3 @@ def test_none_left_is_an_error() -> None:
         "the model's most probable next token is the target in none of the 2 prompts; "
         "give prompts that it completes correctly, or take its top token as the target (--target top)"
     )
-
-
