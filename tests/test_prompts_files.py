@@ -297,13 +297,14 @@ def test_bundled_sets_are_found_by_name(bundled: Path) -> None:
     assert load("facts") == PromptSet("facts", (Prompt("a"),), source="bundled")
     assert load("retrieval", name="r") == PromptSet("r", (Prompt("b"),), source="bundled")
     with pytest.raises(PromptError) as caught:
-        load("ioi")
+        load("oio")
     assert str(caught.value) == (
-        "there is no prompt set 'ioi'; choose from facts, retrieval, or give a .jsonl, .json or .csv file"
+        "there is no prompt set 'oio'; choose from facts, retrieval, or a task that 'hydrascope tasks' lists, "
+        "or give a .jsonl, .json or .csv file"
     )
 
 
 def test_without_bundled_sets_the_error_says_so(bundled: Path) -> None:
     assert builtin_names() == []
-    with pytest.raises(PromptError, match=r"^there is no prompt set 'facts'; none are installed, or give a"):
+    with pytest.raises(PromptError, match=r"^there is no prompt set 'facts'; choose a task that 'hydrascope tasks' lists, or"):
         load("facts")
