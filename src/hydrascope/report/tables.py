@@ -11,6 +11,7 @@ import xarray as xr
 
 from hydrascope.analysis import repair
 from hydrascope.analysis.findings import Findings
+from hydrascope.analysis.quantity import Quantity, quantity
 
 VIEWS = 3
 """Prompts in the single-prompt view: largest, median and smallest answer."""
@@ -35,6 +36,11 @@ class Tables:
     def ds(self) -> xr.Dataset:
         """The ledger."""
         return self.findings.ds
+
+    @property
+    def quantity(self) -> Quantity:
+        """What the account is of, in words."""
+        return quantity(self.ds)
 
     @property
     def layers(self) -> int:
