@@ -285,7 +285,7 @@ def tell_late_mlps(told: Told, findings: Findings) -> None:
 
 def tell_distribution(told: Told, table: pd.DataFrame) -> None:
     """Where the whole distribution is what is asked about: which knock-outs change it most."""
-    if told.ds.attrs.get("target_policy") != "kl":
+    if told.ds.attrs.get("target_policy") != "kl" or "kl" not in table:
         return
     first, *rest = (row for _, row in table.nlargest(3, "kl").iterrows())
     reading = told.reading("largest_kl", told.column("kl", first))
