@@ -13,7 +13,8 @@ With residual z = sum_j c_j, final norm scale sigma and the readout direction w 
     total effect                   TE_k   = ablated logit - clean logit, read from what the model returns
     and so                         TE_k   = sum_j K_kj + NORM_k
 
-The biases of norm and head (writer `bias`) are not divided by sigma and stay out of the norm effect.
+The biases of norm and head (writer `bias`) are not divided by sigma and stay out of the norm effect. For a logit
+difference, the foil's column takes the place of the mean, and its logit that of the mean logit.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ def reference_ledger(
     kind: str | Replacement,
     donors: np.ndarray | None = None,
     donor_prompts: Sequence[Sequence[int]] | None = None,
+    foils: Sequence[int] | None = None,
 ) -> Reference:
     """Account for every knock-out at the last position of every prompt.
 
@@ -91,6 +93,7 @@ def reference_ledger(
             position of the donor; or a function that gives the value.
         donors: [R, P] index into `donor_prompts`, for `resample`; a function is asked once for each row.
         donor_prompts: where donors are taken from; the prompts themselves unless given.
+        foils: the token whose logit is subtracted from the target's, one for each prompt.
     """
     model = double_copy(model)
     clean = [run(model, family, prompt) for prompt in prompts]
@@ -122,11 +125,12 @@ def reference_ledger(
     }
 
     for p, (prompt, target) in enumerate(zip(prompts, targets, strict=True)):
-        direction, bias = readout(model, family, target)
+        foil = None if foils is None else foils[p]
+        direction, bias = readout(model, family, target, foil)
         sigma = norm_scale(family, clean[p].residual)
         direct = np.array([*(c @ direction / sigma for c in contributions(family, clean[p])), bias])
         before["direct_effect"][p] = direct
-        before["clean_logit"][p] = centred_logits(family, clean[p].logits)[target]
+        before["clean_logit"][p] = asked_logit(family, clean[p].logits, target, foil)
         before["clean_prob"][p] = clean[p].logits.softmax(dim=-1)[target]
 
         for k, knockout in enumerate(knockouts):
@@ -138,7 +142,7 @@ def reference_ledger(
                 after = np.array([*(c @ direction / sigma for c in contributions(family, ablated)), bias])
                 change = after - direct
                 ratio = float(sigma / sigma_ablated)
-                total = float(centred_logits(family, ablated.logits)[target]) - before["clean_logit"][p]
+                total = asked_logit(family, ablated.logits, target, foil) - before["clean_logit"][p]
                 norm = (ratio - 1) * (direct.sum() - bias + change.sum())
                 log_p, log_q = clean[p].logits.log_softmax(dim=-1), ablated.logits.log_softmax(dim=-1)
                 at = (r, p, k)
@@ -266,11 +270,11 @@ def contributions(family: Family, seen: Run) -> list[Tensor]:
     ]
 
 
-def readout(model: nn.Module, family: Family, target: int) -> tuple[Tensor, float]:
-    """Direction w such that <z, w> / sigma + bias is the target's centred logit, and that bias."""
+def readout(model: nn.Module, family: Family, target: int, foil: int | None = None) -> tuple[Tensor, float]:
+    """Direction w such that <z, w> / sigma + bias is what `asked_logit` says, and that bias."""
     norm, head = model.get_submodule(family.final_norm), model.get_submodule(family.head)
     with torch.no_grad():
-        column = head.weight[target] - head.weight.mean(dim=0)
+        column = head.weight[target] - (head.weight.mean(dim=0) if foil is None else head.weight[foil])
         direction = (norm.weight + family.gain_offset) * column
         if family.norm == "layer":
             direction = direction - direction.mean()
@@ -278,7 +282,7 @@ def readout(model: nn.Module, family: Family, target: int) -> tuple[Tensor, floa
         if getattr(norm, "bias", None) is not None:
             bias += float(norm.bias @ column)
         if getattr(head, "bias", None) is not None:
-            bias += float(head.bias[target] - head.bias.mean())
+            bias += float(head.bias[target] - (head.bias.mean() if foil is None else head.bias[foil]))
     return family.logit_scale * direction, family.logit_scale * bias
 
 
@@ -294,6 +298,12 @@ def centred_logits(family: Family, logits: Tensor) -> Tensor:
     if family.soft_cap is not None:
         logits = family.soft_cap * (logits / family.soft_cap).atanh()
     return logits - logits.mean()
+
+
+def asked_logit(family: Family, logits: Tensor, target: int, foil: int | None = None) -> float:
+    """The target's centred logit, or its difference to the foil's."""
+    centred = centred_logits(family, logits)
+    return float(centred[target] if foil is None else centred[target] - centred[foil])
 
 
 def rank(logits: Tensor, target: int) -> int:

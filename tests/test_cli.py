@@ -164,6 +164,33 @@ def test_without_arguments_the_bundled_model_runs_on_its_prompts(
     assert cli("inspect").code == 0
 
 
+@pytest.mark.usefixtures("quick_report")
+def test_a_logit_difference_from_a_file(model_folder: Path, rows: list[tiny.Row], tmp_path: Path, cli: Cli) -> None:
+    asked = [{"prompt": r.text, "target": f"w{r.top}", "foil": "w4" if r.top != 4 else "w5"} for r in rows]
+    alike = {"prompt": rows[0].text, "target": "w9 w8", "foil": "w9 w7"}
+    prompts = tiny.write_lines(tmp_path / "pairs.jsonl", [*asked, alike])
+    command = ("run", model_folder, "--prompts", prompts, *SMALL, "--target", "difference", "--out", tmp_path / "out")
+    said = cli(*command)
+    assert said.code == 0, said.err
+    assert "logit difference" in said.out and "target" not in said.out
+    dataset = open_dataset(tmp_path / "out")
+    assert dataset.attrs["target_policy"] == "difference"
+    assert (dataset.attrs["prompts_kept"], dataset.attrs["prompts_dropped_alike"]) == (40, 1)
+    assert set(dataset["foil"].values) <= {"w4", "w5"}
+    assert dataset["total_effect"].attrs["long_name"].startswith("ablated minus clean logit difference of target")
+
+
+@pytest.mark.usefixtures("quick_report")
+def test_the_whole_distribution_ranks_knock_outs(
+    model_folder: Path, prompt_file: Path, tmp_path: Path, cli: Cli
+) -> None:
+    command = ("run", model_folder, "--prompts", prompt_file, *SMALL, "--target", "kl", "--out", tmp_path / "out")
+    found = strict_json(cli(*command, "--json").out)
+    kl = open_dataset(tmp_path / "out")["kl"].mean("prompt")
+    assert found["numbers"]["largest_kl_knockout"] == str(kl["ablated"].values[int(kl.values.argmax())])
+    assert found["numbers"]["largest_kl"] == pytest.approx(float(kl.max()), rel=1e-5)
+
+
 def test_models_and_tasks(bundle: str, cli: Cli) -> None:
     assert cli("models").out == "pocket: a pocket model\n"
     listed = cli("tasks").out.splitlines()

@@ -63,6 +63,27 @@ def test_seeds_differ() -> None:
     assert not np.array_equal(choose_donors(range(50), 1, 0), choose_donors(range(50), 1, 1))
 
 
+def test_donors_share_neither_target_nor_foil_where_that_is_possible() -> None:
+    rng = np.random.default_rng(0)
+    pairs = [rng.choice(12, 2, replace=False).tolist() for _ in range(60)]
+    targets, foils = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    donors = choose_donors(targets, 5, 0, foils=foils)
+    for row in donors:
+        assert all(not {*pairs[i]} & {*pairs[d]} for i, d in enumerate(row))
+        assert len(set(row)) == 60, "still a derangement"
+    assert all(len(set(column)) == 5 for column in donors.T)
+    # of three answers one is always shared, and then only targets count
+    two = choose_donors([0, 1, 2] * 4, 3, 0, foils=[1, 2, 0] * 4)
+    assert np.array_equal(two, choose_donors([0, 1, 2] * 4, 3, 0))
+    assert np.array_equal(choose_donors(targets, 5, 0, foils=[None] * 60), choose_donors(targets, 5, 0))
+
+
+def test_a_prompt_without_foil_shuns_what_others_name() -> None:
+    donors = choose_donors([0, 1, 2, 3, 4, 5], 3, 0, foils=[1, 0, None, None, 5, 4])
+    for row in donors:
+        assert row[0] != 1 and row[1] != 0 and row[4] != 5 and row[5] != 4
+
+
 def test_a_tight_set_is_still_balanced() -> None:
     halves = choose_donors([0] * 12 + [1] * 12, 12, 0)
     latin = choose_donors(range(16), 15, 0)

@@ -189,6 +189,23 @@ def test_white_space_can_be_the_target(byte_level: PreTrainedTokenizerFast) -> N
     assert byte_level.decode([given.target_id]) == " "
 
 
+def test_foils_are_found_as_targets_are(byte_level: PreTrainedTokenizerFast, words: PreTrainedTokenizerFast) -> None:
+    prompt = one(byte_level, Prompt("The capital of France is", target="Paris", foil="Japan is")).prompts[0]
+    assert byte_level.convert_ids_to_tokens([prompt.target_id, prompt.foil_id]) == ["ĠParis", "ĠJapan"]
+    assert prompt.target_truncated, "of the foil, too, only the first token is used"
+    assert prompt.pair == (prompt.target_id, prompt.foil_id)
+    assert one(byte_level, Prompt("France is", foil="Japan", foil_id=7)).prompts[0].foil_id == 7
+    assert one(byte_level, Prompt("France is", foil="Japan")).prompts[0].pair is None
+    with pytest.raises(TargetError, match="foil 'Rome' starts with a token unknown to the tokenizer; give a foil that"):
+        one(words, Prompt("The capital is", foil="Rome"))
+    with pytest.raises(TargetError, match="the foil is empty"):
+        one(words, Prompt("France", foil=""))
+    with pytest.raises(TargetError, match="the foil has token id 1000, but the model has ids 0 to 999"):
+        one(None, Prompt(input_ids=(1,), foil_id=1000))
+    with pytest.raises(TargetError, match="the foil is text, but there is no tokenizer; give 'foil_id'"):
+        one(None, Prompt(input_ids=(1,), foil="a"))
+
+
 def test_a_target_id_decides_over_the_text(byte_level: PreTrainedTokenizerFast) -> None:
     with_text = one(byte_level, Prompt("France is", target="Paris is", target_id=7)).prompts[0]
     assert (with_text.target_id, with_text.target_text, with_text.target_truncated) == (7, "Paris is", False)
@@ -366,11 +383,7 @@ def test_only_correctly_completed_prompts_are_kept() -> None:
     kept = answered_correctly(with_targets(5, 6, None, 7), [5, 9, 9, 7])
     assert [prompt.index for prompt in kept.prompts] == [0, 2, 3]
     assert kept.encoded.by_length() == {1: kept.prompts}
-    assert kept.dropped_wrong == 1
-    assert kept.describe() == (
-        "Kept 3 of 4 prompts, those for which the model's most probable token is the target "
-        "(the filter of McGrath et al. 2023); dropped 1 that it completes otherwise."
-    )
+    assert kept.dropped == 1
 
 
 def test_none_left_is_an_error() -> None:
@@ -380,8 +393,3 @@ def test_none_left_is_an_error() -> None:
         "the model's most probable next token is the target in none of the 2 prompts; "
         "give prompts that it completes correctly, or take its top token as the target (--target top)"
     )
-
-
-def test_the_filter_wants_one_token_per_prompt() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        answered_correctly(with_targets(5, 6), [5])

@@ -56,6 +56,8 @@ def test_ids_become_tuples_of_plain_integers() -> None:
         ({"input_ids": [True]}, "'input_ids' holds True, no token id"),
         ({"text": "x", "counterfactual_input_ids": []}, "'counterfactual_input_ids' is empty"),
         ({"text": "x", "target_id": "7"}, "'target_id' holds '7', no token id"),
+        ({"text": "x", "foil_id": "7"}, "'foil_id' holds '7', no token id"),
+        ({"text": "x", "foil": 5}, "'foil' is 5; write it as text"),
         ({"text": 5}, "'prompt' is 5; write it as text in quotes"),
         ({"text": "x", "target": 5}, "'target' is 5; write it as text"),
         ({"text": "x", "counterfactual": ["y"]}, "'counterfactual' is ['y']; write it as text"),
@@ -148,12 +150,12 @@ def test_one_dictionary_is_no_set() -> None:
 ROWS = [
     {"prompt": "a\u2028b", "target": " c", "group": 3, "note": "ignored"},
     {"input_ids": [1, 2], "target_id": 3, "target": None, "counterfactual_input_ids": [4, 5]},
-    {"prompt": "d", "counterfactual": "e", "group": "g"},
+    {"prompt": "d", "counterfactual": "e", "group": "g", "foil": " f", "foil_id": 6},
 ]
 PROMPTS = (
     Prompt("a\u2028b", target=" c", group="3"),
     Prompt(input_ids=(1, 2), target_id=3, counterfactual_input_ids=(4, 5)),
-    Prompt("d", counterfactual="e", group="g"),
+    Prompt("d", counterfactual="e", group="g", foil=" f", foil_id=6),
 )
 
 
@@ -211,15 +213,15 @@ def test_a_bad_json_line_is_named(tmp_path: Path, text: str, message: str) -> No
 
 def test_csv(tmp_path: Path) -> None:
     text = (
-        "\ufeffprompt, target,target_id,input_ids,group,counterfactual,counterfactual_input_ids,note\r\n"
-        '"one, two\nthree"," four",,,g,other,,x\r\n'
+        "\ufeffprompt, target,target_id,input_ids,group,counterfactual,counterfactual_input_ids,note,foil,foil_id\r\n"
+        '"one, two\nthree"," four",,,g,other,,x, five,\r\n'
         "\r\n"
-        ',,7,"[1, 2, 3]",,,4 5\r\n'
+        ',,7,"[1, 2, 3]",,,4 5,,,8\r\n'
         "plain\r\n"
     )
     assert load(write(tmp_path, "p.csv", text)).prompts == (
-        Prompt("one, two\nthree", target=" four", group="g", counterfactual="other"),
-        Prompt(input_ids=(1, 2, 3), target_id=7, counterfactual_input_ids=(4, 5)),
+        Prompt("one, two\nthree", target=" four", foil=" five", group="g", counterfactual="other"),
+        Prompt(input_ids=(1, 2, 3), target_id=7, foil_id=8, counterfactual_input_ids=(4, 5)),
         Prompt("plain"),
     )
 
@@ -297,13 +299,16 @@ def test_bundled_sets_are_found_by_name(bundled: Path) -> None:
     assert load("facts") == PromptSet("facts", (Prompt("a"),), source="bundled")
     assert load("retrieval", name="r") == PromptSet("r", (Prompt("b"),), source="bundled")
     with pytest.raises(PromptError) as caught:
-        load("ioi")
+        load("oio")
     assert str(caught.value) == (
-        "there is no prompt set 'ioi'; choose from facts, retrieval, or give a .jsonl, .json or .csv file"
+        "there is no prompt set 'oio'; choose from facts, retrieval, or a task that 'hydrascope tasks' lists, "
+        "or give a .jsonl, .json or .csv file"
     )
 
 
 def test_without_bundled_sets_the_error_says_so(bundled: Path) -> None:
     assert builtin_names() == []
-    with pytest.raises(PromptError, match=r"^there is no prompt set 'facts'; none are installed, or give a"):
+    with pytest.raises(
+        PromptError, match=r"^there is no prompt set 'facts'; choose a task that 'hydrascope tasks' lists, or"
+    ):
         load("facts")

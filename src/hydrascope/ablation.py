@@ -27,11 +27,13 @@ class ExtraRun:
         ids: its tokens.
         noise: standard deviation of Gaussian noise on the embeddings, in units of the prompt's own embedding spread.
         seed: of that noise.
+        pair: target and foil, whose logits are compared.
     """
 
     ids: tuple[int, ...]
     noise: float = 0.0
     seed: tuple[int, ...] = ()
+    pair: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -137,8 +139,8 @@ class Resample(_FromRuns):
         Raises:
             TooFewDonors: a prompt has fewer prompts with another target than donors are asked for.
         """
-        numbers = [prompt.index for prompt in prompts]
-        return Donation(choose_donors(targets, self.donors, seed, numbers=numbers))
+        numbers, foils = [prompt.index for prompt in prompts], [prompt.foil_id for prompt in prompts]
+        return Donation(choose_donors(targets, self.donors, seed, foils=foils, numbers=numbers))
 
 
 @dataclass(frozen=True)

@@ -36,14 +36,21 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")
 def run(
     model: ModelName = None,
     prompts: Annotated[
-        str | None, typer.Option(help="A JSONL, JSON or CSV file, or a built-in set; see 'tasks'.")
+        str | None,
+        typer.Option(help="A JSONL, JSON or CSV file, a built-in set, a task (ioi) or TASK:FILE; see 'tasks'."),
     ] = None,
     components: Annotated[
         str, typer.Option(help="What to knock out: attn,mlp or head.9.* or attn.3+attn.7 or head.2.1->mlp.5 ...")
     ] = "writers",
     ablation: Annotated[str, typer.Option(help="zero, mean, resample, noise or counterfactual.")] = "resample",
     donors: Annotated[int | None, typer.Option(help="Replacement values per prompt (resample 15, noise 5).")] = None,
-    target: Annotated[str, typer.Option(help="label: each prompt's target; top: the model's top token.")] = "label",
+    target: Annotated[
+        str,
+        typer.Option(
+            help="label: each prompt's target; difference: its logit minus its foil's; top: the model's top token; "
+            "random-top: one of its ten most probable; kl: the top token, ranked by KL divergence."
+        ),
+    ] = "label",
     keep_wrong: Annotated[
         bool, typer.Option("--keep-wrong", help="Keep prompts that the model completes otherwise.")
     ] = False,
@@ -73,14 +80,12 @@ def run(
     from hydrascope import ablation as ablations
     from hydrascope import console
     from hydrascope.estimate import estimate
-    from hydrascope.prompts import load as load_prompts
     from hydrascope.results import Ledger
     from hydrascope.run import execute
     from hydrascope.task import Options, default_folder, prepare
 
     chosen = ablations.ablation(ablation, donors)
-    prompt_set = load_prompts(prompts or console.default_prompts(model))
-    opened = console.open_model(model, device, dtype, trust_remote_code)
+    opened, prompt_set = console.open_both(model, prompts, device, dtype, trust_remote_code)
     options = Options(components, target, keep_wrong, bos, null_draws, seed, memory, writers, detail)  # type: ignore[arg-type]
     task = prepare(opened, prompt_set, chosen, options)
     if dry_run:
@@ -139,12 +144,14 @@ def models() -> None:
 
 @app.command()
 def tasks() -> None:
-    """List the built-in prompt sets."""
-    from hydrascope.prompts import builtin_names
+    """List what --prompts takes beside files: built-in sets and tasks."""
+    from hydrascope.prompts import builtin_names, listed_tasks
     from hydrascope.prompts import load as load_prompts
 
     for name in builtin_names():
         _say(f"{name}: {len(load_prompts(name))} prompts")
+    for line in listed_tasks():
+        _say(line)
 
 
 def _say(what: Any) -> None:

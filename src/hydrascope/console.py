@@ -16,6 +16,8 @@ from hydrascope import zoo
 from hydrascope.analysis.closing import rounding
 from hydrascope.anatomy import Model, load
 from hydrascope.estimate import Estimate
+from hydrascope.prompts import PromptSet, named_task
+from hydrascope.prompts import load as load_prompts
 from hydrascope.results import Ledger
 from hydrascope.run import Progress as Told
 
@@ -32,6 +34,19 @@ def open_model(name: str | None, device: str, dtype: str, trust_remote_code: boo
     transformers.logging.disable_progress_bar()
     chosen = zoo.default().name if name is None else name
     return load(chosen, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+
+
+def open_both(
+    name: str | None, prompts: str | None, device: str, dtype: str, trust_remote_code: bool
+) -> tuple[Model, PromptSet]:
+    """Open a model and load the prompts it is to be run on.
+
+    Mistakes in prompts are told before the model is opened, unless they are a task's, which depend on its tokenizer.
+    """
+    asked = prompts or default_prompts(name)
+    loaded = None if named_task(asked) else load_prompts(asked)
+    model = open_model(name, device, dtype, trust_remote_code)
+    return model, load_prompts(asked, tokenizer=model.tokenizer) if loaded is None else loaded
 
 
 @contextmanager

@@ -39,7 +39,7 @@ VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
     "routing_change": (_ACCOUNT, "share of a routed MLP's chosen experts that the clean run did not choose; others 0"),
     "own_change": (_BY_PROMPT, "change of the ablated component's own direct effect"),
     "norm_effect": (_BY_PROMPT, "what the final norm's change of scale adds"),
-    "total_effect": (_BY_PROMPT, "ablated minus clean target logit, measured from the model's logits"),
+    "total_effect": (_BY_PROMPT, "ablated minus clean {logit}, measured from the model's logits"),
     "total_effect_sd": (_BY_PROMPT, "standard deviation of the total effect over draws"),
     "remainder": (_BY_PROMPT, "total effect minus the sum of its parts"),
     "scale_ratio": (_BY_PROMPT, "clean over ablated scale of the final norm"),
@@ -48,13 +48,14 @@ VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
     "rank_change": (_BY_PROMPT, "change of the target's rank"),
     "null_norm_effect": (_BY_PROMPT, "norm effect of the random displacement"),
     "null_total_effect": (_BY_PROMPT, "total effect of the random displacement"),
-    "clean_logit": (("prompt",), "centred target logit of the clean run"),
+    "clean_logit": (("prompt",), "{logit} of the clean run"),
     "clean_prob": (("prompt",), "probability of the target in the clean run"),
     "clean_remainder": (("prompt",), "clean logit minus the sum of direct effects"),
     "worst_remainder": (("prompt",), "largest |remainder| / max(1, |total|) over all draws of a prompt"),
     "parity_error": (("prompt",), "largest difference of a clean logit from the untouched model's"),
 }
-"""Every variable a ledger can have: its dimensions and meaning. Logits of the target token unless said otherwise."""
+"""Every variable a ledger can have: its dimensions and meaning. In logits of the target token, or of target minus foil
+(`logit` in the text), unless said otherwise."""
 
 MEASURES = ("log_prob_change", "kl", "rank_change", "clean_prob")
 """Variables that take the whole vocabulary of every row."""
@@ -124,7 +125,7 @@ class LedgerFile:
                     dtype="float32",
                     fill_value=float("nan"),
                     dimension_names=dims,
-                    attributes={"long_name": meaning},
+                    attributes={"long_name": meaning.format(logit=_logit(attributes))},
                 )
             group.create_array(
                 "done",
@@ -191,6 +192,12 @@ class LedgerFile:
             with warnings.catch_warnings():  # that the format's third version has not adopted this yet
                 warnings.simplefilter("ignore", UserWarning)
                 zarr.consolidate_metadata(self.group.store)
+
+
+def _logit(attributes: Mapping[str, Any]) -> str:
+    """What the account is of, in words."""
+    difference = attributes["target_policy"] == "difference"
+    return "logit difference of target and foil" if difference else "centred target logit"
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from hydrascope.engine.plan import Plan, edited_places
 from hydrascope.engine.values import ValueStore, same_length_batches
 from hydrascope.errors import HydrascopeError, OutputError
 from hydrascope.ledger import LedgerFile, label_dataset, numbers_kept, open_dataset, optional_variables
-from hydrascope.prompts import EncodedPrompt, answered_correctly
+from hydrascope.prompts import Questions, pose
 from hydrascope.run_directory import RunDirectory, locked, open_run_directory
 from hydrascope.task import Task
 
@@ -119,10 +119,12 @@ class _Run:
         sites = tuple(
             dict.fromkeys(p.site for k in knockouts for p in (*edited_places(k, anatomy), *sender_places(k, anatomy)))
         )
-        runs = [ExtraRun(prompt.ids) for prompt in self.task.encoded.prompts]
+        runs = [ExtraRun(prompt.ids, pair=prompt.pair) for prompt in self.task.encoded.prompts]
         clean = self._store("clean", runs, sites, self.keeper)
-        kept, targets, dropped = self._keep(clean.top)
-        donation = self.task.ablation.donate(kept, targets, self.task.options.seed)
+        options = self.task.options
+        asked = pose(self.task.encoded, options.target, clean.answers, keep_wrong=options.keep_wrong, seed=options.seed)
+        kept = asked.prompts
+        donation = self.task.ablation.donate(kept, asked.tokens, options.seed)
         rows = [prompt.index for prompt in kept]
         pools = {site: clean.values(site)[rows] for site in sites}
         if donation.runs:
@@ -138,9 +140,9 @@ class _Run:
             self.task.splits,
             self.task.options.detail,
         )
-        file = self._ledger(plan, kept, targets, clean.top[rows], dropped)
+        file = self._ledger(plan, asked, clean.top[rows])
         work = Work(self.model, plan, self.task.engine.strategy, pools, len(kept), self.budget, self.tolerance)
-        self._sweep(work, file, kept, targets)
+        self._sweep(work, file, asked)
         self._close(file, time.monotonic() - started)
 
     def _store(
@@ -148,7 +150,7 @@ class _Run:
     ) -> ValueStore:
         try:
             group = zarr.open_group(self.directory.scratch, mode="a").require_group(name)
-            store = ValueStore.create(group, sites, len(runs))
+            store = ValueStore.create(group, sites, len(runs), self.model.anatomy.n_vocab)
             counted = 0
 
             def done(count: int) -> None:
@@ -164,20 +166,8 @@ class _Run:
             ) from error
         return store
 
-    def _keep(self, top: np.ndarray) -> tuple[list[EncodedPrompt], list[int], int]:
-        """The prompts that stay, shortest first, their targets, and how many were dropped."""
-        encoded, options, dropped = self.task.encoded, self.task.options, 0
-        if options.target == "label" and not options.keep_wrong:
-            kept = answered_correctly(encoded, top.tolist())
-            encoded, dropped = kept.encoded, kept.dropped_wrong
-        prompts = sorted(encoded.prompts, key=lambda prompt: (len(prompt.ids), prompt.index))
-        takes_label = options.target == "label"
-        targets = [int(p.target_id if takes_label and p.target_id is not None else top[p.index]) for p in prompts]
-        return prompts, targets, dropped
-
-    def _ledger(
-        self, plan: Plan, kept: Sequence[EncodedPrompt], targets: Sequence[int], top: np.ndarray, dropped: int
-    ) -> LedgerFile:
+    def _ledger(self, plan: Plan, asked: Questions, top: np.ndarray) -> LedgerFile:
+        n = len(asked.prompts)
         if self.directory.ledger.exists():
             return LedgerFile.resume(self.directory.ledger)
         optional = optional_variables(plan.ablation.draws, plan.null_draws, plan.detail)
@@ -185,23 +175,30 @@ class _Run:
             optional |= {"rerouted_change", "routing_change"}
         knockouts, entries = len(plan.knockouts), len(plan.book.entries)
         free = room(self.directory.path)
-        require_account(self.budget, free, len(kept), knockouts, entries, numbers_kept(optional))
+        require_account(self.budget, free, n, knockouts, entries, numbers_kept(optional))
         return LedgerFile.create(
             self.directory.ledger,
-            self._labels(plan, kept, targets, top),
-            min(BATCH, len(kept), prompts_in_account(self.budget, knockouts, entries)),
+            self._labels(plan, asked, top),
+            min(BATCH, n, prompts_in_account(self.budget, knockouts, entries)),
             optional,
-            {**self._attributes(plan), **_routed(plan), "prompts_kept": len(kept), "prompts_dropped_wrong": dropped},
+            {
+                **self._attributes(plan),
+                **_routed(plan),
+                "prompts_kept": n,
+                "prompts_dropped_wrong": asked.dropped_wrong,
+                "prompts_dropped_alike": asked.dropped_alike,
+            },
         )
 
-    def _labels(self, plan: Plan, kept: Sequence[EncodedPrompt], targets: Sequence[int], top: np.ndarray) -> xr.Dataset:
-        entries, masks = plan.book.entries, plan.book.masks
+    def _labels(self, plan: Plan, asked: Questions, top: np.ndarray) -> xr.Dataset:
+        entries, masks, kept = plan.book.entries, plan.book.masks, asked.prompts
+        foils = {} if asked.foils is None else self._tokens("foil", asked.foils)
         return label_dataset(
             {
                 "prompt": np.array([p.index for p in kept]),
                 "text": np.array([p.text for p in kept]),
-                "target": np.array([self._token(t) for t in targets]),
-                "target_token": np.array(targets),
+                **self._tokens("target", asked.tokens),
+                **foils,
                 "clean_top": np.array([self._token(int(t)) for t in top]),
                 "group": np.array([p.group for p in kept]),
                 "length": np.array([len(p.ids) for p in kept]),
@@ -219,6 +216,9 @@ class _Run:
             },
             {"is_own": masks.own, "is_downstream": masks.downstream},
         )
+
+    def _tokens(self, name: str, tokens: Sequence[int]) -> dict[str, np.ndarray]:
+        return {name: np.array([self._token(token) for token in tokens]), f"{name}_token": np.array(tokens)}
 
     def _token(self, token: int) -> str:
         return str(token) if self.model.tokenizer is None else str(self.model.tokenizer.decode([token]))
@@ -247,7 +247,8 @@ class _Run:
             "bos": self.task.options.bos,
             "prompts_name": self.task.prompts.name,
             "prompts_digest": self.task.prompts.digest,
-            "prompts_total": len(self.task.prompts),
+            "prompts_total": len(self.task.prompts) + self.task.prompts.unfit,
+            "prompts_unfit": self.task.prompts.unfit,
             "targets_truncated": self.task.encoded.n_truncated_targets,
             "n_layers": anatomy.n_layers,
             "n_heads": max((site.n_heads for site in anatomy.heads), default=0),
@@ -260,8 +261,8 @@ class _Run:
             "created": str(record["created"]),
         }
 
-    def _sweep(self, work: Work, file: LedgerFile, kept: Sequence[EncodedPrompt], targets: Sequence[int]) -> None:
-        counted, total = 0, work.plan.variants * len(kept)
+    def _sweep(self, work: Work, file: LedgerFile, asked: Questions) -> None:
+        counted, total = 0, work.plan.variants * len(asked.prompts)
 
         def counting(variants: int) -> None:
             nonlocal counted
@@ -272,24 +273,19 @@ class _Run:
             if done:
                 counting(len(rows) * work.plan.variants)
             else:
-                file.write(rows, self._batch(work, rows, kept, targets, counting))
+                file.write(rows, self._batch(work, rows, asked, counting))
 
-    def _batch(
-        self,
-        work: Work,
-        rows: range,
-        kept: Sequence[EncodedPrompt],
-        targets: Sequence[int],
-        done: Callable[[int], None],
-    ) -> Arrays:
+    def _batch(self, work: Work, rows: range, asked: Questions, done: Callable[[int], None]) -> Arrays:
         found: Arrays = {}
+        kept = asked.prompts
         for members in same_length_batches(self.model, [kept[row].ids for row in rows], self.budget):
             some = [rows[i] for i in members]
             part = run_batch(
                 work,
                 some,
                 [kept[row] for row in some],
-                [targets[row] for row in some],
+                [asked.tokens[row] for row in some],
+                None if asked.foils is None else [asked.foils[row] for row in some],
                 self.keeper.take,
                 done,
             )

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 from hydrascope.ablation import Ablation, Resample
 from hydrascope.anatomy import Model
@@ -18,7 +18,7 @@ from hydrascope.engine.plan import edited_places
 from hydrascope.engine.proof import Engine, choose_engine, prove_splits
 from hydrascope.engine.splits import Split
 from hydrascope.errors import EmptyPrompts, RunError
-from hydrascope.prompts import Bos, Encoded, PromptSet, encode
+from hydrascope.prompts import Bos, Encoded, PromptSet, TargetPolicy, encode, told_apart
 from hydrascope.run_directory import fresh_or_same
 
 LISTED = 2000
@@ -32,9 +32,11 @@ class Options:
     Attributes:
         components: what is ablated, one after the other; `writers` is every attention layer, mixer and MLP. See
             `hydrascope.components`.
-        target: `label` takes each prompt's target and keeps the prompts that the model completes with it; `top` takes
-            the clean run's top token for all. Prompts without a target always take the top token.
-        keep_wrong: keep prompts whose target is not the model's top token.
+        target: `label` takes each prompt's target and keeps the prompts that the model completes with it; `difference`
+            the target's logit minus the foil's, where that is positive; `top` the clean run's top token for all,
+            `random-top` one of its ten most probable; `kl` the top token, ranked by the change of the whole
+            distribution. Prompts without a target always take the top token.
+        keep_wrong: keep prompts whose target is not the model's top token, or not above the foil.
         bos: who puts a beginning-of-sequence token in front: `auto` the tokenizer, `always`, `never`.
         null_draws: draws repeated with a random displacement of the same norm, as a negative control.
         seed: of donors, noise and null.
@@ -46,7 +48,7 @@ class Options:
     """
 
     components: str = "writers"
-    target: Literal["label", "top"] = "label"
+    target: TargetPolicy = "label"
     keep_wrong: bool = False
     bos: Bos = "auto"
     null_draws: int = 2
@@ -126,8 +128,8 @@ def prepare(model: Model, prompts: PromptSet, ablation: Ablation | None = None, 
     knockouts = tuple(parse_knockouts(options.components, model.anatomy.inventory))
     for knockout in knockouts:
         edited_places(knockout, model.anatomy)
-    if options.target not in ("label", "top"):
-        raise RunError(f"no target policy '{options.target}'; choose label or top")
+    if options.target not in get_args(TargetPolicy):
+        raise RunError(f"no target policy '{options.target}'; choose {', '.join(get_args(TargetPolicy))}")
     if options.null_draws < 0:
         raise RunError(f"{options.null_draws} null draws make no sense; ask for 0 or more")
     wanted = parse_writers(options.writers, model.anatomy.inventory)
@@ -143,6 +145,8 @@ def prepare(model: Model, prompts: PromptSet, ablation: Ablation | None = None, 
     if not len(prompts):
         raise EmptyPrompts(f"the prompt set '{prompts.name}' is empty; give at least one prompt")
     encoded = encode(prompts, model.tokenizer, vocabulary=model.anatomy.n_vocab, context=model.context, bos=options.bos)
+    if options.target == "difference":
+        told_apart(encoded)
     engine = choose_engine(model)
     prove_edges(model, engine.strategy, knockouts)
     splits = prove_splits(model, engine.strategy, wanted) if wanted else ()

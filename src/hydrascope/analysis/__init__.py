@@ -7,6 +7,7 @@ frozen dataclass). Nothing here needs a model, and nothing is stored: the ledger
     repair       per knock-out: what was lost, what came back, how linear it is
     responders   which writer answers which knock-out, and how concentrated the answer is
     erasure      what late MLPs take away, and how much of it they let go
+    quantity     what it is all of: the logit of a token, or a difference of two
     findings     all of these for one ledger, each computed once
     verdict      the findings in plain sentences, made from the numbers
 """

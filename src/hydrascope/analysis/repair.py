@@ -111,7 +111,8 @@ def repair(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame
         * `ablated`, `ablated_layer`, `ablated_kind`, `n_prompts`;
         * `direct_effect` (NaN for units inside a writer), `own_change`, `compensation_attn`,
           `compensation_mlp` (`compensation_mixer` if the model has one), `compensation`,
-          `norm_effect`, `total_effect`: means over prompts in logits, each with `_lo` and `_hi`;
+          `norm_effect`, `total_effect`: means over prompts in logits, each with `_lo` and `_hi`; `kl`,
+          the divergence from the clean next-token distribution in nats, likewise, if it was measured;
         * `restored`, `restored_with_norm`, `restored_attn`, `restored_mlp` (...),
           `restored_norm`: ratios of sums, each with `_lo` and `_hi`; `restored_median` and
           `restored_with_norm_median` over prompts with a substantial own change;
@@ -138,7 +139,7 @@ def repair(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame
     means = {"direct_effect": direct, "own_change": own}
     means |= {f"compensation_{kind}": answer for kind, answer in answers.items()}
     means |= {"compensation": compensation, "norm_effect": norm}
-    means |= {"total_effect": parts.numbers(ds, "total_effect")}
+    means |= {name: parts.numbers(ds, name) for name in ("total_effect", "kl") if name in ds}
     for name, values in means.items():
         _add(table, name, mean_interval(values, resampling))
 

@@ -10,6 +10,7 @@ from hydrascope.analysis import parts
 from hydrascope.analysis.closing import Closing
 from hydrascope.analysis.erasure import late
 from hydrascope.analysis.findings import Findings
+from hydrascope.analysis.quantity import quantity
 from hydrascope.analysis.question import AttentionAnswers, Finding, Row
 from hydrascope.analysis.responders import answering
 from hydrascope.analysis.statistics import Array, Resampling, mean_interval
@@ -30,6 +31,7 @@ class Told:
         ablated: its address.
         index: its position in the ledger.
         resampling: the bootstrap plan.
+        quantity: what the account is of, in words.
         own: what the knock-out did directly; may be narrowed or widened while telling.
         leading: what has been said first.
         details: what has been said beside it.
@@ -40,6 +42,7 @@ class Told:
         self.ds, self.focus, self.resampling = ds, focus, resampling
         self.ablated = str(focus["ablated"])
         self.index = parts.knockout_index(ds, self.ablated)
+        self.quantity = quantity(ds)
         self.own = self.column("own_change")
         self.leading: list[str] = []
         self.details: list[str] = []
@@ -94,7 +97,7 @@ def tell_account(told: Told, attention: AttentionAnswers) -> None:
         told.own = attention.own(asked)
     told.number("focus", told.ablated)
     told.reading("own_change", told.own)
-    told.say(f"Knocking out {told.ablated} {loss(told.own)}.")
+    told.say(f"Knocking out {told.ablated} {loss(told.own, told.quantity.subject)}.")
     if focus["not_ablated"]:
         direct = float(focus["direct_effect"])
         told.number("direct_effect", direct)
@@ -109,12 +112,12 @@ def tell_account(told: Told, attention: AttentionAnswers) -> None:
         corrected = kind == "attn" and asked is not None
         seen = attention.answer(asked) if corrected else told.column(f"compensation_{kind}")
         told.reading(f"compensation_{kind}", seen)
-        told.say(f"In response, {_AFTER[kind]} {answer(seen, told.own)}.")
+        told.say(f"In response, {_AFTER[kind]} {answer(seen, told.own, told.quantity.subject)}.")
     norm = told.reading("norm_effect", told.column("norm_effect"))
     total = told.reading("total_effect", told.column("total_effect"))
     told.say(
-        f"By rescaling what is left, the final norm {answer(norm, told.own)}; all together the target's logit moved "
-        f"by {spread(total)}."
+        f"By rescaling what is left, the final norm {answer(norm, told.own, told.quantity.subject)}; all together the "
+        f"{told.quantity.logit} moved by {spread(total)}."
     )
 
 
@@ -222,6 +225,7 @@ def tell_other_layers(told: Told, attention: AttentionAnswers, finding: Finding)
     """How many attention layers are repaired or made worse, and gains that are taken back."""
     if finding in ("not tested", "too few prompts"):
         return
+    subject = told.quantity.subject
     lost, taken_back = attention.with_signs(-1), attention.with_signs(1, -1)
     repaired, broken = len(attention.with_signs(-1, 1)), len(attention.with_signs(-1, -1))
     told.number("attention_knockouts", len(attention.table))
@@ -229,8 +233,8 @@ def tell_other_layers(told: Told, attention: AttentionAnswers, finding: Finding)
     told.number("attention_repaired", repaired)
     told.number("attention_broken", broken)
     told.detail(
-        f"{attention.noun.capitalize()}s with attention after them: {len(attention.table)}; clearly lower the target "
-        f"directly when knocked out: {len(lost)}; of these repaired by later attention: {repaired}, made "
+        f"{attention.noun.capitalize()}s with attention after them: {len(attention.table)}; clearly lower the "
+        f"{subject} directly when knocked out: {len(lost)}; of these repaired by later attention: {repaired}, made "
         f"worse by it: {broken}."
     )
     if finding == "none":
@@ -240,7 +244,7 @@ def tell_other_layers(told: Told, attention: AttentionAnswers, finding: Finding)
     for row in taken_back[:1]:
         told.number("taken_back_after", str(row.ablated))
         told.detail(
-            f"{row.ablated} writes against the target: without it the target gains "
+            f"{row.ablated} writes against the {subject}: without it the {subject} gains "
             f"{spread(attention.own(row))} logits directly, and later attention took back "
             f"{spread(attention.answer(row), -1)}."
         )
@@ -254,14 +258,14 @@ def tell_late_mlps(told: Told, findings: Findings) -> None:
         return
     whole = told.measure(parts.numbers(ds, "direct_effect")[:, columns].sum(1))
     told.reading("late_mlp_direct_effect", whole)
-    each = findings.late_mlps
+    each, subject = findings.late_mlps, told.quantity.subject
     erasing = int(each["erases"].sum())
     told.number("late_mlps", len(each))
     told.number("late_mlps_erasing", erasing)
     side = {
-        -1: f"write {spread(whole, -1)} logits against the target: erasure",
-        0: f"write {spread(whole)} logits to the target, {whole.doubt}",
-        1: f"write {spread(whole)} logits for the target: no erasure on the whole",
+        -1: f"write {spread(whole, -1)} logits against the {subject}: erasure",
+        0: f"write {spread(whole)} logits to the {subject}, {whole.doubt}",
+        1: f"write {spread(whole)} logits for the {subject}: no erasure on the whole",
     }[whole.sign]
     told.say(f"In the clean run the late MLPs together {side}; {erasing} of {len(each)} clearly erase.")
     table = findings.released
@@ -277,6 +281,24 @@ def tell_late_mlps(told: Told, findings: Findings) -> None:
             -1: f"erased {spread(freed, -1)} logits more",
         }[freed.sign]
         told.say(f"With {told.ablated} knocked out they {change}.")
+
+
+def tell_distribution(told: Told, table: pd.DataFrame) -> None:
+    """Where the whole distribution is what is asked about: which knock-outs change it most."""
+    if told.ds.attrs.get("target_policy") != "kl" or "kl" not in table:
+        return
+    first, *rest = (row for _, row in table.nlargest(3, "kl").iterrows())
+    reading = told.reading("largest_kl", told.column("kl", first))
+    told.number("largest_kl_knockout", str(first["ablated"]))
+    others = " and ".join(f"{row['ablated']} ({digits(float(row['kl']))})" for row in rest)
+    told.say(
+        f"By KL divergence from the clean distribution, {first['ablated']} matters most: {spread(reading)} nats"
+        f"{f', before {others}' if others else ''}."
+    )
+    told.detail(
+        "KL divergence has no linear read-out, so everything else here is about the token that ranks first in the "
+        "clean run."
+    )
 
 
 def tell_closing(told: Told, result: Closing) -> None:

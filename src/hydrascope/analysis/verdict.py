@@ -74,6 +74,7 @@ def verdict(ds: xr.Dataset | Findings, *, draws: int = DRAWS, seed: int = 0) -> 
     telling.tell_line(told)
     telling.tell_other_layers(told, attention, finding)
     telling.tell_late_mlps(told, findings)
+    telling.tell_distribution(told, table)
     telling.tell_closing(told, findings.closing)
     telling.tell_caution(told)
     headline = _headline(finding, strongest, told, attention)
@@ -112,8 +113,8 @@ def _headline(finding: Finding, strongest: Row | None, told: telling.Told, atten
         return f"No clear loss of {_a(noun)} is repaired by later attention beyond chance, in {prompts}."
     if finding == "nothing lost":
         return (
-            f"No {noun} that was knocked out clearly lowers the target directly, so there is no loss that later "
-            f"attention could repair, in {prompts}."
+            f"No {noun} that was knocked out clearly lowers the {told.quantity.subject} directly, so there is no loss "
+            f"that later attention could repair, in {prompts}."
         )
     if finding == "too few prompts":
         groups = f" in {count(resampling.units, 'group')}" if resampling.by_group else ""

@@ -69,16 +69,16 @@ def spread(reading: Reading, direction: int = 1, form: Callable[[float], str] = 
     return f"{text} [{form(low)}, {form(high)}]" if math.isfinite(high - low) else text
 
 
-def loss(own: Reading) -> str:
+def loss(own: Reading, subject: str = "target") -> str:
     """What knocking something out did directly, for "Knocking out X ..."."""
     if own.sign < 0:
-        return f"directly takes {spread(own, -1)} logits from the target"
+        return f"directly takes {spread(own, -1)} logits from the {subject}"
     if own.sign > 0:
-        return f"directly adds {spread(own)} logits to the target, against which it writes"
-    return f"directly moves the target by {spread(own)} logits, {own.doubt}"
+        return f"directly adds {spread(own)} logits to the {subject}, against which it writes"
+    return f"directly moves the {subject} by {spread(own)} logits, {own.doubt}"
 
 
-def answer(reading: Reading, own: Reading) -> str:
+def answer(reading: Reading, own: Reading, subject: str = "target") -> str:
     """What a part of the model did in response, seen against what was lost; past tense.
 
     "gave back" and "took back" are repair: the response opposes the own change.
@@ -89,7 +89,7 @@ def answer(reading: Reading, own: Reading) -> str:
         return f"moved by {spread(reading)}, {reading.doubt}"
     size = spread(reading, reading.sign)
     if own.sign == 0:
-        return f"raised the target by {size}" if reading.sign > 0 else f"lowered the target by {size}"
+        return f"{'raised' if reading.sign > 0 else 'lowered'} the {subject} by {size}"
     if own.sign < 0:
         return f"gave back {size}" if reading.sign > 0 else f"lost a further {size}"
     return f"took back {size}" if reading.sign < 0 else f"added a further {size}"

@@ -4,7 +4,7 @@ For every prompt, knock-out and draw (science: McGrath et al. 2023 with the fina
 
     change_j = (<write_j ablated, w> - <write_j clean, w>) / sigma_clean
     norm     = (sigma_clean / sigma_ablated - 1) * (sum_j direct_j + sum_j change_j)      biases do not scale
-    total    = centred target logit ablated - clean, from the model's logits
+    total    = centred target logit ablated - clean (or target minus foil), from the model's logits
     total    = sum_j change_j + norm + remainder
 """
 

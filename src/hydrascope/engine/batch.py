@@ -70,6 +70,7 @@ def run_batch(
     rows: Sequence[int],
     prompts: Sequence[EncodedPrompt],
     targets: Sequence[int],
+    foils: Sequence[int] | None = None,
     kept: Callable[[int], Clean | None] = lambda index: None,
     done: Callable[[int], None] = lambda variants: None,
 ) -> Arrays:
@@ -80,6 +81,7 @@ def run_batch(
         rows: positions of the prompts in the plan's table.
         prompts: the prompts, all of one length.
         targets: their target tokens.
+        foils: the tokens whose logits are subtracted from the targets', if differences are read.
         kept: the clean pass of a prompt, by its index, if it is still in memory.
         done: told the number of variants of a prompt after each push.
 
@@ -91,8 +93,10 @@ def run_batch(
         AnatomyRefused: the clean row's logits are not those of the untouched model.
     """
     clean = _clean_pass(work, prompts, kept)
-    tokens = torch.tensor(targets, device=clean.ids.device)
-    read = directions(work.model.network, work.model.anatomy.tail, tokens)
+    device = clean.ids.device
+    tokens = torch.tensor(targets, device=device)
+    others = None if foils is None else torch.tensor(foils, device=device)
+    read = directions(work.model.network, work.model.anatomy.tail, tokens, others)
     by_unit = aims(work.model, work.plan.splits, read.vectors)
     account = Account(work.plan, work.tolerance, [str(prompt.index) for prompt in prompts], read)
     footprint = Footprint.of(

@@ -28,7 +28,7 @@ class Distribution:
     """What the logits say, variant by variant; variant 0 is the clean run.
 
     Attributes:
-        logit: target logit minus the mean over the vocabulary, before a soft-cap.
+        logit: target logit minus the mean over the vocabulary, or minus the foil's logit; before a soft-cap.
         log_prob: log-probability of the target, in nats.
         kl: KL(clean || variant) in nats.
         rank: number of tokens with a higher logit than the target.
@@ -53,6 +53,7 @@ def read_logits(
     tokens: Int[Tensor, " prompts"],
     full: bool,
     probed: bool = True,
+    foils: Int[Tensor, " prompts"] | None = None,
 ) -> Distribution:
     """Unembed all rows and keep only what is asked of their logits.
 
@@ -64,6 +65,7 @@ def read_logits(
         full: measure the distribution too; otherwise those fields are zero, and the mean over the vocabulary is read
             from the unembedding's mean row, so that only the targets are unembedded.
         probed: keep variant 0's logits, which takes the whole vocabulary of it.
+        foils: token of each prompt whose logit is subtracted from the target's in place of the mean.
 
     Returns:
         The measures, float32 on the CPU.
@@ -74,16 +76,29 @@ def read_logits(
         probe = None
         if full or probed:
             probe = tail.cap(torch.nn.functional.linear(states[:, 0], weight, bias).float() * tail.scale)
-        target = torch.baddbmm(_bias_of(bias, tokens, states), states, weight[tokens][:, :, None])[..., 0].float()
-        target *= tail.scale
+        target = _logit(weight, bias, tail, states, tokens)
         if full:
             assert probe is not None
-            mean, *rest = _whole_vocabulary(weight, bias, tail, states, tokens, target, probe)
+            other, *rest = _whole_vocabulary(weight, bias, tail, states, tokens, target, probe)
         else:
-            mean = (states.float() @ tail.mean_row.to(weight.device) + tail.mean_head_bias) * tail.scale
+            other = (states.float() @ tail.mean_row.to(weight.device) + tail.mean_head_bias) * tail.scale
             rest = [torch.zeros_like(target)] * 3
-    logit, log_prob, kl, rank = (measure.T.contiguous().cpu() for measure in (target - mean, *rest))
+        if foils is not None:
+            other = _logit(weight, bias, tail, states, foils)
+    logit, log_prob, kl, rank = (measure.T.contiguous().cpu() for measure in (target - other, *rest))
     return Distribution(logit, log_prob, kl, rank, None if probe is None else probe.cpu())
+
+
+def _logit(
+    weight: Float[Tensor, "vocab d"],
+    bias: Float[Tensor, " vocab"] | None,
+    tail: Tail,
+    states: Float[Tensor, "prompts variants d"],
+    tokens: Int[Tensor, " prompts"],
+) -> Float[Tensor, "prompts variants"]:
+    """One token's logit for each prompt, before a soft-cap."""
+    logit = torch.baddbmm(_bias_of(bias, tokens, states), states, weight[tokens][:, :, None])[..., 0].float()
+    return logit * tail.scale
 
 
 def _bias_of(bias: Tensor | None, tokens: Tensor, states: Tensor) -> Tensor:

@@ -208,7 +208,7 @@ class _Sweep(Rows):
     def distribution(self, full: bool, probed: bool) -> Distribution:
         tail = self.model.anatomy.tail
         head = self.model.network.get_submodule(tail.head)
-        return read_logits(head, tail, self.normed, self.read.tokens, full, probed)
+        return read_logits(head, tail, self.normed, self.read.tokens, full, probed, self.read.foils)
 
     def _grow(self, hidden: Tensor, layer: int) -> Tensor | None:
         if layer == 0 == self.first_block:

@@ -16,6 +16,7 @@ from hydrascope.ablation import ExtraRun
 from hydrascope.anatomy import Model, Site
 from hydrascope.engine.budget import Budget, Footprint, prompts_at_once
 from hydrascope.engine.capture import Clean, capture
+from hydrascope.prompts import LEADING, CleanAnswers
 
 CHUNK = 32
 
@@ -35,17 +36,21 @@ class ValueStore:
     """Last-token values of many runs, one row a run, in a Zarr group.
 
     Attributes:
-        group: one array per site and `top`, the model's top token per run, which is -1 until a run is done.
+        group: one array per site; `top`, the model's top token per run, which is -1 until a run is done; `leading`,
+            its most probable tokens, best first; `margin`, by how much the first logit of the run's pair is higher.
     """
 
     group: zarr.Group
 
     @classmethod
-    def create(cls, group: zarr.Group, sites: Sequence[Site], runs: int) -> ValueStore:
+    def create(cls, group: zarr.Group, sites: Sequence[Site], runs: int, vocabulary: int) -> ValueStore:
         """An empty store for a number of runs; an existing one is left as it is."""
         if "top" not in group:
             for site in sites:
                 group.require_array(str(site), shape=(runs, site.width), chunks=(CHUNK, site.width), dtype="float32")
+            ranks = min(LEADING, vocabulary)
+            group.require_array("leading", shape=(runs, ranks), chunks=(CHUNK, ranks), dtype="int64")
+            group.require_array("margin", shape=(runs,), chunks=(CHUNK,), dtype="float32")
             group.create_array("top", shape=(runs,), chunks=(CHUNK,), dtype="int64", fill_value=-1)
         return cls(group)
 
@@ -53,6 +58,11 @@ class ValueStore:
     def top(self) -> Int[np.ndarray, " runs"]:
         """The model's most likely next token of each run."""
         return np.asarray(self.group["top"][:])
+
+    @property
+    def answers(self) -> CleanAnswers:
+        """What the model says at the end of each run."""
+        return CleanAnswers(self.top, np.asarray(self.group["leading"][:]), np.asarray(self.group["margin"][:]))
 
     def values(self, site: Site) -> Float[Tensor, "runs width"]:
         """All runs' values at a site."""
@@ -95,6 +105,8 @@ class ValueStore:
     ) -> None:
         found = {site: np.empty((len(rows), site.width), "float32") for site in sites}
         top = np.empty(len(rows), "int64")
+        leading = np.empty((len(rows), self.group["leading"].shape[1]), "int64")
+        margin = np.full(len(rows), np.nan, "float32")
         for batch in same_length_batches(model, [runs[row].ids for row in rows], budget):
             noisy = any(runs[rows[i]].noise for i in batch)
             ids = torch.tensor([runs[rows[i]].ids for i in batch])
@@ -105,10 +117,16 @@ class ValueStore:
             for site in sites:
                 found[site][batch] = clean.values[site].float().cpu().numpy()
             top[batch] = clean.logits.argmax(-1).cpu().numpy()
+            leading[batch] = clean.logits.float().topk(leading.shape[1]).indices.cpu().numpy()
+            for logits, i in zip(clean.logits, batch, strict=True):
+                if (pair := runs[rows[i]].pair) is not None:
+                    margin[i] = float(logits[pair[0]]) - float(logits[pair[1]])
             if keeper is not None:
                 keeper.keep([rows[i] for i in batch], clean)
         for site in sites:
             self.group[str(site)][rows.start : rows.stop] = found[site]
+        self.group["leading"][rows.start : rows.stop] = leading
+        self.group["margin"][rows.start : rows.stop] = margin
         self.group["top"][rows.start : rows.stop] = top
 
 

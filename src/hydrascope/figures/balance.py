@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import altair as alt
 import pandas as pd
 
-from hydrascope.figures.build import MARKS, View, compact, finish, picker
+from hydrascope.figures.build import MARKS, UNIT, View, compact, finish, picker
 from hydrascope.figures.theme import LIGHT, PART_LABELS, colour_scale
 
 COLUMNS = {
@@ -52,12 +52,13 @@ def balance_steps(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["ablated", "part", "value", "start", "end"])
 
 
-def balance(table: pd.DataFrame, shown: str | None = None) -> View:
+def balance(table: pd.DataFrame, shown: str | None = None, *, unit: str = UNIT) -> View:
     """Own change, attention, MLPs and norm laid end to end until they reach the total effect.
 
     Args:
         table: from `analysis.repair.repair`.
         shown: the knock-out shown first.
+        unit: what the logits are of, on the axis.
     """
     steps = balance_steps(table)
     names = _strongest(table, MARKS // 18)
@@ -75,7 +76,7 @@ def balance(table: pd.DataFrame, shown: str | None = None) -> View:
     )
     x = alt.X(
         "start:Q",
-        title="logits of the answer",
+        title=unit,
         scale=alt.Scale(padding=52),
         axis=alt.Axis(grid=True, domain=False, tickCount=6),
     )

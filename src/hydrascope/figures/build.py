@@ -19,6 +19,9 @@ View: TypeAlias = alt.Chart | alt.LayerChart | alt.FacetChart
 MARKS = 5000
 """Most marks that one chart draws; what is beyond is left out of the picture, never of a statistic."""
 
+UNIT = "logits of the answer"
+"""What effects are in, on an axis, unless a chart is told otherwise."""
+
 DIGITS = 4
 HEIGHT = 260
 TITLE_OFFSET = 12

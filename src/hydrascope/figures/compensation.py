@@ -11,6 +11,7 @@ import pandas as pd
 from hydrascope.figures.build import (
     LEGEND,
     MARKS,
+    UNIT,
     View,
     compact,
     depth,
@@ -160,7 +161,9 @@ def slope_by_layer(
     return finish(alt.layer(*layers_), title=title, description=f"{title}, over the layers, by kind.", height=150)
 
 
-def parts_by_layer(table: pd.DataFrame, ablated_kind: str, *, layers: int, legend: bool = True) -> View:
+def parts_by_layer(
+    table: pd.DataFrame, ablated_kind: str, *, layers: int, legend: bool = True, unit: str = UNIT
+) -> View:
     """Who answers each knock-out of one kind: attention, MLPs and norm, stacked (figure 8).
 
     Args:
@@ -168,6 +171,7 @@ def parts_by_layer(table: pd.DataFrame, ablated_kind: str, *, layers: int, legen
         ablated_kind: kind of component knocked out, such as `attn`.
         layers: number of blocks of the model.
         legend: whether to explain the colours.
+        unit: what the logits are of, on the axis.
     """
     place = places(table[table["ablated_kind"] == ablated_kind], layers)
     table = place.table
@@ -196,7 +200,7 @@ def parts_by_layer(table: pd.DataFrame, ablated_kind: str, *, layers: int, legen
         .encode(
             x=place.x("left"),
             x2="right:Q",
-            y=alt.Y("from:Q", title="logits of the answer"),
+            y=alt.Y("from:Q", title=unit),
             y2="to:Q",
             color=alt.Color("part:N", scale=colour_scale(roles), legend=alt.Legend() if legend else None),
             tooltip=[

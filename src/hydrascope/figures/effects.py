@@ -10,6 +10,7 @@ import pandas as pd
 from hydrascope.figures.build import (
     LEGEND,
     MARKS,
+    UNIT,
     View,
     compact,
     depth,
@@ -37,7 +38,7 @@ _AGREEMENTS: dict[Agreement, str] = {
 }
 
 
-def effect_by_layer(table: pd.DataFrame, effect: Effect, *, layers: int, legend: bool = True) -> View:
+def effect_by_layer(table: pd.DataFrame, effect: Effect, *, layers: int, legend: bool = True, unit: str = UNIT) -> View:
     """Mean effect of each attention layer and MLP over depth, with intervals.
 
     Both effects have the same vertical axis, so that two such charts can be compared.
@@ -47,15 +48,16 @@ def effect_by_layer(table: pd.DataFrame, effect: Effect, *, layers: int, legend:
         effect: `direct_effect` or `drop` (minus the total effect), logits.
         layers: number of blocks of the model.
         legend: whether to explain the colours; leave it to the first of several charts.
+        unit: what the logits are of, on the axis.
     """
     table = with_labels(table)
     ends = [f"{name}{end}" for name in _EFFECTS for end in ("", "_lo", "_hi")]
     low, high = min(0.0, table[ends].min().min()), max(0.0, table[ends].max().max())
-    y = alt.Y(f"{effect}:Q", title="logits of the answer", scale=alt.Scale(domain=[low, high], nice=True))
+    y = alt.Y(f"{effect}:Q", title=unit, scale=alt.Scale(domain=[low, high], nice=True))
     lines = line_with_interval(
         _columns(table, effect),
         effect,
-        title="logits of the answer",
+        title=unit,
         x=depth("ablated_layer", layers=layers),
         legend=legend,
         y=y,

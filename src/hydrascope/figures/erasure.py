@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
-from hydrascope.figures.build import LEGEND, View, compact, depth, finish, places, reading, zero_line
+from hydrascope.figures.build import LEGEND, UNIT, View, compact, depth, finish, places, reading, zero_line
 from hydrascope.figures.theme import LIGHT, colour_scale
 
 PARTS = {
@@ -17,12 +17,13 @@ PARTS = {
 """Role in the theme to a part of the change and its name."""
 
 
-def late_mlp_effects(table: pd.DataFrame, *, layers: int) -> View:
+def late_mlp_effects(table: pd.DataFrame, *, layers: int, unit: str = UNIT) -> View:
     """Clean direct effect of each late MLP on the answer, with its interval.
 
     Args:
         table: from `analysis.erasure.late_mlps`.
         layers: number of blocks of the model.
+        unit: what the logits are of, on the axis.
     """
     columns = [
         "writer",
@@ -34,7 +35,7 @@ def late_mlp_effects(table: pd.DataFrame, *, layers: int) -> View:
     ]
     first = int(table["writer_layer"].min())
     x = depth("writer_layer", "MLP", layers, first)
-    y = alt.Y("direct_effect:Q", title="direct effect (logits of the answer)")
+    y = alt.Y("direct_effect:Q", title=f"direct effect ({unit})")
     base = alt.Chart(compact(table[columns])).encode(x=x)
     bars = (
         base.transform_calculate(left="datum.writer_layer - 0.36", right="datum.writer_layer + 0.36", zero="0")

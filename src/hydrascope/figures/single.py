@@ -8,6 +8,7 @@ import altair as alt
 import pandas as pd
 
 from hydrascope.figures.build import (
+    UNIT,
     View,
     compact,
     depth,
@@ -24,7 +25,11 @@ RUNS = {"clean": "clean", "ablated": "knocked out"}
 
 
 def prompt_views(
-    views: Mapping[tuple[str, str], pd.DataFrame], *, layers: int, shown: tuple[str, str] | None = None
+    views: Mapping[tuple[str, str], pd.DataFrame],
+    *,
+    layers: int,
+    shown: tuple[str, str] | None = None,
+    unit: str = UNIT,
 ) -> View:
     """Direct effect of every writer on one prompt, clean and under one knock-out.
 
@@ -32,6 +37,7 @@ def prompt_views(
         views: (prompt as it is written in the list, knock-out) to the table of `analysis.repair.prompt_view`.
         layers: number of blocks of the model.
         shown: the pair shown first.
+        unit: what the logits are of, on the axis.
     """
     table = pd.concat([_one(view, text, name) for (text, name), view in views.items()], ignore_index=True)
     shown = shown or next(iter(views))
@@ -45,7 +51,7 @@ def prompt_views(
     band = table.assign(low=table["ablated"] - table["sd"], high=table["ablated"] + table["sd"])
 
     x = depth("writer_layer", layers=layers)
-    y = alt.Y("value:Q", title="direct effect (logits of the answer)")
+    y = alt.Y("value:Q", title=f"direct effect ({unit})")
     chosen = "datum.text == prompt && datum.knockout == knocked"
     keys = ["text", "knockout", "writer_layer", "kind"]
     spread = (

@@ -29,8 +29,11 @@ def builtin_file(name: str) -> Path:
     """
     registry = _registry()
     if name not in registry:
-        there = f"choose from {', '.join(sorted(registry))}" if registry else "none are installed"
-        raise PromptError(f"there is no prompt set '{name}'; {there}, or give a .jsonl, .json or .csv file")
+        there = f"choose from {', '.join(sorted(registry))}, or" if registry else "choose"
+        raise PromptError(
+            f"there is no prompt set '{name}'; {there} a task that 'hydrascope tasks' lists, "
+            "or give a .jsonl, .json or .csv file"
+        )
     return registry[name]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -13,7 +14,12 @@ Indices = Int[np.ndarray, " prompts"]
 
 
 def choose_donors(
-    targets: Sequence[int] | Indices, n: int, seed: int, *, numbers: Sequence[int] | None = None
+    targets: Sequence[int] | Indices,
+    n: int,
+    seed: int,
+    *,
+    foils: Sequence[int | None] | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> Int[np.ndarray, "{n} prompts"]:
     """Choose `n` donors for every prompt.
 
@@ -25,12 +31,18 @@ def choose_donors(
     share a target), the donors of that round are drawn independently and uniformly among those
     still allowed.
 
-    The first m rounds do not depend on `n`, so that more donors continue fewer.
+    Foils are shunned like targets if every prompt then still has `n` donors: a donor whose answer is
+    this prompt's foil would not remove a logit difference but turn it round, and one with the same
+    foil would leave half of it. Otherwise, as where there are but two answers, only targets count.
+
+    The first m rounds do not depend on `n` (as long as it does not decide about foils), so that more
+    donors continue fewer.
 
     Args:
         targets: target token of each of P prompts.
         n: donors per prompt, at least 1.
         seed: the same seed gives the same donors.
+        foils: each prompt's foil, or None for a prompt without one.
         numbers: what an error calls each prompt by; its position in `targets` if left out.
 
     Returns:
@@ -41,10 +53,15 @@ def choose_donors(
     """
     target = np.asarray(targets, dtype=np.int64)
     _check_enough(target, n, range(len(target)) if numbers is None else numbers)
+    named = _Named((target,))
+    if foils is not None and any(foil is not None for foil in foils):
+        second = [token if foil is None else foil for token, foil in zip(target, foils, strict=True)]
+        both = _Named((target, np.array(second, dtype=np.int64)))
+        named = both if both.enough(n) else named
     rng = np.random.default_rng(seed)
     rounds = np.empty((n, len(target)), dtype=np.int64)
     for r in range(n):
-        draw = _Round(target, rounds[:r], rng)
+        draw = _Round(named, rounds[:r], rng)
         balanced = draw.derangement()
         rounds[r] = draw.independent() if balanced is None else balanced
     return rounds
@@ -64,18 +81,40 @@ def _check_enough(target: Indices, n: int, numbers: Sequence[int]) -> None:
         )
 
 
+@dataclass(frozen=True)
+class _Named:
+    """The tokens that each prompt names, its target first; no donor may name any of them."""
+
+    tokens: tuple[Indices, ...]
+
+    def __len__(self) -> int:
+        return len(self.tokens[0])
+
+    def meet(self, prompts: int | Indices) -> Bool[np.ndarray, " prompts"]:
+        """Which prompts share a token with the given one, or with the one given in their place."""
+        found: Bool[np.ndarray, " prompts"] = np.zeros(len(self), dtype=bool)
+        for mine in self.tokens:
+            for other in self.tokens:
+                found |= mine == other[prompts]
+        return found
+
+    def enough(self, n: int) -> bool:
+        """Whether every prompt has that many others that it does not meet."""
+        return all(int((~self.meet(i)).sum()) >= n for i in range(len(self)))
+
+
 class _Round:
     """One round of choices, given the rounds before."""
 
-    def __init__(self, target: Indices, used: Int[np.ndarray, "rounds prompts"], rng: np.random.Generator) -> None:
-        self.target = target
+    def __init__(self, named: _Named, used: Int[np.ndarray, "rounds prompts"], rng: np.random.Generator) -> None:
+        self.named = named
         self.used = used
         self.rng = rng
 
     def independent(self) -> Indices:
         """A uniform choice for each prompt by itself."""
         return np.array(
-            [self.rng.choice(np.flatnonzero(self._donors_of(i))) for i in range(len(self.target))],
+            [self.rng.choice(np.flatnonzero(self._donors_of(i))) for i in range(len(self.named))],
             dtype=np.int64,
         )
 
@@ -87,11 +126,11 @@ class _Round:
         graph prompts - allowed donors does, and where there is no such path, no permutation
         exists (Berge 1957).
         """
-        size = len(self.target)
-        if size and np.unique(self.target, return_counts=True)[1].max() * 2 > size:
+        size = len(self.named)
+        if size and np.unique(self.named.tokens[0], return_counts=True)[1].max() * 2 > size:
             return None
         donor = self.rng.permutation(size)
-        bad = (self.target[donor] == self.target) | (self.used == donor).any(axis=0)
+        bad = self.named.meet(donor) | (self.used == donor).any(axis=0)
         for i in self.rng.permutation(np.flatnonzero(bad)).tolist():
             if not bad[i]:
                 continue
@@ -133,11 +172,11 @@ class _Round:
             donor[loser] = given_up
 
     def _donors_of(self, prompt: int) -> Bool[np.ndarray, " prompts"]:
-        allowed: Bool[np.ndarray, " prompts"] = self.target != self.target[prompt]
+        allowed = ~self.named.meet(prompt)
         allowed[self.used[:, prompt]] = False
         return allowed
 
     def _takers_of(self, donor: int) -> Bool[np.ndarray, " prompts"]:
-        takers: Bool[np.ndarray, " prompts"] = self.target != self.target[donor]
+        takers = ~self.named.meet(donor)
         takers &= ~(self.used == donor).any(axis=0)
         return takers

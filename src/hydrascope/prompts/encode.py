@@ -30,7 +30,8 @@ class EncodedPrompt:
             ids as numbers).
         target_id: id of the target token, or None if the prompt names no target.
         target_text: the target as given, or the decoded `target_id`.
-        target_truncated: the given target has more tokens than the one that is used, its first.
+        target_truncated: the given target, or foil, has more tokens than the one that is used, its first.
+        foil_id: id of the foil's token, or None if the prompt names no foil.
         counterfactual_ids: ids of the counterfactual prompt under the same policy.
         group: the given group, or a name of its own, so that the prompt is its own cluster.
     """
@@ -41,8 +42,14 @@ class EncodedPrompt:
     target_id: int | None
     target_text: str | None
     target_truncated: bool
+    foil_id: int | None
     counterfactual_ids: tuple[int, ...] | None
     group: str
+
+    @property
+    def pair(self) -> tuple[int, int] | None:
+        """Target and foil, of a prompt that has both."""
+        return None if self.target_id is None or self.foil_id is None else (self.target_id, self.foil_id)
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class Encoded:
 
     @property
     def n_truncated_targets(self) -> int:
-        """Number of prompts of whose target only the first token is used."""
+        """Number of prompts of whose target, or foil, only the first token is used."""
         return sum(prompt.target_truncated for prompt in self.prompts)
 
     def by_length(self) -> dict[int, tuple[EncodedPrompt, ...]]:
@@ -86,7 +93,7 @@ def encode(
     the model is asked what follows the text; `always` puts exactly one beginning-of-sequence
     token in front; `never` puts none.
 
-    Targets: see `target_tokens` for how the token that follows the prompt is found.
+    Targets and foils: see `target_tokens` for how the token that follows the prompt is found.
 
     Args:
         prompt_set: the prompts.
@@ -94,7 +101,7 @@ def encode(
         vocabulary: number of token ids of the model.
         context: most tokens that the model takes.
         bos: `auto`, `always` or `never`.
-        single_token_targets: `first` uses the first token of a longer target and says so in
+        single_token_targets: `first` uses the first token of a longer target or foil and says so in
             `target_truncated`; `require` refuses it.
 
     Returns:
@@ -103,7 +110,7 @@ def encode(
     Raises:
         MalformedPrompt: a text without tokens, or an id outside the vocabulary.
         PromptTooLong: a prompt or counterfactual with more than `context` tokens.
-        TargetError: an empty target, one the tokenizer does not know, one outside the vocabulary,
+        TargetError: an empty target or foil, one the tokenizer does not know, one outside the vocabulary,
             or one of several tokens although one is required.
         PromptError: text but no tokenizer, `always` but no such token, or an unknown policy.
     """
@@ -136,14 +143,16 @@ class _Encoder:
         where = _where(index, prompt)
         ids = self._ids(where, "prompt", prompt.text, prompt.input_ids)
         counterfactual = prompt.counterfactual is not None or prompt.counterfactual_input_ids is not None
-        target_id, truncated = self._target(where, prompt, ids)
+        target_id, cut = self._follower(where, "target", prompt.text, ids, prompt.target, prompt.target_id)
+        foil_id, foil_cut = self._follower(where, "foil", prompt.text, ids, prompt.foil, prompt.foil_id)
         return EncodedPrompt(
             index=index,
             ids=ids,
             text=self._shown(ids) if prompt.text is None else prompt.text,
             target_id=target_id,
             target_text=self._target_text(prompt),
-            target_truncated=truncated,
+            target_truncated=cut or foil_cut,
+            foil_id=foil_id,
             counterfactual_ids=self._ids(
                 where, "counterfactual", prompt.counterfactual, prompt.counterfactual_input_ids
             )
@@ -175,39 +184,42 @@ class _Encoder:
             raise MalformedPrompt(f"{where}: the {what} has no tokens; give it a text that has some")
         return tuple(ids)
 
-    def _target(self, where: str, prompt: Prompt, ids: Sequence[int]) -> tuple[int | None, bool]:
-        if prompt.target_id is not None:
-            return self._in_vocabulary(where, prompt.target_id), False
-        if prompt.target is None:
+    def _follower(
+        self, where: str, what: str, text: str | None, ids: Sequence[int], given: str | None, given_id: int | None
+    ) -> tuple[int | None, bool]:
+        """Id of the target or foil, if there is one, and whether it has further tokens."""
+        if given_id is not None:
+            return self._in_vocabulary(where, what, given_id), False
+        if given is None:
             return None, False
-        if not prompt.target:
-            raise TargetError(f"{where}: the target is empty; give it a text or leave it out")
+        if not given:
+            raise TargetError(f"{where}: the {what} is empty; give it a text or leave it out")
         if self.tokenizer is None:
-            raise TargetError(f"{where}: the target is text, but there is no tokenizer; give 'target_id'")
-        tokens = target_tokens(self.tokenizer, prompt.text, ids, prompt.target)
+            raise TargetError(f"{where}: the {what} is text, but there is no tokenizer; give '{what}_id'")
+        tokens = target_tokens(self.tokenizer, text, ids, given)
         if not tokens:
-            raise TargetError(f"{where}: target '{prompt.target}' has no tokens; leave it out")
+            raise TargetError(f"{where}: {what} '{given}' has no tokens; leave it out")
         first, unknown = tokens[0], self.tokenizer.unk_token_id
-        if first == unknown and prompt.target.strip() != self.tokenizer.unk_token:
+        if first == unknown and given.strip() != self.tokenizer.unk_token:
             raise TargetError(
-                f"{where}: target '{prompt.target}' starts with a token unknown to the tokenizer; "
-                "give a target that it can write"
+                f"{where}: {what} '{given}' starts with a token unknown to the tokenizer; "
+                f"give a {what} that it can write"
             )
         if len(tokens) > 1 and self.single_token_targets == "require":
             pieces = ", ".join(repr(self.tokenizer.decode([token])) for token in tokens)
             raise TargetError(
-                f"{where}: target '{prompt.target}' is {len(tokens)} tokens ({pieces}); "
-                "give a target of one token, or allow that its first token is used"
+                f"{where}: {what} '{given}' is {len(tokens)} tokens ({pieces}); "
+                f"give a {what} of one token, or allow that its first token is used"
             )
-        return self._in_vocabulary(where, first), len(tokens) > 1
+        return self._in_vocabulary(where, what, first), len(tokens) > 1
 
-    def _in_vocabulary(self, where: str, target_id: int) -> int:
-        if not 0 <= target_id < self.vocabulary:
+    def _in_vocabulary(self, where: str, what: str, token: int) -> int:
+        if not 0 <= token < self.vocabulary:
             raise TargetError(
-                f"{where}: the target has token id {target_id}, but the model has ids 0 to "
+                f"{where}: the {what} has token id {token}, but the model has ids 0 to "
                 f"{self.vocabulary - 1}; check that ids and tokenizer belong to this model"
             )
-        return target_id
+        return token
 
     def _target_text(self, prompt: Prompt) -> str | None:
         if prompt.target is not None or prompt.target_id is None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from hydrascope.errors import EmptyPrompts
+from hydrascope.errors import EmptyPrompts, TargetError
 from hydrascope.prompts.encode import Encoded, EncodedPrompt
 
 
@@ -15,24 +15,16 @@ class Kept:
 
     Attributes:
         encoded: the prompts that stay; each keeps its index in the whole set.
-        dropped_wrong: number of prompts whose target was not the model's top token.
+        dropped: number of prompts that did not pass.
     """
 
     encoded: Encoded
-    dropped_wrong: int
+    dropped: int
 
     @property
     def prompts(self) -> tuple[EncodedPrompt, ...]:
         """The prompts that stay."""
         return self.encoded.prompts
-
-    def describe(self) -> str:
-        """One sentence: how many prompts were kept and why the others were not."""
-        kept, total = len(self.prompts), len(self.prompts) + self.dropped_wrong
-        return (
-            f"Kept {kept} of {total} prompts, those for which the model's most probable token is the target"
-            f" (the filter of McGrath et al. 2023); dropped {self.dropped_wrong} that it completes otherwise."
-        )
 
 
 def answered_correctly(encoded: Encoded, clean_top: Sequence[int]) -> Kept:
@@ -45,24 +37,77 @@ def answered_correctly(encoded: Encoded, clean_top: Sequence[int]) -> Kept:
 
     Args:
         encoded: N prompts.
-        clean_top: N token ids, the most probable next token of the clean run, in the same order.
+        clean_top: token ids by prompt index, the most probable next token of the clean run.
 
     Returns:
         The prompts kept, in order, and how many were dropped.
 
     Raises:
         EmptyPrompts: no prompt is completed correctly.
-        ValueError: the lengths differ.
     """
-    kept = tuple(
-        prompt
-        for prompt, top in zip(encoded.prompts, clean_top, strict=True)
-        if prompt.target_id is None or prompt.target_id == top
-    )
-    total = len(encoded.prompts)
-    if not kept:
+    kept = _keep(encoded, lambda prompt: prompt.target_id in (None, clean_top[prompt.index]))
+    if not kept.prompts:
         raise EmptyPrompts(
-            f"the model's most probable next token is the target in none of the {total} prompts; "
+            f"the model's most probable next token is the target in none of the {kept.dropped} prompts; "
             "give prompts that it completes correctly, or take its top token as the target (--target top)"
         )
-    return Kept(replace(encoded, prompts=kept), total - len(kept))
+    return kept
+
+
+def target_above_foil(encoded: Encoded, clean_margin: Sequence[float]) -> Kept:
+    """Keep the prompts on which the model prefers the target to the foil.
+
+    For a logit difference this is what being right means (Wang et al. 2022, arXiv 2211.00593), whether or not a third
+    token is more probable than both.
+
+    Args:
+        encoded: N prompts with target and foil.
+        clean_margin: by prompt index, the clean logit of the target minus that of the foil.
+
+    Returns:
+        The prompts kept, in order, and how many were dropped.
+
+    Raises:
+        EmptyPrompts: the target is above the foil on no prompt.
+    """
+    kept = _keep(encoded, lambda prompt: clean_margin[prompt.index] > 0)
+    if not kept.prompts:
+        raise EmptyPrompts(
+            f"the model prefers the target to the foil in none of the {kept.dropped} prompts; give prompts that it "
+            "completes correctly, or keep them all (--keep-wrong)"
+        )
+    return kept
+
+
+def told_apart(encoded: Encoded) -> Kept:
+    """Keep the prompts whose target and foil differ in their first tokens, since nothing else is read.
+
+    Args:
+        encoded: N prompts.
+
+    Returns:
+        The prompts kept, in order, and how many were dropped.
+
+    Raises:
+        TargetError: a prompt lacks target or foil.
+        EmptyPrompts: target and foil begin alike on every prompt.
+    """
+    for prompt in encoded.prompts:
+        for what, token in (("target", prompt.target_id), ("foil", prompt.foil_id)):
+            if token is None:
+                raise TargetError(
+                    f"prompt {prompt.index} (counted from 0) has no {what}, which a logit difference needs; add a "
+                    f"'{what}' to every prompt or choose another --target"
+                )
+    kept = _keep(encoded, lambda prompt: prompt.target_id != prompt.foil_id)
+    if not kept.prompts:
+        raise EmptyPrompts(
+            f"target and foil begin with the same token in all {kept.dropped} prompts, so their logits do not differ; "
+            "give others, or choose another --target"
+        )
+    return kept
+
+
+def _keep(encoded: Encoded, rule: Callable[[EncodedPrompt], bool]) -> Kept:
+    kept = tuple(prompt for prompt in encoded.prompts if rule(prompt))
+    return Kept(replace(encoded, prompts=kept), len(encoded.prompts) - len(kept))

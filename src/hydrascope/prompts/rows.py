@@ -15,6 +15,8 @@ COLUMNS = {
     "input_ids": "input_ids",
     "target": "target",
     "target_id": "target_id",
+    "foil": "foil",
+    "foil_id": "foil_id",
     "counterfactual": "counterfactual",
     "counterfactual_input_ids": "counterfactual_input_ids",
     "group": "group",
@@ -64,8 +66,9 @@ def prompt_from_cells(cells: Mapping[str, str]) -> Prompt:
     for column in ("input_ids", "counterfactual_input_ids"):
         if row.get(column):
             row[column] = [_number(column, piece) for piece in re.findall(r"[^\s,\[\]]+", cells[column])]
-    if row.get("target_id"):
-        row["target_id"] = _number("target_id", cells["target_id"].strip())
+    for column in ("target_id", "foil_id"):
+        if row.get(column):
+            row[column] = _number(column, cells[column].strip())
     return prompt_from_row(row)
 
 

@@ -22,6 +22,8 @@ class Prompt:
             the ids are run and the text is shown.
         target: text that should follow; its first token is the target.
         target_id: id of the target token; decides over `target`.
+        foil: text that should not follow; a logit difference is that of the target and its first token.
+        foil_id: id of the foil's token; decides over `foil`.
         counterfactual: text of the counterfactual prompt.
         counterfactual_input_ids: token ids of the counterfactual prompt; decide over its text.
         group: prompts of one group (say, of one template) are resampled together.
@@ -34,6 +36,8 @@ class Prompt:
     input_ids: tuple[int, ...] | None = None
     target: str | None = None
     target_id: int | None = None
+    foil: str | None = None
+    foil_id: int | None = None
     counterfactual: str | None = None
     counterfactual_input_ids: tuple[int, ...] | None = None
     group: str | None = None
@@ -42,6 +46,7 @@ class Prompt:
         for name, value in (
             ("prompt", self.text),
             ("target", self.target),
+            ("foil", self.foil),
             ("counterfactual", self.counterfactual),
             ("group", self.group),
         ):
@@ -50,8 +55,9 @@ class Prompt:
             ids = getattr(self, name)
             if ids is not None:
                 object.__setattr__(self, name, _token_ids(name, ids))
-        if self.target_id is not None:
-            object.__setattr__(self, "target_id", _token_id("target_id", self.target_id))
+        for name in ("target_id", "foil_id"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _token_id(name, getattr(self, name)))
         if self.input_ids is None and not self.text:
             raise MalformedPrompt("the prompt is empty; give it a text or input_ids")
 
@@ -63,7 +69,8 @@ class PromptSet:
     Attributes:
         name: short label, shown in reports.
         prompts: the prompts in order; their positions identify them everywhere else.
-        source: where they came from: a path, `bundled` or `memory`.
+        source: where they came from: a path, `bundled`, `generated`, `hub:...` or `memory`.
+        unfit: prompts left out beforehand because the model's tokenizer does not write them as their task needs.
 
     Raises:
         EmptyPrompts: there is no prompt.
@@ -72,6 +79,7 @@ class PromptSet:
     name: str
     prompts: tuple[Prompt, ...]
     source: str = "memory"
+    unfit: int = 0
 
     def __post_init__(self) -> None:
         if not self.prompts:
@@ -79,7 +87,7 @@ class PromptSet:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the prompts in canonical JSON; name and source do not enter."""
+        """SHA-256 of the prompts in canonical JSON; nothing else enters."""
         rows = [{k: v for k, v in asdict(prompt).items() if v is not None} for prompt in self.prompts]
         canonical = json.dumps(rows, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()

@@ -21,7 +21,10 @@ ledger.change.sel(ablated="{ablated}").mean("prompt").to_series()"""
 
 _TARGETS = {
     "label": "the answer given with each prompt",
+    "difference": "the answer given with each prompt against its foil: the difference of their logits",
     "top": "the token the model itself ranks first in the clean run",
+    "random-top": "a random one of the ten tokens that the model itself ranks first in the clean run",
+    "kl": "the token the model itself ranks first in the clean run; knock-outs are ranked by KL divergence",
 }
 _OFF_DISTRIBUTION = {
     "zero": "Zeros are a value that no prompt produces; part of what is seen may be the model coping with nonsense.",
@@ -49,9 +52,19 @@ def run_facts(ds: xr.Dataset) -> Pairs:
     groups = len(set(ds["group"].values)) if "group" in ds.coords else ds.sizes["prompt"]
     kept, given = int(a["prompts_kept"]), int(a["prompts_total"])
     wrong = int(a["prompts_dropped_wrong"])
-    dropped = [f"{wrong:,} dropped because the model's first choice was another token"] if wrong else []
-    if given - kept - wrong > 0:
-        dropped.append(f"{given - kept - wrong:,} dropped for other reasons")
+    why = (
+        "its foil was above the answer"
+        if a["target_policy"] == "difference"
+        else "the model's first choice was another token"
+    )
+    reasons = (
+        (wrong, why),
+        (int(a.get("prompts_dropped_alike", 0)), "answer and foil begin with the same token"),
+        (int(a.get("prompts_unfit", 0)), "the tokenizer does not write them as the task needs"),
+    )
+    dropped = [f"{count:,} dropped because {reason}" for count, reason in reasons if count]
+    if (rest := given - kept - sum(count for count, _ in reasons)) > 0:
+        dropped.append(f"{rest:,} dropped for other reasons")
     pairs = [
         (
             "Model",
@@ -114,14 +127,19 @@ def caveats(ds: xr.Dataset, table: pd.DataFrame, cells: int) -> tuple[str, ...]:
     """
     a = ds.attrs
     found = []
-    if a["target_policy"] == "top":
+    if a["target_policy"] in ("top", "kl"):
         found.append(
             "The answer is the token that happened to rank first in the clean run, so any disturbance lowers it "
             "on average. This makes losses look larger than they are."
         )
     elif int(a["prompts_dropped_wrong"]):
+        right = (
+            "with the answer above its foil"
+            if a["target_policy"] == "difference"
+            else "that the model answers correctly"
+        )
         found.append(
-            "Only prompts that the model answers correctly were kept. Such a choice by the clean logits makes "
+            f"Only prompts {right} were kept. Such a choice by the clean logits makes "
             "any disturbance look a little worse than it is."
         )
     found.append(

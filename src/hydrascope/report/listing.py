@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from hydrascope.analysis.quantity import Quantity
 from hydrascope.figures import is_curve
 from hydrascope.report.numbers import NONE, fixed, interval, percent
 
@@ -46,45 +47,53 @@ _EFFECTS = {
 _SHARES = {"restored": "restored", "restored_with_norm": "restored with norm"}
 
 
-def listing(table: pd.DataFrame, who: pd.DataFrame) -> Listing:
+def listing(table: pd.DataFrame, who: pd.DataFrame, quantity: Quantity, *, by_kl: bool = False) -> Listing:
     """The numbers of every knock-out.
 
     Args:
         table: from `analysis.repair.repair`.
         who: from `analysis.responders.who_repairs`.
+        quantity: what the numbers are of.
+        by_kl: show KL divergence and put those first that change the distribution most.
     """
     total = len(table)
     by_layer = is_curve(table)
-    if total > ROWS or not by_layer:
+    if by_kl:
+        table = table.nlargest(ROWS, "kl")
+    elif total > ROWS or not by_layer:
         strongest_first = table["own_change"].abs().nlargest(ROWS).index
         table = table.loc[strongest_first.sort_values() if by_layer else strongest_first]
     effects = {name: label for name, label in _EFFECTS.items() if name in table and table[name].notna().any()}
     # effects of a few hundredths need a third decimal to be told apart
     places = 2 if table[list(effects)].abs().max().max() >= 1 else 3
-    columns = ("knocked out", *effects.values(), *_SHARES.values(), "slope", "R²", "answers most")
+    kl = ("KL (nats)",) if by_kl else ()
+    columns = ("knocked out", *kl, *effects.values(), *_SHARES.values(), "slope", "R²", "answers most")
     strongest = _strongest(who)
-    rows = tuple(_row(row, i, effects, strongest, places) for i, row in enumerate(table.to_dict("records")))
+    shown = {"kl": 3} if by_kl else {}
+    shown |= dict.fromkeys(effects, places)
+    rows = tuple(_row(row, i, shown, strongest) for i, row in enumerate(table.to_dict("records")))
     caption = (
-        "Means over prompts in logits of the answer, ablated minus clean, with 95 % intervals in small print. "
+        f"Means over prompts in {quantity.axis}, ablated minus clean, with 95 % intervals in small print. "
         "Shares are given where the part was really removed and lost something. “Answers most” is the layer with "
         "the largest change that differs from zero after correction. Press a heading to sort."
     )
-    if not by_layer:
+    if by_kl:
+        caption += " Those that change the distribution most, by KL divergence from the clean one, come first."
+    elif not by_layer:
         caption += " Those that lose most come first."
     if total > ROWS:
-        caption += f" The {ROWS} of {total:,} knock-outs that lose most are listed."
+        caption += f" The {ROWS} of {total:,} knock-outs that {'change' if by_kl else 'lose'} most are listed."
     return Listing(caption, columns, rows)
 
 
 def _row(
     row: dict[Any, Any],
     order: int,
-    effects: dict[str, str],
+    shown: dict[str, int],
     strongest: dict[str, tuple[str, float]],
-    places: int,
 ) -> tuple[Cell, ...]:
     cells = [Cell(str(row["ablated"]), order)]
-    cells += [_estimate(row, name, places) for name in effects]
+    cells += [_estimate(row, name, places) for name, places in shown.items()]
     cells += [_share(row, name) for name in _SHARES]
     slope = Cell(
         fixed(row["restoring_slope"]),

@@ -122,7 +122,7 @@ def _page(findings: Findings) -> Page:
         details=tuple(map(tied, found.details)),
         hero=hero,
         sections=tuple(sections),
-        table=listing(tables.repair, tables.who),
+        table=listing(tables.repair, tables.who, tables.quantity, by_kl=ds.attrs["target_policy"] == "kl"),
         run=facts.run_facts(ds),
         closes=closed.closes,
         closing=facts.closing_sentence(closed),

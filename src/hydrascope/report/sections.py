@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from hydrascope import figures
 from hydrascope.analysis import repair
+from hydrascope.analysis.quantity import Quantity
 from hydrascope.report.numbers import fixed, number, summands
 from hydrascope.report.section import Draft, Section, finished
 from hydrascope.report.tables import Tables
@@ -18,7 +19,7 @@ from hydrascope.report.units import heads, neurons
 def balance(t: Tables) -> Section:
     """The account of one knock-out, in a chart and in numbers."""
     draft = Draft("balance")
-    draft.add(figures.balance(t.repair, t.featured), "wide")
+    draft.add(figures.balance(t.repair, t.featured, unit=t.quantity.axis), "wide")
     steps = figures.balance_steps(t.repair)
     steps = steps[steps["ablated"] == t.featured]
     *parts, total = (float(value) for value in steps["value"])
@@ -32,10 +33,10 @@ def balance(t: Tables) -> Section:
         "above ended, and the last, measured on its own at the model’s output, ends where they end.",
         equation=tuple(terms),
         notes=(
-            f"Means over {t.ds.sizes['prompt']:,} prompts, in logits of the answer, for {t.featured}; the sum "
+            f"Means over {t.ds.sizes['prompt']:,} prompts, in {t.quantity.axis}, for {t.featured}; the sum "
             f"misses the measured total by {number(left, 2)}. Any other knock-out can be chosen.",
         ),
-        words=WORDS,
+        words=_words(t.quantity),
     )
 
 
@@ -45,13 +46,13 @@ def effects(t: Tables) -> Section:
         grid = figures.has_unit_grid(t.repair) and "head" not in t.kinds
         return _unit_effects(t) if grid else Section("effects", EFFECTS, reason=NO_WHOLE_WRITERS)
     draft = Draft("effects")
-    draft.add(figures.effect_by_layer(t.effects, "direct_effect", layers=t.layers))
-    draft.add(figures.effect_by_layer(t.effects, "drop", layers=t.layers, legend=False))
+    draft.add(figures.effect_by_layer(t.effects, "direct_effect", layers=t.layers, unit=t.quantity.axis))
+    draft.add(figures.effect_by_layer(t.effects, "drop", layers=t.layers, legend=False, unit=t.quantity.axis))
     return finished(
         draft,
         EFFECTS,
-        "The first chart shows how much each layer’s output adds to the answer’s logit when the unembedding "
-        "reads it alone, the second how much that logit falls when the output is replaced: if nothing answered, "
+        f"The first chart shows how much each layer’s output adds to the {t.quantity.answer} when the unembedding "
+        "reads it alone, the second how much that falls when the output is replaced: if nothing answered, "
         "both would be alike.",
         notes=(_bands(t),),
     )
@@ -73,7 +74,8 @@ def _unit_effects(t: Tables) -> Section:
     return finished(
         draft,
         UNIT_EFFECTS,
-        "Each cell is one knock-out, layers downwards: purple, the answer’s logit falls; green, it rises. Own change "
+        f"Each cell is one knock-out, layers downwards: purple, the {t.quantity.answer} falls; green, it rises. Own "
+        "change "
         "is what the part itself no longer writes, total effect what the output shows in the end.",
         notes=(" ".join(notes),),
     )
@@ -104,7 +106,7 @@ def prompts(t: Tables) -> Section:
     draft = Draft("prompts")
     views = t.views()
     shown = (next(text for text, _ in views), t.featured)
-    draft.add(figures.prompt_views(views, layers=t.layers, shown=shown), "wide")
+    draft.add(figures.prompt_views(views, layers=t.layers, shown=shown, unit=t.quantity.axis), "wide")
     count = len({text for text, _ in views})
     three = f"The prompts are those with the largest, the median and the smallest compensation without {t.featured}."
     two = f"The prompts are those with the larger and the smaller compensation without {t.featured}."
@@ -156,7 +158,8 @@ def kinds(t: Tables) -> Section:
     """Who answers, by kind, over depth."""
     draft = Draft("kinds")
     for i, kind in enumerate(t.kinds):
-        draft.add(figures.parts_by_layer(t.repair, kind, layers=t.layers, legend=i == 0), _shape(t, kind))
+        chart = figures.parts_by_layer(t.repair, kind, layers=t.layers, legend=i == 0, unit=t.quantity.axis)
+        draft.add(chart, _shape(t, kind))
     told = [kind for kind in t.kinds if (t.repair["meaningful"] & (t.repair["ablated_kind"] == kind)).any()]
     alone = "wide" if len(told) < len(t.kinds) else ""
     for i, kind in enumerate(told):
@@ -215,7 +218,7 @@ def erased(t: Tables) -> Section:
     if t.late_mlps.empty:
         return Section("erasure", title, reason="the ledger has no MLP in the second half of the model.")
     draft = Draft("erasure")
-    draft.add(figures.late_mlp_effects(t.late_mlps, layers=t.layers))
+    draft.add(figures.late_mlp_effects(t.late_mlps, layers=t.layers, unit=t.quantity.axis))
     kind = next((kind for kind in t.kinds if len(t.released) and kind in set(t.released["ablated_kind"])), None)
     if kind:
         draft.add(figures.released_by_layer(t.released, kind, layers=t.layers), _shape(t, kind))
@@ -253,6 +256,19 @@ def routed(t: Tables) -> Section | None:
     )
 
 
+def _words(quantity: Quantity) -> tuple[tuple[str, str], ...]:
+    return (
+        (
+            "direct effect",
+            f"what a part’s output adds to the {quantity.answer} when the unembedding reads it, everything else fixed",
+        ),
+        ("own change", "what the knocked-out part itself writes less once its output is replaced"),
+        ("compensation", "what all later attention layers and MLPs write more, or less, than in the clean run"),
+        ("final norm", "what the last normalisation adds by scaling everything differently"),
+        ("total effect", f"how much the {quantity.answer} changes in the end: the sum of all of these"),
+    )
+
+
 def _shape(t: Tables, kind: str) -> str:
     """Knock-outs placed by address need room for their names."""
     table = t.repair[t.repair["ablated_kind"] == kind]
@@ -280,16 +296,6 @@ EFFECTS = "Direct and total effect, layer by layer"
 UNIT_EFFECTS = "Loss and total effect, part by part"
 AGREEMENT = "Does the direct effect tell the cost?"
 NO_WHOLE_WRITERS = "no whole attention layer or MLP was knocked out on its own in this run."
-WORDS = (
-    (
-        "direct effect",
-        "what a part's output adds to the answer's logit when the unembedding reads it, everything else fixed",
-    ),
-    ("own change", "what the knocked-out part itself writes less once its output is replaced"),
-    ("compensation", "what all later attention layers and MLPs write more, or less, than in the clean run"),
-    ("final norm", "what the last normalisation adds by scaling everything differently"),
-    ("total effect", "how much the answer's logit changes in the end: the sum of all of these"),
-)
 
 SECTIONS: tuple[Callable[[Tables], Section | None], ...] = (
     balance,

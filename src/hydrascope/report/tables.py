@@ -11,6 +11,7 @@ import xarray as xr
 
 from hydrascope.analysis import repair
 from hydrascope.analysis.findings import Findings
+from hydrascope.analysis.quantity import Quantity, quantity
 from hydrascope.analysis.routing import has_routing
 
 VIEWS = 3
@@ -41,6 +42,11 @@ class Tables:
     def ds(self) -> xr.Dataset:
         """The ledger."""
         return self.findings.ds
+
+    @property
+    def quantity(self) -> Quantity:
+        """What the account is of, in words."""
+        return quantity(self.ds)
 
     @property
     def layers(self) -> int:

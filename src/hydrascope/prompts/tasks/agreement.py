@@ -1,0 +1,71 @@
+"""Agreement of the verb with its subject.
+
+Files are those of Marks et al. (2024), arXiv 2403.19647; the made sentences are our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import product
+
+import numpy as np
+
+from hydrascope.prompts.records import Record
+from hydrascope.prompts.sets import Prompt
+from hydrascope.prompts.tasks.family import MADE, Family, Found
+from hydrascope.prompts.tokens import Tokenizer
+
+_SUBJECTS = (
+    "teacher", "doctor", "farmer", "student", "singer", "painter", "driver", "soldier", "neighbor", "writer",
+    "dancer", "guard", "pilot", "king", "girl", "boy",
+)  # fmt: skip
+_BETWEEN = ("table", "house", "horse", "river", "garden", "car", "tree", "boat")
+_JOINS = ("near", "behind", "beside")
+_VERBS = ((" is", " are"), (" was", " were"), (" has", " have"), (" does", " do"))
+
+
+def pairs(rows: Iterable[Record], tokenizer: Tokenizer | None = None) -> Found:
+    """Rows with `clean_prefix`, `clean_answer`, `patch_prefix` and `patch_answer`.
+
+    The foil is the verb in the other number, the counterfactual the sentence whose verb it is. A sentence in both
+    numbers and with all verbs is one group.
+    """
+    for row in rows:
+        text, other = row.text("clean_prefix"), row.text("patch_prefix")
+        yield Prompt(
+            text,
+            target=row.text("clean_answer"),
+            foil=row.text("patch_answer"),
+            counterfactual=other,
+            group=" / ".join(sorted((text, other))),
+        )
+
+
+def made(tokenizer: Tokenizer | None = None) -> Found:
+    """Sentences with the verb directly after its subject, or after another noun in between; a subject is one group."""
+    rng = np.random.default_rng(0)
+    simple = [(subject, "") for subject in _SUBJECTS]
+    apart = [
+        (subject, f" {join} the {noun}{end}")
+        for subject, join, noun, end in product(_SUBJECTS, _JOINS, _BETWEEN, ("", "s"))
+    ]
+    chosen = simple + [apart[i] for i in rng.permutation(len(apart))[: MADE - len(simple)]]
+    for number, (subject, between) in enumerate(chosen):
+        plural, verb = number % 2, _VERBS[(number // 2) % len(_VERBS)]
+        both = (f"The {subject}{between}", f"The {subject}s{between}")
+        yield Prompt(
+            both[plural],
+            target=verb[plural],
+            foil=verb[1 - plural],
+            counterfactual=both[1 - plural],
+            group=subject,
+        )
+
+
+AGREEMENT = Family(
+    name="agreement",
+    asks="the verb in the number of its subject, the other number as foil",
+    takes="FILE, JSON lines with clean_prefix, clean_answer, patch_prefix, patch_answer",
+    read=pairs,
+    generate=made,
+)

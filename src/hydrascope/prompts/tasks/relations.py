@@ -1,0 +1,78 @@
+"""Relations between subjects and objects, one to a file (LRE; Hernandez et al. 2023, arXiv 2308.09124)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from hydrascope.errors import MalformedPrompt, PromptError
+from hydrascope.prompts.records import Record, as_object, at, parse_json, read_text
+from hydrascope.prompts.sets import Prompt
+from hydrascope.prompts.tasks.family import Family, Found
+from hydrascope.prompts.tasks.others import partners
+from hydrascope.prompts.tokens import Tokenizer
+
+
+def relation_files(path: Path) -> Iterator[Record]:
+    """A relation's file, or those of a folder and the folders in it, by name.
+
+    Raises:
+        PromptError: there is none, or it cannot be read.
+    """
+    files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
+    if not files:
+        raise PromptError(f"'{path}' holds no .json file; give a relation's file or a folder of them")
+    for file in files:
+        text = read_text(file, (".json",))
+        yield Record(str(file), at(str(file), as_object, parse_json(file, 1, text)))
+
+
+def relations(rows: Iterable[Record], tokenizer: Tokenizer | None = None) -> Found:
+    """Every sample of every relation, in turn with each of its templates.
+
+    Templates for prompts without examples are taken where there are any. Counterfactual and foil are the next subject
+    of the relation with another object, in the same template, and that object.
+
+    Raises:
+        MalformedPrompt: a file without samples, or with a template that has no place for the subject.
+    """
+    for row in rows:
+        templates, samples = _templates(row), _samples(row)
+        for i, other in enumerate(partners([answer for _, answer in samples], [0] * len(samples))):
+            template, (subject, answer) = templates[i % len(templates)], samples[i]
+            yield Prompt(
+                template.replace("{}", subject),
+                target=answer,
+                foil=None if other is None else samples[other][1],
+                counterfactual=None if other is None else template.replace("{}", samples[other][0]),
+                group=row.text("name"),
+            )
+
+
+def _templates(row: Record) -> list[str]:
+    templates = row.values.get("prompt_templates_zs") or row.values.get("prompt_templates") or []
+    if not templates or not all(isinstance(template, str) and "{}" in template for template in templates):
+        raise MalformedPrompt(
+            f"{row.where}: 'prompt_templates' must be a list of texts with {{}} for the subject; correct it"
+        )
+    return list(templates)
+
+
+def _samples(row: Record) -> list[tuple[str, str]]:
+    samples = row.values.get("samples")
+    try:
+        found = [(str(sample["subject"]), str(sample["object"])) for sample in samples or []]
+    except (KeyError, TypeError):
+        found = []
+    if not found:
+        raise MalformedPrompt(f"{row.where}: 'samples' must be a list of objects with subject and object; correct it")
+    return found
+
+
+RELATIONS = Family(
+    name="relations",
+    asks="the object of a relation, with that of another subject as foil",
+    takes="FILE or FOLDER, JSON with prompt_templates and samples, a relation each",
+    read=relations,
+    rows=relation_files,
+)
