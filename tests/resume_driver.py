@@ -51,14 +51,14 @@ def main() -> None:
 def attempt(model: str, prompts: str, out: Path, journal: Path, how: dict[str, Any]) -> None:
     """One run, from opening the model to its report; does not return."""
     import hydrascope as hs
-    from hydrascope import run
     from hydrascope.engine import keeper, values
     from hydrascope.report import page
+    from hydrascope.run import last_token
 
-    run.BATCH, keeper.CHUNK, values.CHUNK = BATCH, CHUNK, CHUNK
+    last_token.BATCH, keeper.CHUNK, values.CHUNK = BATCH, CHUNK, CHUNK
     page.render = lambda findings: f"<html>{findings.ds.sizes}</html>"
     noted = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    run.run_batch = watched(noted, "batch", run.run_batch, lambda work, rows, *rest: rows)
+    last_token.run_batch = watched(noted, "batch", last_token.run_batch, lambda work, rows, *rest: rows)
     fill = values.ValueStore._fill_chunk
     values.ValueStore._fill_chunk = watched(noted, "chunk", fill, lambda store, model, runs, rows, *rest: rows)
     code = 1

@@ -118,6 +118,16 @@ class Mean(_OneValue):
 
 
 @dataclass(frozen=True)
+class PositionMean(Mean):
+    """z~_t = E[Z_t], the mean at each position by itself, over texts of one length.
+
+    At the last token alone it is the mean. Per position as in Wang et al. 2022 (arXiv 2211.00593).
+    """
+
+    name: ClassVar[str] = "position-mean"
+
+
+@dataclass(frozen=True)
 class Resample(_FromRuns):
     """z~ = Z(u~), u~ another prompt of the set with another target (McGrath et al. 2023, eq. 38; 15 donors there).
 
@@ -202,7 +212,7 @@ class Counterfactual(_FromRuns):
 
 
 ABLATIONS: dict[str, type[Zero] | type[Mean] | type[Resample] | type[Noise] | type[Counterfactual]] = {
-    kind.name: kind for kind in (Zero, Mean, Resample, Noise, Counterfactual)
+    kind.name: kind for kind in (Zero, Mean, PositionMean, Resample, Noise, Counterfactual)
 }
 """Ablations by the name the command line uses."""
 

@@ -73,9 +73,9 @@ OPTIONAL = (
 """Variables that need several draws, the null, routed MLPs, or a run that keeps less or measures more."""
 
 
-def optional_variables(draws: int, null_draws: int, detail: str = "full") -> set[str]:
-    """Which of the optional variables a ledger of single positions has."""
-    found = {*MEASURES} | ({"change_by_half"} if draws > 1 else set())
+def optional_variables(draws: int, null_draws: int, detail: str = "full", *, measured: bool = True) -> set[str]:
+    """Which of the optional variables a ledger has."""
+    found = {*(MEASURES if measured else ())} | ({"change_by_half"} if draws > 1 else set())
     found |= {"own_direct_effect"} if detail != "full" else set()
     return found | ({"null_change", "null_norm_effect", "null_total_effect"} if null_draws else set())
 
@@ -167,6 +167,10 @@ class LedgerFile:
         for first in range(0, len(done), self.batch):
             rows = range(first, min(first + self.batch, len(done)))
             yield rows, bool(done[rows.start : rows.stop].all())
+
+    def is_done(self, rows: range) -> bool:
+        """Whether all of these rows are there."""
+        return bool(np.asarray(self.group["done"][rows.start : rows.stop]).all())
 
     def write(self, rows: range, arrays: Mapping[str, np.ndarray]) -> None:
         """Write one batch: all arrays, then its entry in the journal.

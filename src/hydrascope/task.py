@@ -16,7 +16,9 @@ from hydrascope.engine.detail import Detail
 from hydrascope.engine.edge_proof import prove_edges
 from hydrascope.engine.plan import edited_places
 from hydrascope.engine.proof import Engine, choose_engine, prove_splits
+from hydrascope.engine.scope import Scope
 from hydrascope.engine.splits import Split
+from hydrascope.engine.text_proof import choose_text_engine
 from hydrascope.errors import EmptyPrompts, RunError
 from hydrascope.prompts import Bos, Encoded, PromptSet, TargetPolicy, encode, told_apart
 from hydrascope.run_directory import fresh_or_same
@@ -45,6 +47,8 @@ class Options:
             `head,neuron.6-7`, divide those writers into their units and, apart, their biases.
         detail: `full` keeps the change of every writer; `kinds` only sums by kind of writer, for sweeps of so many
             knock-outs that the whole account would be too large.
+        scope: the positions at which parts are knocked out and at which effects are read.
+        measured: also measure the whole next-token distribution (log-probability, rank, KL divergence).
     """
 
     components: str = "writers"
@@ -56,6 +60,8 @@ class Options:
     memory: str | None = None
     writers: str = "layers"
     detail: Detail = "full"
+    scope: Scope = field(default_factory=Scope)
+    measured: bool = True
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,10 @@ class Task:
             "bos": options.bos,
             "components": _named(self.knockouts),
             "ablation": {"name": self.ablation.name, **asdict(self.ablation)},  # type: ignore[call-overload]
-            "positions": "last",
+            "positions": options.scope.knocked_out,
+            "read": options.scope.read,
+            "skipped_positions": options.scope.skipped if options.scope.read == "each" else 0,
+            "measured": options.measured,
             "target": options.target,
             "keep_wrong": options.keep_wrong,
             "null_draws": self.null_draws,
@@ -108,6 +117,11 @@ class Task:
     def writers(self) -> str:
         """What the account keeps apart, in one spelling whichever was used."""
         return _divided({split.writer: split.kind for split in self.splits}, self.model)
+
+    @property
+    def scope(self) -> Scope:
+        """Where parts are knocked out, and where effects are read."""
+        return self.options.scope
 
     @property
     def null_draws(self) -> int:
@@ -135,10 +149,6 @@ def prepare(model: Model, prompts: PromptSet, ablation: Ablation | None = None, 
     wanted = parse_writers(options.writers, model.anatomy.inventory)
     if options.detail not in ("full", "kinds"):
         raise RunError(f"no detail '{options.detail}'; choose full or kinds")
-    if wanted and options.detail == "kinds":
-        raise RunError(
-            f"--writers {options.writers} keeps every unit apart and --detail kinds keeps none; choose one of them"
-        )
     if options.seed < 0:
         raise RunError(f"{options.seed} is no seed; give 0 or more")
     Budget.read(options.memory, *model.devices)
@@ -147,9 +157,13 @@ def prepare(model: Model, prompts: PromptSet, ablation: Ablation | None = None, 
     encoded = encode(prompts, model.tokenizer, vocabulary=model.anatomy.n_vocab, context=model.context, bos=options.bos)
     if options.target == "difference":
         told_apart(encoded)
-    engine = choose_engine(model)
-    prove_edges(model, engine.strategy, knockouts)
-    splits = prove_splits(model, engine.strategy, wanted) if wanted else ()
+    for length in encoded.by_length():
+        options.scope.edited(length), options.scope.positions(length)
+    engine = choose_engine(model) if options.scope.is_last else choose_text_engine(model)
+    # edges and units are proved at the last token; what is linear in one place is so in all
+    prover = engine.strategy if options.scope.is_last else choose_engine(model).strategy
+    prove_edges(model, prover, knockouts)
+    splits = prove_splits(model, prover, wanted) if wanted else ()
     return Task(model, prompts, encoded, ablation or Resample(), options, knockouts, engine, splits)
 
 

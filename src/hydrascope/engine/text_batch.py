@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from hydrascope.anatomy import directions
+from hydrascope.anatomy import Model, directions
 from hydrascope.engine.account import Account, Arrays
 from hydrascope.engine.batch import Work, variant
-from hydrascope.engine.budget import Budget
+from hydrascope.engine.budget import Budget, Footprint
 from hydrascope.engine.last_token import sweep
 from hydrascope.engine.splits import aims
 from hydrascope.engine.texts import Recorded, Resumed
@@ -44,11 +44,26 @@ def text_variants_at_once(budget: Budget, footprint: int, texts: int, tokens: in
     return max(1, rows // texts - 1)
 
 
+def text_footprint(model: Model, tokens: int, read: int, columns: int) -> int:
+    """Estimated bytes of one row of a push: a whole text under one knock-out.
+
+    Args:
+        model: the model.
+        tokens: length of the text.
+        read: positions that are read.
+        columns: read-outs kept of each.
+    """
+    heads = max((site.n_heads for site in model.anatomy.heads), default=1)
+    token = Footprint.of(model, 1, copies_prefix=False).row
+    return tokens * (token + 4 * 2 * heads * tokens) + read * 4 * (2 * model.anatomy.d_model + columns)
+
+
 def run_texts(
     work: Work,
     rows: Sequence[int],
     recorded: Recorded,
     targets: Int[Tensor, " items"],
+    foils: Int[Tensor, " items"] | None,
     names: Sequence[str],
     size: int,
     *,
@@ -62,6 +77,7 @@ def run_texts(
         rows: positions of the texts in the plan's table and the pools.
         recorded: their clean pass, with the streams.
         targets: target token of every read position, text by text.
+        foils: the tokens whose logits are subtracted from the targets', if differences are read.
         names: what an error calls each of them by.
         size: variants in a push.
         measured: take log-probability, rank and KL divergence, for which all rows meet the whole vocabulary.
@@ -76,7 +92,9 @@ def run_texts(
     """
     model, strategy = work.model, work.strategy
     assert isinstance(strategy, Resumed)
-    read = directions(model.network, model.anatomy.tail, targets.to(recorded.ids.device))
+    device = recorded.ids.device
+    others = None if foils is None else foils.to(device)
+    read = directions(model.network, model.anatomy.tail, targets.to(device), others)
     by_unit = aims(model, work.plan.splits, read.vectors)
     account = Account(work.plan, work.tolerance, names, read, measured=measured)
     before = sweep(model, recorded, [], read, strategy=strategy.at(0), full=measured, aims=by_unit)

@@ -1,0 +1,6 @@
+"""A run: knock out parts of a model on prompts or texts, batch by batch, and write the ledger."""
+
+from hydrascope.run.base import Progress
+from hydrascope.run.execution import execute, versions
+
+__all__ = ["Progress", "execute", "versions"]

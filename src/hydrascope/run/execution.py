@@ -1,0 +1,81 @@
+"""A run from its command to its finished ledger: continued where it stopped, discarded where it never began."""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import xarray as xr
+
+from hydrascope.engine.budget import Budget
+from hydrascope.errors import HydrascopeError, OutputError
+from hydrascope.ledger import LedgerFile, open_dataset
+from hydrascope.run.base import Progress
+from hydrascope.run.last_token import LastTokenRun
+from hydrascope.run.texts import TextRun
+from hydrascope.run_directory import RunDirectory, locked, open_run_directory
+from hydrascope.task import Task
+
+
+def execute(
+    task: Task,
+    out: Path | None = None,
+    *,
+    overwrite: bool = False,
+    command: str = "",
+    progress: Progress = lambda stage, done, total: None,
+) -> tuple[xr.Dataset, RunDirectory | None]:
+    """Run a task, or what is left of it.
+
+    Args:
+        task: what to do.
+        out: the run's folder, made or continued; None keeps nothing on disk afterwards.
+        overwrite: throw away the run that is in `out`.
+        command: the command that reproduces the run, for the record.
+        progress: told how far it is.
+
+    Returns:
+        The finished ledger and its folder, if any.
+
+    Raises:
+        OutputError: another process is at work in `out`.
+        HydrascopeError: what goes wrong on the way, and what to do. A run that fails before its first batch is done
+            leaves nothing behind, unless it failed for want of room.
+    """
+    if out is None:
+        with tempfile.TemporaryDirectory(prefix="hydrascope-") as folder:
+            dataset, _ = execute(task, Path(folder) / "run", command=command, progress=progress)
+            return dataset, None
+    started = time.monotonic()
+    kind = LastTokenRun if task.scope.is_last else TextRun
+    budget = Budget.read(task.options.memory, *task.model.devices)
+    facts = {"memory": budget.bytes, "command": command, "versions": versions(), "created": _now()}
+    with locked(out):
+        directory = open_run_directory(out, task.settings, facts, overwrite=overwrite)
+        if not directory.complete:
+            if task.options.memory is None:  # the same batches as before the kill, so the same rounding
+                budget = Budget(int(directory.record["memory"]))
+            try:
+                kind(task, directory, budget, progress).finish(started)
+            except OutputError:
+                raise  # room can be made, and what is done is worth keeping
+            except HydrascopeError:
+                if not LedgerFile.has_begun(directory.ledger):
+                    directory.discard()
+                raise
+            directory = directory.mark_complete()
+    return open_dataset(directory.ledger), directory
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that the numbers depend on."""
+    packages = {name: version(name) for name in ("hydrascope", "torch", "transformers", "numpy")}
+    return {**packages, "python": platform.python_version()}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

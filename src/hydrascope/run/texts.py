@@ -1,0 +1,268 @@
+"""A run over whole texts: block by block of texts that lend to each other, a ledger row for every read position."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate, groupby
+
+import numpy as np
+import torch
+
+from hydrascope.ablation import Donation, ExtraRun, Mean, PositionMean, Resample
+from hydrascope.engine.account import Arrays
+from hydrascope.engine.batch import Work
+from hydrascope.engine.plan import Plan
+from hydrascope.engine.text_batch import run_texts, text_footprint, text_variants_at_once, texts_at_once
+from hydrascope.engine.text_values import Places, Values, blocks_of, extra_values, mean_values, values_of
+from hydrascope.engine.texts import Recorded
+from hydrascope.errors import AblationError, OutOfBudget, TooFewDonors
+from hydrascope.ledger import LedgerFile
+from hydrascope.prompts import EncodedPrompt, pose
+from hydrascope.run.base import BaseRun
+
+SHOWN = 16
+"""Tokens of context that the ledger shows of a read position."""
+
+
+@dataclass(frozen=True)
+class Items:
+    """What is read: positions of texts, text by text, shortest texts first.
+
+    Attributes:
+        texts: the texts that stay.
+        positions: read positions of each.
+        tokens: target of each read position.
+        foils: the token whose logit is subtracted, where differences are read.
+        dropped_wrong: texts left out because the model completes them otherwise.
+        dropped_alike: texts left out because target and foil begin with the same token.
+    """
+
+    texts: tuple[EncodedPrompt, ...]
+    positions: tuple[tuple[int, ...], ...]
+    tokens: tuple[tuple[int, ...], ...]
+    foils: tuple[int, ...] | None = None
+    dropped_wrong: int = 0
+    dropped_alike: int = 0
+
+    @cached_property
+    def first_rows(self) -> tuple[int, ...]:
+        """Ledger row of each text's first read position, and the number of rows."""
+        return tuple(accumulate((len(some) for some in self.positions), initial=0))
+
+    def rows(self, texts: range) -> range:
+        """Ledger rows of some texts that follow on each other."""
+        return range(self.first_rows[texts.start], self.first_rows[texts.stop])
+
+    def blocks(self, least: int) -> Iterator[tuple[range, list[range]]]:
+        """The texts of each length, and the blocks they are cut into."""
+        lengths = [len(text.ids) for text in self.texts]
+        start = 0
+        for _, same in groupby(lengths):
+            count = len(list(same))
+            yield (
+                range(start, start + count),
+                [range(start + b.start, start + b.stop) for b in blocks_of(count, least)],
+            )
+            start += count
+
+
+class TextRun(BaseRun):
+    """One run over whole texts."""
+
+    def finish(self, started: float) -> None:
+        """Filter, then for every block of texts values, donors and knock-outs; closing."""
+        items = self._items()
+        self._require_donors(items)
+        plan = self._plan(np.zeros((self.task.ablation.draws, 0), dtype=np.int64))
+        file = self._file(plan, items)
+        counted, total = 0, plan.variants * len(items.texts)
+
+        def counting(variants: int) -> None:
+            nonlocal counted
+            counted += variants
+            self.progress("knock-outs", counted, total)
+
+        for same_length, blocks in items.blocks(self.task.ablation.draws + 1):
+            reference: Values | None = None
+            for block in blocks:
+                if file.is_done(items.rows(block)):
+                    counting(plan.variants * len(block))
+                    continue
+                if reference is None:
+                    reference = self._reference(items, same_length)
+                self._block(file, plan, items, block, reference, counting)
+        self._close(file, time.monotonic() - started)
+
+    def _items(self) -> Items:
+        scope, encoded = self.task.scope, self.task.encoded
+        if scope.read == "each":
+            texts = tuple(sorted(encoded.prompts, key=lambda text: (len(text.ids), text.index)))
+            positions = tuple(scope.positions(len(text.ids)) for text in texts)
+            tokens = tuple(tuple(t.ids[p + 1] for p in some) for t, some in zip(texts, positions, strict=True))
+            return Items(texts, positions, tokens)
+        runs = [ExtraRun(prompt.ids, pair=prompt.pair) for prompt in encoded.prompts]
+        clean = self._store("clean", runs, (), None)
+        options = self.task.options
+        asked = pose(encoded, options.target, clean.answers, keep_wrong=options.keep_wrong, seed=options.seed)
+        positions = tuple((len(text.ids) - 1,) for text in asked.prompts)
+        tokens = tuple((token,) for token in asked.tokens)
+        return Items(asked.prompts, positions, tokens, asked.foils, asked.dropped_wrong, asked.dropped_alike)
+
+    def _require_donors(self, items: Items) -> None:
+        ablation = self.task.ablation
+        if not isinstance(ablation, Resample):
+            return
+        for texts, _ in items.blocks(1):
+            if len(texts) <= ablation.draws:
+                tokens = len(items.texts[texts.start].ids)
+                raise TooFewDonors(
+                    f"{len(texts)} texts have {tokens} tokens, and a donor at several positions must be as long, so "
+                    f"each has {len(texts) - 1} donors and {ablation.draws} were asked for; take fewer, or give more "
+                    "texts of that length"
+                )
+
+    def _file(self, plan: Plan, items: Items) -> LedgerFile:
+        scope = self.task.scope
+        longest = max(len(text.ids) for text in items.texts)
+        each = [(text, p) for text, some in zip(items.texts, items.positions, strict=True) for p in some]
+        tokens = [token for some in items.tokens for token in some]
+        foils = {} if items.foils is None else self._tokens("foil", items.foils)
+        columns = {
+            "prompt": np.array([t.index if scope.read == "last" else t.index * longest + p for t, p in each]),
+            "text": np.array([self._shown(text, p) for text, p in each]),
+            **self._tokens("target", tokens),
+            **foils,
+            "group": np.array([text.group for text, _ in each]),
+            "length": np.array([len(text.ids) for text, _ in each]),
+            "document": np.array([text.index for text, _ in each]),
+            "position": np.array([p for _, p in each]),
+        }
+        chunk = len(items.rows(range(min(len(items.texts), texts_at_once(self.model.device, longest, plan.variants)))))
+        return self._ledger(
+            plan,
+            columns,
+            chunk,
+            {
+                "prompts_kept": len(items.texts),
+                "prompts_dropped_wrong": items.dropped_wrong,
+                "prompts_dropped_alike": items.dropped_alike,
+            },
+        )
+
+    def _shown(self, text: EncodedPrompt, position: int) -> str:
+        if self.task.scope.read == "last":
+            return text.text
+        ids = list(text.ids[max(0, position + 1 - SHOWN) : position + 1])
+        tokenizer = self.model.tokenizer
+        return " ".join(map(str, ids)) if tokenizer is None else str(tokenizer.decode(ids))
+
+    def _reference(self, items: Items, texts: range) -> Values:
+        """What replacements are made of where that is not a single other run."""
+        ablation = self.task.ablation
+        if not isinstance(ablation, Mean):
+            return {}
+        ids = [items.texts[i].ids for i in texts]
+        places, at_once = self._places(len(ids[0])), self._at_once(len(ids[0]), 1)
+        return mean_values(self.model, ids, places, at_once, by_position=isinstance(ablation, PositionMean))
+
+    def _places(self, tokens: int) -> Places:
+        scope = self.task.scope
+        return Places(self.sites, scope.edited(tokens), scope.positions(tokens))
+
+    def _at_once(self, tokens: int, variants: int) -> int:
+        return texts_at_once(self.model.device, tokens, variants)
+
+    def _block(
+        self,
+        file: LedgerFile,
+        plan: Plan,
+        items: Items,
+        block: range,
+        reference: Values,
+        done: Callable[[int], None],
+    ) -> None:
+        """Values of a block's texts, their donors among themselves, then the knock-outs of a few texts at a time."""
+        texts = [items.texts[i] for i in block]
+        tokens = len(texts[0].ids)
+        places, at_once = self._places(tokens), self._at_once(tokens, plan.variants)
+        values, passes = values_of(self.model, [text.ids for text in texts], places, at_once)
+        donation = self._donate(texts, [items.tokens[i] for i in block], block.start)
+        if donation.runs:
+            if strange := next((run for run in donation.runs if len(run.ids) != tokens), None):
+                raise AblationError(
+                    f"a counterfactual has {len(strange.ids)} tokens and its prompt {tokens}; knocked out at several "
+                    "positions they must be of one length"
+                )
+            extra = extra_values(self.model, donation.runs, places, at_once)
+            values = {site: torch.cat([value, extra[site]]) for site, value in values.items()}
+        here = replace(plan, table=donation.table)
+        engine = self.task.engine.strategy
+        work = Work(self.model, here, engine, values, len(texts), self.budget, self.tolerance, reference)
+        first = 0
+        for recorded in passes:
+            some = range(first, first + len(recorded.ids))
+            whole = range(block.start + some.start, block.start + some.stop)
+            if file.is_done(items.rows(whole)):
+                done(len(some) * plan.variants)
+            else:
+                file.write(items.rows(whole), self._texts(work, items, whole, some, recorded, done))
+            first = some.stop
+
+    def _texts(
+        self,
+        work: Work,
+        items: Items,
+        whole: range,
+        some: range,
+        recorded: Recorded,
+        done: Callable[[int], None],
+    ) -> Arrays:
+        """The knock-outs of a few texts, in smaller pushes where the device has less room than was thought."""
+        targets = torch.tensor([token for i in whole for token in items.tokens[i]])
+        foils = None if items.foils is None else torch.tensor([items.foils[i] for i in whole])
+        names = [f"{items.texts[i].index}, position {p}" for i in whole for p in items.positions[i]]
+        size = self._variants_at_once(recorded, len(work.plan.columns))
+        while True:
+            try:
+                return run_texts(
+                    work,
+                    list(some),
+                    recorded,
+                    targets,
+                    foils,
+                    names,
+                    size,
+                    measured=self.task.options.measured,
+                    done=done,
+                )
+            except (torch.cuda.OutOfMemoryError, RuntimeError) as error:
+                if not _out_of_memory(error):
+                    raise
+                if size == 1:
+                    raise OutOfBudget(
+                        f"the device has no room for a single knock-out of {recorded.ids.shape[1]} tokens; "
+                        "take shorter texts or another --device"
+                    ) from error
+                size = max(1, size // 2)
+                self.budget = self.budget.halved()
+                self.progress(f"out of memory, now {size} at once", 0, 1)
+
+    def _variants_at_once(self, recorded: Recorded, columns: int) -> int:
+        texts, tokens = recorded.ids.shape
+        row = text_footprint(self.model, tokens, len(recorded.layout.read), columns)
+        return text_variants_at_once(self.budget, row, texts, tokens, self.model.device)
+
+    def _donate(self, texts: Sequence[EncodedPrompt], tokens: Sequence[tuple[int, ...]], block: int) -> Donation:
+        # at every position no donor can be kept from sharing one of the targets; at the last one it can
+        targets = [some[0] for some in tokens] if self.task.scope.read == "last" else list(range(len(texts)))
+        seed = self.task.options.seed
+        if isinstance(self.task.ablation, Resample):
+            seed = int(np.random.SeedSequence((seed, block)).generate_state(1)[0])
+        return self.task.ablation.donate(texts, targets, seed)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
