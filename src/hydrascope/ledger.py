@@ -240,6 +240,17 @@ def open_dataset(path: Path) -> xr.Dataset:
     return ordered
 
 
+def is_finished(path: Path) -> bool:
+    """Whether a run directory holds a ledger that is whole."""
+    folder = path / "ledger.zarr"
+    if not folder.is_dir():
+        return False
+    try:
+        return bool(np.asarray(zarr.open_group(folder, mode="r")["done"][:]).all())
+    except (OSError, KeyError, ValueError):
+        return False
+
+
 def label_dataset(
     prompts: Mapping[str, np.ndarray],
     ablated: Mapping[str, np.ndarray],

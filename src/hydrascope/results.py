@@ -14,7 +14,8 @@ from hydrascope.analysis.findings import Findings
 from hydrascope.analysis.neurons import neurons
 from hydrascope.analysis.verdict import Verdict, verdict
 from hydrascope.errors import ComponentError
-from hydrascope.ledger import open_dataset
+from hydrascope.ledger import is_finished, open_dataset
+from hydrascope.run_directory import ALSO
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,15 @@ class Ledger:
         """
         folder = Path(path)
         return cls(open_dataset(folder), folder.parent if folder.suffix == ".zarr" else folder)
+
+    @cached_property
+    def also(self) -> dict[str, Ledger]:
+        """Ledgers of the finished runs that belong to this one, by name."""
+        folder = None if self.path is None else self.path / ALSO
+        if folder is None or not folder.is_dir():
+            return {}
+        finished = [path for path in sorted(folder.iterdir()) if is_finished(path)]
+        return {path.name: Ledger.open(path) for path in finished}
 
     @cached_property
     def findings(self) -> Findings:

@@ -3,6 +3,7 @@
 run.json        settings, plan and versions
 ledger.zarr/    the ledger, appears when the knock-outs begin
 scratch.zarr/   activations that replacements are made of; gone when the run is complete
+also/NAME/      runs that belong to this one: other ablations, doses, held responders; folders of the same kind
 report.html     the report
 """
 
@@ -23,7 +24,9 @@ from hydrascope.ledger import read_json, write_text
 JSON = "run.json"
 REPORT = "report.html"
 
-_FOLDERS = ("ledger.zarr", "scratch.zarr")
+ALSO = "also"
+
+_FOLDERS = ("ledger.zarr", "scratch.zarr", ALSO)
 _DRAFTS = tuple(f"{name}.new" for name in (JSON, *_FOLDERS))
 """What a kill can leave behind beside the files above; never read, written over."""
 
@@ -49,6 +52,10 @@ class RunDirectory:
     def scratch(self) -> Path:
         """The scratch activations' folder."""
         return self.path / "scratch.zarr"
+
+    def also(self, name: str) -> Path:
+        """Folder of a run that belongs to this one."""
+        return self.path / ALSO / name
 
     @property
     def report(self) -> Path:
