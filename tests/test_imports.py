@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "run_directory": {"errors", "ledger"},
     "task": {"errors", "components", "prompts", "anatomy", "ablation", "engine", "run_directory"},
     "run": {"errors", "components", "prompts", "anatomy", "ablation", "engine", "ledger", "run_directory", "task"},
+    "protocols": {"errors", "engine", "task"},
     "estimate": {"errors", "components", "anatomy", "engine", "ledger", "task"},
     "inspection": {"errors", "components", "anatomy", "engine"},
     "analysis": {"errors"},

@@ -39,25 +39,48 @@ def run(
         str | None,
         typer.Option(help="A JSONL, JSON or CSV file, a built-in set, a task (ioi) or TASK:FILE; see 'tasks'."),
     ] = None,
-    components: Annotated[
-        str, typer.Option(help="What to knock out: attn,mlp or head.9.* or attn.3+attn.7 or head.2.1->mlp.5 ...")
-    ] = "writers",
-    ablation: Annotated[str, typer.Option(help="zero, mean, resample, noise or counterfactual.")] = "resample",
-    donors: Annotated[int | None, typer.Option(help="Replacement values per prompt (resample 15, noise 5).")] = None,
-    target: Annotated[
+    protocol: Annotated[
         str,
+        typer.Option(
+            help="facts: layers at the last token of prompts; text: heads at every position of ordinary text. "
+            "Sets what the options below leave out."
+        ),
+    ] = "facts",
+    components: Annotated[
+        str | None,
+        typer.Option(help="What to knock out: attn,mlp or head.9.* or attn.3+attn.7 or head.2.1->mlp.5 ..."),
+    ] = None,
+    ablation: Annotated[
+        str, typer.Option(help="zero, mean, position-mean, resample, noise or counterfactual.")
+    ] = "resample",
+    donors: Annotated[int | None, typer.Option(help="Replacement values per prompt (resample 15, noise 5).")] = None,
+    positions: Annotated[
+        str | None, typer.Option(help="Where parts are knocked out: last, all, or positions such as 0,3,-1.")
+    ] = None,
+    read: Annotated[
+        str | None, typer.Option(help="Where effects are read: last, or each position of the text but the last.")
+    ] = None,
+    skip: Annotated[int | None, typer.Option(help="First positions that are not read with --read each (1).")] = None,
+    length: Annotated[int | None, typer.Option(help="Tokens of the pieces that text is cut into (128).")] = None,
+    texts: Annotated[
+        int | None, typer.Option(help="Most pieces of text, evenly spread over all; all if left out.")
+    ] = None,
+    target: Annotated[
+        str | None,
         typer.Option(
             help="label: each prompt's target; difference: its logit minus its foil's; top: the model's top token; "
             "random-top: one of its ten most probable; kl: the top token, ranked by KL divergence."
         ),
-    ] = "label",
+    ] = None,
     keep_wrong: Annotated[
         bool, typer.Option("--keep-wrong", help="Keep prompts that the model completes otherwise.")
     ] = False,
     bos: Annotated[
         str, typer.Option(help="Beginning-of-sequence token: auto (the tokenizer's way), always, never.")
     ] = "auto",
-    null_draws: Annotated[int, typer.Option(help="Draws of the negative control, a random displacement.")] = 2,
+    null_draws: Annotated[
+        int | None, typer.Option(help="Draws of the negative control, a random displacement (2; text 0).")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of donors, noise and control.")] = 0,
     out: Annotated[Path | None, typer.Option(help="The run's folder; the same command continues it.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away the run in that folder.")] = False,
@@ -67,26 +90,46 @@ def run(
         str | None, typer.Option(help="Memory budget such as 4GB; half of what is free if left out.")
     ] = None,
     writers: Annotated[
-        str, typer.Option(help="What is accounted for apart: layers, heads, neurons, or head,neuron.6-7 ...")
-    ] = "layers",
+        str | None, typer.Option(help="What is accounted for apart: layers, heads, neurons, or head,neuron.6-7 ...")
+    ] = None,
     detail: Annotated[
-        str, typer.Option(help="full, or kinds: keep only sums by kind of writer, for very large sweeps.")
-    ] = "full",
+        str | None, typer.Option(help="full, or kinds: keep only sums by kind of writer, for very large sweeps.")
+    ] = None,
+    distribution: Annotated[
+        bool | None, typer.Option(help="Also measure log-probability, rank and KL divergence (text: no).")
+    ] = None,
     trust_remote_code: Trust = False,
     as_json: AsJson = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
 ) -> None:
     """Knock out, store, analyse and write the report. Run again, it continues."""
     from hydrascope import ablation as ablations
-    from hydrascope import console
+    from hydrascope import console, protocols
     from hydrascope.estimate import estimate
     from hydrascope.results import Ledger
     from hydrascope.run import execute
-    from hydrascope.task import Options, default_folder, prepare
+    from hydrascope.task import default_folder, prepare
 
-    chosen = ablations.ablation(ablation, donors)
-    opened, prompt_set = console.open_both(model, prompts, device, dtype, trust_remote_code)
-    options = Options(components, target, keep_wrong, bos, null_draws, seed, memory, writers, detail)  # type: ignore[arg-type]
+    chosen_protocol = protocols.protocol(protocol)
+    chosen = ablations.ablation(ablation, donors or (chosen_protocol.donors if ablation == "resample" else None))
+    options = console.options(
+        chosen_protocol,
+        components=components,
+        target=target,
+        keep_wrong=keep_wrong,
+        bos=bos,
+        null_draws=null_draws,
+        seed=seed,
+        memory=memory,
+        writers=writers,
+        detail=detail,
+        measured=distribution,
+        knocked_out=positions,
+        read=read,
+        skipped=skip,
+    )
+    how = console.cutting(chosen_protocol, length, texts, options)
+    opened, prompt_set = console.open_both(model, prompts, how, device, dtype, trust_remote_code)
     task = prepare(opened, prompt_set, chosen, options)
     if dry_run:
         console.show_estimate(estimate(task), as_json)
@@ -96,7 +139,7 @@ def run(
         dataset, directory = execute(task, folder, overwrite=overwrite, command=_command(), progress=progress)
         assert directory is not None
         ledger = Ledger(dataset, directory.path)
-        if detail == "full":
+        if ledger.has_report:
             progress("report", 0, 1)
             ledger.report(directory.report)
             progress("report", 1, 1)

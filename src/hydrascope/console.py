@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,51 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from hydrascope import zoo
 from hydrascope.analysis.closing import rounding
 from hydrascope.anatomy import Model, load
+from hydrascope.errors import PromptError, RunError
 from hydrascope.estimate import Estimate
-from hydrascope.prompts import PromptSet, named_task
+from hydrascope.prompts import Cut, PromptSet, cut, documents, is_text, named_task
 from hydrascope.prompts import load as load_prompts
+from hydrascope.protocols import Protocol
 from hydrascope.results import Ledger
 from hydrascope.run import Progress as Told
+from hydrascope.task import Options
 
 
-def default_prompts(model: str | None) -> str:
-    """The built-in set a model is run on when none is asked for: a bundled model's own, or facts of the real world."""
+def default_prompts(model: str | None, how: Cut | None = None) -> str:
+    """What a model is run on when nothing is asked for: a bundled model's own, or facts of the real world.
+
+    Raises:
+        PromptError: text is asked for, and no text goes with the model.
+    """
     bundled = zoo.default() if model is None else zoo.find(model)
+    if how is not None:
+        text = None if bundled is None else bundled.path / "text.jsonl"
+        if text is None or not text.exists():
+            raise PromptError("the text protocol needs text; give --prompts FILE, a folder, or hub:OWNER/NAME")
+        return str(text)
     return "world" if bundled is None else bundled.prompts.stem
+
+
+def options(protocol: Protocol, **given: Any) -> Options:
+    """A protocol's options, less those that are given; None is not given."""
+    told = {name: value for name, value in given.items() if value is not None}
+    where = {name: told.pop(name) for name in ("knocked_out", "read", "skipped") if name in told}
+    return replace(protocol.options, scope=replace(protocol.options.scope, **where), **told)
+
+
+def cutting(protocol: Protocol, length: int | None, texts: int | None, chosen: Options) -> Cut | None:
+    """How text is cut, for protocols that take text.
+
+    Raises:
+        RunError: a length or number of texts is given to a protocol that takes prompts as they are.
+    """
+    if protocol.length is None:
+        if length is not None or texts is not None:
+            raise RunError(
+                "--length and --texts cut text into pieces, which --protocol facts does not; use --protocol text"
+            )
+        return None
+    return Cut(length or protocol.length, texts, chosen.bos)
 
 
 def open_model(name: str | None, device: str, dtype: str, trust_remote_code: bool) -> Model:
@@ -37,13 +72,18 @@ def open_model(name: str | None, device: str, dtype: str, trust_remote_code: boo
 
 
 def open_both(
-    name: str | None, prompts: str | None, device: str, dtype: str, trust_remote_code: bool
+    name: str | None, prompts: str | None, how: Cut | None, device: str, dtype: str, trust_remote_code: bool
 ) -> tuple[Model, PromptSet]:
-    """Open a model and load the prompts it is to be run on.
+    """Open a model and load the prompts it is to be run on, or the text, cut into pieces.
 
     Mistakes in prompts are told before the model is opened, unless they are a task's, which depend on its tokenizer.
     """
-    asked = prompts or default_prompts(name)
+    asked = prompts or default_prompts(name, how)
+    if how is not None and is_text(asked):
+        found = documents(asked)
+        model = open_model(name, device, dtype, trust_remote_code)
+        label = Path(asked.removeprefix("hub:")).stem
+        return model, cut(found, model.tokenizer, how, name=label, context=model.context)
     loaded = None if named_task(asked) else load_prompts(asked)
     model = open_model(name, device, dtype, trust_remote_code)
     return model, load_prompts(asked, tokenizer=model.tokenizer) if loaded is None else loaded

@@ -131,6 +131,11 @@ class Ledger:
         """The closing check, recomputed from the ledger."""
         return self.findings.closing
 
+    @property
+    def has_report(self) -> bool:
+        """Whether the ledger keeps what the report shows."""
+        return str(self.dataset.attrs.get("detail", "full")) == "full"
+
     def report(self, path: str | Path) -> Path:
         """Write the HTML report.
 

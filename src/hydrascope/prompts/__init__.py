@@ -6,7 +6,8 @@ completes correctly; `choose_donors` says whose activation stands in for whose.
 """
 
 from hydrascope.prompts.builtin import builtin_names
-from hydrascope.prompts.documents import Document, documents
+from hydrascope.prompts.chunks import Cut, cut
+from hydrascope.prompts.documents import Document, documents, is_text
 from hydrascope.prompts.donors import choose_donors
 from hydrascope.prompts.encode import Bos, Encoded, EncodedPrompt, SingleToken, encode
 from hydrascope.prompts.files import load
@@ -20,6 +21,7 @@ __all__ = [
     "LEADING",
     "Bos",
     "CleanAnswers",
+    "Cut",
     "Document",
     "Encoded",
     "EncodedPrompt",
@@ -32,8 +34,10 @@ __all__ = [
     "answered_correctly",
     "builtin_names",
     "choose_donors",
+    "cut",
     "documents",
     "encode",
+    "is_text",
     "listed_tasks",
     "load",
     "named_task",

@@ -61,6 +61,17 @@ def documents(source: str | os.PathLike[str]) -> tuple[Document, ...]:
     return found
 
 
+def is_text(source: str) -> bool:
+    """Whether a source is ordinary text: a text file, a folder, a hub table, or rows under `text` and not `prompt`."""
+    path = Path(source)
+    if source.startswith("hub:") or path.is_dir() or path.suffix.lower() in _TEXT:
+        return True
+    if path.suffix.lower() not in ENDINGS or not path.exists():
+        return False
+    first = next(iter(records(path)), None)
+    return first is not None and "text" in first.values and not {"prompt", "input_ids"} & set(first.values)
+
+
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]

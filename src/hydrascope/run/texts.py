@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -38,6 +39,7 @@ class Items:
         foils: the token whose logit is subtracted, where differences are read.
         dropped_wrong: texts left out because the model completes them otherwise.
         dropped_alike: texts left out because target and foil begin with the same token.
+        dropped_alone: texts left out because too few others are as long to lend to them.
     """
 
     texts: tuple[EncodedPrompt, ...]
@@ -46,6 +48,7 @@ class Items:
     foils: tuple[int, ...] | None = None
     dropped_wrong: int = 0
     dropped_alike: int = 0
+    dropped_alone: int = 0
 
     @cached_property
     def first_rows(self) -> tuple[int, ...]:
@@ -99,10 +102,14 @@ class TextRun(BaseRun):
     def _items(self) -> Items:
         scope, encoded = self.task.scope, self.task.encoded
         if scope.read == "each":
-            texts = tuple(sorted(encoded.prompts, key=lambda text: (len(text.ids), text.index)))
+            lengths = Counter(len(text.ids) for text in encoded.prompts)
+            lending = [text for text in encoded.prompts if lengths[len(text.ids)] > self._donors]
+            texts = tuple(sorted(lending, key=lambda text: (len(text.ids), text.index)))
             positions = tuple(scope.positions(len(text.ids)) for text in texts)
             tokens = tuple(tuple(t.ids[p + 1] for p in some) for t, some in zip(texts, positions, strict=True))
-            return Items(texts, positions, tokens)
+            if not texts:
+                raise self._too_few(encoded.prompts)
+            return Items(texts, positions, tokens, dropped_alone=len(encoded.prompts) - len(texts))
         runs = [ExtraRun(prompt.ids, pair=prompt.pair) for prompt in encoded.prompts]
         clean = self._store("clean", runs, (), None)
         options = self.task.options
@@ -111,18 +118,23 @@ class TextRun(BaseRun):
         tokens = tuple((token,) for token in asked.tokens)
         return Items(asked.prompts, positions, tokens, asked.foils, asked.dropped_wrong, asked.dropped_alike)
 
+    @property
+    def _donors(self) -> int:
+        """How many others of its own length a text needs."""
+        return self.task.ablation.draws if isinstance(self.task.ablation, Resample) else 0
+
     def _require_donors(self, items: Items) -> None:
-        ablation = self.task.ablation
-        if not isinstance(ablation, Resample):
-            return
-        for texts, _ in items.blocks(1):
-            if len(texts) <= ablation.draws:
-                tokens = len(items.texts[texts.start].ids)
-                raise TooFewDonors(
-                    f"{len(texts)} texts have {tokens} tokens, and a donor at several positions must be as long, so "
-                    f"each has {len(texts) - 1} donors and {ablation.draws} were asked for; take fewer, or give more "
-                    "texts of that length"
-                )
+        for same_length, _ in items.blocks(1):
+            if len(same_length) <= self._donors:
+                raise self._too_few([items.texts[i] for i in same_length])
+
+    def _too_few(self, texts: Sequence[EncodedPrompt]) -> TooFewDonors:
+        lengths = Counter(len(text.ids) for text in texts)
+        tokens, count = lengths.most_common(1)[0]
+        return TooFewDonors(
+            f"a donor at several positions must be as long as the text, and {count} have {tokens} tokens, so each "
+            f"has {count - 1} donors and {self._donors} were asked for; take fewer, or give more texts of one length"
+        )
 
     def _file(self, plan: Plan, items: Items) -> LedgerFile:
         scope = self.task.scope
@@ -149,6 +161,7 @@ class TextRun(BaseRun):
                 "prompts_kept": len(items.texts),
                 "prompts_dropped_wrong": items.dropped_wrong,
                 "prompts_dropped_alike": items.dropped_alike,
+                "prompts_dropped_alone": items.dropped_alone,
             },
         )
 
