@@ -101,11 +101,9 @@ def test_a_difference_is_that_of_the_slow_loop(name: str, writers: str) -> None:
 
 
 def _layer_writers(found: xr.Dataset) -> list[str]:
-    """The layer's own name for every head and bias inside it."""
-    return [
-        f"attn.{name.split('.')[1]}" if name.split(".")[0] in ("head", "bias") and "." in name else name
-        for name in map(str, found["writer"].values)
-    ]
+    """The layer's own name for every head and bias inside it: `head.1.2` and `bias.attn.1` are parts of `attn.1`."""
+    names = map(str, found["writer"].values)
+    return [f"attn.{name.split('.')[1]}" if name.startswith("head.") else name.removeprefix("bias.") for name in names]
 
 
 def test_a_difference_is_the_difference_of_two_accounts() -> None:
