@@ -13,7 +13,8 @@ from beartype import BeartypeConf, beartype
 from jaxtyping import _import_hook
 
 ASKED_TO_REFUSE = tuple(
-    f"hydrascope.{name}" for name in ("prompts.sets", "prompts.files", "prompts.encode", "run", "task")
+    f"hydrascope.{name}"
+    for name in ("prompts.sets", "prompts.files", "prompts.encode", "run.execution", "task", "engine.scope")
 )
 """Modules that take what a user wrote, of whatever type, and answer with a sentence of their own."""
 

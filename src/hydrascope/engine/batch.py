@@ -46,7 +46,7 @@ class Work:
     n_clean: int
     budget: Budget
     tolerance: float
-    reference: Mapping[Site, Float[Tensor, "pool *edited _"]] = field(default_factory=dict)
+    reference: Mapping[Site, Float[Tensor, "reference *edited _"]] = field(default_factory=dict)
 
     def own(self, place: Place, rows: Sequence[int]) -> Float[Tensor, "prompts *edited _"]:
         """What some prompts have at a place in their clean runs."""
