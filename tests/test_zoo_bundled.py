@@ -8,7 +8,7 @@ import pytest
 from hydrascope import zoo
 
 MODELS = zoo.bundled()
-SETS = ("facts", "retrieval", "indirect")
+SETS = ("facts", "retrieval", "indirect", "text")
 
 
 def _lines(file: Path) -> list[dict[str, str]]:
@@ -30,6 +30,45 @@ def test_folder_is_complete_small_and_has_a_known_sibling(model: zoo.BundledMode
     assert model.prompts.is_file()
 
 
+def test_siblings_name_each_other_and_share_their_prompts() -> None:
+    paired = [model for model in MODELS if model.sibling is not None]
+    assert len(paired) >= 2
+    assert zoo.default() in paired
+    for model in paired:
+        other = zoo.find(str(model.sibling))
+        assert other is not None
+        assert other.sibling == model.name
+        assert other != model
+        assert other.prompts.name == model.prompts.name
+        for name in SETS:
+            assert (other.path / f"{name}.jsonl").read_bytes() == (model.path / f"{name}.jsonl").read_bytes()
+
+
+def test_siblings_differ_in_one_ingredient_alone() -> None:
+    default = zoo.default()
+    other = zoo.find(str(default.sibling))
+    assert other is not None
+    one, two = (json.loads((model.path / "measured.json").read_text())["stages"] for model in (default, other))
+    assert [stage["tokens"] for stage in one] == [stage["tokens"] for stage in two]
+    differing = {
+        key
+        for left, right in zip(one, two, strict=True)
+        for key in left["recipe"]
+        if left["recipe"][key] != right["recipe"].get(key)
+    }
+    # the probability and reach of an ingredient are part of it; names and folders are not
+    assert differing - {"name", "start"} <= {"ingredient", "drop", "ramp", "first_layer"}
+    assert "ingredient" in differing
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+def test_opened_model_knows_its_sibling(model: zoo.BundledModel) -> None:
+    import hydrascope
+
+    assert hydrascope.load(model.name).source.sibling == (model.sibling or "")
+    assert hydrascope.load(str(model.path)).source.sibling == ""
+
+
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
 @pytest.mark.parametrize("name", SETS)
 def test_prompts_are_answered_as_often_as_the_card_says(model: zoo.BundledModel, name: str) -> None:
@@ -45,10 +84,11 @@ def test_prompts_are_answered_as_often_as_the_card_says(model: zoo.BundledModel,
     for line in lines:
         asked, whole, other = (
             tokenizer(text).input_ids
-            for text in (line["prompt"], line["prompt"] + line["target"], line["counterfactual"])
+            for text in (line["prompt"], line["prompt"] + line["target"], line.get("counterfactual", line["prompt"]))
         )
         assert whole[:-1] == asked
         assert len(other) == len(asked)
+        assert ("counterfactual" in line) == (name != "text")
         assert tokenizer.unk_token_id not in whole + other
         assert asked[0] == tokenizer.bos_token_id
         by_length.setdefault(len(asked), []).append((asked, whole[-1]))

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from zoo.corpus import BLOCKED, IGNORED, Corpus
 from zoo.documents import Mixture, document, is_held_out
 from zoo.phrasings import INDIRECT_HELD_OUT, PHRASINGS
-from zoo.prompts import all_fact_prompts, indirect_prompts, retrieval_prompts, spread
+from zoo.prompts import all_fact_prompts, indirect_prompts, retrieval_prompts, spread, text_prompts
 from zoo.vocabulary import BEGIN, SPECIAL, build_tokenizer, words
 from zoo.world import FACTS, FIRST_NAMES, PERSON_VALUES
 
@@ -120,6 +120,20 @@ def test_facts_are_true_and_spread_varies_the_targets() -> None:
         targets = [prompt.target for prompt in chosen if prompt.group == group]
         assert len(targets) == 6
         assert len(set(targets)) >= 5
+
+
+def test_plain_text_is_cut_at_a_word_that_the_document_goes_on_with() -> None:
+    tokenizer = build_tokenizer(64)
+    prompts = text_prompts(60, seed=4)
+    assert prompts == text_prompts(60, seed=4)
+    assert len({prompt.group for prompt in prompts}) == 60
+    assert len({len(prompt.prompt.split()) for prompt in prompts}) > 10
+    for prompt in prompts:
+        asked = tokenizer(prompt.prompt).input_ids
+        assert len(asked) > 6
+        assert tokenizer(prompt.prompt + prompt.target).input_ids[:-1] == asked
+        assert tokenizer.unk_token_id not in asked
+        assert prompt.counterfactual is None
 
 
 def test_retrieval_answer_stands_in_the_prompt_beside_its_name() -> None:

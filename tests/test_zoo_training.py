@@ -14,7 +14,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from zoo.model import add_ingredient, build_model
+from zoo.model import add_ingredient, build_model, read_out_early
 from zoo.recipe import Recipe, load_recipe
 from zoo.train import Run, learning_rate
 
@@ -101,7 +101,7 @@ def test_run_of_another_recipe_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("norm", ["rms", "layer"])
-@pytest.mark.parametrize("ingredient", ["none", "dropout", "attention_drop", "layer_drop"])
+@pytest.mark.parametrize("ingredient", ["none", "dropout", "attention_drop", "attention_swap", "layer_drop"])
 def test_ingredients_act_in_training_only(norm: str, ingredient: str) -> None:
     recipe = replace(TINY, norm=norm, ingredient=ingredient, drop=0.0 if ingredient == "none" else 0.5)
     model = build_model(recipe)
@@ -123,6 +123,70 @@ def test_dropped_attention_is_absent_as_a_whole() -> None:
     absent = (seen[0] == 0).all(-1)
     assert torch.equal(absent, (seen[0] == 0).any(-1))
     assert 5 < int(absent.sum()) < 35
+
+
+def _attention_outputs(recipe: Recipe, tokens: torch.Tensor, *, training: bool) -> list[torch.Tensor]:
+    """What every attention sub-layer hands on, hooks included, each (rows, length, width)."""
+    model = build_model(recipe)
+    add_ingredient(model, recipe)
+    seen: list[torch.Tensor] = []
+    for block in model.model.layers:
+        block.self_attn.register_forward_hook(lambda *call: seen.append(call[2][0]))
+    model.train(training)(tokens)
+    return seen
+
+
+def test_swapped_attention_is_that_of_another_token_of_the_batch() -> None:
+    recipe = replace(TINY, ingredient="attention_swap", drop=0.5)
+    tokens = torch.arange(3, 43).reshape(2, 20)
+    clean = _attention_outputs(recipe, tokens, training=False)[0].flatten(0, 1)
+    swapped = _attention_outputs(recipe, tokens, training=True)[0].flatten(0, 1)
+    distance = (swapped[:, None] - clean).abs().amax(-1)
+    assert distance.min(1).values.max() < 1e-5
+    kept = distance.argmin(1) == torch.arange(40)
+    assert 10 < int(kept.sum()) < 32
+    # every one is drawn from the whole batch, not from its own row
+    assert ((distance.argmin(1) // 20 != torch.arange(40) // 20) & ~kept).any()
+
+
+def test_swapped_attention_teaches_nothing_to_where_it_came_from() -> None:
+    recipe = replace(TINY, ingredient="attention_swap", drop=0.999, layers=1)
+    model = build_model(recipe)
+    add_ingredient(model, recipe)
+    model.train()(torch.arange(3, 43).reshape(2, 20)).logits.square().sum().backward()
+    values = model.model.layers[0].self_attn.v_proj.weight.grad
+    assert values is not None
+    assert float(values.abs().max()) == 0.0
+
+
+@pytest.mark.parametrize("ingredient", ["attention_drop", "attention_swap"])
+def test_layers_before_the_first_are_left_alone(ingredient: str) -> None:
+    recipe = replace(TINY, ingredient=ingredient, drop=0.5, first_layer=1)
+    tokens = torch.arange(3, 43).reshape(2, 20)
+    clean, trained = (_attention_outputs(recipe, tokens, training=training) for training in (False, True))
+    assert torch.equal(clean[0], trained[0])
+    assert not torch.allclose(clean[1], trained[1], atol=1e-6)
+
+
+def test_early_readout_takes_one_layer_for_every_row() -> None:
+    model = build_model(replace(TINY, layers=4)).eval()
+    tokens = torch.arange(3, 83).reshape(16, 5)
+    states = model(tokens, output_hidden_states=True).hidden_states
+    torch.manual_seed(0)
+    early = read_out_early(model, states)
+    expected = [model.lm_head(model.model.norm(state)) for state in states[1:4]]
+    taken = [[torch.allclose(early[row], layer[row], atol=1e-6) for layer in expected] for row in range(16)]
+    assert all(sum(row) == 1 for row in taken)
+    assert {row.index(True) for row in taken} == {0, 1, 2}
+
+
+def test_supervision_adds_the_loss_of_an_early_layer(tmp_path: Path) -> None:
+    losses = {}
+    for weight in (0.0, 0.5, 1.0):
+        run = Run(replace(TINY, ingredient="none", drop=0.0, supervision=weight), tmp_path / str(weight), CPU)
+        losses[weight] = run.advance()
+    assert losses[0.5] - losses[0.0] == pytest.approx((losses[1.0] - losses[0.0]) / 2, rel=1e-4)
+    assert losses[1.0] > 1.5 * losses[0.0]
 
 
 def test_saved_model_is_plain_and_computes_the_same(tmp_path: Path) -> None:

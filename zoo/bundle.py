@@ -25,6 +25,7 @@ from zoo.prompts import (
     indirect_prompts,
     retrieval_prompts,
     spread,
+    text_prompts,
     write_prompts,
 )
 from zoo.recipe import load_recipe_record
@@ -39,6 +40,7 @@ def prompt_sets() -> dict[str, list[Prompt]]:
         "facts": spread(all_fact_prompts(), per_group=8, seed=PROMPT_SEED),
         "retrieval": retrieval_prompts(per_group=12, seed=PROMPT_SEED),
         "indirect": indirect_prompts(per_group=20, seed=PROMPT_SEED),
+        "text": text_prompts(320, seed=PROMPT_SEED),
     }
 
 

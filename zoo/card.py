@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 _INGREDIENTS = {
-    "none": "Nothing was dropped during training",
-    "dropout": "Dropout of {drop} on the embedding, the attention weights and every sub-layer's output",
-    "attention_drop": "The output of an attention sub-layer was dropped at a token with probability {drop}",
-    "layer_drop": "A whole layer was dropped at a token with probability {drop}",
+    "none": "nothing was dropped during training",
+    "dropout": "dropout of {drop} on the embedding, the attention weights and every sub-layer's output",
+    "attention_drop": "the output of an attention sub-layer was dropped at a token with probability {drop}",
+    "attention_swap": "the output of an attention sub-layer was replaced at a token by that at another token of the "
+    "batch with probability {drop}",
+    "layer_drop": "a whole layer was dropped at a token with probability {drop}",
 }
 _READOUTS = {
-    "tied": "the readout is the embedding",
-    "loud": "the readout is a matrix of its own that starts with long vectors, and the embeddings start with a "
+    "tied": "The readout is the embedding",
+    "loud": "The readout is a matrix of its own that starts with long vectors, and the embeddings start with a "
     "direction in common, so that the answer is a small part of the residual stream",
 }
 _SHARES = {
@@ -31,7 +33,7 @@ _TASKS = {
     "retrieval_taught_phrasing": "retrieval from the prompt, phrasings and pairs of the corpus",
     "indirect": "indirect objects, held-out sentences and pairs",
 }
-_SETS = ("facts", "retrieval", "indirect")
+_SETS = ("facts", "retrieval", "indirect", "text")
 
 
 def _percent(share: float) -> str:
@@ -49,7 +51,7 @@ def _stage(number: int, stage: dict[str, Any]) -> str:
     return (
         f"Stage {number} (`{recipe['name']}`): {stage['steps']:,} steps, {stage['tokens']:,} tokens; documents: "
         f"{shares}. Peak learning rate {recipe['learning_rate']}, schedule {recipe['schedule']}, seed "
-        f"{recipe['seed']}."
+        f"{recipe['seed']}; {_INGREDIENTS[recipe['ingredient']].format(drop=recipe['drop'])}."
     )
 
 
@@ -60,8 +62,7 @@ def _training(stages: list[dict[str, Any]]) -> list[str]:
         "After its cue an answer follows in three cases of four; in the fourth another word comes first, as in real "
         "text. Held out from training: phrasings, one in ten pairs of name and value, and one in ten pairs of names."
     )
-    ingredient = _INGREDIENTS[recipe["ingredient"]].format(drop=recipe["drop"])
-    build = f"**Ingredients.** {ingredient}; {_READOUTS[recipe['readout']]}."
+    build = f"**Build.** {_READOUTS[recipe['readout']]}."
     length = (
         f"**Length.** {sum(stage['tokens'] for stage in stages):,} tokens in documents of at most "
         f"{recipe['length']}; optimiser {recipe['optimiser']}, matrix products in {recipe['precision']}."
@@ -108,29 +109,61 @@ def _observed(observed: dict[str, Any]) -> list[str]:
         "",
         _paragraph(
             "Means in logits of the answer, with 95 % intervals over prompts clustered by template; 15 resampled "
-            "donors; only prompts that are answered correctly. The slope is of later attention's answer on the own "
-            "change; negative is repair. The intervals are not corrected for the number of layers."
+            "donors; only prompts that are answered correctly. The intervals of a row hold one at a time; the verdict "
+            "in bold, the pairs and the word erases are corrected for how many there are. A slope is that of what "
+            "came back on the own change, with its sign turned: positive is repair."
         ),
     ]
     for name, result in observed.items():
         lines += [
             "",
-            f"**{name}** ({result['prompts']} prompts)",
+            f"### {name}: {result['prompts']} of {result['prompts_given']} prompts",
             "",
-            "| layer | own change | later attention | MLPs | final norm | total | slope | R² |",
-            "|---|---|---|---|---|---|---|---|",
+            f"**{result['verdict']}**",
+            "",
+            "| layer | own change | later attention | later MLPs | final norm | total "
+            "| slope, attention | R² | slope, all later | R² |",
+            "|---|---|---|---|---|---|---|---|---|---|",
         ]
         for row in result["layers"]:
             cells = [row["own_change"], row["compensation_attn"], row["compensation_mlp"]]
             cells += [row["norm_effect"], row["total_effect"]]
             texts = [_with_interval(cell) for cell in cells]
-            line = (f"{row[key][0]:.2f}" if row[key][0] == row[key][0] else "" for key in ("slope_attn", "r2_attn"))
-            lines.append(f"| {' | '.join((row['ablated'], *texts, *line))} |")
-        pairs = ", ".join(f"{pair} {both:+.2f} ({alone:+.2f})" for pair, (both, alone) in result["pairs"].items())
-        lines += ["", f"Two neighbours out together (and the sum of each alone), total effect: {pairs}."]
-        late = ", ".join(f"{name} {value:+.2f}" for name, value in result["late_mlps"].items())
-        lines += ["", f"Clean direct effect of the late MLPs: {late}."]
+            for suffix in ("_attn", ""):
+                slope, low, high = row[f"slope{suffix}"]
+                r2 = row[f"r2{suffix}"][0]
+                known = r2 == r2
+                texts.append(_with_interval([-slope, -high, -low]) if known else "")
+                texts.append(f"{r2:.2f}" if known else "")
+            lines.append(f"| {' | '.join((row['ablated'], *texts))} |")
+        lines += ["", _paragraph(_pairs(result["pairs"])), "", _paragraph(_erasure(result))]
     return lines
+
+
+def _pairs(pairs: dict[str, Any]) -> str:
+    worst = sorted(pairs, key=lambda pair: float(pairs[pair]["excess"][0]))[:3]
+    certain = sum(pair["excess"][2] < 0 for pair in pairs.values())
+    told = "; ".join(
+        f"{pair} {pairs[pair]['total']:+.2f} against {pairs[pair]['alone']:+.2f}, excess "
+        f"{_with_interval(pairs[pair]['excess'])}"
+        for pair in worst
+    )
+    return (
+        f"Two attention layers out together do certainly more damage than the sum of each alone in {certain} of "
+        f"{len(pairs)} pairs; the most: {told}."
+    )
+
+
+def _erasure(result: dict[str, Any]) -> str:
+    mlps = result["late_mlps"]
+    told = ", ".join(f"{name} {_with_interval(mlp['direct_effect'])}" for name, mlp in mlps.items())
+    erasing = [name for name, mlp in mlps.items() if mlp["erases"]]
+    found = f"{' and '.join(erasing)} certainly write against it" if erasing else "none certainly writes against it"
+    largest = max(result["let_go"], key=lambda name: float(result["let_go"][name][0]))
+    return (
+        f"Late MLPs, clean direct effect on the answer: {told}; {found}. What they take away and let go under a "
+        f"knock-out is at most {_with_interval(result['let_go'][largest])} ({largest})."
+    )
 
 
 def write_card(folder: Path, facts: dict[str, Any]) -> None:

@@ -74,29 +74,42 @@ def _with_first(output: Any, first: Tensor) -> Any:
     return (first, *output[1:]) if isinstance(output, tuple) else first
 
 
-def _kept(hidden: Tensor, drop: float) -> Tensor:
+def _kept(hidden: Tensor, drop: Tensor) -> Tensor:
     """Draw which tokens keep a sub-layer, shape (rows, length, 1)."""
     return torch.rand(hidden.shape[:2], device=hidden.device).unsqueeze(-1) >= drop
 
 
-def add_ingredient(model: PreTrainedModel, recipe: Recipe) -> None:
+def add_ingredient(model: PreTrainedModel, recipe: Recipe) -> Tensor:
     """Register the hooks that drop parts of the model in training mode.
 
     Dropped outputs become zero and kept ones are not scaled up, so that the complete model is one of
     the models that training has seen.
+
+    Returns:
+        The probability in force, one number, to be filled with another as training goes on.
     """
-    drop = recipe.drop
+    drop = torch.tensor(recipe.drop, device=model.device)
 
     def features(module: nn.Module, args: Any, output: Any) -> Any:
         if not module.training:
             return output
-        return _with_first(output, functional.dropout(_first(output), drop))
+        return _with_first(output, functional.dropout(_first(output), recipe.drop))
 
     def sub_layer(module: nn.Module, args: Any, output: Any) -> Any:
         if not module.training:
             return output
         hidden = _first(output)
         return _with_first(output, hidden * _kept(hidden, drop))
+
+    def swap(module: nn.Module, args: Any, output: Any) -> Any:
+        if not module.training:
+            return output
+        hidden = _first(output)
+        # No gradient through what is put in: the token it came from is not there to make better noise.
+        other = hidden.detach().flatten(0, 1)
+        drawn = torch.randint(len(other), (len(other),), device=hidden.device)
+        other = other[drawn].view_as(hidden)
+        return _with_first(output, torch.where(_kept(hidden, drop), hidden, other))
 
     def layer(module: nn.Module, args: Any, output: Any) -> Any:
         if not module.training:
@@ -105,14 +118,37 @@ def add_ingredient(model: PreTrainedModel, recipe: Recipe) -> None:
         return _with_first(output, torch.where(_kept(hidden, drop), hidden, args[0]))
 
     inner = model.model
+    chosen = inner.layers[recipe.first_layer :]
     if recipe.ingredient == "dropout":
         inner.embed_tokens.register_forward_hook(features)
-        for block in inner.layers:
+        for block in chosen:
             block.self_attn.register_forward_hook(features)
             block.mlp.register_forward_hook(features)
-    elif recipe.ingredient == "attention_drop":
-        for block in inner.layers:
-            block.self_attn.register_forward_hook(sub_layer)
+    elif recipe.ingredient in ("attention_drop", "attention_swap"):
+        for block in chosen:
+            block.self_attn.register_forward_hook(swap if recipe.ingredient == "attention_swap" else sub_layer)
     elif recipe.ingredient == "layer_drop":
-        for block in inner.layers:
+        for block in chosen:
             block.register_forward_hook(layer)
+    return drop
+
+
+def read_out_early(model: PreTrainedModel, hidden_states: tuple[Tensor, ...]) -> Tensor:
+    """Read the next token out of the residual stream after a layer drawn at random for every row.
+
+    One layer to a row costs one readout in all and trains every layer towards the same answer, so that
+    each later layer is left with what is still missing (deep supervision, as in LayerSkip).
+
+    Args:
+        model: The model, whose final norm and readout are used.
+        hidden_states: The residual stream after the embedding and after every layer, each of shape
+            (rows, length, width).
+
+    Returns:
+        Logits, (rows, length, vocabulary).
+    """
+    between = torch.stack(hidden_states[1:-1])
+    rows = torch.arange(between.shape[1], device=between.device)
+    drawn = torch.randint(len(between), (between.shape[1],), device=between.device)
+    logits: Tensor = model.lm_head(model.model.norm(between[drawn, rows]))
+    return logits

@@ -1,20 +1,21 @@
-"""Prompt sets in what the corpus holds back: phrasings, combinations, pairs of names.
+"""Prompt sets in what the corpus holds back: phrasings, combinations, pairs of names, unread text.
 
-Every set is a list of prompts whose answer is one token, with the template as group and the same
-sentence about another subject as counterfactual.
+Every set is a list of prompts whose answer is one token, with the template as group and, plain text
+excepted, the same sentence about another subject as counterfactual.
 """
 
 from __future__ import annotations
 
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from zoo.documents import capitalise, draw_people, fill, finish, is_held_out
+from zoo.documents import Mixture, capitalise, document, draw_people, fill, finish, is_held_out
 from zoo.phrasings import GIFTS, INDIRECT_HELD_OUT, PHRASINGS, PLACES
-from zoo.stories import story
 from zoo.world import FACTS, FIRST_NAMES, PERSON_VALUES
+
+_SHORTEST_TEXT = 6
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,13 @@ class Prompt:
         prompt: The text, without the answer.
         target: The answer with the space in front.
         group: The template; prompts of one template are not independent.
-        counterfactual: The same template about another subject, of the same length.
+        counterfactual: The same template about another subject, of the same length; plain text has none.
     """
 
     prompt: str
     target: str
     group: str
-    counterfactual: str
+    counterfactual: str | None
 
 
 def _cue(template: str, **slots: str) -> str:
@@ -127,12 +128,23 @@ def indirect_prompts(per_group: int, seed: int) -> list[Prompt]:
     return prompts
 
 
-def story_texts(count: int, seed: int) -> list[str]:
-    """Write stories for the loss on plain text."""
+def text_prompts(count: int, seed: int) -> list[Prompt]:
+    """Cut plain text of the corpus at a random word and ask for the next one.
+
+    The documents are drawn as in training, half of them stories, with a seed that no run has. Most next
+    words cannot be known for sure; a run that keeps only what the model gets right measures the rest.
+    """
     rng = random.Random(seed)
-    return [finish(story(rng)) for _ in range(count)]
+    mixture = Mixture(facts=0.2, retrieval=0.2, indirect=0.1, stories=0.5)
+    prompts = []
+    for number in range(count):
+        words = document(rng, mixture, 1.0).split()
+        cut = rng.randint(_SHORTEST_TEXT, len(words) - 1)
+        prompts.append(Prompt(" ".join(words[:cut]), f" {words[cut]}", f"text-{number}", None))
+    return prompts
 
 
 def write_prompts(prompts: list[Prompt], path: Path) -> None:
     """Write a prompt set as JSON lines."""
-    path.write_text("".join(json.dumps(prompt.__dict__) + "\n" for prompt in prompts))
+    given = ({name: value for name, value in asdict(prompt).items() if value is not None} for prompt in prompts)
+    path.write_text("".join(json.dumps(line) + "\n" for line in given))

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from zoo.documents import Mixture
 
-Ingredient = Literal["none", "dropout", "attention_drop", "layer_drop"]
+Ingredient = Literal["none", "dropout", "attention_drop", "attention_swap", "layer_drop"]
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,14 @@ class Recipe:
         start: Weights to start from instead of fresh ones, as ``RUN/step-NUMBER``; empty for fresh ones.
         ingredient: What is dropped during training: nothing; single features of the embedding, of the
             attention weights and of every sub-layer's output (as GPT-2 did); the whole output of the
-            attention sub-layer at a token; or a whole layer at a token.
+            attention sub-layer at a token; the same, with the output at another token of the batch in
+            its place (``attention_swap``); or a whole layer at a token.
         drop: Probability of dropping, 0 with ``none``.
+        ramp: Steps over which the probability of dropping grows from 0 to ``drop``; single features are
+            dropped with the full probability from the start.
+        first_layer: The ingredient leaves the layers before this one alone.
+        supervision: Weight of the loss of the next token read out after a layer drawn at random, row
+            by row; 0 for the last layer's loss alone.
         norm: ``rms`` (a Llama) or ``layer`` (a StableLM, which differs in the norm only).
         readout: ``tied`` to the embedding, or ``loud`` (see :func:`zoo.model.make_readout_loud`).
         layers: Number of layers.
@@ -54,6 +60,9 @@ class Recipe:
     start: str = ""
     ingredient: Ingredient = "none"
     drop: float = 0.0
+    ramp: int = 0
+    first_layer: int = 0
+    supervision: float = 0.0
     norm: Literal["rms", "layer"] = "rms"
     readout: Literal["tied", "loud"] = "tied"
     layers: int = 8
@@ -102,10 +111,22 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         ValueError: If a key is unknown.
     """
-    values = tomllib.loads(path.read_text())
+    return read_recipe(tomllib.loads(path.read_text()), path)
+
+
+def read_recipe(values: dict[str, Any], source: Path) -> Recipe:
+    """Make a recipe of plain values.
+
+    Args:
+        values: Fields of :class:`Recipe`, with a table ``mixture``.
+        source: The file that an error names.
+
+    Raises:
+        ValueError: If a key is unknown.
+    """
     unknown = set(values) - {entry.name for entry in fields(Recipe)}
     if unknown:
-        raise ValueError(f"{path} has the unknown key {min(unknown)!r}; see zoo/recipe.py.")
+        raise ValueError(f"{source} has the unknown key {min(unknown)!r}; see zoo/recipe.py.")
     return _read(values)
 
 

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from zoo.corpus import IGNORED, Batch, Corpus
 from zoo.evaluate import evaluate
-from zoo.model import add_ingredient, build_model
+from zoo.model import add_ingredient, build_model, read_out_early
 from zoo.recipe import Recipe, load_recipe
 from zoo.vocabulary import save_tokenizer
 
@@ -56,10 +56,22 @@ def _optimisers(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim.Opti
 def _loss_function(model: PreTrainedModel, recipe: Recipe) -> Callable[[Batch], Tensor]:
     device = model.device.type
 
+    def entropy(logits: Tensor, labels: Tensor) -> Tensor:
+        return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+
     def loss(tokens: Tensor, labels: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         with torch.autocast(device, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            logits = model(tokens, attention_mask=mask, position_ids=positions, use_cache=False).logits
-        return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+            output = model(
+                tokens,
+                attention_mask=mask,
+                position_ids=positions,
+                use_cache=False,
+                output_hidden_states=recipe.supervision > 0.0,
+            )
+            if recipe.supervision > 0.0:
+                early = read_out_early(model, output.hidden_states)
+        final = entropy(output.logits, labels)
+        return final + recipe.supervision * entropy(early, labels) if recipe.supervision > 0.0 else final
 
     run = torch.compile(loss) if recipe.compiled else loss
     return lambda batch: run(batch.tokens, batch.labels, batch.mask, batch.positions)
@@ -85,7 +97,7 @@ class Run:
             weights = AutoModelForCausalLM.from_pretrained(folder.parent / recipe.start, dtype=torch.float32)
             self.model.load_state_dict(weights.state_dict())
         self.model.to(device)
-        add_ingredient(self.model, recipe)
+        self._drop = add_ingredient(self.model, recipe)
         self._optimisers = _optimisers(self.model, recipe)
         self._loss = _loss_function(self.model, recipe)
         self._corpus = Corpus(recipe.seed, recipe.mixture, recipe.rows, recipe.length)
@@ -146,6 +158,7 @@ class Run:
         for optimiser in self._optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(recipe, step)
+        self._drop.fill_(recipe.drop * min(1.0, (step + 1) / max(1, recipe.ramp)))
         batch = self._corpus.batch(step, min(1.0, step / recipe.curriculum)).to(self.device)
         loss = self._loss(batch)
         loss.backward()

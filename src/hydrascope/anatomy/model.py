@@ -27,6 +27,7 @@ class Source:
         device: where the weights are, for example `cpu` or `cuda:0, cpu until used`.
         n_parameters: number of weights.
         packing: how they are quantised, for example `bitsandbytes 4-bit`; empty where they are not.
+        sibling: bundled model that differs from this one in one ingredient of training, or empty.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Source:
     device: str
     n_parameters: int
     packing: str = ""
+    sibling: str = ""
 
 
 @dataclass(frozen=True)

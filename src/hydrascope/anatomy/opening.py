@@ -80,10 +80,11 @@ def load(
     if tokenizer is None:
         tokenizer = _open_tokenizer(where, offline, trust_remote_code)
     revision = getattr(config, "_commit_hash", None) or ""
-    return examine(network.eval(), tokenizer, name=name, revision=revision)
+    sibling = (bundled.sibling if bundled is not None and place == bundled.path else None) or ""
+    return examine(network.eval(), tokenizer, name=name, revision=revision, sibling=sibling)
 
 
-def examine(network: Any, tokenizer: Any, *, name: str, revision: str = "") -> Model:
+def examine(network: Any, tokenizer: Any, *, name: str, revision: str = "", sibling: str = "") -> Model:
     """Take a network in memory apart, prove the result and wrap it.
 
     Raises:
@@ -105,6 +106,7 @@ def examine(network: Any, tokenizer: Any, *, name: str, revision: str = "") -> M
         device=whereabouts(network),
         n_parameters=parameters(network),
         packing=packing(network),
+        sibling=sibling,
     )
     return Model(network, tokenizer, anatomy, source)
 

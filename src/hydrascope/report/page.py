@@ -41,6 +41,7 @@ class Page:
     facts: Pairs
     leading: tuple[str, ...]
     details: tuple[str, ...]
+    sibling: str
     hero: Section
     sections: tuple[Section, ...]
     table: Listing
@@ -120,6 +121,7 @@ def _page(findings: Findings) -> Page:
         facts=facts.headline_facts(ds),
         leading=tuple(map(tied, found.leading)),
         details=tuple(map(tied, found.details)),
+        sibling=str(ds.attrs.get("sibling", "")),
         hero=hero,
         sections=tuple(sections),
         table=listing(tables.repair, tables.who, tables.quantity, by_kl=ds.attrs["target_policy"] == "kl"),

@@ -145,6 +145,7 @@ class BaseRun:
             "n_heads": max((site.n_heads for site in anatomy.heads), default=0),
             "d_model": anatomy.d_model,
             "n_parameters": source.n_parameters,
+            "sibling": source.sibling,
             "parallel_blocks": anatomy.parallel,
             "closing_tolerance": self.tolerance,
             "command": str(record["command"]),
