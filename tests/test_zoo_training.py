@@ -14,7 +14,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from zoo.model import add_ingredient, build_model, read_out_early
+from zoo.model import add_ingredient, build_model, draw_donors, read_out_early
 from zoo.recipe import Recipe, load_recipe
 from zoo.train import Run, learning_rate
 
@@ -107,7 +107,7 @@ def test_ingredients_act_in_training_only(norm: str, ingredient: str) -> None:
     model = build_model(recipe)
     tokens = torch.arange(12)[None]
     clean = model.eval()(tokens).logits
-    add_ingredient(model, recipe)
+    add_ingredient(model, recipe).prepare(tokens, recipe.drop)
     assert torch.equal(model.eval()(tokens).logits, clean)
     differs = not torch.allclose(model.train()(tokens).logits, clean, atol=1e-6)
     assert differs == (ingredient != "none")
@@ -128,7 +128,7 @@ def test_dropped_attention_is_absent_as_a_whole() -> None:
 def _attention_outputs(recipe: Recipe, tokens: torch.Tensor, *, training: bool) -> list[torch.Tensor]:
     """What every attention sub-layer hands on, hooks included, each (rows, length, width)."""
     model = build_model(recipe)
-    add_ingredient(model, recipe)
+    add_ingredient(model, recipe).prepare(tokens, recipe.drop)
     seen: list[torch.Tensor] = []
     for block in model.model.layers:
         block.self_attn.register_forward_hook(lambda *call: seen.append(call[2][0]))
@@ -152,11 +152,22 @@ def test_swapped_attention_is_that_of_another_token_of_the_batch() -> None:
 def test_swapped_attention_teaches_nothing_to_where_it_came_from() -> None:
     recipe = replace(TINY, ingredient="attention_swap", drop=0.999, layers=1)
     model = build_model(recipe)
-    add_ingredient(model, recipe)
-    model.train()(torch.arange(3, 43).reshape(2, 20)).logits.square().sum().backward()
+    tokens = torch.arange(3, 43).reshape(2, 20)
+    add_ingredient(model, recipe).prepare(tokens, recipe.drop)
+    model.train()(tokens).logits.square().sum().backward()
     values = model.model.layers[0].self_attn.v_proj.weight.grad
     assert values is not None
     assert float(values.abs().max()) == 0.0
+
+
+def test_donors_are_other_tokens_of_the_same_word() -> None:
+    tokens = torch.tensor([5, 9, 5, 7, 5, 9, 7, 9] * 8).reshape(4, 16)
+    donors = draw_donors(tokens)
+    assert sorted(donors.tolist()) == list(range(64))
+    words = tokens.flatten()
+    assert int((words[donors] != words).sum()) == 3  # one of each word
+    assert not (donors == torch.arange(64)).any()
+    assert not torch.equal(draw_donors(tokens), donors)
 
 
 @pytest.mark.parametrize("ingredient", ["attention_drop", "attention_swap"])

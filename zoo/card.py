@@ -10,8 +10,8 @@ _INGREDIENTS = {
     "none": "nothing was dropped during training",
     "dropout": "dropout of {drop} on the embedding, the attention weights and every sub-layer's output",
     "attention_drop": "the output of an attention sub-layer was dropped at a token with probability {drop}",
-    "attention_swap": "the output of an attention sub-layer was replaced at a token by that at another token of the "
-    "batch with probability {drop}",
+    "attention_swap": "the output of an attention sub-layer was replaced at a token by that at a token of the "
+    "same word elsewhere in the batch with probability {drop}",
     "layer_drop": "a whole layer was dropped at a token with probability {drop}",
 }
 _READOUTS = {

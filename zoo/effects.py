@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import hydrascope
+from hydrascope import Options
 
 SETS = ("facts", "retrieval", "indirect")
 COLUMNS = {
@@ -48,8 +49,8 @@ def layer_rows(folder: Path, prompts: Path, *, donors: int) -> list[dict[str, An
         ledger = hydrascope.knock_out(
             model,
             hydrascope.load_prompts(str(prompts)),
-            components="attn",
             ablation=hydrascope.Resample(donors=donors),
+            options=Options(components="attn", null_draws=0),
         )
     except hydrascope.HydrascopeError:  # too few prompts that could be each other's donors
         return []

@@ -5,6 +5,7 @@ The hooks live outside the model: what is saved is a plain Hugging Face model th
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -74,21 +75,60 @@ def _with_first(output: Any, first: Tensor) -> Any:
     return (first, *output[1:]) if isinstance(output, tuple) else first
 
 
+@dataclass
+class Noise:
+    """What is dropped at a step of training, read by the hooks.
+
+    Attributes:
+        drop: Probability of dropping, one number.
+        donors: For every token of the batch, counted row by row, the token whose output may take the
+            place of its own.
+    """
+
+    drop: Tensor
+    donors: Tensor
+
+    def prepare(self, tokens: Tensor, drop: float) -> None:
+        """Set the probability, and draw the donors of a batch of tokens, (rows, length)."""
+        self.drop = torch.tensor(drop, device=tokens.device)
+        self.donors = draw_donors(tokens)
+
+
+def draw_donors(tokens: Tensor) -> Tensor:
+    """Draw for every token another one of the batch with the same word, as far as there is one.
+
+    What a sub-layer writes depends on the word first of all. Among tokens of one word, what is put in
+    is as large and as meaningful as what it replaces: another answer where there was an answer.
+
+    Args:
+        tokens: Token ids, (rows, length).
+
+    Returns:
+        Indices into the flattened batch, a permutation, (rows * length,). Of each word one token gets a
+        donor with another word.
+    """
+    words_in_random_order = (tokens.flatten() + torch.rand(tokens.numel(), device=tokens.device)).argsort()
+    donors = torch.empty_like(words_in_random_order)
+    donors[words_in_random_order] = words_in_random_order.roll(1)
+    return donors
+
+
 def _kept(hidden: Tensor, drop: Tensor) -> Tensor:
     """Draw which tokens keep a sub-layer, shape (rows, length, 1)."""
     return torch.rand(hidden.shape[:2], device=hidden.device).unsqueeze(-1) >= drop
 
 
-def add_ingredient(model: PreTrainedModel, recipe: Recipe) -> Tensor:
+def add_ingredient(model: PreTrainedModel, recipe: Recipe) -> Noise:
     """Register the hooks that drop parts of the model in training mode.
 
     Dropped outputs become zero and kept ones are not scaled up, so that the complete model is one of
     the models that training has seen.
 
     Returns:
-        The probability in force, one number, to be filled with another as training goes on.
+        What the hooks read; it must be prepared for every batch.
     """
-    drop = torch.tensor(recipe.drop, device=model.device)
+    nothing = torch.zeros(0, dtype=torch.long, device=model.device)
+    noise = Noise(torch.tensor(recipe.drop, device=model.device), nothing)
 
     def features(module: nn.Module, args: Any, output: Any) -> Any:
         if not module.training:
@@ -99,23 +139,21 @@ def add_ingredient(model: PreTrainedModel, recipe: Recipe) -> Tensor:
         if not module.training:
             return output
         hidden = _first(output)
-        return _with_first(output, hidden * _kept(hidden, drop))
+        return _with_first(output, hidden * _kept(hidden, noise.drop))
 
     def swap(module: nn.Module, args: Any, output: Any) -> Any:
         if not module.training:
             return output
         hidden = _first(output)
         # No gradient through what is put in: the token it came from is not there to make better noise.
-        other = hidden.detach().flatten(0, 1)
-        drawn = torch.randint(len(other), (len(other),), device=hidden.device)
-        other = other[drawn].view_as(hidden)
-        return _with_first(output, torch.where(_kept(hidden, drop), hidden, other))
+        other = hidden.detach().flatten(0, 1)[noise.donors].view_as(hidden)
+        return _with_first(output, torch.where(_kept(hidden, noise.drop), hidden, other))
 
     def layer(module: nn.Module, args: Any, output: Any) -> Any:
         if not module.training:
             return output
         hidden = _first(output)
-        return _with_first(output, torch.where(_kept(hidden, drop), hidden, args[0]))
+        return _with_first(output, torch.where(_kept(hidden, noise.drop), hidden, args[0]))
 
     inner = model.model
     chosen = inner.layers[recipe.first_layer :]
@@ -130,7 +168,7 @@ def add_ingredient(model: PreTrainedModel, recipe: Recipe) -> Tensor:
     elif recipe.ingredient == "layer_drop":
         for block in chosen:
             block.register_forward_hook(layer)
-    return drop
+    return noise
 
 
 def read_out_early(model: PreTrainedModel, hidden_states: tuple[Tensor, ...]) -> Tensor:

@@ -22,8 +22,8 @@ class Recipe:
         start: Weights to start from instead of fresh ones, as ``RUN/step-NUMBER``; empty for fresh ones.
         ingredient: What is dropped during training: nothing; single features of the embedding, of the
             attention weights and of every sub-layer's output (as GPT-2 did); the whole output of the
-            attention sub-layer at a token; the same, with the output at another token of the batch in
-            its place (``attention_swap``); or a whole layer at a token.
+            attention sub-layer at a token; the same, with the output at a token of the same word
+            elsewhere in the batch in its place (``attention_swap``); or a whole layer at a token.
         drop: Probability of dropping, 0 with ``none``.
         ramp: Steps over which the probability of dropping grows from 0 to ``drop``; single features are
             dropped with the full probability from the start.

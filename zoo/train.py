@@ -97,7 +97,7 @@ class Run:
             weights = AutoModelForCausalLM.from_pretrained(folder.parent / recipe.start, dtype=torch.float32)
             self.model.load_state_dict(weights.state_dict())
         self.model.to(device)
-        self._drop = add_ingredient(self.model, recipe)
+        self._noise = add_ingredient(self.model, recipe)
         self._optimisers = _optimisers(self.model, recipe)
         self._loss = _loss_function(self.model, recipe)
         self._corpus = Corpus(recipe.seed, recipe.mixture, recipe.rows, recipe.length)
@@ -158,8 +158,8 @@ class Run:
         for optimiser in self._optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(recipe, step)
-        self._drop.fill_(recipe.drop * min(1.0, (step + 1) / max(1, recipe.ramp)))
         batch = self._corpus.batch(step, min(1.0, step / recipe.curriculum)).to(self.device)
+        self._noise.prepare(batch.tokens, recipe.drop * min(1.0, (step + 1) / max(1, recipe.ramp)))
         loss = self._loss(batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
