@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from zoo.corpus import Corpus
 from zoo.grid import load_grid
-from zoo.growth import against, summarise, with_intervals
+from zoo.growth import LEAST_LOSS, against, by_layer, summarise, with_intervals
 from zoo.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
@@ -143,3 +143,27 @@ def test_conditions_are_compared_seed_by_seed(rows: pd.DataFrame) -> None:
     expected = [table["swapped", "text", seed] - table["plain", "text", seed] for seed in range(3)]
     assert found.loc[("swapped", "text"), "mean"] == pytest.approx(sum(expected) / 3)
     assert set(found.index.get_level_values(0)) == {"swapped"}
+
+
+def test_layers_that_lose_little_have_no_share(rows: pd.DataFrame) -> None:
+    found = by_layer(rows)
+    assert 0 < len(found) < len(rows)
+    for index, row in rows.iterrows():
+        assert (index in found.index) == (row["own_change"] <= -LEAST_LOSS)
+    for index, row in found.iterrows():
+        assert row["share"] == pytest.approx(rows.loc[index, "attention"] / -rows.loc[index, "own_change"])
+
+
+def test_the_page_and_its_numbers_are_of_the_grid_of_the_repository() -> None:
+    grid = load_grid(ROOT / "zoo" / "grid.toml")
+    page = (ROOT / "docs" / "zoo.md").read_text()
+    numbers = pd.read_csv(ROOT / "docs" / "zoo" / "grid.csv")
+    assert set(numbers["condition"]) == set(grid.conditions)
+    assert set(numbers["seed"]) == {run.recipe.seed for run in grid.runs}
+    assert numbers["step"].max() == grid.runs[0].recipe.steps
+    last = numbers[(numbers["step"] == numbers["step"].max()) & (numbers["set"] == "indirect")]
+    for condition, share in last.groupby("condition")["attention"].mean().items():
+        assert f"| {condition} | {share:+.2f} [" in page
+    for figure in ("conditions", "steps", "layers"):
+        assert f"(zoo/{figure}.svg)" in page
+        assert (ROOT / "docs" / "zoo" / f"{figure}.svg").stat().st_size > 5000

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import altair as alt
@@ -24,7 +25,9 @@ from zoo.prompts import write_prompts
 DOCS = Path(__file__).parent.parent / "docs"
 LEVEL = 0.95
 LEAST_PROMPTS = 60
-KEYS = ["condition", "set", "step"]
+LEAST_LOSS = 0.3
+BASELINE = "none"
+KEYS = ("condition", "set", "step")
 SHARES = ("attention", "mlp", "norm")
 _TITLES = {"attention": "share given back by later attention", "slope": "slope", "r2": "R²"}
 _SCALES = {
@@ -65,26 +68,36 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index()
 
 
-def with_intervals(table: pd.DataFrame, quantities: list[str]) -> pd.DataFrame:
+def by_layer(rows: pd.DataFrame) -> pd.DataFrame:
+    """Take every attention layer for itself: what later attention gives back of what its knock-out took.
+
+    Returns:
+        The `rows` that answer enough prompts and lose at least `LEAST_LOSS` logits, with the column `share`.
+    """
+    known = rows[(rows["prompts"] >= LEAST_PROMPTS) & (rows["own_change"] <= -LEAST_LOSS)]
+    return known.assign(share=-known["attention"] / known["own_change"])
+
+
+def with_intervals(table: pd.DataFrame, quantities: Sequence[str], keys: Sequence[str] = KEYS) -> pd.DataFrame:
     """Average over seeds, with Student's interval over them.
 
     Returns:
-        One row per `condition`, `set`, `step` and `quantity`: `mean`, `lo`, `hi`, `seeds`. The interval is
+        One row for each of the `keys` and each `quantity`: `mean`, `lo`, `hi`, `seeds`. The interval is
         missing with one seed.
     """
-    long = table.melt(id_vars=[*KEYS, "seed"], value_vars=quantities, var_name="quantity")
-    groups = long.groupby([*KEYS, "quantity"], sort=False)["value"]
+    long = table.melt(id_vars=[*keys, "seed"], value_vars=list(quantities), var_name="quantity")
+    groups = long.groupby([*keys, "quantity"], sort=False)["value"]
     result = groups.agg(["mean", "std", "count"]).reset_index().rename(columns={"count": "seeds"})
     half = stats.t.ppf(0.5 + LEVEL / 2, result["seeds"] - 1) * result["std"] / result["seeds"] ** 0.5
     result["lo"], result["hi"] = result["mean"] - half, result["mean"] + half
     return result.drop(columns="std")
 
 
-def against(table: pd.DataFrame, baseline: str, quantities: list[str]) -> pd.DataFrame:
+def against(table: pd.DataFrame, baseline: str, quantities: Sequence[str]) -> pd.DataFrame:
     """Subtract the baseline's run of the same seed, which read the same tokens, from every run."""
     index = ["set", "step", "seed"]
-    base = table[table["condition"] == baseline].set_index(index)[quantities]
-    other = table[table["condition"] != baseline].set_index(["condition", *index])[quantities]
+    base = table[table["condition"] == baseline].set_index(index)[list(quantities)]
+    other = table[table["condition"] != baseline].set_index(["condition", *index])[list(quantities)]
     paired = other.sub(base).dropna(how="all").reset_index()
     return with_intervals(paired, quantities)
 
@@ -108,7 +121,7 @@ def collect(grid: Grid, checkpoints: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
             key = {"condition": run.condition, "seed": run.recipe.seed}
             snapshots = {int(path.name.removeprefix("step-")): path for path in sorted(home.glob("step-*"))}
             if run.recipe.start:
-                snapshots = {0: home.parent / run.recipe.start} | snapshots
+                snapshots = {0: (home.parent / run.recipe.start).resolve()} | snapshots
             for step, snapshot in snapshots.items():
                 rows += [key | {"step": step} | row for row in measured(snapshot, Path(folder))]
             log = [json.loads(line) for line in (home / "log.jsonl").read_text().splitlines()]
@@ -121,7 +134,7 @@ def _cell(row: pd.Series[float]) -> str:
     return f"{row['mean']:+.2f} [{row['lo']:+.2f}, {row['hi']:+.2f}]"
 
 
-def markdown(grid: Grid, averages: pd.DataFrame, ends: pd.DataFrame) -> str:
+def markdown(grid: Grid, averages: pd.DataFrame, differences: pd.DataFrame, ends: pd.DataFrame) -> str:
     """Write the tables of the last step: what every condition learned, and what repairs in it."""
     learned = ends.groupby("condition").mean(numeric_only=True)
     counts = ends.groupby("condition").size()
@@ -135,22 +148,26 @@ def markdown(grid: Grid, averages: pd.DataFrame, ends: pd.DataFrame) -> str:
             right = " | ".join(f"{100 * end[task]:.0f} %" for task in SETS)
             lines.append(f"| {name} | {counts[name]} | {end['tokens']:,.0f} | {end['loss']:.3f} | {right} |")
     last = averages[averages["step"] == averages["step"].max()]
+    more = differences[(differences["step"] == last["step"].max()) & (differences["quantity"] == "attention")]
     for task in SETS:
         here = last[last["set"] == task].set_index(["condition", "quantity"])
+        beyond = more[more["set"] == task].set_index("condition")
         if here.empty:
             continue
         lines += [
             "",
             f"**{task}**",
             "",
-            "| condition | later attention | slope, attention | slope, all later | R² | later MLPs | final norm "
-            "| late MLPs, clean | let go |",
-            "|---|---|---|---|---|---|---|---|---|",
+            f"| condition | later attention | beyond {BASELINE} | slope, attention | slope, all later | R² "
+            "| later MLPs | final norm | late MLPs, clean | let go |",
+            "|---|---|---|---|---|---|---|---|---|---|",
         ]
         for name in grid.conditions:
             if name in here.index.get_level_values(0):
-                order = ("attention", "slope_attn", "slope", "r2", "mlp", "norm", "late_mlp", "relaxed")
-                lines.append(f"| {name} | {' | '.join(_cell(here.loc[(name, item)]) for item in order)} |")
+                order = ("slope_attn", "slope", "r2", "mlp", "norm", "late_mlp", "relaxed")
+                cells = [_cell(here.loc[(name, "attention")]), _cell(beyond.loc[name]) if name in beyond.index else ""]
+                cells += [_cell(here.loc[(name, item)]) for item in order]
+                lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -183,8 +200,25 @@ def _by_step(grid: Grid, averages: pd.DataFrame, quantity: str, title: str) -> a
     return alt.layer(band, line).properties(width=230, height=180)
 
 
-def draw(grid: Grid, table: pd.DataFrame, averages: pd.DataFrame, folder: Path) -> None:
-    """Draw the conditions at the last step, and how repair by attention grows with training."""
+def _by_layer(grid: Grid, layers: pd.DataFrame, title: str) -> alt.LayerChart:
+    """Draw the share that later attention gives back over the depth of the layer that was knocked out."""
+    colour = alt.Color("condition:N", sort=list(grid.conditions), title=None)
+    depth = alt.Chart(layers).encode(x=alt.X("layer:O", title="attention layer", axis=alt.Axis(labelAngle=0)))
+    line = depth.mark_line(point=True).encode(y=alt.Y("mean:Q", title=title), color=colour)
+    zero = alt.Chart(pd.DataFrame({"y": [0.0]})).mark_rule(color=LIGHT.muted, strokeDash=[3, 3]).encode(y="y:Q")
+    return alt.layer(zero, line).properties(width=230, height=180)
+
+
+def draw(grid: Grid, table: pd.DataFrame, averages: pd.DataFrame, layers: pd.DataFrame, folder: Path) -> None:
+    """Draw the conditions at the last step, and how repair by attention grows with training and depth.
+
+    Args:
+        grid: Gives the order of the conditions.
+        table: From `summarise`.
+        averages: The same with intervals.
+        layers: From `by_layer`, with intervals.
+        folder: Where `conditions.svg`, `steps.svg` and `layers.svg` are written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     last = averages["step"].max()
     ends, seeds = averages[averages["step"] == last], table[table["step"] == last]
@@ -206,7 +240,11 @@ def draw(grid: Grid, table: pd.DataFrame, averages: pd.DataFrame, folder: Path) 
             for task in tasks
         )
     )
-    for chart, name in ((across, "conditions"), (growing, "steps")):
+    deep = layers[(layers["step"] == last) & (layers["layer"] < layers["layer"].max())]
+    depths = alt.hconcat(
+        *(_by_layer(grid, deep[deep["set"] == task], f"{_TITLES['attention']}, {task}") for task in tasks)
+    )
+    for chart, name in ((across, "conditions"), (growing, "steps"), (depths, "layers")):
         chart.configure(**vega_config(LIGHT)).save(folder / f"{name}.svg")
 
 
@@ -221,11 +259,13 @@ def main() -> None:
     table = summarise(rows)
     quantities = [*SHARES, "slope_attn", "r2_attn", "slope", "r2", "relaxed", "late_mlp", "taken", "right"]
     averages = with_intervals(table, quantities)
-    draw(grid, table, averages, DOCS / "zoo")
+    differences = against(table, BASELINE, quantities)
+    layers = with_intervals(by_layer(rows), ["share"], (*KEYS, "layer"))
+    draw(grid, table, averages, layers, DOCS / "zoo")
     table.round(4).to_csv(DOCS / "zoo" / f"{grid.name}.csv", index=False)
     page = DOCS / "zoo.md"
     before, _, after = page.read_text().split(_MARK)
-    page.write_text(_MARK.join((before, f"\n{markdown(grid, averages, ends)}\n", after)))
+    page.write_text(_MARK.join((before, f"\n{markdown(grid, averages, differences, ends)}\n", after)))
 
 
 if __name__ == "__main__":

@@ -73,6 +73,8 @@ def _loss_function(model: PreTrainedModel, recipe: Recipe) -> Callable[[Batch], 
         final = entropy(output.logits, labels)
         return final + recipe.supervision * entropy(early, labels) if recipe.supervision > 0.0 else final
 
+    # A compiled step is reused for another model of the same shape, hooks and all: the hooks of an earlier run.
+    torch.compiler.reset()
     run = torch.compile(loss) if recipe.compiled else loss
     return lambda batch: run(batch.tokens, batch.labels, batch.mask, batch.positions)
 
@@ -94,7 +96,9 @@ class Run:
         self.recipe, self.folder, self.device = recipe, folder, device
         self.model = build_model(recipe)
         if recipe.start:
-            weights = AutoModelForCausalLM.from_pretrained(folder.parent / recipe.start, dtype=torch.float32)
+            weights = AutoModelForCausalLM.from_pretrained(
+                (folder.parent / recipe.start).resolve(), dtype=torch.float32
+            )
             self.model.load_state_dict(weights.state_dict())
         self.model.to(device)
         self._noise = add_ingredient(self.model, recipe)
