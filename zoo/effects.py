@@ -12,7 +12,7 @@ from typing import Any
 import hydrascope
 from hydrascope import Options
 
-SETS = ("facts", "retrieval", "indirect")
+SETS = ("retrieval", "indirect")
 COLUMNS = {
     "direct_effect": "direct_effect",
     "own_change": "own_change",
@@ -27,11 +27,11 @@ COLUMNS = {
 }
 
 
-def layer_rows(folder: Path, prompts: Path, *, donors: int) -> list[dict[str, Any]]:
+def layer_rows(model: hydrascope.Model, prompts: Path, *, donors: int) -> list[dict[str, Any]]:
     """Knock out every attention layer on one prompt set.
 
     Args:
-        folder: Folder of the weights.
+        model: The model.
         prompts: Prompt set; only what the model answers correctly is used.
         donors: Resampled values for each prompt.
 
@@ -44,7 +44,6 @@ def layer_rows(folder: Path, prompts: Path, *, donors: int) -> list[dict[str, An
         against the answer; `relaxed`, how much of it they let go under the knock-out. Empty if hardly
         any prompt is answered.
     """
-    model = hydrascope.load(str(folder))
     try:
         ledger = hydrascope.knock_out(
             model,
@@ -88,7 +87,8 @@ def measured(folder: Path, prompts: Path, *, donors: int = 8) -> list[dict[str, 
     """
     file = folder / "effects.json"
     if not file.exists():
-        rows = [row for name in SETS for row in layer_rows(folder, prompts / f"{name}.jsonl", donors=donors)]
+        model = hydrascope.load(str(folder))
+        rows = [row for name in SETS for row in layer_rows(model, prompts / f"{name}.jsonl", donors=donors)]
         file.write_text(json.dumps(rows) + "\n")
     found: list[dict[str, Any]] = json.loads(file.read_text())
     return found

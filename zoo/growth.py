@@ -27,6 +27,7 @@ LEVEL = 0.95
 LEAST_PROMPTS = 60
 LEAST_LOSS = 0.3
 BASELINE = "none"
+TASKS = ("facts", "retrieval", "indirect")
 KEYS = ("condition", "set", "step")
 SHARES = ("attention", "mlp", "norm")
 _TITLES = {"attention": "share given back by later attention", "slope": "slope", "r2": "R²"}
@@ -126,8 +127,9 @@ def collect(grid: Grid, checkpoints: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
                 rows += [key | {"step": step} | row for row in measured(snapshot, Path(folder))]
             log = [json.loads(line) for line in (home / "log.jsonl").read_text().splitlines()]
             last = [line for line in log if "loss" in line][-1]
-            ends.append(key | {name: last[name] for name in ("loss", "tokens", *SETS)})
-    return pd.DataFrame(rows), pd.DataFrame(ends)
+            ends.append(key | {name: last[name] for name in ("loss", "tokens", *TASKS)})
+    table = pd.DataFrame(rows)
+    return table[table["set"].isin(SETS)], pd.DataFrame(ends)
 
 
 def _cell(row: pd.Series[float]) -> str:
@@ -145,7 +147,7 @@ def markdown(grid: Grid, averages: pd.DataFrame, differences: pd.DataFrame, ends
     for name in grid.conditions:
         if name in learned.index:
             end = learned.loc[name]
-            right = " | ".join(f"{100 * end[task]:.0f} %" for task in SETS)
+            right = " | ".join(f"{100 * end[task]:.0f} %" for task in TASKS)
             lines.append(f"| {name} | {counts[name]} | {end['tokens']:,.0f} | {end['loss']:.3f} | {right} |")
     last = averages[averages["step"] == averages["step"].max()]
     more = differences[(differences["step"] == last["step"].max()) & (differences["quantity"] == "attention")]
