@@ -14,9 +14,10 @@ from pathlib import Path
 
 import altair as alt
 import pandas as pd
+import vl_convert
 from scipy import stats
 
-from hydrascope.figures.theme import LIGHT, vega_config
+from hydrascope.figures.theme import LIGHT, themed
 from zoo.bundle import prompt_sets
 from zoo.effects import SETS, measured
 from zoo.grid import Grid, load_grid
@@ -30,12 +31,7 @@ BASELINE = "none"
 TASKS = ("facts", "retrieval", "indirect")
 KEYS = ("condition", "set", "step")
 SHARES = ("attention", "mlp", "norm")
-_TITLES = {"attention": "share given back by later attention", "slope": "slope", "r2": "R²"}
-_SCALES = {
-    "attention": alt.Scale(domain=[-0.6, 1.0]),
-    "slope": alt.Scale(domain=[-0.6, 1.0]),
-    "r2": alt.Scale(domain=[0.0, 1.0]),
-}
+_TITLES = {"attention": "later attention's share", "slope": "slope", "r2": "R²"}
 _MARK = "<!-- grid -->"
 
 
@@ -173,19 +169,13 @@ def markdown(grid: Grid, averages: pd.DataFrame, differences: pd.DataFrame, ends
     return "\n".join(lines)
 
 
-def _themed(chart: alt.TopLevelMixin, path: Path) -> None:
-    chart.configure(**vega_config(LIGHT)).save(path)  # type: ignore[attr-defined]
-
-
 def _conditions(grid: Grid, table: pd.DataFrame, averages: pd.DataFrame, quantity: str, title: str) -> alt.LayerChart:
     """Draw one quantity of every condition at the last step: seeds, mean and interval."""
     order = alt.Y("condition:N", sort=list(grid.conditions), title=None)
     ends = alt.Chart(averages[averages["quantity"] == quantity])
     seeds = alt.Chart(table.rename(columns={quantity: "value"})[["condition", "seed", "value"]])
     zero = alt.Chart(pd.DataFrame({"x": [0.0]})).mark_rule(color=LIGHT.muted, strokeDash=[3, 3]).encode(x="x:Q")
-    bar = ends.mark_rule(color=LIGHT.attn, strokeWidth=2, clip=True).encode(
-        x=alt.X("lo:Q", title=title, scale=_SCALES[quantity]), x2="hi:Q", y=order
-    )
+    bar = ends.mark_rule(color=LIGHT.attn, strokeWidth=2).encode(x=alt.X("lo:Q", title=title), x2="hi:Q", y=order)
     mean = ends.mark_point(filled=True, opacity=1, size=70, color=LIGHT.attn).encode(x="mean:Q", y=order)
     each = seeds.mark_tick(color=LIGHT.ink, thickness=1.5, size=12).encode(x="value:Q", y=order)
     return alt.layer(zero, bar, each, mean).properties(width=230, height=24 * len(grid.conditions))
@@ -195,11 +185,11 @@ def _by_step(grid: Grid, averages: pd.DataFrame, quantity: str, title: str) -> a
     """Draw how one quantity grows with training, a line for every condition."""
     colour = alt.Color("condition:N", sort=list(grid.conditions), title=None)
     steps = alt.Chart(averages[averages["quantity"] == quantity]).encode(x=alt.X("step:Q", title="optimiser steps"))
-    band = steps.mark_area(opacity=0.12, clip=True).encode(
-        y=alt.Y("lo:Q", title=title, scale=_SCALES[quantity]), y2="hi:Q", color=colour
+    bar = steps.mark_rule(strokeWidth=2, opacity=0.5).encode(
+        y=alt.Y("lo:Q", title=title), y2="hi:Q", color=alt.Color("condition:N", sort=list(grid.conditions), legend=None)
     )
     line = steps.mark_line(point=True).encode(y="mean:Q", color=colour)
-    return alt.layer(band, line).properties(width=230, height=180)
+    return alt.layer(bar, line).properties(width=230, height=180)
 
 
 def _by_layer(grid: Grid, layers: pd.DataFrame, title: str) -> alt.LayerChart:
@@ -209,6 +199,11 @@ def _by_layer(grid: Grid, layers: pd.DataFrame, title: str) -> alt.LayerChart:
     line = depth.mark_line(point=True).encode(y=alt.Y("mean:Q", title=title), color=colour)
     zero = alt.Chart(pd.DataFrame({"y": [0.0]})).mark_rule(color=LIGHT.muted, strokeDash=[3, 3]).encode(y="y:Q")
     return alt.layer(zero, line).properties(width=230, height=180)
+
+
+def save_svg(chart: alt.TopLevelMixin, path: Path) -> None:
+    """Write a chart in the package's light theme."""
+    path.write_text(vl_convert.vegalite_to_svg(themed(chart)))
 
 
 def draw(grid: Grid, table: pd.DataFrame, averages: pd.DataFrame, layers: pd.DataFrame, folder: Path) -> None:
@@ -247,7 +242,7 @@ def draw(grid: Grid, table: pd.DataFrame, averages: pd.DataFrame, layers: pd.Dat
         *(_by_layer(grid, deep[deep["set"] == task], f"{_TITLES['attention']}, {task}") for task in tasks)
     )
     for chart, name in ((across, "conditions"), (growing, "steps"), (depths, "layers")):
-        chart.configure(**vega_config(LIGHT)).save(folder / f"{name}.svg")
+        save_svg(chart, folder / f"{name}.svg")
 
 
 def main() -> None:

@@ -12,8 +12,8 @@ import altair as alt
 import pandas as pd
 
 from hydrascope import zoo
-from hydrascope.figures.theme import LIGHT, vega_config
-from zoo.growth import DOCS
+from hydrascope.figures.theme import LIGHT
+from zoo.growth import DOCS, save_svg
 from zoo.observe import SETS
 
 _MARK = "<!-- pair -->"
@@ -98,7 +98,7 @@ def main() -> None:
     records = [json.loads((model.path / "measured.json").read_text()) for model in models]
     rows = pair_rows([model.name for model in models], [record["observed"] for record in records])
     (DOCS / "zoo").mkdir(exist_ok=True)
-    draw(rows).configure(**vega_config(LIGHT)).save(DOCS / "zoo" / "pair.svg")
+    save_svg(draw(rows), DOCS / "zoo" / "pair.svg")
     page = DOCS / "zoo.md"
     before, _, after = page.read_text().split(_MARK)
     page.write_text(_MARK.join((before, f"\n{table(rows, default.prompts.stem)}\n", after)))
