@@ -185,9 +185,7 @@ def _by_step(grid: Grid, averages: pd.DataFrame, quantity: str, title: str) -> a
     """Draw how one quantity grows with training, a line for every condition."""
     colour = alt.Color("condition:N", sort=list(grid.conditions), title=None)
     steps = alt.Chart(averages[averages["quantity"] == quantity]).encode(x=alt.X("step:Q", title="optimiser steps"))
-    bar = steps.mark_rule(strokeWidth=2, opacity=0.5).encode(
-        y=alt.Y("lo:Q", title=title), y2="hi:Q", color=alt.Color("condition:N", sort=list(grid.conditions), legend=None)
-    )
+    bar = steps.mark_rule(strokeWidth=1.5).encode(y=alt.Y("lo:Q", title=title), y2="hi:Q", color=colour)
     line = steps.mark_line(point=True).encode(y="mean:Q", color=colour)
     return alt.layer(bar, line).properties(width=230, height=180)
 
