@@ -29,7 +29,7 @@ POOL = torch.tensor([[1.0, 2.0], [3.0, 5.0], [5.0, 2.0], [7.0, 11.0], [100.0, 0.
 
 
 def prompt(index: int, counterfactual: tuple[int, ...] | None = None) -> EncodedPrompt:
-    return EncodedPrompt(index, (index, index + 1), str(index), TARGETS[index % 4], None, False, counterfactual, "")
+    return EncodedPrompt(index, (index, index + 1), str(index), TARGETS[index % 4], None, False, counterfactual, "", ())
 
 
 PROMPTS = [prompt(i, (50 + i,)) for i in range(4)]

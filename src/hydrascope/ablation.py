@@ -216,6 +216,27 @@ ABLATIONS: dict[str, type[Zero] | type[Mean] | type[Resample] | type[Noise] | ty
 }
 """Ablations by the name the command line uses."""
 
+DRAWN = (Resample.name, Noise.name)
+"""Those that draw several values per prompt."""
+
+
+def listed(names: str, donors: int | None = None, resampled: int | None = None) -> tuple[Ablation, ...]:
+    """Ablations by their names with commas between.
+
+    Args:
+        names: such as `resample,zero,mean`.
+        donors: values per prompt, for those among them that draw several; None for their default.
+        resampled: the default of `resample`, if another than its own.
+
+    Raises:
+        AblationError: no such name, or a number of donors that makes no sense for any of them.
+    """
+    wanted = [name.strip() for name in names.split(",")]
+    default = {name: donors for name in wanted if name in DRAWN} or dict.fromkeys(wanted, donors)
+    if donors is None:
+        default |= {Resample.name: resampled}
+    return tuple(ablation(name, default.get(name)) for name in wanted)
+
 
 def ablation(name: str, donors: int | None = None) -> Ablation:
     """An ablation by name.

@@ -51,7 +51,11 @@ def run(
         typer.Option(help="What to knock out: attn,mlp or head.9.* or attn.3+attn.7 or head.2.1->mlp.5 ..."),
     ] = None,
     ablation: Annotated[
-        str, typer.Option(help="zero, mean, position-mean, resample, noise or counterfactual.")
+        str,
+        typer.Option(
+            help="zero, mean, position-mean, resample, noise or counterfactual; or several, with commas between: the "
+            "first is the run, and how far the others agree with it is told."
+        ),
     ] = "resample",
     donors: Annotated[int | None, typer.Option(help="Replacement values per prompt (resample 15, noise 5).")] = None,
     positions: Annotated[
@@ -107,11 +111,11 @@ def run(
     from hydrascope import console, protocols
     from hydrascope.estimate import estimate
     from hydrascope.results import Ledger
-    from hydrascope.run import execute
+    from hydrascope.run import belonging, execute, execute_belonging
     from hydrascope.task import default_folder, prepare
 
     chosen_protocol = protocols.protocol(protocol)
-    chosen = ablations.ablation(ablation, donors or (chosen_protocol.donors if ablation == "resample" else None))
+    chosen, *others = ablations.listed(ablation, donors, chosen_protocol.donors)
     options = console.options(
         chosen_protocol,
         components=components,
@@ -131,13 +135,15 @@ def run(
     how = console.cutting(chosen_protocol, length, texts, options)
     opened, prompt_set = console.open_both(model, prompts, how, device, dtype, trust_remote_code)
     task = prepare(opened, prompt_set, chosen, options)
+    also = belonging(task, others)
     if dry_run:
-        console.show_estimate(estimate(task), as_json)
+        console.show_estimates(estimate(task), {name: estimate(other) for name, other in also.items()}, as_json)
         return
     folder = out or default_folder(task)
     with console.progress_bars(quiet=as_json) as progress:
         dataset, directory = execute(task, folder, overwrite=overwrite, command=_command(), progress=progress)
         assert directory is not None
+        execute_belonging(directory, also, command=_command(), progress=progress)
         ledger = Ledger(dataset, directory.path)
         if ledger.has_report:
             progress("report", 0, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -110,12 +110,19 @@ def progress_bars(quiet: bool) -> Iterator[Told]:
         yield told
 
 
-def show_estimate(estimate: Estimate, as_json: bool) -> None:
-    """Print the plan of a run."""
+def show_estimates(main: Estimate, also: Mapping[str, Estimate], as_json: bool) -> None:
+    """Print the plan of a run, and of those that belong to it, by name."""
     if as_json:
-        print(json.dumps(estimate.as_dict(), indent=1))
+        others = {"also": {name: estimate.as_dict() for name, estimate in also.items()}} if also else {}
+        print(json.dumps({**main.as_dict(), **others}, indent=1))
         return
-    e = estimate
+    _show_estimate(main)
+    for name, estimate in also.items():
+        print(f"\nand {name}:")
+        _show_estimate(estimate)
+
+
+def _show_estimate(e: Estimate) -> None:
     print(
         f"{e.prompts} prompts x {e.knockouts} knock-outs, {e.variants} variants a prompt\n"
         f"{e.prefill_tokens:,} tokens to prefill, {e.variant_tokens:,} single tokens for the variants\n"

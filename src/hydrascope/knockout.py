@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from hydrascope.ablation import Ablation
 from hydrascope.anatomy import Model
+from hydrascope.errors import RunError
 from hydrascope.prompts import PromptSet
 from hydrascope.results import Ledger
-from hydrascope.run import Progress, execute
+from hydrascope.run import Progress, belonging, execute, execute_belonging
 from hydrascope.task import Options, prepare
 
 
@@ -21,6 +23,7 @@ def knock_out(
     *,
     seed: int | None = None,
     options: Options | None = None,
+    also: Sequence[Ablation] = (),
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress = lambda stage, done, total: None,
@@ -34,6 +37,7 @@ def knock_out(
         ablation: what replaces an ablated output; 15 resampled donors by default.
         seed: of donors, noise and null; overrides `options`.
         options: everything else.
+        also: other ablations of the same parts on the same prompts; their ledgers are in `Ledger.also`, by name.
         out: folder that keeps the run; the same call with the same folder continues it.
         overwrite: throw away the run that is in `out`.
         progress: told how far it is.
@@ -50,8 +54,11 @@ def knock_out(
     if seed is not None:
         options = replace(options, seed=seed)
     task = prepare(model, prompts, ablation, options)
-    folder = None if out is None else Path(out)
-    dataset, directory = execute(
-        task, folder, overwrite=overwrite, command="hydrascope.knock_out(...)", progress=progress
-    )
+    others = belonging(task, also)
+    if others and out is None:
+        raise RunError("runs that belong to a run are kept in its folder; say where with out")
+    folder, command = None if out is None else Path(out), "hydrascope.knock_out(...)"
+    dataset, directory = execute(task, folder, overwrite=overwrite, command=command, progress=progress)
+    if directory is not None:
+        execute_belonging(directory, others, command=command, progress=progress)
     return Ledger(dataset, None if directory is None else directory.path)

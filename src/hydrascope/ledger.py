@@ -25,6 +25,9 @@ from hydrascope.errors import OutputError
 
 FORMAT = 1
 
+CLOSED = "closing_error"
+"""The attribute that a ledger gets when all of it is there and was found to close."""
+
 _ACCOUNT = ("prompt", "ablated", "writer")
 _BY_PROMPT = ("prompt", "ablated")
 
@@ -233,7 +236,7 @@ def open_dataset(path: Path) -> xr.Dataset:
         raise OutputError(f"the ledger '{folder}' cannot be read: {str(error).splitlines()[0]}") from error
     if dataset.attrs.get("format") != FORMAT:
         raise OutputError(f"the ledger '{folder}' has another format than this version reads ({FORMAT}); run it again")
-    if not bool(dataset["done"].all()):
+    if not bool(dataset["done"].all()) or CLOSED not in dataset.attrs:
         raise OutputError(f"the run in '{folder.parent}' has not finished; run the same command again to continue it")
     texts = {name: (c.dims, c.values.astype(object)) for name, c in dataset.coords.items() if c.dtype.kind == "T"}
     ordered: xr.Dataset = dataset.assign_coords(texts).sortby("prompt")
@@ -241,12 +244,13 @@ def open_dataset(path: Path) -> xr.Dataset:
 
 
 def is_finished(path: Path) -> bool:
-    """Whether a run directory holds a ledger that is whole."""
+    """Whether a run directory holds a ledger that is whole and proved to close."""
     folder = path / "ledger.zarr"
     if not folder.is_dir():
         return False
     try:
-        return bool(np.asarray(zarr.open_group(folder, mode="r")["done"][:]).all())
+        group = zarr.open_group(folder, mode="r")
+        return CLOSED in group.attrs and bool(np.asarray(group["done"][:]).all())
     except (OSError, KeyError, ValueError):
         return False
 
