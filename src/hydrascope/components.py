@@ -7,10 +7,13 @@ attn  head  attn.4-9  head.9.*  head.9.0-3  sets; `writers` is every attn, mixer
 attn.3,mlp.5                                a list: one knock-out each
 attn.3+attn.7                               one joint knock-out
 head.2.1->head.5.3  attn->mlp.7             edges: a sender, or a set of them, and who reads it
+attn.4/attn.6  attn.4/attn.5-7/mlp.7        a knock-out in which all that is named behind a slash is held
 
 An edge is knocked out in its receiver: that writes what it would write if it read the sender's ablated output and all
 else as it was, everybody else reads the clean one. An attention receiver reads with query, key and value of the last
 token alike. Of two sets those pairs are edges in which the receiver can see the sender.
+
+What is held keeps its value of the clean run, so that it cannot answer the knock-out: a path patch of a responder.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ RECEIVER_KINDS = ("attn", "mixer", "mlp", "head", "kv", "neuron")
 """Kinds that can stand behind the arrow of an edge."""
 
 ARROW = "->"
+HOLDS = "/"
 
 _DIVIDING = ("head", "neuron")
 """Units that can be writers of their own."""
@@ -75,13 +79,16 @@ class Knockout:
     Attributes:
         parts: what is replaced; of an edge, its receiver.
         sender: of an edge, whose ablated output the receiver reads.
+        held: what keeps its clean value meanwhile.
     """
 
     parts: tuple[Component, ...]
     sender: Component | None = None
+    held: tuple[Component, ...] = ()
 
     def __str__(self) -> str:
-        return ("" if self.sender is None else f"{self.sender}{ARROW}") + "+".join(map(str, self.parts))
+        sent = "" if self.sender is None else f"{self.sender}{ARROW}"
+        return sent + "+".join(map(str, self.parts)) + "".join(f"{HOLDS}{part}" for part in self.held)
 
     @property
     def first_layer(self) -> int:
@@ -90,9 +97,11 @@ class Knockout:
 
     @property
     def kind(self) -> str:
-        """The kind of its parts; `joint` for several parts, `edge` for an edge."""
+        """The kind of its parts; `joint` for several parts, `edge` for an edge, `held` where something is held."""
         if self.sender is not None:
             return "edge"
+        if self.held:
+            return "held"
         return self.parts[0].kind if len(self.parts) == 1 else "joint"
 
 
@@ -179,20 +188,45 @@ def parse_knockouts(text: str, inventory: Inventory) -> list[Knockout]:
     for item in filter(None, (piece.strip() for piece in text.split(","))):
         if ARROW in item:
             knockouts |= dict.fromkeys(_parse_edges(item, inventory))
-        elif "+" in item:
-            parts = tuple(parse_component(piece) for piece in item.split("+"))
-            if len(set(parts)) != len(parts):
-                raise ComponentError(f"'{item}' names the same component twice; name each part once")
-            knockouts[Knockout(tuple(sorted(parts, key=_depth)))] = None
+        elif HOLDS in item:
+            knockouts |= dict.fromkeys(_parse_held(item, inventory))
         else:
-            for component in _parse_set(item, inventory):
-                knockouts[Knockout((component,))] = None
+            knockouts |= dict.fromkeys(_parse_parts(item, inventory))
     if not knockouts:
         raise ComponentError(f"'{text}' names no component; write for example attn,mlp")
-    for knockout in knockouts:
+    return list(knockouts)
+
+
+def _parse_parts(item: str, inventory: Inventory) -> list[Knockout]:
+    """One joint knock-out, or one knock-out for each part of a set."""
+    if "+" in item:
+        parts = tuple(parse_component(piece) for piece in item.split("+"))
+        if len(set(parts)) != len(parts):
+            raise ComponentError(f"'{item}' names the same component twice; name each part once")
+        found = [Knockout(tuple(sorted(parts, key=_depth)))]
+    else:
+        found = [Knockout((component,)) for component in _parse_set(item, inventory)]
+    for knockout in found:
         for part in knockout.parts:
             _require(part, inventory)
-    return list(knockouts)
+    return found
+
+
+def _parse_held(item: str, inventory: Inventory) -> list[Knockout]:
+    """Knock-outs in which everything behind the first slash is held."""
+    left, *right = (piece.strip() for piece in item.split(HOLDS))
+    held = sorted({part for piece in right for part in _parse_set(piece, inventory)}, key=_depth)
+    for part in held:
+        _require(part, inventory)
+    found = _parse_parts(left, inventory)
+    for knockout in found:
+        for part in held:
+            if part in knockout.parts or not any(inventory.sees(part, one) for one in knockout.parts):
+                raise ComponentError(
+                    f"'{part}' in '{item}' cannot answer when {knockout} is knocked out, so there is nothing to hold; "
+                    "hold parts that come after it"
+                )
+    return [Knockout(knockout.parts, held=tuple(held)) for knockout in found]
 
 
 def _require(part: Component, inventory: Inventory) -> None:
@@ -207,6 +241,8 @@ def _writer(part: Component) -> Component:
 
 def _parse_edges(item: str, inventory: Inventory) -> list[Knockout]:
     """All edges from a set of senders to a set of receivers."""
+    if HOLDS in item:
+        raise ComponentError(f"'{item}' holds parts beside an edge; hold them beside a whole part, as in attn.4/attn.6")
     sides = [side.strip() for side in item.split(ARROW)]
     if len(sides) > 2 or "+" in item:
         raise ComponentError(f"'{item}' is more than one edge; write each by itself, for example head.2.1->head.5.3")

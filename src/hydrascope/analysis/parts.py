@@ -127,7 +127,7 @@ def ablated_direct(ds: xr.Dataset) -> Array:
         kind, *place = part.split(".")
         return len(place) == 1 or f"{_WRITER_OF.get(kind, kind)}.{place[0]}" in apart
 
-    whole = [all(map(known, name.split("+"))) for name in names(ds, "ablated")]
+    whole = [all(map(known, name.partition("/")[0].split("+"))) for name in names(ds, "ablated")]
     return np.where(np.array(whole, bool), direct, np.nan)
 
 

@@ -151,6 +151,7 @@ def variant(work: Work, job: Job, rows: Sequence[int], heard: Mapping[Drawn, Val
             own = work.own(place, rows).to(value)
             value = own + _random_like(value - own, work.plan.seed, rows, (job.knockout, job.draw, number))
         edits.append(Edit(place, value.to(work.model.device)))
+    edits += [Edit(place, work.own(place, rows).to(work.model.device)) for place in work.plan.held[job.knockout]]
     return Variant(str(knockout), knockout.first_layer, tuple(edits))
 
 

@@ -79,6 +79,11 @@ class Masks:
                         downstream[k, span] |= split is not None and split.norm is not None
                     else:
                         downstream[k, span] |= after
+            for part in knockout.held:
+                mine = anatomy.written_by(part)
+                for writer, span, split in stretches:
+                    if writer in mine:
+                        downstream[k, span] &= ~_held(split, part, span.stop - span.start)
         still = [span.stop - 1 for _, span, split in stretches if split is not None and not split.bias_moves]
         downstream[:, still] = False
         return cls(own, downstream & ~own)
@@ -92,6 +97,17 @@ def _stretches(found: Sequence[Column]) -> list[tuple[Component, slice, Split | 
             width = 1 if column.split is None else column.split.width
             stretches.append((column.writer, slice(start, start + width), column.split))
     return stretches
+
+
+def _held(split: Split | None, part: Component, width: int) -> Bool[np.ndarray, " width"]:
+    """Which columns of a writer cannot move while `part` is held."""
+    if part.unit is None:
+        return np.ones(width, bool)
+    held = np.zeros(width, bool)
+    # behind a post-norm a unit is scaled with those that are not held
+    if split is not None and split.norm is None and (units := split.within(part)) is not None:
+        held[units] = True
+    return held
 
 
 def _own(split: Split | None, part: Component, width: int) -> Bool[np.ndarray, " width"]:

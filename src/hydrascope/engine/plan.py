@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice, pairwise
@@ -62,6 +62,11 @@ class Plan:
         return tuple(edited_places(knockout, self.anatomy) for knockout in self.knockouts)
 
     @cached_property
+    def held(self) -> tuple[tuple[Place, ...], ...]:
+        """For each knock-out the places that keep their clean value."""
+        return tuple(held_places(knockout, self.anatomy, self.splits) for knockout in self.knockouts)
+
+    @cached_property
     def columns(self) -> tuple[Column, ...]:
         """Everything that is read in a sweep, in the order of writing."""
         return columns(self.anatomy, self.splits)
@@ -119,13 +124,33 @@ def edited_places(knockout: Knockout, anatomy: Anatomy) -> tuple[Place, ...]:
     """The stretches of activations that a knock-out replaces.
 
     Raises:
-        ComponentError: one named part lies inside another.
+        ComponentError: one named part, knocked out or held, lies inside another.
     """
-    units = [part for part in knockout.parts if part.kind in UNIT_KINDS]
-    whole = [writer for part in knockout.parts if part.kind not in UNIT_KINDS for writer in anatomy.written_by(part)]
+    named = (*knockout.parts, *knockout.held)
+    units = [part for part in named if part.kind in UNIT_KINDS]
+    whole = [writer for part in named if part.kind not in UNIT_KINDS for writer in anatomy.written_by(part)]
     inside = {writer for part in units for writer in anatomy.written_by(part)}
     stretches = sorted((p.site, p.start, p.stop) for part in units for p in anatomy.places(part))
     overlapping = any(a == b and start < stop for (a, _, stop), (b, start, _) in pairwise(stretches))
     if overlapping or len(set(whole)) < len(whole) or inside & set(whole):
         raise ComponentError(f"'{knockout}' names a part and something inside it; name only the larger one")
     return tuple(place for part in knockout.parts for place in anatomy.places(part))
+
+
+def held_places(knockout: Knockout, anatomy: Anatomy, splits: Sequence[Split] = ()) -> tuple[Place, ...]:
+    """The stretches of activations that keep their clean values.
+
+    A writer that is read unit by unit is held where its units lie side by side: with its write held, no unit would
+    have written it.
+    """
+    divided = {split.writer: split for split in splits}
+    found: list[Place] = []
+    for part in knockout.held:
+        mine = anatomy.written_by(part)
+        if part.kind in UNIT_KINDS or not any(writer in divided for writer in mine):
+            found += anatomy.places(part)
+            continue
+        for writer in mine:
+            split = divided.get(writer)
+            found += anatomy.places(writer) if split is None else [Place(split.site, 0, split.site.width)]
+    return tuple(found)

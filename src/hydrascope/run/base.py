@@ -16,7 +16,7 @@ from hydrascope.anatomy import Site
 from hydrascope.engine.budget import Budget, require_account, room
 from hydrascope.engine.edges import sender_places
 from hydrascope.engine.keeper import PrefixKeeper
-from hydrascope.engine.plan import Plan, edited_places
+from hydrascope.engine.plan import Plan, edited_places, held_places
 from hydrascope.engine.values import ValueStore
 from hydrascope.errors import OutputError
 from hydrascope.ledger import LedgerFile, label_dataset, numbers_kept, optional_variables
@@ -46,9 +46,17 @@ class BaseRun:
     @cached_property
     def sites(self) -> tuple[Site, ...]:
         """Module inputs and outputs whose values are replaced, or make replacements."""
-        anatomy, knockouts = self.model.anatomy, self.task.knockouts
+        anatomy, splits = self.model.anatomy, self.task.splits
         return tuple(
-            dict.fromkeys(p.site for k in knockouts for p in (*edited_places(k, anatomy), *sender_places(k, anatomy)))
+            dict.fromkeys(
+                place.site
+                for k in self.task.knockouts
+                for place in (
+                    *edited_places(k, anatomy),
+                    *sender_places(k, anatomy),
+                    *held_places(k, anatomy, splits),
+                )
+            )
         )
 
     def _plan(self, table: np.ndarray) -> Plan:
