@@ -34,7 +34,8 @@ ALLOWED: dict[str, set[str]] = {
     "figures": {"errors", "analysis"},
     "report": {"errors", "analysis", "figures"},
     "results": {"errors", "analysis", "ledger", "report", "run_directory"},
-    "knockout": {"errors", "ablation", "anatomy", "prompts", "results", "run", "task"},
+    "confirmation": {"errors", "analysis", "components", "run_directory", "task"},
+    "knockout": {"errors", "ablation", "confirmation", "anatomy", "prompts", "results", "run", "task"},
 }
 """For each room, the rooms it may import. Whoever is not named (the command line and its helpers) may import all."""
 

@@ -102,6 +102,10 @@ def run(
     distribution: Annotated[
         bool | None, typer.Option(help="Also measure log-probability, rank and KL divergence (text: no).")
     ] = None,
+    confirm: Annotated[
+        bool,
+        typer.Option(help="Hold the strongest responders of repaired attention layers, to learn whether they matter."),
+    ] = True,
     trust_remote_code: Trust = False,
     as_json: AsJson = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
@@ -109,6 +113,7 @@ def run(
     """Knock out, store, analyse and write the report. Run again, it continues."""
     from hydrascope import ablation as ablations
     from hydrascope import console, protocols
+    from hydrascope.confirmation import confirming
     from hydrascope.estimate import estimate
     from hydrascope.results import Ledger
     from hydrascope.run import belonging, execute, execute_belonging
@@ -143,6 +148,8 @@ def run(
     with console.progress_bars(quiet=as_json) as progress:
         dataset, directory = execute(task, folder, overwrite=overwrite, command=_command(), progress=progress)
         assert directory is not None
+        if confirm:
+            also |= confirming(task, dataset)
         execute_belonging(directory, also, command=_command(), progress=progress)
         ledger = Ledger(dataset, directory.path)
         if ledger.has_report:

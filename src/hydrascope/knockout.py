@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hydrascope.ablation import Ablation
 from hydrascope.anatomy import Model
+from hydrascope.confirmation import confirming
 from hydrascope.errors import RunError
 from hydrascope.prompts import PromptSet
 from hydrascope.results import Ledger
@@ -24,6 +25,7 @@ def knock_out(
     seed: int | None = None,
     options: Options | None = None,
     also: Sequence[Ablation] = (),
+    confirm: bool = False,
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress = lambda stage, done, total: None,
@@ -38,6 +40,8 @@ def knock_out(
         seed: of donors, noise and null; overrides `options`.
         options: everything else.
         also: other ablations of the same parts on the same prompts; their ledgers are in `Ledger.also`, by name.
+        confirm: also hold the strongest responders of repaired attention layers at their clean output; see
+            `Ledger.confirm`.
         out: folder that keeps the run; the same call with the same folder continues it.
         overwrite: throw away the run that is in `out`.
         progress: told how far it is.
@@ -55,10 +59,12 @@ def knock_out(
         options = replace(options, seed=seed)
     task = prepare(model, prompts, ablation, options)
     others = belonging(task, also)
-    if others and out is None:
+    if (others or confirm) and out is None:
         raise RunError("runs that belong to a run are kept in its folder; say where with out")
     folder, command = None if out is None else Path(out), "hydrascope.knock_out(...)"
     dataset, directory = execute(task, folder, overwrite=overwrite, command=command, progress=progress)
     if directory is not None:
+        if confirm:
+            others |= confirming(task, dataset)
         execute_belonging(directory, others, command=command, progress=progress)
     return Ledger(dataset, None if directory is None else directory.path)

@@ -15,7 +15,7 @@ from hydrascope.analysis.neurons import neurons
 from hydrascope.analysis.verdict import Verdict, verdict
 from hydrascope.errors import ComponentError
 from hydrascope.ledger import is_finished, open_dataset
-from hydrascope.run_directory import ALSO
+from hydrascope.run_directory import ALSO, HELD
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ class Ledger:
     @cached_property
     def findings(self) -> Findings:
         """The tables behind all methods."""
-        return Findings(self.dataset)
+        held = self.also.get(HELD)
+        return Findings(self.dataset, held=None if held is None else held.dataset)
 
     def layer_effects(self) -> pd.DataFrame:
         """Direct effect against total effect of every ablated writer (McGrath et al. 2023, figure 2)."""
@@ -86,6 +87,10 @@ class Ledger:
     def concentration(self) -> pd.DataFrame:
         """How much of each response the strongest one and two responders carry."""
         return self.findings.concentration.copy()
+
+    def confirm(self) -> pd.DataFrame:
+        """How much of each repair vanishes while a responder keeps its clean output, beside others held instead."""
+        return self.findings.by_layer.freeze.copy()
 
     def erasure(self) -> pd.DataFrame:
         """How much of the late MLPs' pressure on the target each attention knock-out releases."""

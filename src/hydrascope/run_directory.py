@@ -25,6 +25,8 @@ JSON = "run.json"
 REPORT = "report.html"
 
 ALSO = "also"
+HELD = "held"
+"""Name of the belonging run in which responders are held."""
 
 _FOLDERS = ("ledger.zarr", "scratch.zarr", ALSO)
 _DRAFTS = tuple(f"{name}.new" for name in (JSON, *_FOLDERS))

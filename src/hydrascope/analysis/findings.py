@@ -8,7 +8,7 @@ from functools import cached_property
 import pandas as pd
 import xarray as xr
 
-from hydrascope.analysis import erasure, heads, layers, neurons, parts, repair, responders, routing
+from hydrascope.analysis import erasure, freeze, heads, layers, neurons, parts, repair, responders, routing
 from hydrascope.analysis.closing import Closing, closing
 from hydrascope.analysis.statistics import DRAWS, Resampling
 
@@ -21,11 +21,13 @@ class Findings:
         ds: the ledger; not to be changed from here on.
         draws: bootstrap draws.
         seed: of the draws.
+        held: a ledger of the same prompts in which responders are held; None where nothing was confirmed.
     """
 
     ds: xr.Dataset
     draws: int = DRAWS
     seed: int = 0
+    held: xr.Dataset | None = None
 
     @cached_property
     def resampling(self) -> Resampling:
@@ -91,7 +93,18 @@ class Findings:
     def by_layer(self) -> Findings:
         """The same of whole layers, where the account keeps heads or neurons apart."""
         whole = layers.by_layer(self.ds)
-        return self if whole is self.ds else Findings(whole, self.draws, self.seed)
+        held = None if self.held is None else layers.by_layer(self.held)
+        return self if whole is self.ds else Findings(whole, self.draws, self.seed, held)
+
+    @cached_property
+    def freeze(self) -> pd.DataFrame:
+        """`analysis.freeze.freeze`."""
+        return freeze.freeze(self.ds, self.held, draws=self.draws, seed=self.seed)
+
+    @cached_property
+    def interactions(self) -> pd.DataFrame:
+        """`analysis.freeze.interactions`."""
+        return freeze.interactions(self.ds, self.held, draws=self.draws, seed=self.seed)
 
     @cached_property
     def closing(self) -> Closing:

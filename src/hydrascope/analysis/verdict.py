@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from hydrascope.analysis import telling
+from hydrascope.analysis.confirming import tell_confirmation
 from hydrascope.analysis.findings import Findings
 from hydrascope.analysis.question import AttentionAnswers, Finding, Row, ask_attention, find
 from hydrascope.analysis.statistics import DRAWS
@@ -70,6 +71,7 @@ def verdict(ds: xr.Dataset | Findings, *, draws: int = DRAWS, seed: int = 0) -> 
     telling.tell_account(told, attention)
     telling.tell_control(told)
     telling.tell_responders(told, findings.who_repairs, findings.concentration)
+    tell_confirmation(told, findings.freeze)
     telling.tell_shares(told)
     telling.tell_line(told)
     telling.tell_other_layers(told, attention, finding)

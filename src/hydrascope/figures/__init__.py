@@ -14,6 +14,7 @@ from hydrascope.figures.compensation import (
 )
 from hydrascope.figures.effects import agreement_by_layer, effect_by_layer, unembed_against_drop
 from hydrascope.figures.erasure import late_mlp_effects, released_by_layer
+from hydrascope.figures.freeze import removed_by_holding, repair_held
 from hydrascope.figures.matrix import rows_shown, who_repairs
 from hydrascope.figures.neurons import carried_by_few, half_by_layer, neuron_scatter, nth_neuron
 from hydrascope.figures.routing import rerouted_by_layer, routing_change_by_layer
@@ -43,6 +44,8 @@ __all__ = [
     "parts_by_layer",
     "prompt_views",
     "released_by_layer",
+    "removed_by_holding",
+    "repair_held",
     "rerouted_by_layer",
     "restored_by_layer",
     "routing_change_by_layer",

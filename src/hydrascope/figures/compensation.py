@@ -38,8 +38,15 @@ _WITHOUT = {
     "mlp": "one MLP",
     "layer": "one whole layer",
     "joint": "several parts at once",
+    "held": "one part, others held",
 }
-_RESTORED = {"attn": "attention layers", "mlp": "MLPs", "layer": "whole layers", "joint": "several parts"}
+_RESTORED = {
+    "attn": "attention layers",
+    "mlp": "MLPs",
+    "layer": "whole layers",
+    "joint": "several parts",
+    "held": "others held",
+}
 
 
 def compensation_against_loss(points: pd.DataFrame, table: pd.DataFrame, *, shown: str | None = None) -> View:

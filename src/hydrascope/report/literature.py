@@ -28,6 +28,7 @@ class Reference:
 
 MCGRATH = Source("McGrath et al. 2023, arXiv 2307.15771", "https://arxiv.org/abs/2307.15771")
 RUSHING = Source("Rushing & Nanda 2024, arXiv 2402.15390", "https://arxiv.org/abs/2402.15390")
+GONG = Source("Gong et al. 2026, arXiv 2607.01940", "https://arxiv.org/abs/2607.01940")
 
 SCOPE = (
     "McGrath et al. report one 7B model with 32 layers on one data set (1,209 facts it completes correctly, 15 "
@@ -78,6 +79,13 @@ REFERENCES: dict[str, tuple[Reference, ...]] = {
     ),
     "responders": (
         Reference("One or two later attention layers carry most of the response to a prompt (Fig. 1, 3).", MCGRATH),
+    ),
+    "confirmation": (
+        Reference(
+            "With heads that name the answer ablated, freezing their backup heads at the clean output removes "
+            "53–55 % of the repair, freezing random heads about 0 % (GPT-2 small, indirect objects).",
+            GONG,
+        ),
     ),
     "erasure": (
         Reference(

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from hydrascope import figures
 from hydrascope.analysis import repair
 from hydrascope.analysis.quantity import Quantity
+from hydrascope.report.confirmation import confirmation
 from hydrascope.report.numbers import fixed, number, summands
 from hydrascope.report.section import Draft, Section, finished
 from hydrascope.report.tables import Tables
@@ -200,7 +201,10 @@ def who(t: Tables) -> Section:
     for i, kind in enumerate(there):
         draft.add(figures.who_repairs(t.who, kind, legend=i == 0), "wide" if len(there) == 1 else "")
     shown, all_rows = len(figures.rows_shown(t.who)), t.who["ablated"].nunique()
-    notes = ["Dots: different from zero after correction over all cells. Plain grey: the knocked-out part itself."]
+    notes = [
+        "Dots: different from zero after correction over all cells. Plain grey: the knocked-out part itself. A cell is "
+        "what a layer writes on the answer directly: it shows who changed, not who was needed."
+    ]
     if shown < all_rows:
         notes.append(f"The {shown} of {all_rows} knock-outs with the strongest answers are shown.")
     return finished(
@@ -306,6 +310,7 @@ SECTIONS: tuple[Callable[[Tables], Section | None], ...] = (
     compensation,
     kinds,
     who,
+    confirmation,
     erased,
     neurons,
     routed,
