@@ -74,8 +74,8 @@ class Parsed(HTMLParser):
         }
 
 
-ON_REQUEST = {"heads", "neurons"}
-"""Sections of runs that knock out heads, or keep heads or neurons apart."""
+ON_REQUEST = {"heads", "neurons", "routing"}
+"""Sections of runs that knock out heads, keep heads or neurons apart, or are of a model that routes."""
 
 
 @cache

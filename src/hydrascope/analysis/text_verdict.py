@@ -15,12 +15,16 @@ from hydrascope.analysis.statistics import CONCLUSIVE_FROM, ROUGH_BELOW
 from hydrascope.analysis.telling import Number
 from hydrascope.analysis.tokens import TOP_SHARE
 from hydrascope.analysis.verdict import Verdict
-from hydrascope.analysis.wording import Reading, count, digits, percent, signed, spread
+from hydrascope.analysis.wording import Reading, count, digits, loss, percent, signed, spread
 
 _NOUNS = {"head": "head", "attn": "attention layer", "mlp": "MLP", "neuron": "neuron", "layer": "layer"}
 _GIVERS = {"norm": "the final norm", "mlp": "MLPs", "attn": "attention", "mixer": "mixers"}
 TOP = f"the {100 * TOP_SHARE:g} % of tokens"
 """How sentences call the selected tokens."""
+
+
+NEXT_TO_NOTHING = 0.005
+"""Shares that round to 0 %."""
 
 
 def noun(ds: Any) -> str:
@@ -55,6 +59,7 @@ class _Told:
         self.documents = len(set(self.ds["group"].values))
         self.certain = self.documents >= CONCLUSIVE_FROM
         self.noun = noun(self.ds)
+        self.floor = findings.closing.error  # what is smaller is rounding
         table = findings.self_repair
         self.top = table[table["selection"] == "top"].set_index("ablated", drop=False)
         self.removed = self.top[self.top["removed"]]
@@ -69,7 +74,7 @@ class _Told:
 
     def _focus(self) -> str:
         rows = self.removed if len(self.removed) else self.top
-        sure = rows[rows["self_repair_lo"] > 0]
+        sure = rows[rows["self_repair_lo"] > self.floor]
         value = sure["self_repair"] if len(sure) else rows["own_change"].abs()
         return str(value.idxmax())
 
@@ -102,6 +107,9 @@ class _Told:
         if mean.sign == 0 or not top["meaningful"]:
             said = f"whether losses of {many} in the second half are repaired cannot be told from chance"
             return "none", f"{where}, {said}; {self._all_in_short()}."
+        if abs(share.mean) < NEXT_TO_NOTHING:
+            said = f"the rest gives back next to nothing of what {many} of the second half lose"
+            return "none", f"{where}, {said}; {self._all_in_short()}."
         givers = self.by_giver("top", "share")
         self.numbers |= {f"restored_top_{name}": value for name, value in givers.items()}
         how = ", ".join(f"{_GIVERS[name]} {percent(value)}" for name, value in _largest_first(givers))
@@ -114,7 +122,7 @@ class _Told:
     def _all_in_short(self) -> str:
         found = self.reading(self.row("all"), "mean")
         self.numbers["self_repair_all"] = found.mean
-        if found.sign == 0:
+        if found.sign == 0 or abs(found.mean) <= self.floor:
             return "on all tokens nothing can be told from zero"
         what = "it also gives back" if found.sign > 0 else "it makes things worse by"
         return f"on all tokens {what} {digits(abs(found.mean))} logits a {self.noun}"
@@ -127,8 +135,8 @@ class _Told:
         own, back = self.reading(top, "own_change"), self.reading(top, "mean")
         self.numbers |= {"late_parts": int(top["parts"]), "own_change_top": own.mean}
         sentences = [
-            f"On their top tokens the {count(int(top['parts']), self.noun)} of the second half directly change the "
-            f"target by {spread(own)} logits each; what the rest does about it adds {spread(back)}."
+            f"Knocking out a {self.noun} of the second half {loss(own)} on its top tokens (mean over "
+            f"{count(int(top['parts']), self.noun)}); what the rest does about it adds {spread(back)}."
         ]
         ways = []
         for kind in ("attn", "mlp", "mixer"):
@@ -137,8 +145,8 @@ class _Told:
             away, new = (self.reading(self.row("top", f"{kind}_{way}"), "mean") for way in ("suppression", "promotion"))
             self.numbers |= {f"{kind}_suppression_top": away.mean, f"{kind}_promotion_top": new.mean}
             ways.append(
-                f"{_GIVERS[kind]} {signed(away.mean)} where they wrote against the target and {signed(new.mean)} where "
-                "they wrote for it"
+                f"{_GIVERS[kind]} that wrote against the target {signed(away.mean)}, {_GIVERS[kind]} that wrote for it "
+                f"{signed(new.mean)}"
             )
         norm = self.reading(self.row("top", "norm"), "mean")
         self.numbers["norm_top"] = norm.mean
@@ -164,7 +172,7 @@ class _Told:
     def best(self) -> list[str]:
         """The part that is repaired most, and the one whose loss brings most further loss."""
         sentences = []
-        sure = self.removed[self.removed["self_repair_lo"] > 0]
+        sure = self.removed[self.removed["self_repair_lo"] > self.floor]
         if self.certain and len(sure):
             row = sure.sort_values("self_repair").iloc[-1]
             self.numbers |= {"best_self_repair": float(row["self_repair"]), "best_own_change": float(row["own_change"])}
@@ -173,20 +181,20 @@ class _Told:
                 f"Most comes back for {row['ablated']}: {spread(self.reading(row, 'self_repair'))} logits for "
                 f"{digits(-row['own_change'])} lost{share}."
             )
-        worse = self.removed[self.removed["self_repair_hi"] < 0]
+        worse = self.removed[self.removed["self_repair_hi"] < -self.floor]
         if self.certain and len(worse):
             row = worse.sort_values("self_repair").iloc[0]
             self.numbers["worst_self_repair"] = float(row["self_repair"])
             sentences.append(
-                f"Without {row['ablated']} things break further on: beside the {digits(-row['own_change'])} logits it "
+                f"Without {row['ablated']} more breaks: beside the {digits(-row['own_change'])} logits it "
                 f"wrote itself, {spread(self.reading(row, 'self_repair'), -1)} more are lost."
             )
         return sentences
 
     def counts(self) -> list[str]:
         """How many parts are repaired, and which were not removed."""
-        up = int((self.removed["self_repair_lo"] > 0).sum())
-        down = int((self.removed["self_repair_hi"] < 0).sum())
+        up = int((self.removed["self_repair_lo"] > self.floor).sum())
+        down = int((self.removed["self_repair_hi"] < -self.floor).sum())
         self.numbers |= {"parts_repaired": up, "parts_broken": down}
         sentences = []
         if self.certain:

@@ -8,7 +8,6 @@ import altair as alt
 import pandas as pd
 
 from hydrascope.figures.build import (
-    LEGEND,
     View,
     compact,
     finish,
@@ -25,7 +24,8 @@ SELECTED = {"top": "On their top tokens", "all": "On all tokens"}
 """What the two selections of tokens are called above a chart."""
 _GIVERS = {"attn": "attention", "mlp": "MLPs", "mixer": "mixers", "norm": "final norm", "bias": "biases"}
 _ROLES = {"attn": LIGHT.attn, "mlp": LIGHT.mlp, "mixer": LIGHT.mixer, "norm": LIGHT.norm, "bias": LIGHT.own}
-_WAYS = {"suppression": "those that wrote against the target", "promotion": "those that wrote for it"}
+_WAYS = {"suppression": "wrote against the target", "promotion": "wrote for it"}
+_NORM = "scale alone"
 TOP, REST = "its top tokens", "other tokens"
 
 
@@ -49,7 +49,7 @@ def repair_by_depth(table: pd.DataFrame, lines: pd.DataFrame, selection: str, *,
             x=x,
             y=y,
             color=kind_colour(rows),
-            shape=kind_shape(rows),
+            shape=kind_shape(rows) if rows["kind"].nunique() > 1 else alt.value("circle"),
             tooltip=[
                 alt.Tooltip("ablated:N", title="knocked out"),
                 reading("self_repair", "self-repair"),
@@ -81,21 +81,21 @@ def repair_by_depth(table: pd.DataFrame, lines: pd.DataFrame, selection: str, *,
     )
 
 
-def mechanisms_by_depth(lines: pd.DataFrame, selection: str, *, n_layers: int, legend: bool = True) -> View:
+def mechanisms_by_depth(lines: pd.DataFrame, selection: str, *, n_layers: int, ways: bool = False) -> View:
     """Stacked bars of every layer's mechanisms, and their sum as a diamond.
 
     Args:
         lines: from `analysis.mechanisms.by_depth`.
         selection: `top` or `all`.
         n_layers: depth of the model.
-        legend: whether to explain the colours; leave it to the first of several charts.
+        ways: explain what full and pale mean instead of the colours, in the second of two charts.
     """
     rows = lines[lines["selection"] == selection]
     named = rows["mechanism"].str.extract(r"^(?P<giver>attn|mlp|mixer|norm|bias)(?:_(?P<way>\w+))?$")
     known = named["giver"].notna()
     there = [giver for giver in _GIVERS if giver in set(named["giver"])]
     bars = rows[known].assign(
-        giver=named.loc[known, "giver"].map(_GIVERS), way=named.loc[known, "way"].map(_WAYS).fillna("")
+        giver=named.loc[known, "giver"].map(_GIVERS), way=named.loc[known, "way"].map(_WAYS).fillna(_NORM)
     )
     bars = bars.assign(rank=[there.index(giver) for giver in named.loc[known, "giver"]])
     scale = alt.Scale(domain=[_GIVERS[giver] for giver in there], range=[_ROLES[giver] for giver in there])
@@ -108,12 +108,12 @@ def mechanisms_by_depth(lines: pd.DataFrame, selection: str, *, n_layers: int, l
         .encode(
             x=x,
             y=alt.Y("mean:Q", title="given back (logits)", stack="zero"),
-            color=alt.Color("giver:N", scale=scale, legend=alt.Legend(symbolOpacity=1) if legend else None),
+            color=alt.Color("giver:N", scale=scale, legend=None if ways else alt.Legend(symbolOpacity=1)),
             opacity=alt.Opacity(
                 "way:O",
-                sort=[*_WAYS.values(), ""],
-                scale=alt.Scale(domain=[*_WAYS.values(), ""], range=[1, 0.45, 1]),
-                legend=alt.Legend(values=list(_WAYS.values()), symbolFillColor=LIGHT.own) if legend else None,
+                sort=[*_WAYS.values(), _NORM],
+                scale=alt.Scale(type="ordinal", domain=[*_WAYS.values(), _NORM], range=[1, 0.45, 1]),
+                legend=alt.Legend(values=list(_WAYS.values()), symbolFillColor=LIGHT.own) if ways else None,
             ),
             order=alt.Order("rank:Q"),
             tooltip=[
@@ -135,7 +135,6 @@ def mechanisms_by_depth(lines: pd.DataFrame, selection: str, *, n_layers: int, l
         title=SELECTED[selection],
         description=f"Self-repair of every layer's parts by mechanism, {SELECTED[selection].lower()}.",
         height=280,
-        spare=0 if legend else 2 * LEGEND,
     )
 
 
@@ -147,7 +146,7 @@ def effect_against_change(points: pd.DataFrame, names: Sequence[str], shown: str
         names: the knock-outs that can be chosen.
         shown: the one shown first.
     """
-    x = alt.X("direct_effect:Q", title="direct effect (logits)", axis=alt.Axis(grid=True, domain=False))
+    x = alt.X("direct_effect:Q", title="direct effect (logits)", axis=alt.Axis(grid=True, domain=False, tickCount=8))
     y = alt.Y("total_effect:Q", title="change of the target’s logit")
     scale = alt.Scale(domain=[TOP, REST], range=[LIGHT.mlp, LIGHT.own])
     base = alt.Chart(compact(points)).transform_filter("datum.ablated == knocked")
@@ -210,7 +209,7 @@ def norm_ratio(bins: pd.DataFrame, names: Sequence[str], shown: str) -> View:
     bars = (
         base.transform_filter(f"datum.which == '{TOP}'")
         .mark_bar(opacity=0.6, stroke=LIGHT.paper, strokeWidth=0.5)
-        .encode(x=x, x2="high:Q", y=y, color=colour, tooltip=told)
+        .encode(x=x, x2="high:Q", y=y, y2=alt.datum(0), color=colour, tooltip=told)
     )
     every = (
         base.transform_filter(f"datum.which != '{TOP}'")

@@ -19,6 +19,7 @@ ledger.dataset.total_effect.sel(ablated="{ablated}").groupby("document").mean()"
 def headline_facts(ds: xr.Dataset) -> Pairs:
     """The few facts under the title."""
     known = dict(facts.headline_facts(ds))
+    known["Replaced by"] = _replaced(ds)
     first = (("Tokens", f"{ds.sizes['prompt']:,}"), ("Documents", f"{_documents(ds):,}"))
     return (*first, *((name, value) for name, value in known.items() if name != "Prompts"))
 
@@ -35,12 +36,12 @@ def run_facts(ds: xr.Dataset) -> Pairs:
         "Groups": "texts of one document are drawn together by the bootstrap",
         "Prompt set": f"digest {str(a['prompts_digest'])[:16]}",
         "Answer": "the token that the text really goes on with",
-        "Replaced by": f"{dict(facts.headline_facts(ds))['Replaced by']}, at {_edited(str(a['positions']))}",
+        "Replaced by": f"{_replaced(ds)}, at {_edited(str(a['positions']))}",
     }
     labels = {"Prompts": "Texts", "Groups": "Documents", "Prompt set": "Text set", "Answer": "Target"}
     found = [(labels.get(name, name), instead.get(name, value)) for name, value in facts.run_facts(ds)]
     read = "every position that has a next token"
-    found.append(("Read at", f"{read}, the first {skipped} left out" if skipped else read))
+    found.append(("Read at", f"{read}{_without(skipped)}"))
     if str(a.get("detail", "full")) != "full":
         found.append(("Kept", "sums by kind of writer and by what the writer did in the clean run"))
     return tuple(found)
@@ -77,6 +78,14 @@ def caveats(t: TextTables) -> tuple[str, ...]:
     if (rounded := rounding(t.ds)) is not None:
         found.append(rounded)
     return tuple(found)
+
+
+def _replaced(ds: xr.Dataset) -> str:
+    return dict(facts.headline_facts(ds))["Replaced by"].replace("prompt", "text")
+
+
+def _without(skipped: int) -> str:
+    return {0: "", 1: " but the first"}.get(skipped, f" but the first {skipped}")
 
 
 def _documents(ds: xr.Dataset) -> int:

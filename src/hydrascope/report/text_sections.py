@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from hydrascope import figures
@@ -11,7 +12,7 @@ from hydrascope.analysis.mechanisms import WHOLE
 from hydrascope.analysis.text_verdict import TOP
 from hydrascope.figures.texts import SELECTED
 from hydrascope.report.listing import Cell, Listing
-from hydrascope.report.numbers import NONE, fixed, interval, percent, summands
+from hydrascope.report.numbers import NONE, fixed, interval, percent, summands, tied
 from hydrascope.report.section import Draft, Section
 from hydrascope.report.text_literature import QUARTERS as THERE
 from hydrascope.report.text_literature import REFERENCES
@@ -20,8 +21,8 @@ from hydrascope.report.text_tables import QUARTERS, TextTables
 NOTHING_REMOVED = "donors left the direct effect of everything that was knocked out as it was."
 _GIVERS = {"attn": "attention", "mlp": "MLPs", "mixer": "mixers", "norm": "final norm", "bias": "biases"}
 _MECHANISMS = {
-    "suppression": "{}: those that wrote against the target",
-    "promotion": "{}: those that wrote for it",
+    "suppression": "{} that wrote against the target",
+    "promotion": "{} that wrote for it",
     "": "{}",
 }
 
@@ -57,7 +58,7 @@ def mechanisms(t: TextTables) -> Section:
         return Section("mechanisms", title, reason=NOTHING_REMOVED)
     draft = Draft("mechanisms")
     for i, selection in enumerate(SELECTED):
-        chart = figures.mechanisms_by_depth(t.mechanism_lines, selection, n_layers=t.layers, legend=i == 0)
+        chart = figures.mechanisms_by_depth(t.mechanism_lines, selection, n_layers=t.layers, ways=i > 0)
         draft.add(chart)
     return _finished(
         draft,
@@ -115,11 +116,14 @@ def comparison(t: TextTables) -> Section:
     return _finished(
         Draft("comparison"),
         "Beside the literature",
-        f"Each number is the share that comes back on {TOP}, all {t.many} of a stretch of layers together; negative "
-        "where loss brings more loss.",
+        f"Each number is the share of the loss that comes back on top tokens, all {t.many} of a stretch of layers "
+        "together; negative where loss brings more loss.",
+        notes=(
+            "Ratios of sums over parts and tokens, unclipped. Published models: heads with one donor, self-repair over "
+            "direct effect, from the authors’ result files; this run: over what was really lost.",
+        ),
         listing=Listing(
-            "Ratios of sums over parts and tokens, unclipped. Published models: heads, resampled with one donor, "
-            "self-repair over direct effect; this run: over what was really lost.",
+            "The last layer is part of the last quarter; the last column leaves it out.",
             ("model", *QUARTERS),
             tuple(rows),
             title="Share restored by depth",
@@ -226,7 +230,7 @@ def _estimate(row: Any, name: str, places: int = 2) -> Cell:
 
 def _restored(row: Any, name: str = "restored") -> Cell:
     low, high = percent(row[f"{name}_lo"]), percent(row[f"{name}_hi"])
-    small = "" if NONE in (low, high) else f"{low} to {high}"
+    small = "" if NONE in (low, high) else f"{low.rstrip('%').rstrip()} to {high}"
     return Cell(percent(row[name]), float(row[name]), small)
 
 
@@ -235,7 +239,8 @@ def _share(value: float) -> Cell:
 
 
 def _finished(draft: Draft, title: str, how: str, **more: Any) -> Section:
-    return Section(draft.slug, title, how, draft.panels(), REFERENCES[draft.slug], **more)
+    references = tuple(replace(reference, text=tied(reference.text)) for reference in REFERENCES[draft.slug])
+    return Section(draft.slug, title, tied(how), draft.panels(), references, **more)
 
 
 ROWS = 200

@@ -20,7 +20,7 @@ CHOICES = 6
 """Knock-outs whose tokens can be looked at."""
 DRAWN = 700
 """Most tokens that are drawn of one of them, beside its top ones."""
-BINS = 40
+BINS = 30
 QUARTERS = ("first quarter", "second", "third", "last", "last layer", "half to last but one")
 
 
@@ -115,7 +115,10 @@ class TextTables:
             for selection in SELECTIONS:
                 weight = self._top[:, k] if selection == "top" else np.ones(len(ratio))
                 counts, _ = np.histogram(np.clip(ratio, low, high), edges, weights=weight)
-                table = {"low": edges[:-1], "high": edges[1:], "share": counts / weight.sum()}
+                share = counts / weight.sum()
+                table = {"low": edges[:-1], "high": edges[1:], "share": share}
+                if selection == "all":  # drawn as a line, which ends where the last bin does
+                    table = {"low": edges, "high": [*edges[1:], edges[-1]], "share": [*share, share[-1]]}
                 tables.append(pd.DataFrame({"ablated": name, "selection": selection, **table}))
         return pd.concat(tables, ignore_index=True)
 
