@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import sync_playwright
 from synthetic import synthetic_ledger
+from texts import tiny_ledger
 
 from hydrascope.figures import DARK, LIGHT
 from hydrascope.report import write_report
@@ -73,6 +74,24 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     long = np.array(["a very long prompt " * 12 + text for text in ds["text"].values], dtype=object)
     ds = ds.assign_coords(text=("prompt", long))
     return write_report(ds, tmp_path_factory.mktemp("report") / "report.html")
+
+
+@pytest.fixture(scope="module")
+def text_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_ledger("kinds").report(tmp_path_factory.mktemp("texts") / "report.html")
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_report_of_texts_is_drawn_without_a_complaint(browser: Any, text_report: Path, view: str) -> None:
+    page = browser.new_page(**VIEWS[view])
+    visit = Visit(page, text_report, "dark" if view == "dark" else "light")
+    charts = visit.charts()
+    assert len(charts) == 6
+    assert all(chart["marks"] and chart["width"] and "could not" not in chart["text"] for chart in charts)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert visit.complaints == []
+    assert all(request.startswith(("file:", "data:")) for request in visit.requests)
+    page.close()
 
 
 @pytest.mark.parametrize("view", VIEWS)

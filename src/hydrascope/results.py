@@ -12,6 +12,9 @@ import xarray as xr
 from hydrascope.analysis.closing import Closing
 from hydrascope.analysis.findings import Findings
 from hydrascope.analysis.neurons import neurons
+from hydrascope.analysis.parts import has_writers
+from hydrascope.analysis.text_verdict import text_verdict
+from hydrascope.analysis.tokens import is_text, knows_direct
 from hydrascope.analysis.verdict import Verdict, verdict
 from hydrascope.errors import ComponentError
 from hydrascope.ledger import is_finished, open_dataset
@@ -117,6 +120,22 @@ class Ledger:
         """How many neurons carry the repair of each knock-out, and whether they are the same on every prompt."""
         return self.findings.sparsity.copy()
 
+    def self_repair(self) -> pd.DataFrame:
+        """Self-repair on ordinary text, on every part's top tokens and on all (Rushing & Nanda 2024).
+
+        Raises:
+            DetailDropped: the direct effect of nothing that was knocked out is known.
+        """
+        return self.findings.self_repair.copy()
+
+    def mechanisms(self) -> pd.DataFrame:
+        """The same by mechanism: suppression that is released, support that is newly written, the final norm.
+
+        Raises:
+            DetailDropped: the direct effect of nothing that was knocked out is known.
+        """
+        return self.findings.mechanisms.copy()
+
     def routing(self) -> pd.DataFrame:
         """How each routed MLP answers each knock-out: with the same experts, or with others.
 
@@ -128,9 +147,15 @@ class Ledger:
     def verdict(self) -> Verdict:
         """The findings in plain sentences, with the numbers they were made from.
 
-        They speak of layers, also where the account keeps heads or neurons apart.
+        They speak of layers, also where the account keeps heads or neurons apart; those of ordinary text, of whatever
+        was knocked out.
         """
-        return verdict(self.findings.by_layer)
+        return text_verdict(self.findings) if is_text(self.dataset) else verdict(self.findings.by_layer)
+
+    @property
+    def can_report(self) -> bool:
+        """Whether the run kept enough for a verdict and a report: every writer, or the parts' effects on texts."""
+        return knows_direct(self.dataset) if is_text(self.dataset) else has_writers(self.dataset)
 
     def closing(self) -> Closing:
         """The closing check, recomputed from the ledger."""

@@ -8,8 +8,13 @@ from functools import cached_property
 import pandas as pd
 import xarray as xr
 
+<<<<<<< HEAD
 from hydrascope.analysis import erasure, freeze, heads, layers, neurons, parts, repair, responders, routing
+=======
+from hydrascope.analysis import erasure, heads, layers, mechanisms, neurons, parts, repair, responders, routing
+>>>>>>> textreport
 from hydrascope.analysis.closing import Closing, closing
+from hydrascope.analysis.self_repair import self_repair
 from hydrascope.analysis.statistics import DRAWS, Resampling
 
 
@@ -88,6 +93,21 @@ class Findings:
     def sparsity(self) -> pd.DataFrame:
         """`analysis.neurons.sparsity`."""
         return neurons.sparsity(self.ds, draws=self.draws, seed=self.seed)
+
+    @cached_property
+    def self_repair(self) -> pd.DataFrame:
+        """`analysis.self_repair.self_repair`."""
+        return self_repair(self.ds, draws=self.draws, seed=self.seed)
+
+    @cached_property
+    def mechanisms(self) -> pd.DataFrame:
+        """`analysis.mechanisms.mechanisms`."""
+        return mechanisms.mechanisms(self.ds, draws=self.draws, seed=self.seed)
+
+    @cached_property
+    def pooled_mechanisms(self) -> pd.DataFrame:
+        """`analysis.mechanisms.pooled`."""
+        return mechanisms.pooled(self.ds, draws=self.draws, seed=self.seed)
 
     @cached_property
     def by_layer(self) -> Findings:

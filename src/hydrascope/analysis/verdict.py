@@ -18,7 +18,7 @@ from hydrascope.analysis.wording import count, digits
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a run shows.
+    """What a run shows; of ordinary text, see `analysis.text_verdict`.
 
     Attributes:
         finding: `repair`: later attention makes up for at least one attention layer (or head,

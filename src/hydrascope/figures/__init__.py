@@ -19,6 +19,7 @@ from hydrascope.figures.matrix import rows_shown, who_repairs
 from hydrascope.figures.neurons import carried_by_few, half_by_layer, neuron_scatter, nth_neuron
 from hydrascope.figures.routing import rerouted_by_layer, routing_change_by_layer
 from hydrascope.figures.single import prompt_views
+from hydrascope.figures.texts import effect_against_change, mechanisms_by_depth, norm_ratio, repair_by_depth
 from hydrascope.figures.theme import DARK, LIGHT, Theme, themed
 from hydrascope.figures.units import has_unit_grid, head_answers, head_grid, unit_grid
 
@@ -32,6 +33,7 @@ __all__ = [
     "balance_steps",
     "carried_by_few",
     "compensation_against_loss",
+    "effect_against_change",
     "effect_by_layer",
     "half_by_layer",
     "has_unit_grid",
@@ -39,13 +41,19 @@ __all__ = [
     "head_grid",
     "is_curve",
     "late_mlp_effects",
+    "mechanisms_by_depth",
     "neuron_scatter",
+    "norm_ratio",
     "nth_neuron",
     "parts_by_layer",
     "prompt_views",
     "released_by_layer",
+<<<<<<< HEAD
     "removed_by_holding",
     "repair_held",
+=======
+    "repair_by_depth",
+>>>>>>> textreport
     "rerouted_by_layer",
     "restored_by_layer",
     "routing_change_by_layer",

@@ -18,10 +18,12 @@ import xarray as xr
 from markupsafe import Markup
 
 from hydrascope.analysis.findings import Findings
+from hydrascope.analysis.text_verdict import text_verdict
+from hydrascope.analysis.tokens import is_text
 from hydrascope.analysis.verdict import verdict
 from hydrascope.errors import OutputError
 from hydrascope.figures.theme import DARK, LIGHT, recolouring, vega_config
-from hydrascope.report import facts
+from hydrascope.report import facts, text_facts, text_literature, text_sections
 from hydrascope.report.facts import Pairs
 from hydrascope.report.listing import Listing, listing
 from hydrascope.report.literature import SCOPE
@@ -30,6 +32,7 @@ from hydrascope.report.scripts import bundle
 from hydrascope.report.section import Section
 from hydrascope.report.sections import SECTIONS
 from hydrascope.report.tables import Tables
+from hydrascope.report.text_tables import TextTables
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ def render(ds: xr.Dataset | Findings) -> str:
         "dark": {"config": vega_config(DARK), "colours": recolouring(LIGHT, DARK)},
     }
     return _template().render(
-        page=_page(findings),
+        page=_text_page(findings) if is_text(findings.ds) else _page(findings),
         themes=in_script(json.dumps(themes)),
         css=Markup(_asset("page.css")),
         js=Markup(_asset("page.js")),
@@ -133,6 +136,31 @@ def _page(findings: Findings) -> Page:
         versions=", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
         opening=facts.OPENING.format(ablated=tables.featured),
         scope=SCOPE,
+        version=versions.get("hydrascope", ""),
+    )
+
+
+def _text_page(findings: Findings) -> Page:
+    ds, found, closed = findings.ds, text_verdict(findings), findings.closing
+    versions, tables = facts.versions(ds), TextTables(findings, found.focus)
+    hero, *sections = (section(tables) for section in text_sections.SECTIONS)
+    return Page(
+        model=str(ds.attrs["model_name"]),
+        headline=tied(found.headline),
+        facts=text_facts.headline_facts(ds),
+        leading=tuple(map(tied, found.leading)),
+        details=tuple(map(tied, found.details)),
+        hero=hero,
+        sections=tuple(sections),
+        table=text_sections.heads_listing(tables),
+        run=text_facts.run_facts(ds),
+        closes=closed.closes,
+        closing=facts.closing_sentence(closed),
+        caveats=text_facts.caveats(tables),
+        command=str(ds.attrs["command"]),
+        versions=", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
+        opening=text_facts.OPENING.format(ablated=found.focus),
+        scope=text_literature.SCOPE,
         version=versions.get("hydrascope", ""),
     )
 
