@@ -74,15 +74,10 @@ class Parsed(HTMLParser):
         }
 
 
-<<<<<<< HEAD
-ON_REQUEST = {"heads", "neurons"}
-ELSEWHERE = {"routing", "confirmation"}
-"""Sections that no synthetic ledger has: its model routes nothing, and nobody was held."""
-"""Sections of runs that knock out heads, or keep heads or neurons apart."""
-=======
 ON_REQUEST = {"heads", "neurons", "routing"}
 """Sections of runs that knock out heads, keep heads or neurons apart, or are of a model that routes."""
->>>>>>> textreport
+ELSEWHERE = {"confirmation"}
+"""Sections that no synthetic ledger has: nobody was held."""
 
 
 @cache

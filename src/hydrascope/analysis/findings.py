@@ -8,11 +8,18 @@ from functools import cached_property
 import pandas as pd
 import xarray as xr
 
-<<<<<<< HEAD
-from hydrascope.analysis import erasure, freeze, heads, layers, neurons, parts, repair, responders, routing
-=======
-from hydrascope.analysis import erasure, heads, layers, mechanisms, neurons, parts, repair, responders, routing
->>>>>>> textreport
+from hydrascope.analysis import (
+    erasure,
+    freeze,
+    heads,
+    layers,
+    mechanisms,
+    neurons,
+    parts,
+    repair,
+    responders,
+    routing,
+)
 from hydrascope.analysis.closing import Closing, closing
 from hydrascope.analysis.self_repair import self_repair
 from hydrascope.analysis.statistics import DRAWS, Resampling

@@ -48,12 +48,9 @@ __all__ = [
     "parts_by_layer",
     "prompt_views",
     "released_by_layer",
-<<<<<<< HEAD
     "removed_by_holding",
-    "repair_held",
-=======
     "repair_by_depth",
->>>>>>> textreport
+    "repair_held",
     "rerouted_by_layer",
     "restored_by_layer",
     "routing_change_by_layer",

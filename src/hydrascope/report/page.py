@@ -150,6 +150,7 @@ def _text_page(findings: Findings) -> Page:
         facts=text_facts.headline_facts(ds),
         leading=tuple(map(tied, found.leading)),
         details=tuple(map(tied, found.details)),
+        sibling=str(ds.attrs.get("sibling", "")),
         hero=hero,
         sections=tuple(sections),
         table=text_sections.heads_listing(tables),
