@@ -74,10 +74,10 @@ class Parsed(HTMLParser):
         }
 
 
-ON_REQUEST = {"heads", "neurons", "routing"}
-"""Sections of runs that knock out heads, keep heads or neurons apart, or are of a model that routes."""
-ELSEWHERE = {"confirmation"}
-"""Sections that no synthetic ledger has: nobody was held."""
+ON_REQUEST = {"heads", "neurons"}
+"""Sections of runs that knock out heads, or keep heads or neurons apart."""
+ELSEWHERE = {"confirmation", "routing"}
+"""Sections that no synthetic ledger has: nobody was held, and no model routes."""
 
 
 @cache

@@ -154,7 +154,8 @@ def test_heads_of_whole_writers_are_refused() -> None:
 
 def test_methods_of_a_ledger_give_copies() -> None:
     ledger = tiny_ledger("kinds")
-    ledger.self_repair().loc[:, "self_repair"] = 0
+    mine = ledger.self_repair()
+    mine.loc[:, "self_repair"] = 0
     assert ledger.self_repair()["self_repair"].abs().sum() > 0
     assert ledger.self_repair()["self_repair"].tolist() == self_repair(ledger.dataset)["self_repair"].tolist()
     assert ledger.findings.draws == statistics.DRAWS
