@@ -39,7 +39,7 @@ def test_it_says_the_verdict_and_every_section(detail: str) -> None:
     assert plain.count("How to read it") == len(text_sections.SECTIONS)
     assert f"{TEXTS} texts of {TOKENS} tokens from 8 documents" in plain
     assert "all positions" in plain
-    assert ledger.can_report
+    assert ledger.has_report
     for references in REFERENCES.values():
         for reference in references:
             assert reference.source.url in page(detail)

@@ -134,7 +134,7 @@ def _show_estimate(e: Estimate) -> None:
 
 def show_result(ledger: Ledger, page: Path, as_json: bool) -> None:
     """Print the verdict and where the report is."""
-    if ledger.dataset.attrs.get("detail", "full") != "full":
+    if not ledger.has_report:
         _show_sums(ledger, page.parent, as_json)
         return
     verdict, closing = ledger.verdict(), ledger.closing()

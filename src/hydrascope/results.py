@@ -152,19 +152,14 @@ class Ledger:
         """
         return text_verdict(self.findings) if is_text(self.dataset) else verdict(self.findings.by_layer)
 
-    @property
-    def can_report(self) -> bool:
-        """Whether the run kept enough for a verdict and a report: every writer, or the parts' effects on texts."""
-        return knows_direct(self.dataset) if is_text(self.dataset) else has_writers(self.dataset)
-
     def closing(self) -> Closing:
         """The closing check, recomputed from the ledger."""
         return self.findings.closing
 
     @property
     def has_report(self) -> bool:
-        """Whether the ledger keeps what the report shows."""
-        return str(self.dataset.attrs.get("detail", "full")) == "full"
+        """Whether the ledger keeps what verdict and report show: every writer, or on texts the parts' own effects."""
+        return knows_direct(self.dataset) if is_text(self.dataset) else has_writers(self.dataset)
 
     def report(self, path: str | Path) -> Path:
         """Write the HTML report.
