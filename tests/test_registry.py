@@ -12,7 +12,7 @@ import torch
 from plain import account, slow_copy
 
 from hydrascope.anatomy import Place, directions
-from hydrascope.components import UNIT_KINDS, Component, Knockout
+from hydrascope.components import RECEIVER_KINDS, UNIT_KINDS, Component, Knockout
 from hydrascope.engine.capture import capture
 from hydrascope.engine.edges import received, sender_places
 from hydrascope.engine.last_token import sweep
@@ -121,7 +121,11 @@ def edges(model) -> list[Knockout]:
     first, last = (anatomy.writers[i].component for i in (0, -1))
     inside = sorted(anatomy.reads, key=lambda pair: pair[0].layer)[-1:]
     ends = {kind: (min(counts), max(counts)) for kind, counts in anatomy.inventory.units.items() if kind in UNIT_KINDS}
-    units = [(Component(kind, a, 0), Component(kind, b, 0)) for kind, (a, b) in ends.items() if a < b]
+    units = [
+        (Component(kind, a, 0), Component(kind, b, 0) if kind in RECEIVER_KINDS else last)
+        for kind, (a, b) in ends.items()
+        if a < b
+    ]
     return [Knockout((r,), s) for s, r in ((Component("embed"), last), (first, last), *inside, *units) if s != r]
 
 

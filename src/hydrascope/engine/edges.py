@@ -22,6 +22,7 @@ from hydrascope.anatomy import Anatomy, Model, Place, Site
 from hydrascope.anatomy.hooks import Hooks, hooked
 from hydrascope.components import Component, Knockout
 from hydrascope.engine.capture import Clean
+from hydrascope.engine.routing import RoutedMlps
 from hydrascope.engine.rows import Rows
 from hydrascope.engine.strategy import Strategy
 from hydrascope.engine.variants import Edit, Variant
@@ -152,6 +153,8 @@ class _Listening(Rows):
         self.held: dict[Site, Tensor] = {}
         self.seen: dict[tuple[int, Place], Tensor] = {}
         self.by_position = sent[0].edits[0].value.ndim == 3
+        nothing_read = torch.zeros(self.layout.items, anatomy.d_model, device=clean.ids.device)
+        self.experts = RoutedMlps(model, nothing_read, len(sent) + 1, self.edits, self.layout, split=False)
         for row, one in enumerate(sent, start=1):
             for receiver in one.receivers:
                 for place in anatomy.places(receiver):
@@ -164,12 +167,18 @@ class _Listening(Rows):
         layers, module = self.model.anatomy.layers[: self.last + 1], self.model.network.get_submodule
         for layer, path in enumerate(layers):
             hooks.on_input(module(path), f"start of block {layer}", lambda h, layer=layer: self._grow(h, layer))  # type: ignore[misc]
-        for site in dict.fromkeys((*self.edits, *self.watched, *self.held)):
+        self.experts.attach(hooks, self.first_block)  # before what holds the writer that they are a part of
+        whole = [site for site in dict.fromkeys((*self.edits, *self.watched, *self.held)) if site.expert < 0]
+        for site in whole:
             if site.side == "output":
                 hooks.on_output(module(site.module), str(site), lambda y, site=site: self._pass(y, site))  # type: ignore[misc]
             else:
                 hooks.on_input(module(site.module), str(site), lambda x, site=site: self._pass(_copy(x), site))  # type: ignore[misc]
         hooks.on_output(module(layers[-1]), f"end of block {self.last}", self._stop)
+
+    def check_fired(self, hooks: Hooks) -> None:
+        self.made |= self.experts.made
+        super().check_fired(hooks)
 
     def _pass(self, tensor: Tensor, site: Site) -> Tensor:
         """Replace, read and hold in place, in this order: receivers are read before they are held."""
