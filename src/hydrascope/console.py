@@ -148,6 +148,8 @@ def show_result(ledger: Ledger, page: Path, as_json: bool) -> None:
         console.print(f"- {sentence}", markup=False)
     for sentence in verdict.details:
         console.print(f"- {sentence}", style="dim", markup=False)
+    if told := sentence(ledger.findings.agreement):
+        console.print(f"- {told}", style="dim", markup=False)
     attributes = ledger.dataset.attrs
     console.print(
         f"\nThe ledger closes to {closing.error:.1e} (allowed {attributes['closing_tolerance']:g}); clean logits equal "
