@@ -6,16 +6,15 @@ import numpy as np
 import pytest
 import xarray as xr
 from scipy.stats import spearmanr
+from synthetic import synthetic_ledger
 
 from hydrascope.analysis import parts
 from hydrascope.analysis.agreement import MEASURES, agreement, by_ablation, sentence, spearman
 from hydrascope.analysis.dose import by_dose, curves, linearity
 
-import synthetic  # isort: skip
-
 
 def made(seed: int = 0, **attributes: object) -> xr.Dataset:
-    ds = synthetic.ledger(prompts=12, layers=3, seed=seed)
+    ds = synthetic_ledger(n_prompts=12, n_layers=3, seed=seed)
     return ds.assign_attrs(attributes)
 
 
