@@ -153,7 +153,7 @@ def test_a_killed_run_goes_on_with_the_same_constants(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     ("components", "scope", "said"),
     [
-        ("attn.0", Scope("all", "each"), "learned for the last token alone"),
+        ("attn.0", Scope("all"), "learned for the last token alone"),
         ("attn.0->mlp.2", Scope(), "attn.0->mlp.2 is an edge"),
     ],
 )

@@ -177,6 +177,9 @@ class Resample(_FromRuns):
 class Noise(_FromRuns):
     """z~ = Z(u + eps), Gaussian noise on the prompt's embeddings (McGrath et al. 2023, eq. 37).
 
+    Noise on the part itself, as long as the displacement by a donor, is no ablation of its own: it is the negative
+    control that every run carries beside its ablation (`null_draws`), and is read as what the ablation must exceed.
+
     Attributes:
         donors: noise draws per prompt.
         scale: standard deviation of the noise in units of the spread of the prompt's own embeddings; three, as in

@@ -36,7 +36,9 @@ def dose_curves(table: pd.DataFrame, names: Sequence[str], *, shown: str, unit: 
     rows = table[table["ablated"].isin(list(names))]
     labels = {part: PART_LABELS[part] for part in PART_LABELS if part in set(rows["part"])}
     rows = rows.assign(part=rows["part"].map(labels))
-    x = alt.X("dose:Q", title="dose", scale=alt.Scale(domain=[0, float(rows["dose"].max())], nice=False))
+    doses = sorted({float(dose) for dose in rows["dose"]})
+    axis = alt.Axis(values=doses, format="~g")
+    x = alt.X("dose:Q", title="dose", scale=alt.Scale(domain=[0, doses[-1]], nice=False), axis=axis)
     colour = alt.Color("part:N", scale=colour_scale(labels), legend=alt.Legend(symbolOpacity=1, columns=3))
     base = alt.Chart(compact(rows)).transform_filter("datum.ablated == dosed").encode(x=x, color=colour)
     title = f"effect ({unit})"
@@ -73,15 +75,15 @@ def half_share(table: pd.DataFrame, *, layers: int, legend: bool = True) -> View
     """
     rows = with_labels(table)
     placed = places(rows.assign(own_change=rows["total_effect"]), layers)
-    title = "share at half the dose"
-    y = alt.Y("half_share:Q", title=title, scale=alt.Scale(domain=[-0.25, 1.25]), axis=alt.Axis(format=".0%"))
+    title = "share of the total effect"
+    y = alt.Y("half_share:Q", title=title, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%"))
     straight = alt.Chart(alt.Data(values=[{}])).mark_rule(strokeDash=[4, 3]).encode(y=alt.datum(0.5))
     x = depth("ablated_layer", "layer knocked out", layers) if is_curve(placed.table) else placed.x()
     shown = [alt.Tooltip("ablated:N", title="knocked out"), reading("half_share", "share", ".0%")]
     line = line_with_interval(placed.table, "half_share", title=title, x=x, legend=legend, y=y, tooltip=shown)
     return finish(
         alt.layer(straight, line),
-        title="Share of the total effect at half the dose",
+        title="What half the dose does",
         description="Total effect at half the dose over that at the full dose, for each knock-out; one half is linear.",
         height=300,
     )
