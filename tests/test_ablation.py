@@ -29,7 +29,9 @@ POOL = torch.tensor([[1.0, 2.0], [3.0, 5.0], [5.0, 2.0], [7.0, 11.0], [100.0, 0.
 
 
 def prompt(index: int, counterfactual: tuple[int, ...] | None = None) -> EncodedPrompt:
-    return EncodedPrompt(index, (index, index + 1), str(index), TARGETS[index % 4], None, False, counterfactual, "", ())
+    return EncodedPrompt(
+        index, (index, index + 1), str(index), TARGETS[index % 4], None, False, None, counterfactual, ""
+    )
 
 
 PROMPTS = [prompt(i, (50 + i,)) for i in range(4)]
@@ -136,7 +138,7 @@ def test_shapes_agree_with_the_number_of_draws(kind):
 
 
 def test_names_lead_to_their_classes():
-    assert list(ABLATIONS) == ["zero", "mean", "resample", "noise", "counterfactual"]
+    assert list(ABLATIONS) == ["zero", "mean", "position-mean", "optimal", "resample", "noise", "counterfactual"]
     for name, kind in ABLATIONS.items():
         assert kind.name == name
         assert ablation(name) == kind()

@@ -122,3 +122,23 @@ def test_donors_go_to_those_that_draw_several() -> None:
     assert listed("zero, resample", 4) == (hs.Zero(), hs.Resample(donors=4))
     with pytest.raises(AblationError):
         listed("zero,mean", 4)
+
+
+def test_doses_on_the_command_line(
+    model_folder: Path, prompt_file: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hydrascope.report.page.render", lambda dataset: "<html></html>")
+    command = ("run", model_folder, "--prompts", prompt_file, "--components", PARTS, "--ablation", "zero")
+    assert cli(*command, "--dose", "0.5,1,0.25", "--out", tmp_path / "run").code == 0
+    ledger = hs.Ledger.open(tmp_path / "run")
+    assert {name: one.dataset.attrs["dose"] for name, one in ledger.also.items()} == {
+        "dose-0.25": 0.25,
+        "dose-0.5": 0.5,
+    }
+    assert ledger.dataset.attrs["dose"] == 1
+    assert list(ledger.doses()["dose"].unique()) == [0, 0.25, 0.5, 1]
+    assert "no list of doses" in cli(*command, "--dose", "half").refusal()
+    assert "stands twice" in cli(*command, "--dose", "1,1").refusal()
+    assert "give a number from 0 to 1" in cli(*command, "--dose", "2").refusal()
+    with pytest.raises(RunError, match="does not belong to a run at 1"):
+        hs.knock_out(hs.load(str(model_folder)), hs.load_prompts(str(prompt_file)), doses=(1.5,), out=tmp_path / "no")

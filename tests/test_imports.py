@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "task": {"errors", "components", "prompts", "anatomy", "ablation", "engine", "run_directory"},
     "run": {"errors", "components", "prompts", "anatomy", "ablation", "engine", "ledger", "run_directory", "task"},
     "protocols": {"errors", "engine", "task"},
-    "estimate": {"errors", "components", "anatomy", "engine", "ledger", "task"},
+    "estimate": {"errors", "components", "ablation", "anatomy", "engine", "ledger", "task"},
     "inspection": {"errors", "components", "anatomy", "engine"},
     "analysis": {"errors"},
     "figures": {"errors", "analysis"},

@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hydrascope.ablation import Counterfactual, Mean, Noise, Resample, Zero
+    from hydrascope.ablation import Counterfactual, Mean, Noise, Optimal, Resample, Zero
     from hydrascope.anatomy import Model, load
     from hydrascope.errors import HydrascopeError
     from hydrascope.knockout import knock_out
@@ -31,6 +31,7 @@ _HOMES = {
     "Mean": "ablation",
     "Model": "anatomy",
     "Noise": "ablation",
+    "Optimal": "ablation",
     "Options": "task",
     "Prompt": "prompts",
     "PromptSet": "prompts",
@@ -48,6 +49,7 @@ __all__ = [
     "Mean",
     "Model",
     "Noise",
+    "Optimal",
     "Options",
     "Prompt",
     "PromptSet",

@@ -128,6 +128,26 @@ class PositionMean(Mean):
 
 
 @dataclass(frozen=True)
+class Optimal(Mean):
+    """z~ = a*, the constant that does the least harm (Li & Janson 2024, arXiv 2409.09951).
+
+        a* = argmin_a E[KL(clean || ablated with Z = a)]
+
+    over the next-token distribution at the last token of the prompt set. Each knock-out has a constant of its own,
+    learned by gradient (Adam) from the better of zero and the mean; the best one met is kept, so its loss is never
+    above theirs. What another ablation costs beyond it is the harm of a misleading value, not of a missing one.
+
+    Attributes:
+        steps: of gradient descent.
+        rate: of the first step, in units of the spread of the values over the prompts; it falls to zero.
+    """
+
+    name: ClassVar[str] = "optimal"
+    steps: int = 60
+    rate: float = 0.2
+
+
+@dataclass(frozen=True)
 class Resample(_FromRuns):
     """z~ = Z(u~), u~ another prompt of the set with another target (McGrath et al. 2023, eq. 38; 15 donors there).
 
@@ -156,6 +176,9 @@ class Resample(_FromRuns):
 @dataclass(frozen=True)
 class Noise(_FromRuns):
     """z~ = Z(u + eps), Gaussian noise on the prompt's embeddings (McGrath et al. 2023, eq. 37).
+
+    Noise on the part itself, as long as the displacement by a donor, is no ablation of its own: it is the negative
+    control that every run carries beside its ablation (`null_draws`), and is read as what the ablation must exceed.
 
     Attributes:
         donors: noise draws per prompt.
@@ -212,7 +235,7 @@ class Counterfactual(_FromRuns):
 
 
 ABLATIONS: dict[str, type[Zero] | type[Mean] | type[Resample] | type[Noise] | type[Counterfactual]] = {
-    kind.name: kind for kind in (Zero, Mean, PositionMean, Resample, Noise, Counterfactual)
+    kind.name: kind for kind in (Zero, Mean, PositionMean, Optimal, Resample, Noise, Counterfactual)
 }
 """Ablations by the name the command line uses."""
 

@@ -53,10 +53,14 @@ def run(
     ablation: Annotated[
         str,
         typer.Option(
-            help="zero, mean, position-mean, resample, noise or counterfactual; or several, with commas between: the "
-            "first is the run, and how far the others agree with it is told."
+            help="zero, mean, position-mean, optimal, resample, noise or counterfactual; or several, with commas "
+            "between: the first is the run, and how far the others agree with it is told."
         ),
     ] = "resample",
+    dose: Annotated[
+        str,
+        typer.Option(help="How far parts are knocked out, 0 to 1; or several, such as 0.25,0.5,1, for dose curves."),
+    ] = "1",
     donors: Annotated[int | None, typer.Option(help="Replacement values per prompt (resample 15, noise 5).")] = None,
     positions: Annotated[
         str | None, typer.Option(help="Where parts are knocked out: last, all, or positions such as 0,3,-1.")
@@ -116,9 +120,10 @@ def run(
     from hydrascope.confirmation import confirming
     from hydrascope.estimate import estimate
     from hydrascope.results import Ledger
-    from hydrascope.run import belonging, execute, execute_belonging
+    from hydrascope.run import belonging, doses, execute, execute_belonging
     from hydrascope.task import default_folder, prepare
 
+    full, *lower = doses(dose)
     chosen_protocol = protocols.protocol(protocol)
     chosen, *others = ablations.listed(ablation, donors, chosen_protocol.donors)
     options = console.options(
@@ -136,11 +141,12 @@ def run(
         knocked_out=positions,
         read=read,
         skipped=skip,
+        dose=full,
     )
     how = console.cutting(chosen_protocol, length, texts, options)
     opened, prompt_set = console.open_both(model, prompts, how, device, dtype, trust_remote_code)
     task = prepare(opened, prompt_set, chosen, options)
-    also = belonging(task, others)
+    also = belonging(task, others, lower)
     if dry_run:
         console.show_estimates(estimate(task), {name: estimate(other) for name, other in also.items()}, as_json)
         return

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from hydrascope import zoo
+from hydrascope.analysis import agreement
 from hydrascope.analysis.closing import rounding
 from hydrascope.anatomy import Model, load
 from hydrascope.errors import PromptError, RunError
@@ -148,6 +149,8 @@ def show_result(ledger: Ledger, page: Path, as_json: bool) -> None:
         console.print(f"- {sentence}", markup=False)
     for sentence in verdict.details:
         console.print(f"- {sentence}", style="dim", markup=False)
+    if told := agreement.sentence(ledger.findings.agreement):
+        console.print(f"- {told}", style="dim", markup=False)
     attributes = ledger.dataset.attrs
     console.print(
         f"\nThe ledger closes to {closing.error:.1e} (allowed {attributes['closing_tolerance']:g}); clean logits equal "

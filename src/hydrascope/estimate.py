@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from hydrascope.ablation import Optimal
 from hydrascope.engine.budget import Budget, Footprint, prompts_at_once, require_account, room, variants_at_once
 from hydrascope.engine.columns import columns
 from hydrascope.engine.edges import blocks_to_receiver
@@ -80,13 +81,15 @@ def estimate(task: Task) -> Estimate:
     share = blocks / (layers * len(task.knockouts))
     head = 2 * model.anatomy.n_vocab * model.anatomy.d_model
     rows = variants * len(lengths)
+    if isinstance(ablation, Optimal):  # forwards, and backwards that cost as much as two
+        rows += 3 * ablation.steps * len(task.knockouts) * len(lengths)
     flops = 2.0 * body * (prefill + rows * share) + head * (rows + len(lengths) * (1 + extra))
     return Estimate(
         prompts=len(lengths),
         knockouts=len(task.knockouts),
         variants=variants,
         prefill_tokens=prefill,
-        variant_tokens=rows,
+        variant_tokens=variants * len(lengths),
         budget_bytes=budget.bytes,
         ledger_bytes=require_account(budget, room(Path()), len(lengths), len(task.knockouts), entries, arrays),
         needed_bytes=together * footprint.prompt + pushed * footprint.row,

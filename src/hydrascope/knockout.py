@@ -25,6 +25,7 @@ def knock_out(
     seed: int | None = None,
     options: Options | None = None,
     also: Sequence[Ablation] = (),
+    doses: Sequence[float] = (),
     confirm: bool = False,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -40,6 +41,7 @@ def knock_out(
         seed: of donors, noise and null; overrides `options`.
         options: everything else.
         also: other ablations of the same parts on the same prompts; their ledgers are in `Ledger.also`, by name.
+        doses: smaller doses of the same; their ledgers are there too, as `dose-0.5` and so on.
         confirm: also hold the strongest responders of repaired attention layers at their clean output; see
             `Ledger.confirm`.
         out: folder that keeps the run; the same call with the same folder continues it.
@@ -58,7 +60,7 @@ def knock_out(
     if seed is not None:
         options = replace(options, seed=seed)
     task = prepare(model, prompts, ablation, options)
-    others = belonging(task, also)
+    others = belonging(task, also, doses)
     if (others or confirm) and out is None:
         raise RunError("runs that belong to a run are kept in its folder; say where with out")
     folder, command = None if out is None else Path(out), "hydrascope.knock_out(...)"

@@ -58,8 +58,8 @@ class Ledger:
     @cached_property
     def findings(self) -> Findings:
         """The tables behind all methods."""
-        held = self.also.get(HELD)
-        return Findings(self.dataset, held=None if held is None else held.dataset)
+        also = {name: one.dataset for name, one in self.also.items()}
+        return Findings(self.dataset, held=also.pop(HELD, None), also=also)
 
     def layer_effects(self) -> pd.DataFrame:
         """Direct effect against total effect of every ablated writer (McGrath et al. 2023, figure 2)."""
@@ -143,6 +143,18 @@ class Ledger:
             ComponentError: the model has no MLP whose change can be split so.
         """
         return self.findings.routing.copy()
+
+    def agreement(self) -> pd.DataFrame:
+        """How far the run's ablations rank its knock-outs alike; empty where it has only one."""
+        return self.findings.agreement.copy()
+
+    def doses(self) -> pd.DataFrame:
+        """Every part of each knock-out's account over the dose; empty where the run has only one."""
+        return self.findings.doses.copy()
+
+    def linearity(self) -> pd.DataFrame:
+        """How far each knock-out's total effect is from growing in proportion to the dose."""
+        return self.findings.linearity.copy()
 
     def verdict(self) -> Verdict:
         """The findings in plain sentences, with the numbers they were made from.

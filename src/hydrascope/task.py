@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from hydrascope.ablation import Ablation, Resample
+from hydrascope.ablation import Ablation, Optimal, Resample
 from hydrascope.anatomy import Model
 from hydrascope.components import Component, Knockout, parse_knockouts, parse_writers
 from hydrascope.engine.budget import Budget
 from hydrascope.engine.detail import Detail
 from hydrascope.engine.edge_proof import prove_edges
+from hydrascope.engine.optimal import require_learnable
 from hydrascope.engine.plan import edited_places
 from hydrascope.engine.proof import Engine, choose_engine, prove_splits
 from hydrascope.engine.scope import Scope
@@ -49,6 +50,8 @@ class Options:
             knock-outs that the whole account would be too large.
         scope: the positions at which parts are knocked out and at which effects are read.
         measured: also measure the whole next-token distribution (log-probability, rank, KL divergence).
+        dose: how far a part is knocked out, from 0 to 1: what is put in place is (1 - dose) of the prompt's own value
+            and dose of the replacement. An edge's is that of what its receiver reads through it.
     """
 
     components: str = "writers"
@@ -62,6 +65,7 @@ class Options:
     detail: Detail = "full"
     scope: Scope = field(default_factory=Scope)
     measured: bool = True
+    dose: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,10 @@ class Task:
     engine: Engine = field(repr=False)
     splits: tuple[Split, ...] = field(repr=False, default=())
 
+    def __post_init__(self) -> None:
+        if isinstance(self.ablation, Optimal):
+            require_learnable(self.knockouts, self.model.anatomy, self.options.scope)
+
     @property
     def settings(self) -> dict[str, Any]:
         """Everything that the numbers depend on."""
@@ -109,6 +117,7 @@ class Task:
             "keep_wrong": options.keep_wrong,
             "null_draws": self.null_draws,
             "seed": options.seed,
+            "dose": options.dose,
             "writers": self.writers,
             "detail": options.detail,
         }
@@ -149,6 +158,8 @@ def prepare(model: Model, prompts: PromptSet, ablation: Ablation | None = None, 
     wanted = parse_writers(options.writers, model.anatomy.inventory)
     if options.detail not in ("full", "kinds"):
         raise RunError(f"no detail '{options.detail}'; choose full or kinds")
+    if not 0 <= options.dose <= 1:
+        raise RunError(f"a dose of {options.dose:g} is none; give a number from 0 to 1")
     if options.seed < 0:
         raise RunError(f"{options.seed} is no seed; give 0 or more")
     Budget.read(options.memory, *model.devices)

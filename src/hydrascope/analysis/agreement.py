@@ -34,7 +34,7 @@ def agreement(ledgers: Mapping[str, xr.Dataset], *, draws: int = DRAWS, seed: in
         `measure`, `n` knock-outs, `spearman` with `_lo` and `_hi`, and `ratio`, the size of the second's mean effects
         relative to the first's (ratio of sums of absolute values).
     """
-    common = _aligned(ledgers)
+    common = aligned(ledgers)
     if not common:
         return pd.DataFrame(columns=_COLUMNS)
     resampling = parts.plan(next(iter(common.values())), draws, seed)
@@ -65,6 +65,27 @@ def agreement(ledgers: Mapping[str, xr.Dataset], *, draws: int = DRAWS, seed: in
 _COLUMNS = ["first", "second", "measure", "n", "spearman", "spearman_lo", "spearman_hi", "ratio"]
 
 
+def by_ablation(ds: xr.Dataset, also: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
+    """The ledgers of a run and of the other ablations that belong to it, by ablation; the run's own comes first."""
+    others = {name: one for name, one in also.items() if one.attrs["ablation"] == name}
+    return {str(ds.attrs["ablation"]): ds, **others}
+
+
+def sentence(table: pd.DataFrame) -> str:
+    """What `agreement` found, in one sentence; empty where there is nothing to compare."""
+    rows = table[(table["measure"] == "total_effect") & table["spearman"].notna()]
+    if rows.empty:
+        return ""
+    pairs = ", ".join(
+        f"{row.first} and {row.second} {row.spearman:.2f} [{row.spearman_lo:.2f}, {row.spearman_hi:.2f}]"
+        for row in rows.itertuples()
+    )
+    return (
+        f"Rank correlation of the {int(rows['n'].iloc[0])} knock-outs' total effects between every two ablations: "
+        f"{pairs}."
+    )
+
+
 def spearman(a: Array, b: Array) -> Array:
     """Rank correlation of each row of `a` with the same row of `b`; ties share their mean rank.
 
@@ -86,7 +107,7 @@ def spearman(a: Array, b: Array) -> Array:
     return found
 
 
-def _aligned(ledgers: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
+def aligned(ledgers: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
     """The ledgers on the prompts and knock-outs that all of them have, in the order of the first."""
     if len(ledgers) < 2:
         return {}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import pandas as pd
 import xarray as xr
 
 from hydrascope.analysis import (
+    agreement,
+    dose,
     erasure,
     freeze,
     heads,
@@ -34,12 +37,14 @@ class Findings:
         draws: bootstrap draws.
         seed: of the draws.
         held: a ledger of the same prompts in which responders are held; None where nothing was confirmed.
+        also: ledgers of the runs that belong to this one, by name.
     """
 
     ds: xr.Dataset
     draws: int = DRAWS
     seed: int = 0
     held: xr.Dataset | None = None
+    also: Mapping[str, xr.Dataset] = field(default_factory=dict)
 
     @cached_property
     def resampling(self) -> Resampling:
@@ -117,11 +122,28 @@ class Findings:
         return mechanisms.pooled(self.ds, draws=self.draws, seed=self.seed)
 
     @cached_property
+    def agreement(self) -> pd.DataFrame:
+        """`analysis.agreement.agreement` of the run's ablations."""
+        ledgers = agreement.by_ablation(self.ds, self.also)
+        return agreement.agreement(ledgers, draws=self.draws, seed=self.seed)
+
+    @cached_property
+    def doses(self) -> pd.DataFrame:
+        """`analysis.dose.curves` of the run's doses."""
+        return dose.curves(dose.by_dose(self.ds, self.also), draws=self.draws, seed=self.seed)
+
+    @cached_property
+    def linearity(self) -> pd.DataFrame:
+        """`analysis.dose.linearity` of the run's doses."""
+        return dose.linearity(dose.by_dose(self.ds, self.also), draws=self.draws, seed=self.seed)
+
+    @cached_property
     def by_layer(self) -> Findings:
         """The same of whole layers, where the account keeps heads or neurons apart."""
         whole = layers.by_layer(self.ds)
         held = None if self.held is None else layers.by_layer(self.held)
-        return self if whole is self.ds else Findings(whole, self.draws, self.seed, held)
+        also = {name: layers.by_layer(one) for name, one in self.also.items()}
+        return self if whole is self.ds else Findings(whole, self.draws, self.seed, held, also)
 
     @cached_property
     def freeze(self) -> pd.DataFrame:

@@ -65,6 +65,10 @@ def shared_prefix_attention(
     prompts, kv, tokens, dv = values.shape
     n, g = rows // prompts, heads // kv
     scale = dk**-0.5 if scaling is None else scaling
+    if torch.is_grad_enabled():
+        q = _by_prompt(query, n, prompts, kv) * scale
+        own = _by_prompt(key, n, prompts, kv), _by_prompt(value, n, prompts, kv)
+        return _differentiable(q, *own, keys, values, softcap, s_aux).view(rows, 1, heads, dv), None
     # Rows are brought into prompt-major order while they are scaled, and back while the own value is added: each
     # tensor is passed over once.
     q = query.new_empty(prompts, kv, n, g, dk)
@@ -87,6 +91,31 @@ def shared_prefix_attention(
         out=out,
     )
     return out.view(rows, 1, heads, dv), None
+
+
+def _differentiable(
+    q: Float[Tensor, "prompts kv n group dk"],
+    own_key: Float[Tensor, "prompts kv n _ dk"],
+    own_value: Float[Tensor, "prompts kv n _ dv"],
+    keys: Float[Tensor, "prompts kv prefix dk"],
+    values: Float[Tensor, "prompts kv prefix dv"],
+    softcap: float | None,
+    s_aux: Float[Tensor, " heads"] | None,
+) -> Float[Tensor, "n prompts kv group dv"]:
+    """The same with every step kept, for gradients; scores and sums in buffers of their own know none."""
+    tokens = keys.shape[2]
+    scores = torch.cat(
+        [(q.flatten(2, 3) @ keys.transpose(-1, -2)).view(*q.shape[:-1], tokens), (q * own_key).sum(-1, keepdim=True)],
+        -1,
+    )
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    if s_aux is not None:
+        sinks = s_aux.to(scores).view(1, q.shape[1], 1, q.shape[3], 1)
+        scores = torch.cat([scores, sinks.expand(*scores.shape[:-1], 1)], -1)
+    weights = scores.softmax(-1, dtype=torch.float32).to(values.dtype)
+    seen = (weights.flatten(2, 3)[..., :tokens] @ values).view(*q.shape[:-1], -1)
+    return (seen + weights[..., tokens : tokens + 1] * own_value).permute(2, 0, 1, 3, 4).contiguous()
 
 
 def _by_prompt(

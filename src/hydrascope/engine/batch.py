@@ -23,6 +23,9 @@ from hydrascope.engine.strategy import Strategy
 from hydrascope.engine.variants import Edit, Variant
 from hydrascope.prompts import EncodedPrompt
 
+Constants = tuple[Float[Tensor, " _"], ...]
+"""One value for all prompts at each place of a knock-out."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -37,6 +40,7 @@ class Work:
         budget: memory budget.
         tolerance: largest |remainder| / max(1, |total|) that counts as closed.
         reference: values that replacements are made of where those are not the pools'.
+        learned: constants that are put in place, by knock-out, where the ablation learns them.
     """
 
     model: Model
@@ -47,6 +51,7 @@ class Work:
     budget: Budget
     tolerance: float
     reference: Mapping[Site, Float[Tensor, "reference *edited _"]] = field(default_factory=dict)
+    learned: Mapping[int, Constants] = field(default_factory=dict)
 
     def own(self, place: Place, rows: Sequence[int]) -> Float[Tensor, "prompts *edited _"]:
         """What some prompts have at a place in their clean runs."""
@@ -135,7 +140,7 @@ def _clean_pass(work: Work, prompts: Sequence[EncodedPrompt], kept: Callable[[in
 
 
 def variant(work: Work, job: Job, rows: Sequence[int], heard: Mapping[Drawn, Values]) -> Variant:
-    """The edits of one job.
+    """The edits of one job: at every place (1 - dose) of the prompt's own value and dose of the replacement.
 
     Args:
         work: plan and values.
@@ -145,10 +150,16 @@ def variant(work: Work, job: Job, rows: Sequence[int], heard: Mapping[Drawn, Val
     """
     knockout, edits = work.plan.knockouts[job.knockout], []
     for number, place in enumerate(work.plan.edited[job.knockout]):
-        is_edge = knockout.sender is not None
-        value = heard[knockout, job.draw][number] if is_edge else work.donated(place, job.draw, rows)
+        if knockout.sender is not None:
+            value = heard[knockout, job.draw][number]
+        elif job.knockout in work.learned:
+            value = work.learned[job.knockout][number].expand(len(rows), -1)
+        else:
+            value = work.donated(place, job.draw, rows)
+        own = work.own(place, rows).to(value) if job.null or work.plan.dose != 1 else value
+        if work.plan.dose != 1:
+            value = (1 - work.plan.dose) * own + work.plan.dose * value
         if job.null:
-            own = work.own(place, rows).to(value)
             value = own + _random_like(value - own, work.plan.seed, rows, (job.knockout, job.draw, number))
         edits.append(Edit(place, value.to(work.model.device)))
     edits += [Edit(place, work.own(place, rows).to(work.model.device)) for place in work.plan.held[job.knockout]]

@@ -41,6 +41,7 @@ class Plan:
         seed: of the null's directions.
         splits: writers that are read unit by unit.
         detail: how much of the account the ledger keeps.
+        dose: share of the way from a prompt's own value to the replacement.
     """
 
     anatomy: Anatomy
@@ -51,6 +52,7 @@ class Plan:
     seed: int
     splits: tuple[Split, ...] = ()
     detail: Detail = "full"
+    dose: float = 1.0
 
     @cached_property
     def edited(self) -> tuple[tuple[Place, ...], ...]:

@@ -17,6 +17,7 @@ from hydrascope.figures.erasure import late_mlp_effects, released_by_layer
 from hydrascope.figures.freeze import removed_by_holding, repair_held
 from hydrascope.figures.matrix import rows_shown, who_repairs
 from hydrascope.figures.neurons import carried_by_few, half_by_layer, neuron_scatter, nth_neuron
+from hydrascope.figures.relatives import dose_curves, half_share, rank_agreement
 from hydrascope.figures.routing import rerouted_by_layer, routing_change_by_layer
 from hydrascope.figures.single import prompt_views
 from hydrascope.figures.texts import effect_against_change, mechanisms_by_depth, norm_ratio, repair_by_depth
@@ -33,9 +34,11 @@ __all__ = [
     "balance_steps",
     "carried_by_few",
     "compensation_against_loss",
+    "dose_curves",
     "effect_against_change",
     "effect_by_layer",
     "half_by_layer",
+    "half_share",
     "has_unit_grid",
     "head_answers",
     "head_grid",
@@ -47,6 +50,7 @@ __all__ = [
     "nth_neuron",
     "parts_by_layer",
     "prompt_views",
+    "rank_agreement",
     "released_by_layer",
     "removed_by_holding",
     "repair_by_depth",

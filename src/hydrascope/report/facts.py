@@ -29,7 +29,15 @@ _TARGETS = {
 _OFF_DISTRIBUTION = {
     "zero": "Zeros are a value that no prompt produces; part of what is seen may be the model coping with nonsense.",
     "mean": "A mean over prompts is a value that no single prompt produces; it may lie off the model's usual paths.",
+    "optimal": "A learned constant is the least harmful one on these prompts; on others it may do more harm.",
     "noise": "Added noise is a disturbance that no prompt produces; part of what is seen may be its own effect.",
+}
+
+
+_REPLACED = {
+    "zero": "zeros",
+    "mean": "the mean over prompts",
+    "optimal": "the constant that does the least harm",
 }
 
 
@@ -202,8 +210,11 @@ def _plain_name(model: str) -> str:
 def _ablation(a: dict[str, Any]) -> str:
     name, donors = str(a["ablation"]), int(a["donors"])
     if name == "resample":
-        return f"{_count(donors, 'other prompt')}’ values" if donors > 1 else "another prompt’s values"
-    return {"zero": "zeros", "mean": "the mean over prompts"}.get(name, name)
+        said = f"{_count(donors, 'other prompt')}’ values" if donors > 1 else "another prompt’s values"
+    else:
+        said = _REPLACED.get(name, name)
+    dose = float(a.get("dose", 1))
+    return said if dose == 1 else f"{said}, dose {number(dose)}"
 
 
 def _positions(a: dict[str, Any]) -> str:

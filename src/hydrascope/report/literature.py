@@ -30,6 +30,10 @@ MCGRATH = Source("McGrath et al. 2023, arXiv 2307.15771", "https://arxiv.org/abs
 RUSHING = Source("Rushing & Nanda 2024, arXiv 2402.15390", "https://arxiv.org/abs/2402.15390")
 GONG = Source("Gong et al. 2026, arXiv 2607.01940", "https://arxiv.org/abs/2607.01940")
 
+ZHANG = Source("Zhang & Nanda 2023, arXiv 2309.16042", "https://arxiv.org/abs/2309.16042")
+LI = Source("Li & Janson 2024, arXiv 2409.09951", "https://arxiv.org/abs/2409.09951")
+PLATEAUS = Source("arXiv 2606.24964", "https://arxiv.org/abs/2606.24964")
+
 SCOPE = (
     "McGrath et al. report one 7B model with 32 layers on one data set (1,209 facts it completes correctly, 15 "
     "donors); Rushing & Nanda study heads of seven models on web text, at the 2 % of positions where each head "
@@ -99,6 +103,24 @@ REFERENCES: dict[str, tuple[Reference, ...]] = {
         ),
     ),
     "routing": (),
+    "ablations": (
+        Reference(
+            "Single components of GPT-2 small, indirect object task, ranked as counterfactual ablation ranks them: "
+            "zero 0.59, mean 0.83, resample 0.83, optimal 0.91. Resample agrees with mean at 0.98, with optimal at "
+            "0.92, with zero at 0.69 (read from their released plot).",
+            LI,
+        ),
+        Reference(
+            "Replacing tokens by like ones and adding noise single out different heads, whatever is measured.", ZHANG
+        ),
+    ),
+    "dose": (
+        Reference(
+            "Small disturbances of the residual stream are absorbed: the response has a plateau and then grows faster "
+            "than in proportion, less so along directions that features use.",
+            PLATEAUS,
+        ),
+    ),
     "heads": (
         Reference(
             "On the tokens where each head matters most, heads of GPT-2 small get back 23 % of what they lose in the "

@@ -12,6 +12,7 @@ from hydrascope.analysis import repair
 from hydrascope.analysis.quantity import Quantity
 from hydrascope.report.confirmation import confirmation
 from hydrascope.report.numbers import fixed, number, summands
+from hydrascope.report.relatives import ablations, doses
 from hydrascope.report.section import Draft, Section, finished
 from hydrascope.report.tables import Tables
 from hydrascope.report.units import heads, neurons
@@ -314,5 +315,7 @@ SECTIONS: tuple[Callable[[Tables], Section | None], ...] = (
     erased,
     neurons,
     routed,
+    doses,
+    ablations,
 )
 """The sections in the order of the page; None is one that the run did not ask for."""

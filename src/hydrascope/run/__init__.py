@@ -2,6 +2,6 @@
 
 from hydrascope.run.base import Progress
 from hydrascope.run.execution import execute, versions
-from hydrascope.run.family import belonging, execute_belonging
+from hydrascope.run.family import belonging, doses, execute_belonging
 
-__all__ = ["Progress", "belonging", "execute", "execute_belonging", "versions"]
+__all__ = ["Progress", "belonging", "doses", "execute", "execute_belonging", "versions"]

@@ -69,6 +69,7 @@ class BaseRun:
             self.task.options.seed,
             self.task.splits,
             self.task.options.detail,
+            self.task.options.dose,
         )
 
     def _store(
@@ -140,6 +141,7 @@ class BaseRun:
             "detail": plan.detail,
             "ablation": plan.ablation.name,
             "donors": plan.ablation.draws,
+            "dose": plan.dose,
             "null_draws": plan.null_draws,
             "seed": plan.seed,
             "target_policy": self.task.options.target,

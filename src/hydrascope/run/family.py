@@ -19,23 +19,44 @@ from hydrascope.run_directory import RunDirectory, locked
 from hydrascope.task import Task
 
 
-def belonging(task: Task, ablations: Sequence[Ablation] = ()) -> dict[str, Task]:
+def doses(text: str) -> tuple[float, ...]:
+    """Doses with commas between, the largest first: that of the run itself.
+
+    Raises:
+        RunError: one of them is no number, or stands there twice.
+    """
+    try:
+        found = sorted((float(one) for one in text.split(",")), reverse=True)
+    except ValueError:
+        raise RunError(f"'{text}' is no list of doses; write for example 0.25,0.5,1") from None
+    if len(set(found)) < len(found):
+        raise RunError(f"a dose stands twice in '{text}'; name each once")
+    return tuple(found)
+
+
+def belonging(task: Task, ablations: Sequence[Ablation] = (), doses: Sequence[float] = ()) -> dict[str, Task]:
     """The tasks that belong to a task.
 
     Args:
         task: the main one.
-        ablations: others of the same knock-outs.
+        ablations: others of the same knock-outs, at the dose of the main one.
+        doses: others of the main ablation.
 
     Returns:
         By name, which is that of their folder.
 
     Raises:
-        RunError: two of them would have one name.
+        RunError: two of them would have one name, or a dose is not below the main one's.
     """
     names = [task.ablation.name, *(ablation.name for ablation in ablations)]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise RunError(f"the {twice} ablation is asked for twice; name each once")
-    return {ablation.name: replace(task, ablation=ablation) for ablation in ablations}
+    if strange := next((dose for dose in doses if not 0 <= dose < task.options.dose), None):
+        raise RunError(f"a dose of {strange:g} does not belong to a run at {task.options.dose:g}; give smaller ones")
+    return {
+        **{ablation.name: replace(task, ablation=ablation) for ablation in ablations},
+        **{f"dose-{dose:g}": replace(task, options=replace(task.options, dose=dose)) for dose in doses},
+    }
 
 
 def execute_belonging(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 
-from hydrascope.ablation import ExtraRun
+from hydrascope.ablation import ExtraRun, Optimal
 from hydrascope.engine.account import Arrays
 from hydrascope.engine.batch import Work, run_batch
 from hydrascope.engine.budget import Budget, prompts_in_account
+from hydrascope.engine.constants import ConstantStore
 from hydrascope.engine.keeper import PrefixKeeper
 from hydrascope.engine.plan import Plan
 from hydrascope.engine.values import same_length_batches
@@ -49,6 +52,10 @@ class LastTokenRun(BaseRun):
         plan = self._plan(donation.table)
         file = self._file(plan, asked, clean.top[rows])
         work = Work(self.model, plan, self.task.engine.strategy, pools, len(kept), self.budget, self.tolerance)
+        if isinstance(self.task.ablation, Optimal):
+            store = ConstantStore.open(self.directory.scratch, plan)
+            store.fill(work, kept, self.task.ablation, partial(self.progress, "learning"))
+            work = replace(work, learned=store.constants())
         self._sweep(work, file, asked)
         self._close(file, time.monotonic() - started)
 

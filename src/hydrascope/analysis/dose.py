@@ -1,0 +1,128 @@
+"""Dose and response: how the account of a knock-out grows while a part is replaced more and more.
+
+At dose d the value put in place is (1 - d) of the prompt's own and d of the replacement. What the part itself writes
+into the read-out then changes in proportion to d; the rest need not. Small disturbances of the residual stream are
+often absorbed, which a straight line through the origin cannot show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from hydrascope.analysis import parts
+from hydrascope.analysis.agreement import aligned
+from hydrascope.analysis.statistics import DRAWS, Array, divide, interval, mean_interval
+
+COLUMNS = ["ablated", "ablated_layer", "ablated_kind", "dose", "part", "value", "value_lo", "value_hi"]
+LINEARITY = [
+    "ablated",
+    "ablated_layer",
+    "ablated_kind",
+    "total_effect",
+    "half_share",
+    "half_share_lo",
+    "half_share_hi",
+    "bend",
+    "bend_lo",
+    "bend_hi",
+]
+
+
+def by_dose(ds: xr.Dataset, also: Mapping[str, xr.Dataset]) -> dict[float, xr.Dataset]:
+    """The ledgers of a run and of the smaller doses that belong to it, by dose, smallest first; empty with one dose."""
+    found = {_dose(one): one for one in also.values() if one.attrs["ablation"] == ds.attrs["ablation"]}
+    found = {dose: one for dose, one in found.items() if dose < _dose(ds)} | {_dose(ds): ds}
+    return dict(sorted(found.items())) if len(found) > 1 else {}
+
+
+def curves(ledgers: Mapping[float, xr.Dataset], *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
+    """Every part of the account at every dose, dose 0 included, where all of them are 0.
+
+    Args:
+        ledgers: ledgers of the same knock-outs on the same prompts, by dose.
+        draws: bootstrap draws over prompts.
+        seed: of the draws.
+
+    Returns:
+        One row per knock-out, dose and part (`own`, `attn`, `mlp`, `mixer` where there are such, `norm`, `total`):
+        `value`, its mean over prompts in logits, with `_lo` and `_hi`.
+    """
+    common = _common(ledgers)
+    if not common:
+        return pd.DataFrame(columns=COLUMNS)
+    first = next(iter(common.values()))
+    resampling, about = parts.plan(first, draws, seed), parts.knockout_columns(first)
+    tables = []
+    for dose, ds in {0.0: None, **common}.items():
+        for part, numbers in _parts(first if ds is None else ds).items():
+            values = mean_interval(numbers if ds is not None else np.zeros_like(numbers), resampling)
+            row = dict(zip(("value", "value_lo", "value_hi"), values, strict=True))
+            tables.append(pd.DataFrame({**about, "dose": dose, "part": part, **row}))
+    table = pd.concat(tables, ignore_index=True)
+    order = table["ablated"].map({name: i for i, name in enumerate(about["ablated"])})
+    return (
+        table.assign(order=order).sort_values(["order", "part", "dose"], kind="stable")[COLUMNS].reset_index(drop=True)
+    )
+
+
+def linearity(ledgers: Mapping[float, xr.Dataset], *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
+    """How far each knock-out's total effect is from growing in proportion to the dose.
+
+    With T(d) the mean total effect at a share d of the largest dose, by straight lines between the doses measured,
+
+        half_share = T(1/2) / T(1)                          1/2 on a straight line, less where small doses are absorbed
+        bend       = 2 * integral of (T(d) / T(1) - d) dd   0 on a straight line, -1 if all comes at the end
+
+    Args:
+        ledgers: ledgers of the same knock-outs on the same prompts, by dose.
+        draws: bootstrap draws over prompts, the same for all doses.
+        seed: of the draws.
+
+    Returns:
+        One row per knock-out: `total_effect` at the largest dose, `half_share` and `bend` with `_lo` and `_hi`.
+    """
+    common = _common(ledgers)
+    if not common:
+        return pd.DataFrame(columns=LINEARITY)
+    first = next(iter(common.values()))
+    resampling = parts.plan(first, draws, seed)
+    shares = np.array([0.0, *common]) / max(common)
+    totals = [parts.numbers(ds, "total_effect") for ds in common.values()]
+    mean = np.stack([np.zeros(totals[0].shape[1]), *(total.mean(0) for total in totals)])
+    drawn = np.stack([np.zeros((draws, totals[0].shape[1])), *(resampling.means(total) for total in totals)])
+    table = pd.DataFrame({**parts.knockout_columns(first), "total_effect": mean[-1]})
+    for name, measure in (("half_share", _half), ("bend", _bend)):
+        table[name] = measure(shares, mean)
+        table[f"{name}_lo"], table[f"{name}_hi"] = interval(measure(shares, drawn))
+    return table[LINEARITY]
+
+
+def _half(shares: Array, totals: Array) -> Array:
+    above = int(np.searchsorted(shares, 0.5))
+    weight = (0.5 - shares[above - 1]) / (shares[above] - shares[above - 1])
+    return divide((1 - weight) * totals[above - 1] + weight * totals[above], totals[-1])
+
+
+def _bend(shares: Array, totals: Array) -> Array:
+    steps = np.diff(shares).reshape(-1, *(1,) * (totals.ndim - 1))
+    area = (steps * (totals[1:] + totals[:-1])).sum(0)
+    return divide(area, totals[-1]) - 1
+
+
+def _common(ledgers: Mapping[float, xr.Dataset]) -> dict[float, xr.Dataset]:
+    named = aligned({str(dose): ds for dose, ds in ledgers.items()})
+    return {dose: named[str(dose)] for dose in sorted(ledgers) if dose > 0 and str(dose) in named}
+
+
+def _parts(ds: xr.Dataset) -> dict[str, Array]:
+    kinds = {kind: parts.response(ds, kind) for kind in parts.kinds(ds)}
+    own = {"own": parts.numbers(ds, "own_change")}
+    return own | kinds | {"norm": parts.numbers(ds, "norm_effect"), "total": parts.numbers(ds, "total_effect")}
+
+
+def _dose(ds: xr.Dataset) -> float:
+    return float(ds.attrs.get("dose", 1.0))
