@@ -253,7 +253,6 @@ def test_a_model_without_heads_is_refused() -> None:
             "'neuron.1.0-5' names some units of a writer; name all of them, for example neuron.1",
         ),
         ({"detail": "some"}, "no detail 'some'; choose full or kinds"),
-        ({"writers": "heads", "detail": "kinds"}, "--writers heads keeps every unit apart"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(wrong: dict[str, Any], said: str) -> None:
