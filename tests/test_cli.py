@@ -105,7 +105,7 @@ def test_json_is_all_that_is_printed(model_folder: Path, prompt_file: Path, tmp_
     said = cli("run", model_folder, "--prompts", prompt_file, "--out", tmp_path / "out", *SMALL, "--json")
     assert (said.code, said.err) == (0, "")
     found = strict_json(said.out)
-    assert set(found) == {"headline", "sentences", "numbers", "attributes", "ledger", "report"}
+    assert set(found) == {"headline", "sentences", "numbers", "attributes", "rounding", "ledger", "report"}
     assert Path(found["ledger"]).is_dir() and Path(found["report"]).is_file()
     verdict = hs.Ledger.open(tmp_path / "out").verdict()
     assert found["headline"] == verdict.headline

@@ -76,7 +76,7 @@ class Parsed(HTMLParser):
 
 ON_REQUEST = {"heads", "neurons"}
 """Sections of runs that knock out heads, or keep heads or neurons apart."""
-ELSEWHERE = {"confirmation", "routing"}
+ELSEWHERE = {"ablations", "confirmation", "dose", "routing"}
 """Sections that no synthetic ledger has: nobody was held, and no model routes."""
 
 
