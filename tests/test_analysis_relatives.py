@@ -11,6 +11,8 @@ from synthetic import synthetic_ledger
 from hydrascope.analysis import parts
 from hydrascope.analysis.agreement import MEASURES, agreement, by_ablation, sentence, spearman
 from hydrascope.analysis.dose import by_dose, curves, linearity
+from hydrascope.analysis.findings import Findings
+from hydrascope.report.page import render
 
 
 def made(seed: int = 0, **attributes: object) -> xr.Dataset:
@@ -85,7 +87,7 @@ def test_relatives_are_told_apart() -> None:
 def test_curves_are_means_over_prompts() -> None:
     ds = made(0, ablation="zero")
     table = curves({0.5: scaled(ds, 0.5, 0.2), 1.0: scaled(ds, 1.0, 1.0)}, draws=50)
-    rows = table.set_index(["ablated", "dose", "part"])["value"]
+    rows = table.set_index(["ablated", "dose", "part"])["value"].sort_index()
     for k, name in enumerate(parts.names(ds, "ablated")):
         assert (rows[name, 0.0] == 0).all()
         for dose, factor in ((0.5, 0.2), (1.0, 1.0)):
@@ -104,3 +106,12 @@ def test_linearity_of_a_power_of_the_dose(doses: tuple[float, ...], power: int) 
     np.testing.assert_allclose(table["half_share_lo"], share, atol=1e-5)
     np.testing.assert_allclose(table["bend"], bends[power], atol=1e-5)
     assert linearity({1.0: ds}).empty and curves({}).empty
+
+
+def test_relatives_have_sections_in_the_report() -> None:
+    ds = synthetic_ledger(n_layers=4).assign_attrs(ablation="resample", dose=1.0)
+    other = synthetic_ledger(n_layers=4, seed=1).assign_attrs(ablation="zero", dose=1.0)
+    page = render(Findings(ds, draws=50, also={"zero": other, "dose-0.5": scaled(ds, 0.5, 0.25)}))
+    assert "Do the ablations agree?" in page and "Ranked by compensation" in page
+    assert "Dose and response" in page and "at half the dose (25 to 25" in page.replace("\u202f", " ")
+    assert "Do the ablations agree?" not in render(Findings(ds, draws=50))

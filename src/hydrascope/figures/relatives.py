@@ -37,7 +37,7 @@ def dose_curves(table: pd.DataFrame, names: Sequence[str], *, shown: str, unit: 
     labels = {part: PART_LABELS[part] for part in PART_LABELS if part in set(rows["part"])}
     rows = rows.assign(part=rows["part"].map(labels))
     doses = sorted({float(dose) for dose in rows["dose"]})
-    axis = alt.Axis(values=doses, format="~g")
+    axis = alt.Axis(values=doses, format=".2~f")
     x = alt.X("dose:Q", title="dose", scale=alt.Scale(domain=[0, doses[-1]], nice=False), axis=axis)
     colour = alt.Color("part:N", scale=colour_scale(labels), legend=alt.Legend(symbolOpacity=1, columns=3))
     base = alt.Chart(compact(rows)).transform_filter("datum.ablated == dosed").encode(x=x, color=colour)
