@@ -38,7 +38,7 @@ class Protocol:
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
-        Protocol("facts", Options()),
+        Protocol("facts", Options(protocol="facts")),
         Protocol(
             "text",
             Options(
@@ -49,6 +49,7 @@ PROTOCOLS = {
                 detail="kinds",
                 scope=Scope("all", "each", skipped=1),
                 measured=False,
+                protocol="text",
             ),
             donors=1,
             length=LENGTH,

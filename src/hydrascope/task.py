@@ -52,6 +52,7 @@ class Options:
         measured: also measure the whole next-token distribution (log-probability, rank, KL divergence).
         dose: how far a part is knocked out, from 0 to 1: what is put in place is (1 - dose) of the prompt's own value
             and dose of the replacement. An edge's is that of what its receiver reads through it.
+        protocol: name of the protocol that these options come from, for the record; they may differ from it.
     """
 
     components: str = "writers"
@@ -66,6 +67,7 @@ class Options:
     scope: Scope = field(default_factory=Scope)
     measured: bool = True
     dose: float = 1.0
+    protocol: str = ""
 
 
 @dataclass(frozen=True)

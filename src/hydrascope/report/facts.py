@@ -95,6 +95,7 @@ def run_facts(ds: xr.Dataset) -> Pairs:
             f"random direction of equal length, {int(a['null_draws'])} each" if int(a["null_draws"]) else "none",
         ),
         ("Seed", str(a["seed"])),
+        ("Protocol", str(a.get("protocol", "")) or "none by name"),
         (
             "Computed",
             f"{a['engine']} engine, {_format(a)}, on {a['device']}, in {number(float(a['seconds']))} s",

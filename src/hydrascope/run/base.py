@@ -134,6 +134,7 @@ class BaseRun:
             "packing": source.packing,
             "engine": self.task.engine.strategy.name,
             "engines_passed_over": json.dumps(self.task.engine.passed_over),
+            "protocol": self.task.options.protocol,
             "positions": self.task.scope.knocked_out,
             "read": self.task.scope.read,
             "skipped_positions": self.task.scope.skipped,
