@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -14,6 +13,7 @@ from torch import Tensor
 from hydrascope.ablation import ExtraRun
 from hydrascope.anatomy import Model, Site
 from hydrascope.engine.texts import Recorded, record_texts
+from hydrascope.engine.values import embedding_noise
 
 Values = dict[Site, Float[Tensor, "texts edited _"]]
 
@@ -73,7 +73,7 @@ def extra_values(model: Model, runs: Sequence[ExtraRun], places: Places, at_once
     for first in range(0, len(runs), at_once):
         some = runs[first : first + at_once]
         ids = torch.tensor([list(run.ids) for run in some])
-        noise = torch.stack([_noise(run, model.anatomy.d_model) for run in some]) if some[0].noise else None
+        noise = torch.stack([embedding_noise(run, model.anatomy.d_model) for run in some]) if some[0].noise else None
         recorded = record_texts(
             model, ids, places.edited, places.read, places.sites, embedding_noise=noise, keep_streams=False
         )
@@ -102,8 +102,3 @@ def mean_values(
 def _gather(found: Mapping[Site, list[Tensor]], recorded: Recorded) -> None:
     for site, parts in found.items():
         parts.append(recorded.values[site][:, list(recorded.layout.edited)].cpu())
-
-
-def _noise(run: ExtraRun, width: int) -> Float[Tensor, "tokens d"]:
-    generator = np.random.default_rng(run.seed or (0,))
-    return torch.from_numpy(generator.standard_normal((len(run.ids), width), "float32") * run.noise)

@@ -110,7 +110,9 @@ class ValueStore:
         for batch in same_length_batches(model, [runs[row].ids for row in rows], budget):
             noisy = any(runs[rows[i]].noise for i in batch)
             ids = torch.tensor([runs[rows[i]].ids for i in batch])
-            noise = torch.stack([_noise(runs[rows[i]], model.anatomy.d_model) for i in batch]) if noisy else None
+            noise = (
+                torch.stack([embedding_noise(runs[rows[i]], model.anatomy.d_model) for i in batch]) if noisy else None
+            )
             clean = capture(
                 model, ids, sites, keep_prefix=keeper is not None and keeper.needs_prefix, embedding_noise=noise
             )
@@ -146,6 +148,7 @@ def same_length_batches(model: Model, prompts: Sequence[Sequence[int]], budget: 
     return batches
 
 
-def _noise(run: ExtraRun, width: int) -> Float[Tensor, "tokens d"]:
+def embedding_noise(run: ExtraRun, width: int) -> Float[Tensor, "tokens d"]:
+    """A run's own noise, which depends on nothing but its seed, in units of the spread of its embeddings."""
     generator = np.random.default_rng(run.seed or (0,))
     return torch.from_numpy(generator.standard_normal((len(run.ids), width), "float32") * run.noise)
