@@ -300,6 +300,7 @@ def test_a_full_disk_at_every_write(
 
 LIMITED = """
 import resource, signal, sys
+sys.dont_write_bytecode = True  # the limit would cut it short, and every later import with it
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700))
 from hydrascope.cli import main
