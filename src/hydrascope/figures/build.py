@@ -159,6 +159,24 @@ def zero_line() -> alt.Chart:
     return line
 
 
+def sums(table: pd.DataFrame) -> alt.Chart:
+    """Diamonds at the sums of bars that are split into parts.
+
+    Args:
+        table: a row per knock-out and part: `ablated`, `at` (its place across) and `change`, the sum.
+    """
+    diamonds: alt.Chart = (
+        alt.Chart(compact(table[["ablated", "at", "change"]]))
+        .mark_point(size=36, shape="diamond", fill=LIGHT.total, stroke=LIGHT.paper, strokeWidth=1)
+        .encode(
+            x="at:Q",
+            y="change:Q",
+            tooltip=[alt.Tooltip("ablated:N", title="knocked out"), reading("change", "sum")],
+        )
+    )
+    return diamonds
+
+
 def line_with_interval(
     table: pd.DataFrame,
     value: str,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
-from hydrascope.figures.build import LEGEND, View, compact, finish, places, reading, zero_line
+from hydrascope.figures.build import LEGEND, View, compact, finish, places, reading, sums, zero_line
 from hydrascope.figures.theme import LIGHT, colour_scale
 
 PARTS = {"mlp": ("same_experts", "same experts"), "mixer": ("rerouted", "re-routed")}
@@ -52,18 +52,9 @@ def rerouted_by_layer(table: pd.DataFrame, ablated_kind: str, *, layers: int, le
             ],
         )
     )
-    net = (
-        alt.Chart(compact(rows[["ablated", "at", "change"]]))
-        .mark_point(size=36, shape="diamond", fill=LIGHT.total, stroke=LIGHT.paper, strokeWidth=1)
-        .encode(
-            x="at:Q",
-            y="change:Q",
-            tooltip=[alt.Tooltip("ablated:N", title="knocked out"), reading("change", "sum")],
-        )
-    )
     title = f"Routed MLPs, {_WITHOUT.get(ablated_kind, ablated_kind)} knocked out"
     return finish(
-        alt.layer(bars, zero_line(), net),
+        alt.layer(bars, zero_line(), sums(rows)),
         title=title,
         description=f"{title}: change split into what the same experts write and what re-routing adds; "
         "diamonds are sums.",
