@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from plain import slow_copy
 from reference import DoubleEverywhere
 from torch import Tensor
 
+import hydrascope as hs
 from hydrascope.anatomy import Model, directions, examine
-from hydrascope.components import Component, Knockout
+from hydrascope.anatomy.hooks import hooked
+from hydrascope.components import Component, Knockout, parse_knockouts
 from hydrascope.engine.last_token import sweep
-from hydrascope.engine.plan import edited_places
+from hydrascope.engine.plan import Plan, edited_places
 from hydrascope.engine.proof import count_hooks
 from hydrascope.engine.text_proof import choose_text_engine, prove_texts
 from hydrascope.engine.texts import Resumed, record_texts
@@ -25,6 +28,8 @@ from hydrascope.errors import HookDidNotFire
 
 TOLERANCE = 1e-4
 TEXTS, TOKENS = 2, 9  # beyond the sliding windows
+ADDS_INSIDE = ("bloom",)
+"""Families whose attention adds the residual stream itself, so that it cannot be entered at its projection."""
 SCOPES = {"all": (tuple(range(TOKENS)), tuple(range(TOKENS - 1))), "some": ((1, 2, 6), (0, 4, 6, 8))}
 
 
@@ -99,7 +104,7 @@ def plain(slow, model: Model, text: Tensor, edited, edits=()) -> tuple[Tensor, T
 def test_texts_agree_with_plain_float64_forwards(name: str, scope: str) -> None:
     model, (edited, read) = opened(name), SCOPES[scope]
     engine = choose_text_engine(model)
-    assert engine.strategy == Resumed(skips=True)
+    assert engine.strategy == Resumed(enters=name not in ADDS_INSIDE)
     chosen = knockouts(model)
     places = [edited_places(knockout, model.anatomy) for knockout in chosen]
     recorded = record_texts(model, ids(), edited, read, list({p.site: None for some in places for p in some}))
@@ -132,7 +137,7 @@ def test_families_outside_the_attention_interface_are_proved_too(name: str) -> N
     model = examine(registry.build(name), None, name=name)
     engine = choose_text_engine(model)
     assert all(check.passed for check in engine.checks)
-    assert engine.strategy == Resumed(skips=True)
+    assert engine.strategy == Resumed(enters=name not in ADDS_INSIDE)
 
 
 def test_where_blocks_cannot_be_left_out_all_are_passed_through(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +148,8 @@ def test_where_blocks_cannot_be_left_out_all_are_passed_through(monkeypatch: pyt
     monkeypatch.setattr(layers[2].mlp, "forward", _needing(layers[2].mlp.forward, kept))
     engine = choose_text_engine(model)
     assert engine.strategy == Resumed(skips=False)
-    assert "from the first block that differs" in engine.passed_over[0]
+    passed_over = [name.split(":")[0] for name in engine.passed_over]
+    assert passed_over == [Resumed().name, Resumed(enters=False).name]
 
 
 def _remembering(forward, kept):
@@ -203,3 +209,53 @@ def test_an_edit_that_does_not_happen_is_refused() -> None:
     lost = Variant("attn.0", 2, (Edit(site, torch.zeros(2, 2, site.width)),))  # a block that the push leaves out
     with pytest.raises(HookDidNotFire):
         sweep(model, recorded, [lost], directed, strategy=Resumed(first_block=2), before=before)
+
+
+def test_a_wrong_entrance_is_found() -> None:
+    model = opened("llama")
+
+    class Wrong(Resumed):
+        def push(self, network, clean, variants):
+            doubled = {layer: replace(at, inside=2 * at.inside) for layer, at in clean.entrances.items()}
+            super().push(network, replace(clean, entrances=doubled), variants)
+
+    failed = {check.name for check in prove_texts(model, Wrong()) if not check.passed}
+    assert failed == {"plain loop", "self donor"}
+
+
+@pytest.mark.parametrize(("dtype", "along"), [(torch.float32, 0), (torch.bfloat16, 1)])
+def test_a_push_does_only_what_it_must(dtype: torch.dtype, along: int) -> None:
+    """From attention's projection on, without the clean run where rows of other pushes round alike."""
+    model = examine(build("llama").to(dtype), None, name="llama")
+    site = model.anatomy.places(Component("attn", 1))[0]
+    recorded = record_texts(model, ids(), (1, 2), (3,), ())
+    directed = directions(model.network, model.anatomy.tail, torch.tensor([5, 6]))
+    before = sweep(model, recorded, [], directed, strategy=Resumed())
+    edit = Edit(site, torch.zeros(TEXTS, 2, site.width))
+    rows: dict[str, int] = {}
+    layers = model.network.get_submodule("model.layers")
+    with hooked() as hooks:
+        for name in ("self_attn.q_proj", "self_attn.o_proj", "mlp"):
+            for number, block in enumerate(layers):
+                path = f"{number}.{name}"
+                hooks.on_call(block.get_submodule(name), lambda x, _, path=path: rows.update({path: len(x)}))
+        variants = [Variant("attn.1", 1, (edit,))] * 3
+        sweep(model, recorded, variants, directed, strategy=Resumed().at(1), before=before)
+    assert set(rows.values()) == {(3 + along) * TEXTS}
+    assert not [path for path in rows if path.startswith("0.")] and "1.self_attn.q_proj" not in rows
+    assert {"1.self_attn.o_proj", "1.mlp", "2.self_attn.q_proj"} <= set(rows)
+
+
+def test_pushes_by_block_do_every_job_once_and_begin_in_one_block() -> None:
+    model = opened("gpt2")
+    found = tuple(parse_knockouts("head,layer,mlp", model.anatomy.inventory))
+    plan = Plan(model.anatomy, found, hs.Resample(donors=3), np.zeros((3, 1), dtype=int), null_draws=2, seed=0)
+    for size in (1, 2, 5, 1000):
+        pushes = list(plan.pushes_by_block(size))
+        assert sorted(job for push in pushes for job in push) == sorted(job for push in plan.pushes(7) for job in push)
+        for push in pushes:
+            assert len({(found[job.knockout].first_layer, job.null) for job in push}) == 1
+        for block in {(found[push[0].knockout].first_layer, push[0].null) for push in pushes}:
+            lengths = [len(p) for p in pushes if (found[p[0].knockout].first_layer, p[0].null) == block]
+            assert max(lengths) <= size and lengths == sorted(lengths, reverse=True)
+            assert all(length == lengths[0] for length in lengths[:-1])

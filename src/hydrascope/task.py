@@ -173,10 +173,12 @@ def prepare(model: Model, prompts: PromptSet, ablation: Ablation | None = None, 
     for length in encoded.by_length():
         options.scope.edited(length), options.scope.positions(length)
     engine = choose_engine(model) if options.scope.is_last else choose_text_engine(model)
-    # edges and units are proved at the last token; what is linear in one place is so in all
-    prover = engine.strategy if options.scope.is_last else choose_engine(model).strategy
-    prove_edges(model, prover, knockouts)
-    splits = prove_splits(model, prover, wanted) if wanted else ()
+    splits: tuple[Split, ...] = ()
+    if wanted or any(knockout.sender is not None for knockout in knockouts):
+        # they are proved at the last token; what is linear in one place is so in all
+        prover = engine.strategy if options.scope.is_last else choose_engine(model).strategy
+        prove_edges(model, prover, knockouts)
+        splits = prove_splits(model, prover, wanted) if wanted else ()
     return Task(model, prompts, encoded, ablation or Resample(), options, knockouts, engine, splits)
 
 

@@ -45,6 +45,15 @@ class Distribution:
         """The same with variants in another order; variant 0 stays first."""
         return Distribution(self.logit[order], self.log_prob[order], self.kl[order], self.rank[order], self.probe)
 
+    def behind(self, clean: Distribution) -> Distribution:
+        """The same with the clean run, measured before, as variant 0."""
+
+        def joined(measure: str) -> Tensor:
+            return torch.cat([getattr(clean, measure)[:1], getattr(self, measure)])
+
+        logit, log_prob, kl, rank = map(joined, ("logit", "log_prob", "kl", "rank"))
+        return Distribution(logit, log_prob, kl, rank, clean.probe)
+
 
 def read_logits(
     head: Any,
@@ -54,6 +63,7 @@ def read_logits(
     full: bool,
     probed: bool = True,
     foils: Int[Tensor, " prompts"] | None = None,
+    known: Distribution | None = None,
 ) -> Distribution:
     """Unembed all rows and keep only what is asked of their logits.
 
@@ -66,6 +76,7 @@ def read_logits(
             from the unembedding's mean row, so that only the targets are unembedded.
         probed: keep variant 0's logits, which takes the whole vocabulary of it.
         foils: token of each prompt whose logit is subtracted from the target's in place of the mean.
+        known: the clean run, where it was measured before and is not among the rows; with its logits, if `full`.
 
     Returns:
         The measures, float32 on the CPU.
@@ -73,8 +84,8 @@ def read_logits(
     with torch.no_grad(), at_hand(head):
         weight, bias = head.weight, getattr(head, "bias", None)
         states, tokens = normed.transpose(0, 1).contiguous().to(weight.device), tokens.to(weight.device)
-        probe = None
-        if full or probed:
+        probe = None if known is None or known.probe is None else known.probe.to(weight.device)
+        if known is None and (full or probed):
             probe = tail.cap(torch.nn.functional.linear(states[:, 0], weight, bias).float() * tail.scale)
         target = _logit(weight, bias, tail, states, tokens)
         if full:
@@ -86,6 +97,8 @@ def read_logits(
         if foils is not None:
             other = _logit(weight, bias, tail, states, foils)
     logit, log_prob, kl, rank = (measure.T.contiguous().cpu() for measure in (target - other, *rest))
+    if known is not None:
+        return Distribution(logit, log_prob, kl, rank, None).behind(known)
     return Distribution(logit, log_prob, kl, rank, None if probe is None else probe.cpu())
 
 

@@ -81,8 +81,9 @@ def sweep(
         full: also take log-probability, rank and KL divergence from the full distribution.
         probed: also keep all logits of the clean run.
         aims: for writers that are read unit by unit, their read-outs.
-        before: a sweep of the same batch without variants, where the strategy leaves the first blocks out: what they
-            write is taken from there.
+        before: a sweep of the same batch without variants. What blocks write that the strategy leaves out is taken
+            from there; and in float32, where rows of another push round alike, the whole clean run is, instead of
+            coming along.
         routing: also split changes of routed MLPs; the anatomy must allow it.
 
     Returns:
@@ -93,21 +94,23 @@ def sweep(
         NonFinite: a variant leads to NaN or infinite logits; the message names it.
     """
     order = in_order_of_depth(variants)
-    state = _Sweep(model, clean, [variants[i] for i in order], read, strategy, aims, routing)
+    along = before is None or routing or any(p.dtype != torch.float32 for p in model.network.parameters())
+    state = _Sweep(model, clean, [variants[i] for i in order], read, strategy, aims, routing, with_clean=along)
     if before is not None:
         state.take_over(before)
     with hooked() as hooks, torch.no_grad(), suppress(_ReachedHead):
         state.attach(hooks)
-        strategy.push(model.network, clean, len(variants) + 1)
+        strategy.push(model.network, clean, len(variants) + along)
     state.check_fired(hooks)
     back = torch.cat([torch.zeros(1, dtype=torch.long), 1 + torch.tensor(order, dtype=torch.long).argsort()])
-    distribution = state.distribution(full, probed)
+    distribution = state.distribution(full, probed, None if along else before)
     if not torch.isfinite(distribution.logit).all():
         bad = int((~torch.isfinite(distribution.logit)).any(1).nonzero()[0])
         what = "the clean run" if bad == 0 else state.variants[bad - 1].name
         raise NonFinite(f"knocking out {what} leads to NaN or infinite logits; try --dtype float32")
     routed = state.routed.found.at(back) if routing else None
-    return Swept(state.reads.cpu()[back], state.sigma.cpu()[back], distribution.at(back), routed)
+    sigma = state.sigma.cpu() if along or before is None else torch.cat([before.sigma[:1], state.sigma.cpu()])
+    return Swept(state.reads.cpu()[back], sigma[back], distribution.at(back), routed)
 
 
 def _columns(aim: Aim | None) -> int:
@@ -126,12 +129,15 @@ class _Sweep(Rows):
         strategy: Strategy,
         aims: Mapping[Component, Aim],
         routing: bool,
+        *,
+        with_clean: bool,
     ) -> None:
-        super().__init__(model, clean, variants, strategy)
+        super().__init__(model, clean, variants, strategy, with_clean=with_clean)
         self.read, self.aims = read, aims
         widths = [_columns(aims.get(writer.component)) for writer in model.anatomy.writers]
         self.columns = list(accumulate(widths, initial=1))
         self.reads = torch.zeros(len(variants) + 1, self.columns[-1], self.layout.items, device=clean.ids.device)
+        self.along = self.reads if with_clean else self.reads[1:]
         self.sigma = torch.empty(0)
         self.normed = torch.empty(0)
         self.routed = RoutedMlps(model, read.vectors, len(variants) + 1, self.edits, self.layout, routing)
@@ -187,8 +193,8 @@ class _Sweep(Rows):
             whole = (written[replaced].to(self.read.vectors) * self.read.vectors).sum(-1) * split.gain
             reads[replaced, :, -1] = whole
             columns = slice(column, column + reads.shape[-1])
-            self.reads[: len(reads), columns] = reads.transpose(1, 2)
-            self.reads[len(reads) :, columns] = reads[0].T
+            self.along[: len(reads), columns] = reads.transpose(1, 2)
+            self.along[len(reads) :, columns] = reads[0].T
 
         hooks.on_input(module(split.site.module), f"units of {split.writer}", units)
         if split.norm is not None:
@@ -200,15 +206,19 @@ class _Sweep(Rows):
         super().check_fired(hooks)
 
     def take_over(self, before: Swept) -> None:
-        """Fill in the clean read-outs of the blocks that are left out, and of the embedding with them."""
+        """Fill in the clean read-outs of what is left out: the first blocks with the embedding, or the clean run."""
         left_out = sum(w.component.layer < self.first_block for w in self.model.anatomy.writers)
         columns = slice(0, self.columns[left_out] if self.first_block else 0)
-        self.reads[:, columns] = before.reads[0, columns].to(self.reads.device)
+        clean = before.reads[0].to(self.reads.device)
+        self.reads[:, columns] = clean[columns]
+        if not self.with_clean:
+            self.reads[0] = clean
 
-    def distribution(self, full: bool, probed: bool) -> Distribution:
+    def distribution(self, full: bool, probed: bool, before: Swept | None) -> Distribution:
         tail = self.model.anatomy.tail
         head = self.model.network.get_submodule(tail.head)
-        return read_logits(head, tail, self.normed, self.read.tokens, full, probed, self.read.foils)
+        known = None if before is None else before.distribution
+        return read_logits(head, tail, self.normed, self.read.tokens, full, probed, self.read.foils, known)
 
     def _grow(self, hidden: Tensor, layer: int) -> Tensor | None:
         if layer == 0 == self.first_block:
@@ -219,8 +229,8 @@ class _Sweep(Rows):
         rows = self.layout.items_of(output).float()
         reads = torch.einsum("vpd,pd->vp", rows, self.read.vectors.to(rows.device)) * gain
         reads = reads.to(self.reads.device)
-        self.reads[: len(reads), column] += reads
-        self.reads[len(reads) :, column] += reads[0]
+        self.along[: len(reads), column] += reads
+        self.along[len(reads) :, column] += reads[0]
 
     def _scale(self, resid: Tensor) -> None:
         self.sigma = self.model.anatomy.tail.sigma(self.layout.items_of(resid))

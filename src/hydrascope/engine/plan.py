@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice, pairwise
+from itertools import groupby, islice, pairwise
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
@@ -115,11 +116,29 @@ class Plan:
         They come in order of depth, so that a push of some of them wastes nothing on shallower ones, and they are made
         as they are asked for: a sweep of all neurons has a million.
         """
-        deep = sorted(range(len(self.knockouts)), key=lambda k: self.knockouts[k].first_layer)
+        for jobs, _ in self._jobs(self._deep):
+            yield from _cut(jobs, size)
+
+    def pushes_by_block(self, size: int) -> Iterator[list[Job]]:
+        """The same, but all that share a push begin in one block, and the pushes of a block are nearly equal."""
+        for _, block in groupby(self._deep, key=lambda k: self.knockouts[k].first_layer):
+            for jobs, count in self._jobs(list(block)):
+                yield from _cut(jobs, ceil(count / ceil(count / size)))
+
+    @cached_property
+    def _deep(self) -> list[int]:
+        return sorted(range(len(self.knockouts)), key=lambda k: self.knockouts[k].first_layer)
+
+    def _jobs(self, knockouts: Sequence[int]) -> Iterator[tuple[Iterator[Job], int]]:
+        """What is done of some knock-outs, first really and then as the null, and how many jobs that is."""
         for null, draws in ((False, self.ablation.draws), (True, self.null_draws)):
-            jobs = (Job(k, draw, null) for k in deep for draw in range(draws))
-            while some := list(islice(jobs, size)):
-                yield some
+            if draws:
+                yield (Job(k, draw, null) for k in knockouts for draw in range(draws)), len(knockouts) * draws
+
+
+def _cut(jobs: Iterator[Job], size: int) -> Iterator[list[Job]]:
+    while some := list(islice(jobs, size)):
+        yield some
 
 
 def edited_places(knockout: Knockout, anatomy: Anatomy) -> tuple[Place, ...]:

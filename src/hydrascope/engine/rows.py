@@ -1,6 +1,6 @@
 """The rows of one push: where each variant joins, and what is replaced in it.
 
-Rows are ordered variant-major (row = variant * prompts + prompt); variant 0 is the clean run.
+Rows are ordered variant-major (row = variant * prompts + prompt); variant 0 is the clean run, where it comes along.
 """
 
 from __future__ import annotations
@@ -26,16 +26,25 @@ class Rows:
         clean: its clean pass on the batch.
         variants: what is replaced, in order of depth.
         strategy: how rows come by the prefix, and whether they may join late.
+        with_clean: the clean run comes along as the first variant; rows that join late are copies of it.
     """
 
-    def __init__(self, model: Model, clean: Clean, variants: Sequence[Variant], strategy: Strategy) -> None:
+    def __init__(
+        self,
+        model: Model,
+        clean: Clean,
+        variants: Sequence[Variant],
+        strategy: Strategy,
+        *,
+        with_clean: bool = True,
+    ) -> None:
         self.model, self.clean, self.variants = model, clean, variants
         self.layout, self.first_block = strategy.layout(clean), strategy.first_block
-        self.staircase = strategy.staircase
+        self.staircase, self.with_clean = strategy.staircase, with_clean
         firsts = [variant.first_layer if self.staircase else 0 for variant in variants]
         self.begun = [1 + sum(first <= layer for first in firsts) for layer in range(model.anatomy.n_layers)]
         self.edits: dict[Site, list[tuple[int, slice, Tensor]]] = {}
-        for row, variant in enumerate(variants, start=1):
+        for row, variant in enumerate(variants, start=int(with_clean)):
             for edit in variant.edits:
                 value = edit.value if edit.value.ndim == 3 else edit.value[:, None]
                 self.edits.setdefault(edit.place.site, []).append((row, edit.place.span, value))

@@ -16,32 +16,32 @@ from hydrascope.engine.last_token import sweep
 from hydrascope.engine.splits import aims
 from hydrascope.engine.texts import Recorded, Resumed
 
-TOKENS_AT_ONCE = {"cpu": 4096}
-"""Tokens of all rows of a push beyond which a processor's core gains nothing."""
+TOKENS_AT_ONCE = {"cpu": 1024}
+"""Tokens of all rows of a push: enough to be worth the reading of the weights, few enough to stay in the cache."""
 
 TOKENS_AT_ONCE_ELSEWHERE = 65536
 
 LEAST_VARIANTS = 16
-"""Variants that should share a push, since each push carries the clean run once more."""
+"""Variants that should share a push, where several texts could go through the model together."""
 
 
 def texts_at_once(device: torch.device, tokens: int, variants: int) -> int:
     """Texts of one length that go through the model together, so that there is room for many variants of each."""
-    return max(1, _tokens_at_once(device) // (tokens * (1 + min(variants, LEAST_VARIANTS))))
+    return max(1, _tokens_at_once(device) // (tokens * min(variants, LEAST_VARIANTS)))
 
 
 def text_variants_at_once(budget: Budget, footprint: int, texts: int, tokens: int, device: torch.device) -> int:
-    """Variants that share a push with the clean run, at least one.
+    """Variants that share a push, at least one.
 
     Args:
-        budget: memory budget; half of it is for the rows of a push.
+        budget: memory budget; half of it is for the rows of a push, with one for the clean run.
         footprint: estimated bytes of one row, with all its tokens.
         texts: texts in the batch.
         tokens: their length.
         device: where they run.
     """
-    rows = min(_tokens_at_once(device) // tokens, budget.bytes // 2 // footprint)
-    return max(1, rows // texts - 1)
+    row = texts * tokens
+    return max(1, min(_tokens_at_once(device) // row, budget.bytes // 2 // (footprint * texts) - 1))
 
 
 def text_footprint(model: Model, tokens: int, read: int, columns: int) -> int:
@@ -97,10 +97,10 @@ def run_texts(
     read = directions(model.network, model.anatomy.tail, targets.to(device), others)
     by_unit = aims(model, work.plan.splits, read.vectors)
     account = Account(work.plan, work.tolerance, names, read, measured=measured)
-    before = sweep(model, recorded, [], read, strategy=strategy.at(0), full=measured, aims=by_unit)
+    before = sweep(model, recorded, [], read, strategy=strategy.whole, full=measured, aims=by_unit)
     account.enter_clean(before, recorded.logits)
-    for jobs in work.plan.pushes(size):
-        heard = work.heard(recorded, jobs, rows, strategy.at(0), size)
+    for jobs in work.plan.pushes_by_block(size):
+        heard = work.heard(recorded, jobs, rows, strategy.whole, size)
         variants = [variant(work, job, rows, heard) for job in jobs]
         first = min(one.first_layer for one in variants)
         swept = sweep(

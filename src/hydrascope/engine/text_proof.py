@@ -14,7 +14,7 @@ EDITED, READ, TOKENS = (1, 2, 4), (2, 4, 5), 6
 
 
 def choose_text_engine(model: Model) -> Engine:
-    """Leave out the blocks below the first that differs, if that is exact on this model.
+    """Leave out the blocks below the first that differs, and what precedes its writers, if that is exact here.
 
     Args:
         model: the model.
@@ -26,7 +26,7 @@ def choose_text_engine(model: Model) -> Engine:
         AnatomyRefused: not even full passes agree with plain ones.
         OutOfBudget: the device has no room for a trial.
     """
-    return Engine(*first_that_holds(model, (Resumed(skips=True), Resumed(skips=False)), prove_texts))
+    return Engine(*first_that_holds(model, (Resumed(), Resumed(enters=False), Resumed(skips=False)), prove_texts))
 
 
 def prove_texts(model: Model, strategy: Resumed) -> tuple[Check, ...]:
@@ -46,7 +46,7 @@ def prove_texts(model: Model, strategy: Resumed) -> tuple[Check, ...]:
     sites = list(dict.fromkeys(place.site for some in places for place in some))
     recorded = record_texts(model, ids, EDITED, READ, sites)
     read = directions(model.network, model.anatomy.tail, recorded.logits.argmax(-1))
-    clean = sweep(model, recorded, [], read, strategy=strategy.at(0))
+    clean = sweep(model, recorded, [], read, strategy=strategy.whole)
     size = float(recorded.logits.float().abs().max().clamp_min(1.0))
     allowed = 5 * model.anatomy.tolerance * size
     still = moved = 0.0

@@ -3,12 +3,13 @@
 A variant that is replaced at many positions differs from the clean run in all tokens from its first edited block on,
 and in nothing before. So the stream that enters each block is kept from the clean pass, and a push starts at the first
 block in which one of its variants differs: the blocks below hand on what they are given, and the last of them hands on
-the kept stream. Masks, positions and caches stay the model's own.
+the kept stream. In that first block nothing can differ before the output projection of attention, so its input is kept
+too, and attention is entered there. Masks, positions and caches stay the model's own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from inspect import signature
@@ -18,12 +19,29 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from hydrascope.anatomy import Model, Site
-from hydrascope.anatomy.hooks import first_tensor, hidden_argument, hooked, replace_first_tensor
+from hydrascope.anatomy import HeadSite, Model, Site
+from hydrascope.anatomy.hooks import Hooks, first_tensor, hidden_argument, hooked, replace_first_tensor
 from hydrascope.engine.capture import Clean
 from hydrascope.engine.experts import keep_experts
 from hydrascope.engine.layout import Layout
 from hydrascope.errors import NonFinite
+
+
+@dataclass(frozen=True)
+class Entrance:
+    """The output projection of a block's attention, at which a push can enter the block.
+
+    Attributes:
+        attention: path of the module that it is called in.
+        projection: its path.
+        inside: its input in the clean pass, in the machine's memory.
+        returned: what the attention returned.
+    """
+
+    attention: str
+    projection: str
+    inside: Float[Tensor, "texts tokens _"]
+    returned: Any
 
 
 @dataclass(frozen=True)
@@ -39,6 +57,7 @@ class Recorded(Clean):
         blocks: paths of the blocks.
         returned: what each block but the last returned; the first tensor in it is the stream that enters the next
             block, and is kept in the machine's memory, not on a GPU.
+        entrances: by block, where its attention can be entered.
     """
 
     logits: Float[Tensor, "items vocab"]
@@ -46,6 +65,7 @@ class Recorded(Clean):
     layout: Layout = field(kw_only=True)
     blocks: tuple[str, ...] = field(kw_only=True, repr=False)
     returned: tuple[Any, ...] = field(kw_only=True, repr=False)
+    entrances: Mapping[int, Entrance] = field(kw_only=True, repr=False)
 
 
 def record_texts(
@@ -68,7 +88,7 @@ def record_texts(
         sites: module inputs and outputs whose values are kept.
         embedding_noise: added to the stream where it enters the first block, in units of the standard deviation of
             each text's own entries there.
-        keep_streams: keep what enters each block.
+        keep_streams: keep what enters each block and the output projection of its attention.
 
     Returns:
         The clean pass.
@@ -81,6 +101,7 @@ def record_texts(
     layout = Layout(ids.shape[0], ids.shape[1], tuple(edited), tuple(read))
     values: dict[Site, Tensor] = {}
     returned: list[Any] = []
+    entrances: dict[int, Entrance] = {}
     module = model.network.get_submodule
     with hooked() as hooks, torch.no_grad():
         if embedding_noise is not None:
@@ -93,6 +114,8 @@ def record_texts(
         if keep_streams:
             for path in model.anatomy.layers[:-1]:
                 hooks.on_return(module(path), path, lambda output: returned.append(_off_device(output)))
+            for head in model.anatomy.heads:
+                _keep_entrance(model, hooks, head, entrances)
         keep_experts(model, hooks, sites, values, slice(None), tuple(ids.shape))
         for site in (site for site in sites if site.expert < 0):
 
@@ -109,7 +132,26 @@ def record_texts(
     kept = layout.items_of(logits)[0].to(ids.device, copy=True)
     if not torch.isfinite(kept).all():
         raise NonFinite("the untouched model returns NaN or infinite logits on these texts; try another --dtype")
-    return Recorded(ids, kept, values, (), layout=layout, blocks=model.anatomy.layers, returned=tuple(returned))
+    blocks = model.anatomy.layers
+    return Recorded(ids, kept, values, (), layout=layout, blocks=blocks, returned=tuple(returned), entrances=entrances)
+
+
+def _keep_entrance(model: Model, hooks: Hooks, head: HeadSite, entrances: dict[int, Entrance]) -> None:
+    """Keep what is needed to enter a block at its attention's output projection, if other modules are called before."""
+    block = model.anatomy.layers[head.layer]
+    attention = f"{block}.{head.module.removeprefix(f'{block}.').split('.')[0]}"
+    if attention == head.module:
+        return
+    inside: list[Tensor] = []
+
+    def enter(tensor: Tensor) -> None:
+        inside.append(tensor.detach().cpu())
+
+    def leave(output: Any) -> None:
+        entrances[head.layer] = Entrance(attention, head.module, inside.pop(), _off_device(output))
+
+    hooks.on_input(model.network.get_submodule(head.module), f"entrance of block {head.layer}", enter)
+    hooks.on_return(model.network.get_submodule(attention), f"attention of block {head.layer}", leave)
 
 
 def _off_device(output: Any) -> Any:
@@ -124,22 +166,33 @@ class Resumed:
 
     Attributes:
         skips: blocks below the first are left out; otherwise every push passes through all of them.
+        enters: the first block may be entered at the output projection of its attention.
         first_block: where the push begins.
+        inside: it does begin there, since nothing differs before.
     """
 
     skips: bool = True
+    enters: bool = True
     first_block: int = 0
+    inside: bool = False
     staircase: bool = False
     needs_prefix: bool = False
 
     @property
     def name(self) -> str:
         """As it is stored with a run."""
-        return "whole texts, from the first block that differs" if self.skips else "whole texts, from the first block"
+        if not self.skips:
+            return "whole texts, from the first block"
+        return f"whole texts, from the first {'projection' if self.enters else 'block'} that differs"
 
     def at(self, block: int) -> Resumed:
-        """The same, beginning at a block."""
-        return replace(self, first_block=block if self.skips else 0)
+        """The same, beginning at a block in which nothing differs before its writers."""
+        return replace(self, first_block=block, inside=self.enters) if self.skips else self
+
+    @property
+    def whole(self) -> Resumed:
+        """The same through everything from the first block on."""
+        return replace(self, first_block=0, inside=False)
 
     def layout(self, clean: Clean) -> Layout:
         """The one that the clean pass was recorded for."""
@@ -149,15 +202,15 @@ class Resumed:
     def push(self, network: Any, clean: Clean, variants: int) -> None:
         """All rows go in with all tokens; the blocks below the first pass the kept stream on."""
         assert isinstance(clean, Recorded)
-        with _resuming(network, clean, self.first_block, variants):
+        entrance = clean.entrances.get(self.first_block) if self.inside else None
+        with _resuming(network, clean, self.first_block, variants), _entering(network, entrance, variants):
             network(input_ids=clean.ids.repeat(variants, 1), use_cache=False)
 
 
 @contextmanager
 def _resuming(network: nn.Module, clean: Recorded, first_block: int, variants: int) -> Iterator[None]:
     """Blocks below the first pass on what they get, the last of them the kept stream; afterwards all are themselves."""
-    blocks: list[Any] = [network.get_submodule(path) for path in clean.blocks[:first_block]]
-    own = [block.__dict__.get("forward") for block in blocks]
+    blocks = [network.get_submodule(path) for path in clean.blocks[:first_block]]
 
     def instead(output: Any, injects: bool) -> Any:
         def forward(*args: Any, **kwargs: Any) -> Any:
@@ -167,12 +220,41 @@ def _resuming(network: nn.Module, clean: Recorded, first_block: int, variants: i
 
         return forward
 
+    given = {block: instead(output, block is blocks[-1]) for block, output in zip(blocks, clean.returned, strict=False)}
+    with _forwards(given):
+        yield
+
+
+@contextmanager
+def _entering(network: nn.Module, entrance: Entrance | None, variants: int) -> Iterator[None]:
+    """Attention is its output projection of the kept input."""
+    if entrance is None:
+        yield
+        return
+    projection = network.get_submodule(entrance.projection)
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        hidden = hidden_argument(args, kwargs)
+        assert hidden is not None
+        inside = entrance.inside.to(hidden.device)
+        inside = inside.repeat(variants, *(1,) * (inside.ndim - 1))
+        return replace_first_tensor(entrance.returned, projection(inside))
+
+    with _forwards({network.get_submodule(entrance.attention): forward}):
+        yield
+
+
+@contextmanager
+def _forwards(given: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """Modules called with other forwards; afterwards they are themselves."""
+    modules: list[Any] = list(given)
+    own = [module.__dict__.get("forward") for module in modules]
     try:
-        for block, output in zip(blocks, clean.returned, strict=False):
-            block.forward = instead(output, injects=block is blocks[-1])
+        for module in modules:
+            module.forward = given[module]
         yield
     finally:
-        for block, forward in zip(blocks, own, strict=True):
-            block.__dict__.pop("forward", None)
+        for module, forward in zip(modules, own, strict=True):
+            module.__dict__.pop("forward", None)
             if forward is not None:
-                block.forward = forward
+                module.forward = forward
