@@ -21,10 +21,10 @@ DONOR_TOKENS = 16
 """Length of the prompts that donor values are taken from; it has no influence on any timing."""
 
 
-def write_model(folder: Path, seed: int = 0) -> None:
+def write_model(folder: Path, seed: int = 0, layers: int = 12) -> None:
     """A GPT-2-small-shaped model with random weights, and a tokenizer, for contenders that want a folder."""
     torch.manual_seed(seed)
-    GPT2LMHeadModel(GPT2Config(initializer_range=0.03)).eval().save_pretrained(folder)
+    GPT2LMHeadModel(GPT2Config(initializer_range=0.03, n_layer=layers)).eval().save_pretrained(folder)
     vocabulary = {"<s>": 0, "<unk>": 1, **{f"w{i}": i for i in range(2, 100)}}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     special = {"bos_token": "<s>", "eos_token": "<s>", "pad_token": "<s>", "unk_token": "<unk>"}
