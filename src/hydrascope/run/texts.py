@@ -138,7 +138,8 @@ class TextRun(BaseRun):
 
     def _file(self, plan: Plan, items: Items) -> LedgerFile:
         scope = self.task.scope
-        longest = max(len(text.ids) for text in items.texts)
+        # of all texts, lest another ablation, which keeps others, number the same position otherwise
+        longest = max(len(text.ids) for text in self.task.encoded.prompts)
         each = [(text, p) for text, some in zip(items.texts, items.positions, strict=True) for p in some]
         tokens = [token for some in items.tokens for token in some]
         foils = {} if items.foils is None else self._tokens("foil", items.foils)
