@@ -77,6 +77,7 @@ def open_both(
 ) -> tuple[Model, PromptSet]:
     """Open a model and load the prompts it is to be run on, or the text, cut into pieces.
 
+    Prompts where text is asked for are texts as they are, and only their number is limited.
     Mistakes in prompts are told before the model is opened, unless they are a task's, which depend on its tokenizer.
     """
     asked = prompts or default_prompts(name, how)
@@ -87,7 +88,8 @@ def open_both(
         return model, cut(found, model.tokenizer, how, name=label, context=model.context)
     loaded = None if named_task(asked) else load_prompts(asked)
     model = open_model(name, device, dtype, trust_remote_code)
-    return model, load_prompts(asked, tokenizer=model.tokenizer) if loaded is None else loaded
+    loaded = load_prompts(asked, tokenizer=model.tokenizer) if loaded is None else loaded
+    return model, loaded if how is None or how.limit is None else loaded.spread(how.limit)
 
 
 @contextmanager

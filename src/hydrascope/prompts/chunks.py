@@ -58,9 +58,8 @@ def cut(documents: Sequence[Document], tokenizer: Tokenizer | None, how: Cut, *,
     pieces = [prompt for document in documents for prompt in _texts(document, tokenizer, how)]
     if not pieces:
         raise EmptyPrompts(f"no document of '{name}' has {how.length} tokens; take shorter texts or longer documents")
-    if how.limit is not None and how.limit < len(pieces):
-        pieces = [pieces[i * len(pieces) // how.limit] for i in range(how.limit)]
-    return PromptSet(name, tuple(pieces), "text")
+    found = PromptSet(name, tuple(pieces), "text")
+    return found if how.limit is None else found.spread(how.limit)
 
 
 def _texts(document: Document, tokenizer: Tokenizer, how: Cut) -> Iterator[Prompt]:

@@ -102,6 +102,18 @@ class PromptSet:
             raise EmptyPrompts(f"the first {n} of '{self.name}' are no prompts; take at least 1")
         return self[:n]
 
+    def spread(self, n: int) -> PromptSet:
+        """`n` prompts evenly spread over all, or all of them if there are fewer.
+
+        Raises:
+            EmptyPrompts: `n` is below 1.
+        """
+        if n < 1:
+            raise EmptyPrompts(f"{n} of '{self.name}' are no prompts; take at least 1")
+        if n >= len(self):
+            return self
+        return replace(self, prompts=tuple(self.prompts[i * len(self) // n] for i in range(n)))
+
     def __len__(self) -> int:
         return len(self.prompts)
 
