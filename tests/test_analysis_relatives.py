@@ -47,6 +47,8 @@ def test_agreement_is_that_of_a_plain_loop() -> None:
                 if measure == "compensation":
                     others = ~ds["is_own"].values[k]
                     row.append(float(ds["change"].values[:, k, others].sum(1).mean()))
+                elif measure == "self_repair":
+                    row.append(float((ds["total_effect"] - ds["own_change"]).values[:, k].mean()))
                 else:
                     row.append(float(ds[measure].values[:, k].mean()))
             means[measure].append(row)

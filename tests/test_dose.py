@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from families import FAMILIES
+from plain import slow_copy
 from reference import Part, reference_ledger, run
 from test_engine_families import KNOCKOUTS, NAMES, PROMPTS, TARGETS, double, model, parts, prompt_set, resample_table
+from test_text_runs import last_stream, values_of
+from test_texts import plain
 from torch import Tensor
 
 import hydrascope as hs
 from hydrascope.ablation import Ablation
+from hydrascope.anatomy import directions
+from hydrascope.components import parse_knockouts
+from hydrascope.engine.plan import edited_places
 from hydrascope.engine.scope import Scope
 from hydrascope.errors import RunError
 
@@ -60,6 +67,37 @@ def test_an_edge_is_dosed_where_its_receiver_writes() -> None:
     quarter, whole = (ledger("llama", dose, hs.Zero(), components="attn.0->mlp.2") for dose in (0.25, 1.0))
     np.testing.assert_allclose(quarter["own_change"], 0.25 * whole["own_change"], atol=TOLERANCE)
     assert float(np.abs(whole["own_change"]).max()) > 10 * TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2"])
+def test_a_third_of_a_knock_out_of_whole_texts_is_that_of_plain_float64_forwards(name: str) -> None:
+    """At every position (1 - dose) of the text's own value and dose of its only possible donor's."""
+    components, dose, scope = "attn.1,mlp.0,head.1.1,attn.0+mlp.2", 0.3, Scope("all", "each")
+    opened, slow = model(name), slow_copy(model(name).network)
+    texts = [torch.tensor(ids) for ids in PROMPTS if len(ids) == 12][:2]
+    prompts = hs.PromptSet("texts", tuple(hs.Prompt(input_ids=tuple(text.tolist())) for text in texts))
+    options = hs.Options(null_draws=0, scope=scope, dose=dose)
+    found = hs.knock_out(opened, prompts, components, hs.Resample(donors=1), options=options).dataset
+    edited = scope.edited(12)
+    for knockout in parse_knockouts(components, opened.anatomy.inventory):
+        places = edited_places(knockout, opened.anatomy)
+        values = [values_of(slow, opened, text, scope, places) for text in texts]
+        for number, text in enumerate(texts):
+            own, donor = values[number], values[1 - number]
+            put = [(place, (1 - dose) * own[place] + dose * donor[place]) for place in places]
+            before, after = (plain(slow, opened, text, edited, edits) for edits in ((), put))
+            stream = last_stream(slow, opened, text)
+            for position in scope.positions(12):
+                target = int(text[position + 1])
+                read = directions(opened.network, opened.anatomy.tail, torch.tensor([target])).vectors[0].double()
+                at = (found["document"] == number) & (found["position"] == position)
+                row = found.sel(ablated=str(knockout)).isel(prompt=int(np.flatnonzero(at)[0]))
+                logits = [one[1][position][target] - one[1][position].mean() for one in (before, after)]
+                assert float(row["total_effect"]) == pytest.approx(float(logits[1] - logits[0]), abs=TOLERANCE)
+                change = (after[0][position] - before[0][position]) @ read
+                change /= float(opened.anatomy.tail.sigma(stream[position]))
+                np.testing.assert_allclose(row["change"].values[1:-1], change, atol=TOLERANCE)
+        assert float(np.abs(found["total_effect"].sel(ablated=str(knockout))).max()) > 10 * TOLERANCE
 
 
 def test_whole_texts_are_dosed_at_every_position() -> None:

@@ -30,16 +30,25 @@ def options(components: str, detail: str, writers: str = "heads") -> hs.Options:
 
 
 @functools.cache
-def tiny_ledger(detail: str, components: str = "head", donors: int = 1) -> hs.Ledger:
-    """Every head of a tiny GPT-2 on random texts, three from each document; treat it as read-only."""
+def tiny_model() -> hs.Model:
+    """A tiny GPT-2 of four layers."""
+    return examine(network(n_layer=4), None, name="tiny")
+
+
+def tiny_texts() -> hs.PromptSet:
+    """Random texts, three from each document."""
     drawn = torch.randint(4, WORDS, (TEXTS, TOKENS), generator=torch.Generator().manual_seed(5))
     texts = tuple(
         hs.Prompt(input_ids=tuple(ids), group=f"document {i % DOCUMENTS}") for i, ids in enumerate(drawn.tolist())
     )
-    model = examine(network(n_layer=4), None, name="tiny")
-    return hs.knock_out(
-        model, hs.PromptSet("random", texts), options=options(components, detail), ablation=hs.Resample(donors=donors)
-    )
+    return hs.PromptSet("random", texts)
+
+
+@functools.cache
+def tiny_ledger(detail: str, components: str = "head", donors: int = 1) -> hs.Ledger:
+    """Every head of a tiny GPT-2 on random texts; treat it as read-only."""
+    ablation = hs.Resample(donors=donors)
+    return hs.knock_out(tiny_model(), tiny_texts(), options=options(components, detail), ablation=ablation)
 
 
 def answers(model: Planted) -> tuple[hs.Prompt, ...]:

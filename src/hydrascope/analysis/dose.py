@@ -3,6 +3,9 @@
 At dose d the value put in place is (1 - d) of the prompt's own and d of the replacement. What the part itself writes
 into the read-out then changes in proportion to d; the rest need not. Small disturbances of the residual stream are
 often absorbed, which a straight line through the origin cannot show.
+
+On ordinary text all of it is told of every part's top tokens and, beside them, of all; the direct effect that chooses
+the top ones is the clean run's, so they are the same at every dose.
 """
 
 from __future__ import annotations
@@ -15,13 +18,13 @@ import xarray as xr
 
 from hydrascope.analysis import parts
 from hydrascope.analysis.agreement import aligned
-from hydrascope.analysis.statistics import DRAWS, Array, divide, interval, mean_interval
+from hydrascope.analysis.statistics import DRAWS, Array, divide, interval, mean_interval, weighted_mean
+from hydrascope.analysis.tokens import counted
 
-COLUMNS = ["ablated", "ablated_layer", "ablated_kind", "dose", "part", "value", "value_lo", "value_hi"]
+_ABOUT = ["ablated", "ablated_layer", "ablated_kind", "selection"]
+COLUMNS = [*_ABOUT, "dose", "part", "value", "value_lo", "value_hi"]
 LINEARITY = [
-    "ablated",
-    "ablated_layer",
-    "ablated_kind",
+    *_ABOUT,
     "total_effect",
     "half_share",
     "half_share_lo",
@@ -48,8 +51,8 @@ def curves(ledgers: Mapping[float, xr.Dataset], *, draws: int = DRAWS, seed: int
         seed: of the draws.
 
     Returns:
-        One row per knock-out, dose and part (`own`, `attn`, `mlp`, `mixer` where there are such, `norm`, `total`):
-        `value`, its mean over prompts in logits, with `_lo` and `_hi`.
+        One row per knock-out, `selection` (`all`; of text `top`, too), dose and part (`own`, `attn`, `mlp`, `mixer`
+        where there are such, `norm`, `total`): `value`, its mean over prompts in logits, with `_lo` and `_hi`.
     """
     common = _common(ledgers)
     if not common:
@@ -59,14 +62,16 @@ def curves(ledgers: Mapping[float, xr.Dataset], *, draws: int = DRAWS, seed: int
     tables = []
     for dose, ds in {0.0: None, **common}.items():
         for part, numbers in _parts(first if ds is None else ds).items():
-            values = mean_interval(numbers if ds is not None else np.zeros_like(numbers), resampling)
-            row = dict(zip(("value", "value_lo", "value_hi"), values, strict=True))
-            tables.append(pd.DataFrame({**about, "dose": dose, "part": part, **row}))
+            whole = numbers if ds is not None else np.zeros_like(numbers)
+            for selection, (known, weight) in counted(first).items():
+                values = mean_interval(whole[:, known], resampling, weight)
+                row = dict(zip(("value", "value_lo", "value_hi"), values, strict=True))
+                mine = {name: column[known] for name, column in about.items()}
+                tables.append(pd.DataFrame({**mine, "selection": selection, "dose": dose, "part": part, **row}))
     table = pd.concat(tables, ignore_index=True)
     order = table["ablated"].map({name: i for i, name in enumerate(about["ablated"])})
-    return (
-        table.assign(order=order).sort_values(["order", "part", "dose"], kind="stable")[COLUMNS].reset_index(drop=True)
-    )
+    sorted_by = ["selection", "order", "part", "dose"]
+    return table.assign(order=order).sort_values(sorted_by, kind="stable")[COLUMNS].reset_index(drop=True)
 
 
 def linearity(ledgers: Mapping[float, xr.Dataset], *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
@@ -83,7 +88,8 @@ def linearity(ledgers: Mapping[float, xr.Dataset], *, draws: int = DRAWS, seed: 
         seed: of the draws.
 
     Returns:
-        One row per knock-out: `total_effect` at the largest dose, `half_share` and `bend` with `_lo` and `_hi`.
+        One row per knock-out and `selection`: `total_effect` at the largest dose, `half_share` and `bend` with `_lo`
+        and `_hi`.
     """
     common = _common(ledgers)
     if not common:
@@ -91,14 +97,19 @@ def linearity(ledgers: Mapping[float, xr.Dataset], *, draws: int = DRAWS, seed: 
     first = next(iter(common.values()))
     resampling = parts.plan(first, draws, seed)
     shares = np.array([0.0, *common]) / max(common)
-    totals = [parts.numbers(ds, "total_effect") for ds in common.values()]
-    mean = np.stack([np.zeros(totals[0].shape[1]), *(total.mean(0) for total in totals)])
-    drawn = np.stack([np.zeros((draws, totals[0].shape[1])), *(resampling.means(total) for total in totals)])
-    table = pd.DataFrame({**parts.knockout_columns(first), "total_effect": mean[-1]})
-    for name, measure in (("half_share", _half), ("bend", _bend)):
-        table[name] = measure(shares, mean)
-        table[f"{name}_lo"], table[f"{name}_hi"] = interval(measure(shares, drawn))
-    return table[LINEARITY]
+    totals, about = [parts.numbers(ds, "total_effect") for ds in common.values()], parts.knockout_columns(first)
+    tables = []
+    for selection, (known, weight) in counted(first).items():
+        mine = [total[:, known] for total in totals]
+        mean = np.stack([np.zeros(len(known)), *(weighted_mean(total, weight) for total in mine)])
+        drawn = np.stack([np.zeros((draws, len(known))), *(resampling.means(total, weight) for total in mine)])
+        table = pd.DataFrame({name: column[known] for name, column in about.items()})
+        table = table.assign(selection=selection, total_effect=mean[-1])
+        for name, measure in (("half_share", _half), ("bend", _bend)):
+            table[name] = measure(shares, mean)
+            table[f"{name}_lo"], table[f"{name}_hi"] = interval(measure(shares, drawn))
+        tables.append(table[LINEARITY])
+    return pd.concat(tables, ignore_index=True)
 
 
 def _half(shares: Array, totals: Array) -> Array:

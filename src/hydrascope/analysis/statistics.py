@@ -70,10 +70,18 @@ class Resampling:
         summed: Array = np.add.reduceat(values[order], starts, axis=0)
         return summed
 
-    def means(self, values: Array) -> Array:
-        """Mean over prompts in every draw: (prompts, cells) to (draws, cells)."""
+    def means(self, values: Array, weight: Array | None = None) -> Array:
+        """Mean over prompts in every draw: (prompts, cells) to (draws, cells).
+
+        Args:
+            values: shape (prompts, cells).
+            weight: how much each prompt counts in each cell, same shape; all of them alike if None. A cell of which
+                nothing was drawn is NaN.
+        """
         if self.units < 2:
             return np.full((len(self.counts), values.shape[1]), np.nan)
+        if weight is not None:
+            return divide(self.counts @ self.by_unit(weight * values), self.counts @ self.by_unit(weight))
         drawn = self.counts @ self.by_unit(np.ones((len(values), 1)))
         means: Array = self.counts @ self.by_unit(values) / drawn
         return means
@@ -130,23 +138,31 @@ def interval(draws: Array, level: float = LEVEL) -> tuple[Array, Array]:
     return ends[0], ends[1]
 
 
-def mean_interval(values: Array, resampling: Resampling) -> tuple[Array, Array, Array]:
+def weighted_mean(values: Array, weight: Array | None = None) -> Array:
+    """Mean over prompts, which count as `weight` has it; NaN where nothing counts."""
+    found: Array = values.mean(0) if weight is None else divide((weight * values).sum(0), weight.sum(0))
+    return found
+
+
+def mean_interval(values: Array, resampling: Resampling, weight: Array | None = None) -> tuple[Array, Array, Array]:
     """Mean over prompts with its percentile interval, cell by cell.
 
     Args:
         values: shape (prompts, cells).
         resampling: the bootstrap plan.
+        weight: how much each prompt counts in each cell, same shape; all of them alike if None.
 
     Returns:
         Mean, lower and upper end, each of shape (cells,).
     """
     lows, highs = [], []
     for start in range(0, values.shape[1], _CHUNK):
-        low, high = interval(resampling.means(values[:, start : start + _CHUNK]))
+        some = slice(start, start + _CHUNK)
+        low, high = interval(resampling.means(values[:, some], None if weight is None else weight[:, some]))
         lows.append(low)
         highs.append(high)
     nothing = np.empty(0)
-    return values.mean(0), np.concatenate([nothing, *lows]), np.concatenate([nothing, *highs])
+    return weighted_mean(values, weight), np.concatenate([nothing, *lows]), np.concatenate([nothing, *highs])
 
 
 def ratio_interval(above: Array, below: Array, resampling: Resampling) -> tuple[Array, Array, Array]:

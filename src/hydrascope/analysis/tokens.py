@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import xarray as xr
@@ -34,6 +34,27 @@ def is_text(ds: xr.Dataset) -> bool:
 def knows_direct(ds: xr.Dataset) -> bool:
     """Whether the direct effect of anything that was knocked out is known."""
     return bool(np.isfinite(parts.ablated_direct(ds)).all(0).any())
+
+
+class Counted(NamedTuple):
+    """What a selection counts.
+
+    Attributes:
+        known: knock-outs for which it is known, as places along `ablated`.
+        weight: 1 for rows that count for each of these, 0 for others, (rows, known); None where all count for all.
+    """
+
+    known: NDArray[np.intp]
+    weight: Array | None
+
+
+def counted(ds: xr.Dataset) -> dict[Selection, Counted]:
+    """The selections to tell beside each other: of ordinary text top tokens and all, otherwise all prompts."""
+    everything = Counted(np.arange(ds.sizes["ablated"]), None)
+    if not (is_text(ds) and knows_direct(ds)):
+        return {"all": everything}
+    tokens = Tokens.of(ds)
+    return {"top": Counted(tokens.known, _top(tokens.direct, TOP_SHARE).astype(np.float64)), "all": everything}
 
 
 @dataclass(frozen=True)

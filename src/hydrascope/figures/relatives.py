@@ -24,14 +24,15 @@ from hydrascope.figures.build import (
 from hydrascope.figures.theme import LIGHT, PART_LABELS, colour_scale
 
 
-def dose_curves(table: pd.DataFrame, names: Sequence[str], *, shown: str, unit: str = UNIT) -> View:
+def dose_curves(table: pd.DataFrame, names: Sequence[str], *, shown: str, unit: str = UNIT, counted: str = "") -> View:
     """Parts of one knock-out's account over the dose, chosen from a list.
 
     Args:
-        table: from `analysis.dose.curves`.
+        table: from `analysis.dose.curves`, the rows of one selection.
         names: knock-outs in the list.
         shown: the one shown first.
         unit: what the logits are of, on the axis.
+        counted: what the means are over, where that has to be said.
     """
     rows = table[table["ablated"].isin(list(names))]
     labels = {part: PART_LABELS[part] for part in PART_LABELS if part in set(rows["part"])}
@@ -59,19 +60,21 @@ def dose_curves(table: pd.DataFrame, names: Sequence[str], *, shown: str, unit: 
     chart = alt.layer(zero_line(), band, line, dots).add_params(picker("dosed", "Knocked out", list(names), shown))
     return finish(
         chart,
-        title=alt.ExprRef("'Without ' + dosed + ', more and more'"),
-        description="Own change, answers, norm effect and total effect of one knock-out over the dose, from 0 to full.",
+        title=alt.ExprRef(f"'Without ' + dosed + ', {counted or 'more and more'}'"),
+        description="Own change, answers, norm effect and total effect of one knock-out over the dose, from 0 to full"
+        f"{_on(counted)}.",
         height=300,
     )
 
 
-def half_share(table: pd.DataFrame, *, layers: int, legend: bool = True) -> View:
+def half_share(table: pd.DataFrame, *, layers: int, legend: bool = True, counted: str = "") -> View:
     """Share of the total effect that half the dose has, over depth.
 
     Args:
-        table: from `analysis.dose.linearity`, rows whose total effect is worth a ratio.
+        table: from `analysis.dose.linearity`, rows of one selection whose total effect is worth a ratio.
         layers: number of blocks of the model.
         legend: whether to explain colours and shapes.
+        counted: what the totals are means over, where that has to be said.
     """
     rows = with_labels(table)
     placed = places(rows.assign(own_change=rows["total_effect"]), layers)
@@ -83,8 +86,9 @@ def half_share(table: pd.DataFrame, *, layers: int, legend: bool = True) -> View
     line = line_with_interval(placed.table, "half_share", title=title, x=x, legend=legend, y=y, tooltip=shown)
     return finish(
         alt.layer(straight, line),
-        title="What half the dose does",
-        description="Total effect at half the dose over that at the full dose, for each knock-out; one half is linear.",
+        title=f"What half the dose does{_on(counted)}",
+        description=f"Total effect at half the dose over that at the full dose{_on(counted)}, for each knock-out; one "
+        "half is linear.",
         height=300,
     )
 
@@ -126,6 +130,10 @@ def rank_agreement(table: pd.DataFrame, measure: str, title: str) -> View:
         description=f"{title}: " + "; ".join(f"{r.first} and {r.second} {r.said}" for r in rows.itertuples()),
         height=64 * max(1, len(set(rows["first"]))),
     )
+
+
+def _on(counted: str) -> str:
+    return f" on {counted}" if counted else ""
 
 
 def _fixed(value: float) -> str:

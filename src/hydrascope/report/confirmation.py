@@ -6,13 +6,14 @@ from hydrascope import figures
 from hydrascope.report.numbers import fixed
 from hydrascope.report.section import Draft, Section, finished
 from hydrascope.report.tables import Tables
+from hydrascope.report.text_tables import TextTables
 
 TITLE = "Who is needed"
 PARTS = {"attention": "By later attention", "with_norm": "By all, final norm included"}
 """Measure of repair to the title of its chart."""
 
 
-def confirmation(t: Tables) -> Section | None:
+def confirmation(t: Tables | TextTables) -> Section | None:
     """Responders held while what they answer is out; only in reports of runs that asked for it."""
     table = t.findings.freeze
     if table.empty:
@@ -21,11 +22,12 @@ def confirmation(t: Tables) -> Section | None:
     shown = t.featured if t.featured in names else str(names[0])
     draft = Draft("confirmation")
     for measure, title in PARTS.items():
-        draft.add(figures.repair_held(table, shown, measure, title, unit=t.quantity.axis))
+        draft.add(figures.repair_held(table, shown, measure, title, unit=t.unit))
     if len(names) > 1:
         for measure in PARTS:
             draft.add(figures.removed_by_holding(table, measure))
-    notes = [
+    notes = ["Means are over all tokens."] if isinstance(t, TextTables) else []
+    notes += [
         "What a layer changes by, elsewhere on this page, is what it writes on the answer directly; help that it gives "
         "by way of a later layer is credited to that layer. Holding takes both away.",
         "With all later attention held nothing is left in the first chart by construction, and holding one layer takes "

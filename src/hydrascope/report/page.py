@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import xarray as xr
@@ -20,7 +22,7 @@ from markupsafe import Markup
 from hydrascope.analysis.findings import Findings
 from hydrascope.analysis.text_verdict import text_verdict
 from hydrascope.analysis.tokens import is_text
-from hydrascope.analysis.verdict import verdict
+from hydrascope.analysis.verdict import Verdict, verdict
 from hydrascope.errors import OutputError
 from hydrascope.figures.theme import DARK, LIGHT, recolouring, vega_config
 from hydrascope.report import facts, text_facts, text_literature, text_sections
@@ -31,6 +33,7 @@ from hydrascope.report.numbers import tied
 from hydrascope.report.scripts import bundle
 from hydrascope.report.section import Section
 from hydrascope.report.sections import SECTIONS
+from hydrascope.report.sibling import same_of_sibling
 from hydrascope.report.tables import Tables
 from hydrascope.report.text_tables import TextTables
 
@@ -45,6 +48,7 @@ class Page:
     leading: tuple[str, ...]
     details: tuple[str, ...]
     sibling: str
+    same_of_sibling: str
     hero: Section
     sections: tuple[Section, ...]
     table: Listing
@@ -115,54 +119,55 @@ def in_script(text: str) -> Markup:
 
 
 def _page(findings: Findings) -> Page:
-    ds, found, closed = findings.ds, verdict(findings.by_layer), findings.closing
-    versions, tables = facts.versions(ds), Tables(findings, found.focus)
-    hero, *sections = (made for section in SECTIONS if (made := section(tables)) is not None)
-    return Page(
-        model=str(ds.attrs["model_name"]),
-        headline=tied(found.headline),
-        facts=facts.headline_facts(ds),
-        leading=tuple(map(tied, found.leading)),
-        details=tuple(map(tied, found.details)),
-        sibling=str(ds.attrs.get("sibling", "")),
-        hero=hero,
-        sections=tuple(sections),
-        table=listing(tables.repair, tables.who, tables.quantity, by_kl=ds.attrs["target_policy"] == "kl"),
-        run=facts.run_facts(ds),
-        closes=closed.closes,
-        closing=facts.closing_sentence(closed),
-        caveats=facts.caveats(ds, tables.repair, int((~tables.who["is_own"]).sum()) if len(tables.who) else 0),
-        command=str(ds.attrs["command"]),
-        versions=", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
+    found = verdict(findings.by_layer)
+    tables = Tables(findings, found.focus)
+    return _assembled(
+        findings,
+        found,
+        [made for section in SECTIONS if (made := section(tables)) is not None],
+        facts=facts.headline_facts(findings.ds),
+        table=listing(tables.repair, tables.who, tables.quantity, by_kl=findings.ds.attrs["target_policy"] == "kl"),
+        run=facts.run_facts(findings.ds),
+        caveats=facts.caveats(findings.ds, tables.repair, int((~tables.who["is_own"]).sum()) if len(tables.who) else 0),
         opening=facts.OPENING.format(ablated=tables.featured),
         scope=SCOPE,
-        version=versions.get("hydrascope", ""),
     )
 
 
 def _text_page(findings: Findings) -> Page:
-    ds, found, closed = findings.ds, text_verdict(findings), findings.closing
-    versions, tables = facts.versions(ds), TextTables(findings, found.focus)
-    hero, *sections = (section(tables) for section in text_sections.SECTIONS)
+    found = text_verdict(findings)
+    tables = TextTables(findings, found.focus)
+    return _assembled(
+        findings,
+        found,
+        [made for section in text_sections.SECTIONS if (made := section(tables)) is not None],
+        facts=text_facts.headline_facts(findings.ds),
+        table=text_sections.heads_listing(tables),
+        run=text_facts.run_facts(findings.ds),
+        caveats=text_facts.caveats(tables),
+        opening=text_facts.OPENING.format(ablated=found.focus),
+        scope=text_literature.SCOPE,
+    )
+
+
+def _assembled(findings: Findings, found: Verdict, sections: Sequence[Section], **of_its_kind: Any) -> Page:
+    """A page with what those of all kinds of run say in the same way."""
+    ds, closed, versions = findings.ds, findings.closing, facts.versions(findings.ds)
     return Page(
         model=str(ds.attrs["model_name"]),
         headline=tied(found.headline),
-        facts=text_facts.headline_facts(ds),
         leading=tuple(map(tied, found.leading)),
         details=tuple(map(tied, found.details)),
         sibling=str(ds.attrs.get("sibling", "")),
-        hero=hero,
-        sections=tuple(sections),
-        table=text_sections.heads_listing(tables),
-        run=text_facts.run_facts(ds),
+        same_of_sibling=same_of_sibling(ds),
+        hero=sections[0],
+        sections=tuple(sections[1:]),
         closes=closed.closes,
         closing=facts.closing_sentence(closed),
-        caveats=text_facts.caveats(tables),
         command=str(ds.attrs["command"]),
         versions=", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
-        opening=text_facts.OPENING.format(ablated=found.focus),
-        scope=text_literature.SCOPE,
         version=versions.get("hydrascope", ""),
+        **of_its_kind,
     )
 
 

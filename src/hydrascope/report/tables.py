@@ -49,6 +49,11 @@ class Tables:
         return quantity(self.ds)
 
     @property
+    def unit(self) -> str:
+        """What effects are in, on an axis."""
+        return self.quantity.axis
+
+    @property
     def layers(self) -> int:
         """Number of blocks of the model."""
         return int(self.ds.attrs["n_layers"])

@@ -57,7 +57,7 @@ def caveats(t: TextTables) -> tuple[str, ...]:
         "On all tokens a donor adds about as much as it takes away, so what is lost on average is close to nothing and "
         "shares of it mean nothing; logits do.",
         "Who changes is not always who is needed. A layer that answers may be passing on what another one did; "
-        "only holding one fixed tells.",
+        f"only holding one fixed tells{_nobody_held(t)}.",
         "Every answer is read at the output. A layer that helps by feeding a later one is counted there, not where it "
         "began.",
     ]
@@ -78,6 +78,12 @@ def caveats(t: TextTables) -> tuple[str, ...]:
     if (rounded := rounding(t.ds)) is not None:
         found.append(rounded)
     return tuple(found)
+
+
+def _nobody_held(t: TextTables) -> str:
+    if len(t.findings.freeze):
+        return ""
+    return ", and nobody was held here: that needs attention layers knocked out as wholes and the full account"
 
 
 def _replaced(ds: xr.Dataset) -> str:

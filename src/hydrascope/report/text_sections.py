@@ -11,8 +11,10 @@ from hydrascope import figures
 from hydrascope.analysis.mechanisms import WHOLE
 from hydrascope.analysis.text_verdict import TOP
 from hydrascope.figures.texts import SELECTED
+from hydrascope.report.confirmation import confirmation
 from hydrascope.report.listing import Cell, Listing
 from hydrascope.report.numbers import NONE, fixed, interval, percent, summands, tied
+from hydrascope.report.relatives import text_ablations, text_doses
 from hydrascope.report.section import Draft, Section
 from hydrascope.report.text_literature import QUARTERS as THERE
 from hydrascope.report.text_literature import REFERENCES
@@ -246,5 +248,14 @@ def _finished(draft: Draft, title: str, how: str, **more: Any) -> Section:
 ROWS = 200
 """Most rows of the table."""
 
-SECTIONS: tuple[Callable[[TextTables], Section], ...] = (repair, mechanisms, tokens, norm, comparison)
-"""The sections in the order of the page."""
+SECTIONS: tuple[Callable[[TextTables], Section | None], ...] = (
+    repair,
+    mechanisms,
+    tokens,
+    norm,
+    comparison,
+    confirmation,
+    text_doses,
+    text_ablations,
+)
+"""The sections in the order of the page; None is one that the run did not ask for."""

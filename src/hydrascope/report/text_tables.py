@@ -42,6 +42,16 @@ class TextTables:
         return self.findings.ds
 
     @property
+    def featured(self) -> str:
+        """The knock-out shown first."""
+        return self.focus
+
+    @property
+    def unit(self) -> str:
+        """What effects are in, on an axis."""
+        return "logits of the target"
+
+    @property
     def layers(self) -> int:
         """Number of blocks of the model."""
         return int(self.ds.attrs["n_layers"])
