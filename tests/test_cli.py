@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -105,12 +106,46 @@ def test_json_is_all_that_is_printed(model_folder: Path, prompt_file: Path, tmp_
     said = cli("run", model_folder, "--prompts", prompt_file, "--out", tmp_path / "out", *SMALL, "--json")
     assert (said.code, said.err) == (0, "")
     found = strict_json(said.out)
-    assert set(found) == {"headline", "sentences", "numbers", "rounding", "attributes", "ledger", "report"}
+    told = {"headline", "sentences", "numbers", "rounding", "agreement", "confirmation"}
+    assert set(found) == {*told, "attributes", "ledger", "report"}
     assert found["rounding"] is None, "float32 rounds nothing worth telling"
+    assert found["agreement"] is None, "there is but one ablation"
     assert Path(found["ledger"]).is_dir() and Path(found["report"]).is_file()
     verdict = hs.Ledger.open(tmp_path / "out").verdict()
     assert found["headline"] == verdict.headline
     assert found["attributes"]["donors"] == 3
+
+
+@pytest.mark.usefixtures("quick_report")
+def test_how_far_ablations_agree_is_in_the_json(
+    model_folder: Path, prompt_file: Path, tmp_path: Path, cli: Cli
+) -> None:
+    command = ("run", model_folder, "--prompts", prompt_file, "--out", tmp_path / "out", *SMALL)
+    said = strict_json(cli(*command, "--ablation", "resample,zero", "--json").out)["agreement"]
+    table = hs.Ledger.open(tmp_path / "out").agreement()
+    assert said["sentence"].startswith("Rank correlation of the 6 knock-outs' total effects")
+    assert [pair["measure"] for pair in said["pairs"]] == table["measure"].tolist()
+    assert [pair["spearman"] for pair in said["pairs"]] == pytest.approx(table["spearman"].tolist())
+    again = strict_json(cli("show", tmp_path / "out", "--json").out)
+    assert again["agreement"] == said
+
+
+@pytest.mark.usefixtures("quick_report")
+def test_a_finished_run_is_shown_again(model_folder: Path, prompt_file: Path, tmp_path: Path, cli: Cli) -> None:
+    command = ("run", model_folder, "--prompts", prompt_file, *SMALL)
+    said = cli(*command, "--out", tmp_path / "out")
+    assert cli("show", tmp_path / "out").out == said.out
+    sums = cli(*command, "--out", tmp_path / "sums", "--detail", "kinds")
+    assert f"What each knock-out costs: hydrascope show {tmp_path / 'sums'}" in sums.out
+    listed = cli("show", tmp_path / "sums")
+    table = hs.Ledger.open(tmp_path / "sums").repair()
+    largest = table.loc[table["total_effect"].abs().idxmax()]
+    rows = [line for line in listed.out.splitlines() if re.match(r"(attn|mlp)\.\d ", line)]
+    assert len(rows) == 6
+    assert rows[0].split()[:2] == [largest["ablated"], f"{largest['total_effect']:+.3f}"]
+    found = strict_json(cli("show", tmp_path / "sums", "--json").out)["knock_outs"]
+    assert found[0]["ablated"] == largest["ablated"]
+    assert "no ledger in" in cli("show", tmp_path / "nowhere").refusal()
 
 
 @pytest.mark.usefixtures("quick_report")

@@ -6,6 +6,7 @@ Every ablation names the runs whose last-token activations it needs (`donate`) a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
@@ -15,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hydrascope.errors import AblationError, MissingCounterfactual
+from hydrascope.errors import AblationError, MissingCounterfactual, TooFewDonors
 from hydrascope.prompts import EncodedPrompt, choose_donors
 
 
@@ -171,6 +172,31 @@ class Resample(_FromRuns):
         """
         numbers, foils = [prompt.index for prompt in prompts], [prompt.foil_id for prompt in prompts]
         return Donation(choose_donors(targets, self.donors, seed, foils=foils, numbers=numbers))
+
+
+def with_donors(texts: Sequence[EncodedPrompt], ablation: Ablation) -> list[EncodedPrompt]:
+    """Texts that have donors where whole texts are replaced: only others of their own length can be.
+
+    Args:
+        texts: those that there are.
+        ablation: what replaces; only `resample` needs others.
+
+    Returns:
+        The texts that have as many as it draws.
+
+    Raises:
+        TooFewDonors: none has.
+    """
+    needed = ablation.donors if isinstance(ablation, Resample) else 0
+    lengths = Counter(len(text.ids) for text in texts)
+    found = [text for text in texts if lengths[len(text.ids)] > needed]
+    if not found:
+        tokens, count = lengths.most_common(1)[0]
+        raise TooFewDonors(
+            f"a donor at several positions must be as long as the text, and {count} have {tokens} tokens, so each has "
+            f"{count - 1} donors and {needed} were asked for; take fewer, or give more texts of one length"
+        )
+    return found
 
 
 @dataclass(frozen=True)

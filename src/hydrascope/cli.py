@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hydrascope.errors import HydrascopeError
+from hydrascope.errors import HydrascopeError, RunError
 
 app = typer.Typer(
     add_completion=False,
@@ -115,40 +115,19 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
 ) -> None:
     """Knock out, store, analyse and write the report. Run again, it continues."""
-    from hydrascope import ablation as ablations
-    from hydrascope import console, protocols
-    from hydrascope.confirmation import confirming
+    given = locals()  # every option by its name
+    from hydrascope import console
+    from hydrascope.asked import Asked
+    from hydrascope.confirmation import at_most, confirming
     from hydrascope.estimate import estimate
-    from hydrascope.results import Ledger
-    from hydrascope.run import belonging, doses, execute, execute_belonging
-    from hydrascope.task import default_folder, prepare
+    from hydrascope.run import execute, execute_belonging
+    from hydrascope.task import default_folder
 
-    full, *lower = doses(dose)
-    chosen_protocol = protocols.protocol(protocol)
-    chosen, *others = ablations.listed(ablation, donors, chosen_protocol.donors)
-    options = console.options(
-        chosen_protocol,
-        components=components,
-        target=target,
-        keep_wrong=keep_wrong,
-        bos=bos,
-        null_draws=null_draws,
-        seed=seed,
-        memory=memory,
-        writers=writers,
-        detail=detail,
-        measured=distribution,
-        knocked_out=positions,
-        read=read,
-        skipped=skip,
-        dose=full,
-    )
-    how = console.cutting(chosen_protocol, length, texts, options)
-    opened, prompt_set = console.open_both(model, prompts, how, device, dtype, trust_remote_code)
-    task = prepare(opened, prompt_set, chosen, options)
-    also = belonging(task, others, lower)
+    task, also = Asked.of(given).family()
     if dry_run:
-        console.show_estimates(estimate(task), {name: estimate(other) for name, other in also.items()}, as_json)
+        held = at_most(task) if confirm else {}
+        plans = ({name: estimate(one) for name, one in some.items()} for some in (also, held))
+        console.show_estimates(estimate(task), *plans, as_json=as_json)
         return
     folder = out or default_folder(task)
     with console.progress_bars(quiet=as_json) as progress:
@@ -157,12 +136,53 @@ def run(
         if confirm:
             also |= confirming(task, dataset)
         execute_belonging(directory, also, command=_command(), progress=progress)
-        ledger = Ledger(dataset, directory.path)
-        if ledger.has_report:
-            progress("report", 0, 1)
-            ledger.report(directory.report)
-            progress("report", 1, 1)
+        ledger = console.reported(directory, progress)
     console.show_result(ledger, directory.report, as_json)
+
+
+@app.command()
+def confirm(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    device: Annotated[str | None, typer.Option(help="Where the model goes; as in the run, if left out.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Memory budget such as 4GB; as in the run, if left out.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Learn who is needed in a finished run: hold its strongest responders, without making it again."""
+    from hydrascope import console
+    from hydrascope.asked import Asked
+    from hydrascope.confirmation import confirming, require_whole
+    from hydrascope.results import Ledger
+    from hydrascope.run import execute_belonging
+    from hydrascope.run_directory import reopen
+
+    ledger = Ledger.open(run)
+    assert ledger.path is not None
+    require_whole(ledger.dataset)
+    given = {name: value for name, value in (("device", device), ("memory", memory)) if value is not None}
+    task, _ = Asked.of({**_parameters(str(ledger.dataset.attrs["command"])), **given}).family()
+    directory = reopen(ledger.path, task.settings)
+    held = confirming(task, ledger.dataset)
+    with console.progress_bars(quiet=as_json) as progress:
+        execute_belonging(directory, held, command=_command(), progress=progress)
+        ledger = console.reported(directory, progress)
+    console.show_result(ledger, directory.report, as_json)
+    if not (held or as_json):
+        _say("Nobody was held: later attention clearly makes up for none of the attention layers.")
+
+
+@app.command()
+def show(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say again what a finished run found; of one that kept only sums by kind, list its knock-outs."""
+    from hydrascope import console
+    from hydrascope.results import Ledger
+    from hydrascope.run_directory import REPORT
+
+    ledger = Ledger.open(run)
+    assert ledger.path is not None
+    console.show_result(ledger, ledger.path / REPORT, as_json, listed=True)
 
 
 @app.command()
@@ -174,11 +194,11 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Show a model's anatomy, the proof of it, and what can be knocked out."""
-    from hydrascope import console
+    from hydrascope.asked import open_model
     from hydrascope.inspection import inspect as look
     from hydrascope.inspection import render
 
-    found = look(console.open_model(model, device, dtype, trust_remote_code))
+    found = look(open_model(model, device, dtype, trust_remote_code))
     _say(json.dumps(found, indent=1) if as_json else render(found))
 
 
@@ -226,6 +246,23 @@ def _say(what: Any) -> None:
 
 def _command() -> str:
     return shlex.join(["hydrascope", *sys.argv[1:]])
+
+
+def _parameters(command: str) -> dict[str, Any]:
+    """What a recorded command gave to `run`, and what it left out.
+
+    Raises:
+        RunError: it is no such command.
+    """
+    program, verb, *words = [*shlex.split(command), "", ""]
+    if (program, verb) != ("hydrascope", "run"):
+        raise RunError(
+            "this run was made in Python and not by a command that could be read again; call "
+            "hydrascope.knock_out with the same arguments, the same out and confirm=True"
+        )
+    runner = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
+    with runner.make_context("run", words[:-2]) as context:
+        return dict(context.params)
 
 
 def main() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import xarray as xr
 
+from hydrascope.analysis import parts
 from hydrascope.analysis.findings import Findings
-from hydrascope.analysis.freeze import pairs_to_confirm
-from hydrascope.components import parse_knockouts
+from hydrascope.analysis.freeze import CONTROLS, MOST, pairs_to_confirm, to_hold
+from hydrascope.components import Knockout, parse_knockouts
 from hydrascope.run_directory import HELD
 from hydrascope.task import Task
 
@@ -30,7 +32,44 @@ def confirming(task: Task, ds: xr.Dataset) -> dict[str, Task]:
     chosen = pairs_to_confirm(findings.ds, findings.repair, findings.resampling, task.options.seed)
     if not chosen:
         return {}
+    return {HELD: _holding(task, chosen)}
+
+
+def at_most(task: Task) -> dict[str, Task]:
+    """The largest task that `confirming` could find, before the run is made: every attention layer repaired.
+
+    Args:
+        task: the run's.
+
+    Returns:
+        The task by the name of its folder; none where nothing could be confirmed whatever the ledger shows.
+    """
+    if task.options.detail != "full":
+        return {}
+    attention = [writer.component for writer in task.model.anatomy.writers if writer.component.kind == "attn"]
+    alone = {knockout.parts[0] for knockout in task.knockouts if _alone(knockout)}
+    later = {one: [other for other in attention if other.layer > one.layer] for one in attention if one in alone}
+    chosen: list[str] = []
+    for one in [one for one in attention if later.get(one)][:MOST]:  # the first are the dearest: most lies behind them
+        names = [str(other) for other in later[one]]
+        chosen += to_hold(str(one), names, names[2:][:CONTROLS] or names[1:])
+    return {HELD: _holding(task, list(dict.fromkeys(chosen)))} if chosen else {}
+
+
+def require_whole(ds: xr.Dataset) -> None:
+    """Refuse to confirm a ledger that does not say who responded.
+
+    Raises:
+        DetailDropped: it keeps only sums by kind of writer.
+    """
+    parts.require_writers(ds, "learning who is needed")
+
+
+def _holding(task: Task, chosen: Sequence[str]) -> Task:
     components = ",".join(chosen)
     knockouts = tuple(parse_knockouts(components, task.model.anatomy.inventory))
-    options = replace(task.options, components=components, null_draws=0)
-    return {HELD: replace(task, options=options, knockouts=knockouts)}
+    return replace(task, options=replace(task.options, components=components, null_draws=0), knockouts=knockouts)
+
+
+def _alone(knockout: Knockout) -> bool:
+    return len(knockout.parts) == 1 and not knockout.held and knockout.sender is None

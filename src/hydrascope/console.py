@@ -3,93 +3,24 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import transformers
+import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
-from hydrascope import zoo
 from hydrascope.analysis import agreement
 from hydrascope.analysis.closing import rounding
-from hydrascope.anatomy import Model, load
-from hydrascope.errors import PromptError, RunError
+from hydrascope.analysis.tokens import is_text
 from hydrascope.estimate import Estimate
-from hydrascope.prompts import Cut, PromptSet, cut, documents, is_text, named_task
-from hydrascope.prompts import load as load_prompts
-from hydrascope.protocols import Protocol
 from hydrascope.results import Ledger
 from hydrascope.run import Progress as Told
-from hydrascope.task import Options
-
-
-def default_prompts(model: str | None, how: Cut | None = None) -> str:
-    """What a model is run on when nothing is asked for: a bundled model's own, or facts of the real world.
-
-    Raises:
-        PromptError: text is asked for, and no text goes with the model.
-    """
-    bundled = zoo.default() if model is None else zoo.find(model)
-    if how is not None:
-        text = None if bundled is None else bundled.path / "text.jsonl"
-        if text is None or not text.exists():
-            raise PromptError("the text protocol needs text; give --prompts FILE, a folder, or hub:OWNER/NAME")
-        return str(text)
-    return "world" if bundled is None else bundled.prompts.stem
-
-
-def options(protocol: Protocol, **given: Any) -> Options:
-    """A protocol's options, less those that are given; None is not given."""
-    told = {name: value for name, value in given.items() if value is not None}
-    where = {name: told.pop(name) for name in ("knocked_out", "read", "skipped") if name in told}
-    return replace(protocol.options, scope=replace(protocol.options.scope, **where), **told)
-
-
-def cutting(protocol: Protocol, length: int | None, texts: int | None, chosen: Options) -> Cut | None:
-    """How text is cut, for protocols that take text.
-
-    Raises:
-        RunError: a length or number of texts is given to a protocol that takes prompts as they are.
-    """
-    if protocol.length is None:
-        if length is not None or texts is not None:
-            raise RunError(
-                "--length and --texts cut text into pieces, which --protocol facts does not; use --protocol text"
-            )
-        return None
-    return Cut(length or protocol.length, texts, chosen.bos)
-
-
-def open_model(name: str | None, device: str, dtype: str, trust_remote_code: bool) -> Model:
-    """Open a model, the bundled one by default, with the libraries' own chatter off."""
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    chosen = zoo.default().name if name is None else name
-    return load(chosen, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
-
-
-def open_both(
-    name: str | None, prompts: str | None, how: Cut | None, device: str, dtype: str, trust_remote_code: bool
-) -> tuple[Model, PromptSet]:
-    """Open a model and load the prompts it is to be run on, or the text, cut into pieces.
-
-    Prompts where text is asked for are texts as they are, and only their number is limited.
-    Mistakes in prompts are told before the model is opened, unless they are a task's, which depend on its tokenizer.
-    """
-    asked = prompts or default_prompts(name, how)
-    if how is not None and is_text(asked):
-        found = documents(asked)
-        model = open_model(name, device, dtype, trust_remote_code)
-        label = Path(asked.removeprefix("hub:")).stem
-        return model, cut(found, model.tokenizer, how, name=label, context=model.context)
-    loaded = None if named_task(asked) else load_prompts(asked)
-    model = open_model(name, device, dtype, trust_remote_code)
-    loaded = load_prompts(asked, tokenizer=model.tokenizer) if loaded is None else loaded
-    return model, loaded if how is None or how.limit is None else loaded.spread(how.limit)
+from hydrascope.run_directory import RunDirectory
 
 
 @contextmanager
@@ -113,32 +44,54 @@ def progress_bars(quiet: bool) -> Iterator[Told]:
         yield told
 
 
-def show_estimates(main: Estimate, also: Mapping[str, Estimate], as_json: bool) -> None:
-    """Print the plan of a run, and of those that belong to it, by name."""
+def reported(directory: RunDirectory, progress: Told) -> Ledger:
+    """Open a finished run with all that belongs to it, and write its report if it can have one."""
+    ledger = Ledger.open(directory.path)
+    if ledger.has_report:
+        progress("report", 0, 1)
+        ledger.report(directory.report)
+        progress("report", 1, 1)
+    return ledger
+
+
+def show_estimates(
+    main: Estimate, also: Mapping[str, Estimate], held: Mapping[str, Estimate], *, as_json: bool
+) -> None:
+    """Print the plan of a run and of those that belong to it.
+
+    Args:
+        main: the run.
+        also: other ablations and doses, by name.
+        held: the most that confirming may take; how much it does, the run's ledger tells.
+        as_json: for machines.
+    """
     if as_json:
-        others = {"also": {name: estimate.as_dict() for name, estimate in also.items()}} if also else {}
-        print(json.dumps({**main.as_dict(), **others}, indent=1))
+        others = {name: estimate.as_dict() for name, estimate in also.items()}
+        others |= {name: {**estimate.as_dict(), "at_most": True} for name, estimate in held.items()}
+        print(json.dumps({**main.as_dict(), **({"also": others} if others else {})}, indent=1))
         return
-    _show_estimate(main)
+    print("\n".join(main.lines()))
     for name, estimate in also.items():
-        print(f"\nand {name}:")
-        _show_estimate(estimate)
+        print("\n".join(["", f"and {name}:", *estimate.lines()]))
+    for estimate in held.values():
+        print(
+            "\n".join(
+                ["", "and, to confirm what is repaired, at most (--no-confirm leaves it out):", *estimate.lines()]
+            )
+        )
 
 
-def _show_estimate(e: Estimate) -> None:
-    print(
-        f"{e.prompts} prompts x {e.knockouts} knock-outs, {e.variants} variants a prompt\n"
-        f"{e.prefill_tokens:,} tokens to prefill, {e.variant_tokens:,} single tokens for the variants\n"
-        f"about {e.needed_bytes / 2**20:,.0f} MB beside the weights, of {e.budget_bytes / 2**20:,.0f} MB allowed, and "
-        f"{e.ledger_bytes / 2**20:,.0f} MB of ledger\n"
-        f"about {e.flops / 1e9:,.1f} GFLOP: at least {e.seconds:,.1f} s at the speed of a matrix product here"
-    )
+def show_result(ledger: Ledger, page: Path, as_json: bool, *, listed: bool = False) -> None:
+    """Print the verdict and where the report is.
 
-
-def show_result(ledger: Ledger, page: Path, as_json: bool) -> None:
-    """Print the verdict and where the report is."""
+    Args:
+        ledger: a finished run.
+        page: its report, in the run's folder.
+        as_json: for machines.
+        listed: where there is no verdict, list the knock-outs.
+    """
     if not ledger.has_report:
-        _show_sums(ledger, page.parent, as_json)
+        _show_sums(ledger, page.parent, as_json, listed)
         return
     verdict, closing = ledger.verdict(), ledger.closing()
     if as_json:
@@ -164,15 +117,15 @@ def show_result(ledger: Ledger, page: Path, as_json: bool) -> None:
     print(page)  # unwrapped and last, so that it can be clicked or piped
 
 
-def _show_sums(ledger: Ledger, folder: Path, as_json: bool) -> None:
-    """Print what can be said of a ledger that keeps only sums by kind of writer."""
+def _show_sums(ledger: Ledger, folder: Path, as_json: bool, listed: bool) -> None:
+    """Print what can be said of a ledger that does not keep what a verdict needs."""
     attributes = dict(ledger.dataset.attrs)
-    said = (
-        "Only sums by kind of writer were kept (--detail kinds), so there is no verdict and no report; "
-        "Ledger.repair() reads the ledger."
-    )
+    said = f"{_why_no_verdict(ledger)}, so there is no verdict and no report."
+    if not listed:
+        said += f" What each knock-out costs: hydrascope show {shlex.quote(str(folder))}"
     if as_json:
-        print(json.dumps({"note": said, "attributes": attributes, "ledger": str(folder / "ledger.zarr")}, indent=1))
+        found = {"note": said, "attributes": attributes, "ledger": str(folder / "ledger.zarr")}
+        print(json.dumps({**found, **({"knock_outs": _records(_costs(ledger))} if listed else {})}, indent=1))
         return
     print(
         f"{ledger.dataset.sizes['ablated']:,} knock-outs of {ledger.dataset.sizes['prompt']:,} prompts. {said}\n"
@@ -181,17 +134,66 @@ def _show_sums(ledger: Ledger, folder: Path, as_json: bool) -> None:
     )
     if (rounded := rounding(ledger.dataset)) is not None:
         print(rounded)
+    if listed:
+        _list_costs(_costs(ledger))
     print(folder / "ledger.zarr")
 
 
+def _why_no_verdict(ledger: Ledger) -> str:
+    if is_text(ledger.dataset):
+        return "The direct effect of nothing that was knocked out is known (--writers heads keeps that of heads)"
+    return "Only sums by kind of writer were kept (--detail kinds)"
+
+
+def _costs(ledger: Ledger) -> pd.DataFrame:
+    """Every knock-out's account, the largest total effect first."""
+    table = ledger.repair()
+    table = table.loc[table["total_effect"].abs().sort_values(ascending=False, kind="stable").index]
+    return table[["ablated", *(name for effect in COSTS for name in (effect, f"{effect}_lo", f"{effect}_hi"))]]
+
+
+def _list_costs(table: pd.DataFrame) -> None:
+    """The first of them as a table."""
+    listing = Table("knocked out", *COSTS.values(), box=None, pad_edge=False)
+    for row in table.head(LISTED).to_dict("records"):
+        listing.add_row(
+            str(row["ablated"]), *(f"{row[e]:+.3f} [{row[f'{e}_lo']:.3f}, {row[f'{e}_hi']:.3f}]" for e in COSTS)
+        )
+    Console(highlight=False, markup=False).print(listing)
+    if len(table) > LISTED:
+        print(f"Means in logits with 95 % intervals; the {LISTED} of {len(table):,} with the largest total effect.")
+    else:
+        print("Means in logits with 95 % intervals.")
+
+
 def _as_json(ledger: Ledger, page: Path) -> dict[str, Any]:
-    verdict = ledger.verdict()
+    verdict, alike, held = ledger.verdict(), ledger.agreement(), ledger.findings.by_layer.freeze
+    said = {"sentence": agreement.sentence(alike), "pairs": _records(alike)}
     return {
         "headline": verdict.headline,
         "sentences": list(verdict.sentences),
         "numbers": verdict.numbers,
+        "agreement": said if len(alike) else None,
+        "confirmation": _records(held) if len(held) else None,
         "attributes": dict(ledger.dataset.attrs),
         "rounding": rounding(ledger.dataset),
         "ledger": str(page.parent / "ledger.zarr"),
         "report": str(page),
     }
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows for JSON, which knows no NaN."""
+    found: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=15))
+    return found
+
+
+COSTS = {
+    "total_effect": "total effect",
+    "own_change": "own change",
+    "compensation": "compensation",
+    "norm_effect": "norm effect",
+}
+"""What is listed of a knock-out: column to heading."""
+LISTED = 20
+"""Most knock-outs that are listed in a terminal."""

@@ -180,19 +180,33 @@ def _clear(path: Path) -> None:
     (path / REPORT).unlink(missing_ok=True)
 
 
-def _continue(path: Path, settings: Mapping[str, Any]) -> RunDirectory:
-    record = read_json(path / JSON)
-    before = record.get("settings", {})
+def reopen(path: Path, settings: Mapping[str, Any]) -> RunDirectory:
+    """A finished run's folder, to add to it what belongs to the run.
+
+    Args:
+        path: the folder.
+        settings: of the task that is to be added to; they must be the run's.
+
+    Raises:
+        SettingsChanged: the run was made with others, so that what is added would be of something else.
+    """
+    _require_same(path, settings, "add to it what it was made with")
+    return RunDirectory(path, read_json(path / JSON))
+
+
+def _require_same(path: Path, settings: Mapping[str, Any], mend: str) -> None:
+    before = read_json(path / JSON).get("settings", {})
     changed = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
     if changed:
         key = changed[0]
         there, now = _short(before.get(key)), _short(settings.get(key))
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-        raise SettingsChanged(
-            f"'{path}' holds a run with another {key} ({there} there, {now} now){more}; "
-            "choose another --out, or --overwrite to start anew"
-        )
-    directory = RunDirectory(path, record)
+        raise SettingsChanged(f"'{path}' holds a run with another {key} ({there} there, {now} now){more}; {mend}")
+
+
+def _continue(path: Path, settings: Mapping[str, Any]) -> RunDirectory:
+    _require_same(path, settings, "choose another --out, or --overwrite to start anew")
+    directory = RunDirectory(path, read_json(path / JSON))
     if directory.complete:
         shutil.rmtree(directory.scratch, ignore_errors=True)
     for half in path.glob(f".{REPORT}.*"):

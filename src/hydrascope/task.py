@@ -5,17 +5,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
+from jaxtyping import Int
+
 from hydrascope.ablation import Ablation, Optimal, Resample
-from hydrascope.anatomy import Model
+from hydrascope.anatomy import Model, Site
 from hydrascope.components import Component, Knockout, parse_knockouts, parse_writers
 from hydrascope.engine.budget import Budget
 from hydrascope.engine.detail import Detail
 from hydrascope.engine.edge_proof import prove_edges
+from hydrascope.engine.edges import sender_places
 from hydrascope.engine.optimal import require_learnable
-from hydrascope.engine.plan import edited_places
+from hydrascope.engine.plan import Plan, edited_places, held_places
 from hydrascope.engine.proof import Engine, choose_engine, prove_splits
 from hydrascope.engine.scope import Scope
 from hydrascope.engine.splits import Split
@@ -128,6 +133,39 @@ class Task:
     def writers(self) -> str:
         """What the account keeps apart, in one spelling whichever was used."""
         return _divided({split.writer: split.kind for split in self.splits}, self.model)
+
+    @cached_property
+    def sites(self) -> tuple[Site, ...]:
+        """Module inputs and outputs whose values are replaced, or make replacements."""
+        places = [
+            place
+            for k in self.knockouts
+            for place in (
+                *edited_places(k, self.model.anatomy),
+                *sender_places(k, self.model.anatomy),
+                *held_places(k, self.model.anatomy, self.splits),
+            )
+        ]
+        return tuple(dict.fromkeys(place.site for place in places))
+
+    def plan(self, table: Int[np.ndarray, "draws prompts"]) -> Plan:
+        """What every batch does.
+
+        Args:
+            table: pool index of each draw and prompt.
+        """
+        options = self.options
+        return Plan(
+            self.model.anatomy,
+            self.knockouts,
+            self.ablation,
+            table,
+            self.null_draws,
+            options.seed,
+            self.splits,
+            options.detail,
+            options.dose,
+        )
 
     @property
     def scope(self) -> Scope:

@@ -12,6 +12,7 @@ three, is -K[k, j] exactly where j acts on the logits alone; what is left of the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -153,11 +154,25 @@ def pairs_to_confirm(ds: xr.Dataset, table: pd.DataFrame, resampling: Resampling
         ranked = _ranked(ds, ablated)
         others = ranked[2:] or ranked[1:]
         drawn = np.random.default_rng((seed, int(row.row))).permutation(len(others))[:CONTROLS]
-        controls = [(others[i],) for i in sorted(drawn)]
-        for names in [(ranked[0],), tuple(ranked[:2]), tuple(ranked), *controls]:
-            found[HOLDS.join([ablated, *sorted(names, key=_layer)])] = None
-        found[f"{ablated}+{ranked[0]}"] = None
+        controls = [others[i] for i in sorted(drawn)]
+        found |= dict.fromkeys(to_hold(ablated, ranked, controls))
     return tuple(found)
+
+
+def to_hold(ablated: str, ranked: Sequence[str], controls: Sequence[str]) -> list[str]:
+    """Knock-outs that tell who is needed when one part is out.
+
+    Args:
+        ablated: the part.
+        ranked: those that answer, strongest first.
+        controls: others, held one at a time.
+
+    Returns:
+        Addresses: with the strongest held, the strongest two, all of them, and each control; and the part jointly with
+        the strongest. One may stand there twice.
+    """
+    sets = [(ranked[0],), tuple(ranked[:2]), tuple(ranked), *((control,) for control in controls)]
+    return [*(HOLDS.join([ablated, *sorted(names, key=_layer)]) for names in sets), f"{ablated}+{ranked[0]}"]
 
 
 def _sources(ds: xr.Dataset, held: xr.Dataset | None) -> list[xr.Dataset]:

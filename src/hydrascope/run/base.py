@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,8 @@ import zarr
 from hydrascope.ablation import ExtraRun
 from hydrascope.anatomy import Site
 from hydrascope.engine.budget import Budget, require_account, room
-from hydrascope.engine.edges import sender_places
 from hydrascope.engine.keeper import PrefixKeeper
-from hydrascope.engine.plan import Plan, edited_places, held_places
+from hydrascope.engine.plan import Plan
 from hydrascope.engine.values import ValueStore
 from hydrascope.errors import OutputError
 from hydrascope.ledger import LedgerFile, label_dataset, numbers_kept, optional_variables
@@ -43,34 +41,10 @@ class BaseRun:
         """
         raise NotImplementedError
 
-    @cached_property
+    @property
     def sites(self) -> tuple[Site, ...]:
         """Module inputs and outputs whose values are replaced, or make replacements."""
-        anatomy, splits = self.model.anatomy, self.task.splits
-        return tuple(
-            dict.fromkeys(
-                place.site
-                for k in self.task.knockouts
-                for place in (
-                    *edited_places(k, anatomy),
-                    *sender_places(k, anatomy),
-                    *held_places(k, anatomy, splits),
-                )
-            )
-        )
-
-    def _plan(self, table: np.ndarray) -> Plan:
-        return Plan(
-            self.model.anatomy,
-            self.task.knockouts,
-            self.task.ablation,
-            table,
-            self.task.null_draws,
-            self.task.options.seed,
-            self.task.splits,
-            self.task.options.detail,
-            self.task.options.dose,
-        )
+        return self.task.sites
 
     def _store(
         self, name: str, runs: Sequence[ExtraRun], sites: Sequence[Site], keeper: PrefixKeeper | None

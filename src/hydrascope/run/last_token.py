@@ -49,7 +49,7 @@ class LastTokenRun(BaseRun):
         if donation.runs:
             extra = self._store("extra", donation.runs, self.sites, None)
             pools = {site: torch.cat([pool, extra.values(site)]) for site, pool in pools.items()}
-        plan = self._plan(donation.table)
+        plan = self.task.plan(donation.table)
         file = self._file(plan, asked, clean.top[rows])
         work = Work(self.model, plan, self.task.engine.strategy, pools, len(kept), self.budget, self.tolerance)
         if isinstance(self.task.ablation, Optimal):

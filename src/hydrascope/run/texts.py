@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,14 +11,14 @@ from itertools import accumulate, groupby
 import numpy as np
 import torch
 
-from hydrascope.ablation import Donation, ExtraRun, Mean, PositionMean, Resample
+from hydrascope.ablation import Donation, ExtraRun, Mean, PositionMean, Resample, with_donors
 from hydrascope.engine.account import Arrays
 from hydrascope.engine.batch import Work
 from hydrascope.engine.plan import Plan
 from hydrascope.engine.text_batch import run_texts, text_footprint, text_variants_at_once, texts_at_once
 from hydrascope.engine.text_values import Places, Values, blocks_of, extra_values, mean_values, values_of
 from hydrascope.engine.texts import Recorded
-from hydrascope.errors import AblationError, OutOfBudget, TooFewDonors
+from hydrascope.errors import AblationError, OutOfBudget
 from hydrascope.ledger import LedgerFile
 from hydrascope.prompts import EncodedPrompt, pose
 from hydrascope.run.base import BaseRun
@@ -79,7 +78,7 @@ class TextRun(BaseRun):
         """Filter, then for every block of texts values, donors and knock-outs; closing."""
         items = self._items()
         self._require_donors(items)
-        plan = self._plan(np.zeros((self.task.ablation.draws, 0), dtype=np.int64))
+        plan = self.task.plan(np.zeros((self.task.ablation.draws, 0), dtype=np.int64))
         file = self._file(plan, items)
         counted, total = 0, plan.variants * len(items.texts)
 
@@ -102,13 +101,10 @@ class TextRun(BaseRun):
     def _items(self) -> Items:
         scope, encoded = self.task.scope, self.task.encoded
         if scope.read == "each":
-            lengths = Counter(len(text.ids) for text in encoded.prompts)
-            lending = [text for text in encoded.prompts if lengths[len(text.ids)] > self._donors]
+            lending = with_donors(encoded.prompts, self.task.ablation)
             texts = tuple(sorted(lending, key=lambda text: (len(text.ids), text.index)))
             positions = tuple(scope.positions(len(text.ids)) for text in texts)
             tokens = tuple(tuple(t.ids[p + 1] for p in some) for t, some in zip(texts, positions, strict=True))
-            if not texts:
-                raise self._too_few(encoded.prompts)
             return Items(texts, positions, tokens, dropped_alone=len(encoded.prompts) - len(texts))
         runs = [ExtraRun(prompt.ids, pair=prompt.pair) for prompt in encoded.prompts]
         clean = self._store("clean", runs, (), None)
@@ -118,23 +114,9 @@ class TextRun(BaseRun):
         tokens = tuple((token,) for token in asked.tokens)
         return Items(asked.prompts, positions, tokens, asked.foils, asked.dropped_wrong, asked.dropped_alike)
 
-    @property
-    def _donors(self) -> int:
-        """How many others of its own length a text needs."""
-        return self.task.ablation.draws if isinstance(self.task.ablation, Resample) else 0
-
     def _require_donors(self, items: Items) -> None:
         for same_length, _ in items.blocks(1):
-            if len(same_length) <= self._donors:
-                raise self._too_few([items.texts[i] for i in same_length])
-
-    def _too_few(self, texts: Sequence[EncodedPrompt]) -> TooFewDonors:
-        lengths = Counter(len(text.ids) for text in texts)
-        tokens, count = lengths.most_common(1)[0]
-        return TooFewDonors(
-            f"a donor at several positions must be as long as the text, and {count} have {tokens} tokens, so each "
-            f"has {count - 1} donors and {self._donors} were asked for; take fewer, or give more texts of one length"
-        )
+            with_donors([items.texts[i] for i in same_length], self.task.ablation)
 
     def _file(self, plan: Plan, items: Items) -> LedgerFile:
         scope = self.task.scope
