@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,32 @@ def test_a_logit_difference_from_a_file(model_folder: Path, rows: list[tiny.Row]
     assert (dataset.attrs["prompts_kept"], dataset.attrs["prompts_dropped_alike"]) == (40, 1)
     assert set(dataset["foil"].values) <= {"w4", "w5"}
     assert dataset["total_effect"].attrs["long_name"].startswith("ablated minus clean logit difference of target")
+
+
+@pytest.mark.parametrize("positions", ["last", "all"])
+def test_donors_that_have_the_foil_as_answer_are_told(
+    positions: str, model_folder: Path, rows: list[tiny.Row], tmp_path: Path, cli: Cli
+) -> None:
+    """With two answers, each the other's foil, every donor with another answer has this one's foil."""
+    tops = [top for top, _ in Counter(row.top for row in rows).most_common(2)]
+    answers = {tops[0]: f"w{tops[1]}", tops[1]: f"w{tops[0]}"}
+    pairs = [
+        {"prompt": row.text, "target": f"w{row.top}", "foil": answers[row.top]} for row in rows if row.top in answers
+    ]
+    # as many of each, and of one length, so that they can lend to each other
+    words = pairs[0]["prompt"].split()
+    pairs = [{**pair, "prompt": " ".join([*words[:1], *pair["prompt"].split()[-2:]])} for pair in pairs]
+    prompts = tiny.write_lines(tmp_path / "two.jsonl", pairs)
+    command = ("run", model_folder, "--prompts", prompts, "--components", "attn.0", "--donors", "1", "--keep-wrong")
+    command = (*command, "--target", "difference", "--positions", positions, "--out", tmp_path / "out")
+    said = cli(*command)
+    assert said.code == 0, said.err
+    attributes = hs.Ledger.open(tmp_path / "out").dataset.attrs
+    kept = attributes["prompts_kept"]
+    assert attributes["donors_sharing"] == kept >= 2
+    assert f"For want of others, {kept} of {kept} donors have a prompt's answer or foil among their own" in said.out
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert f"{kept} of {kept} donors have the prompt’s answer or foil among their own" in page
 
 
 @pytest.mark.usefixtures("quick_report")

@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from hydrascope.errors import TooFewDonors
-from hydrascope.prompts import choose_donors
+from hydrascope.prompts import choose_donors, sharing
 
 
 @st.composite
@@ -138,6 +138,17 @@ def test_too_few_donors(targets: list[int], n: int, message: str) -> None:
     with pytest.raises(TooFewDonors) as caught:
         choose_donors(targets, n, 0)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(("targets", "foils"), [([1, 2] * 4, [2, 1] * 4), ([1, 2, 3, 4] * 2, [5, 1, 6, None] * 2)])
+def test_donors_that_name_a_token_of_the_pair_are_counted(targets: list[int], foils: list[int | None]) -> None:
+    donors = choose_donors(targets, 3, 0, foils=foils)
+    names = [{target, foil} - {None} for target, foil in zip(targets, foils, strict=True)]
+    counted = sum(bool(names[i] & names[donor]) for row in donors.tolist() for i, donor in enumerate(row))
+    assert sharing(targets, foils, donors) == counted
+    assert counted == (24 if targets[:2] * 4 == targets else 0), (
+        "with two answers every other prompt has this one's foil"
+    )
 
 
 def test_no_prompts_have_no_donors() -> None:

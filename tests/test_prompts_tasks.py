@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import sys
@@ -17,7 +18,7 @@ from transformers import AutoTokenizer, GPT2Tokenizer, PreTrainedTokenizerFast
 from hydrascope import zoo
 from hydrascope.errors import EmptyPrompts, MalformedPrompt, PromptError
 from hydrascope.prompts import Prompt, PromptSet, documents, encode, load, told_apart
-from hydrascope.prompts.tasks import TASKS, greater_than, ioi, listed
+from hydrascope.prompts.tasks import TASKS, agreement, greater_than, ioi, listed
 from hydrascope.prompts.tasks.others import partners
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -130,6 +131,20 @@ def test_made_sentences_agree() -> None:
         assert (subject in (other + "s", other[:-1])) and subject.endswith("s") != (prompt.target in singular)
         assert prompt.text.split()[2:] == prompt.counterfactual.split()[2:]
     assert len({prompt.text.split()[1].endswith("s") for prompt in prompts}) == 2
+
+
+def test_made_sentences_are_as_long_as_their_counterfactuals(
+    pieces: PreTrainedTokenizerFast, characters: PreTrainedTokenizerFast
+) -> None:
+    """Where the tokenizer has words that allow it: a plural of one token here, of one more there."""
+    whole = [*agreement._SUBJECTS[:4], *(f"{word}s" for word in agreement._SUBJECTS[:3])]
+    tokenizer = copy.deepcopy(pieces)
+    tokenizer.add_tokens([f" {word}" for word in sorted(whole, key=len, reverse=True)])
+    for task in ("ioi", "greater-than", "agreement"):
+        prompts = load(task, tokenizer=tokenizer)
+        encoded = encode(prompts, tokenizer, vocabulary=len(tokenizer), context=400)
+        assert all(len(prompt.ids) == len(prompt.counterfactual_ids or ()) for prompt in encoded.prompts), task
+    assert len({prompt.group for prompt in load("agreement", tokenizer=characters)}) == len(agreement._SUBJECTS)
 
 
 def test_a_tokenizer_that_does_not_know_the_words_is_refused() -> None:
@@ -278,6 +293,28 @@ def test_partners_are_the_next_with_another_answer() -> None:
     assert partners("aab", [0, 0, 0]) == [2, 2, 0]
     assert partners("aabc", [0, 0, 1, 1]) == [None, None, 3, 2]
     assert partners("aabc", [0, 0, 1, 1], [0, 0, 0, 0]) == [2, 2, 3, 2]
+
+
+def test_partners_of_the_same_length_go_before_others() -> None:
+    lengths = [1, 2, 1, 2, 3]
+    assert partners("abcde", [0] * 5, alike=lambda i, j: lengths[i] == lengths[j]) == [2, 3, 0, 1, 0]
+    assert partners("aabb", [0, 0, 0, 0], alike=lambda i, j: (i, j) in {(0, 3), (2, 1)}) == [3, 2, 1, 0]
+
+
+def test_counterfactuals_of_facts_and_relations_are_of_one_length_where_they_can_be(
+    tmp_path: Path, characters: PreTrainedTokenizerFast
+) -> None:
+    subjects = [("Oslo", "Norway"), ("Lisbon", "Portugal"), ("Lima", "Peru"), ("Berlin", "Germany")]
+    samples = [{"subject": subject, "object": answer} for subject, answer in subjects]
+    (tmp_path / "country.json").write_text(json.dumps(relation("country", samples=samples)))
+    found = load(f"relations:{tmp_path / 'country.json'}", tokenizer=characters)
+    assert [p.counterfactual.split()[0] for p in found] == ["Lima", "Berlin", "Oslo", "Lisbon"]
+    facts = [
+        {"prompt": f"{s} is in", "template": "{} is in", "relation_id": "P", "attribute": a, "subject": s}
+        for s, a in subjects
+    ]
+    known = load(f"known-facts:{lines(tmp_path / 'facts.jsonl', *facts)}", tokenizer=characters)
+    assert [p.counterfactual.split()[0] for p in known] == ["Lima", "Berlin", "Oslo", "Lisbon"]
 
 
 def relation(name: str, **more: Any) -> dict[str, Any]:
@@ -481,7 +518,7 @@ def test_real_files_with_a_real_tokenizer(spec: str, count: int, unfit: int, ali
     encoded = encode(prompts, gpt2, vocabulary=len(gpt2), context=1024)
     assert told_apart(encoded).dropped == alike
     assert all(prompt.counterfactual_ids != prompt.ids for prompt in encoded.prompts)
-    if spec == "ioi":
+    if not where:
         assert all(len(prompt.ids) == len(prompt.counterfactual_ids or ()) for prompt in encoded.prompts)
         assert encoded.n_truncated_targets == 0
 

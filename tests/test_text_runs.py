@@ -18,8 +18,9 @@ from hydrascope.anatomy import directions
 from hydrascope.components import parse_knockouts
 from hydrascope.engine.plan import edited_places
 from hydrascope.engine.scope import Scope
-from hydrascope.errors import HydrascopeError, RunError, TooFewDonors
+from hydrascope.errors import AblationError, HydrascopeError, RunError, TooFewDonors
 from hydrascope.run import texts as text_run
+from hydrascope.task import prepare
 
 LENGTHS = (7, 9, 7, 9, 7)  # no padding: the two lengths are batches of their own
 COMPONENTS = "attn.1,mlp.0,head.1.2,attn.0+mlp.2"
@@ -213,6 +214,19 @@ def test_pushes_shrink_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch) ->
 def test_what_cannot_be_done_is_said(scope: Scope, more: dict, error: type[HydrascopeError], said: str) -> None:
     with pytest.raises(error, match=said):
         ledger("gpt2", hs.Resample(donors=3), scope, **more)
+
+
+def test_counterfactuals_of_another_length_are_refused_before_anything_is_done() -> None:
+    ids = [prompt.input_ids for prompt in prompts().prompts]
+    pairs = [(ids[0], ids[2]), (ids[2], ids[1]), (ids[1], ids[3])]  # the second is longer than its prompt
+    asked = hs.PromptSet("pairs", tuple(hs.Prompt(input_ids=a, counterfactual_input_ids=b) for a, b in pairs))
+    options = hs.Options("attn.1", scope=Scope("all"), null_draws=0)
+    said = r"1 of 3 counterfactuals .*\(prompt 1, counted from 0, has 7 tokens and its counterfactual 9\); leave these"
+    with pytest.raises(AblationError, match=said):
+        prepare(opened("gpt2"), asked, hs.Counterfactual(), options)
+    prepare(opened("gpt2"), asked, hs.Counterfactual(), hs.Options("attn.1"))  # at the last token any length will do
+    found = hs.knock_out(opened("gpt2"), asked[::2], ablation=hs.Counterfactual(), options=options).dataset
+    assert float(np.abs(found["total_effect"]).max()) > 1e-3
 
 
 @pytest.mark.parametrize(

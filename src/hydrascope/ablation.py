@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hydrascope.errors import AblationError, MissingCounterfactual, TooFewDonors
-from hydrascope.prompts import EncodedPrompt, choose_donors
+from hydrascope.prompts import EncodedPrompt, choose_donors, sharing
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,13 @@ class Donation:
     Attributes:
         table: index into the pool (clean runs first, extra runs behind), one row per draw.
         runs: the extra runs.
+        sharing: how many of the table's donors name a token of the prompt's pair of target and foil; see
+            `prompts.donors.sharing`.
     """
 
     table: Int[np.ndarray, "draws prompts"]
     runs: tuple[ExtraRun, ...] = ()
+    sharing: int = 0
 
 
 @runtime_checkable
@@ -171,7 +174,8 @@ class Resample(_FromRuns):
             TooFewDonors: a prompt has fewer prompts with another target than donors are asked for.
         """
         numbers, foils = [prompt.index for prompt in prompts], [prompt.foil_id for prompt in prompts]
-        return Donation(choose_donors(targets, self.donors, seed, foils=foils, numbers=numbers))
+        table = choose_donors(targets, self.donors, seed, foils=foils, numbers=numbers)
+        return Donation(table, sharing=sharing(targets, foils, table))
 
 
 def with_donors(texts: Sequence[EncodedPrompt], ablation: Ablation) -> list[EncodedPrompt]:
@@ -230,6 +234,23 @@ class Noise(_FromRuns):
         )
         table = len(prompts) + np.arange(len(runs)).reshape(self.donors, len(prompts))
         return Donation(table, runs)
+
+
+def require_equal_lengths(prompts: Sequence[EncodedPrompt]) -> None:
+    """Refuse counterfactuals that are not as long as their prompts, so that positions do not belong to each other.
+
+    Raises:
+        AblationError: naming the first.
+    """
+    pairs = [(one, one.counterfactual_ids) for one in prompts if one.counterfactual_ids is not None]
+    unequal = [(one, other) for one, other in pairs if len(one.ids) != len(other)]
+    if unequal:
+        one, other = unequal[0]
+        raise AblationError(
+            f"{len(unequal)} of {len(prompts)} counterfactuals are not as long as their prompts, which they must be to "
+            f"be put in place at several positions (prompt {one.index}, counted from 0, has {len(one.ids)} tokens and "
+            f"its counterfactual {len(other)}); leave these prompts out, or knock out with --positions last"
+        )
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, get_args
 import numpy as np
 from jaxtyping import Int
 
-from hydrascope.ablation import Ablation, Optimal, Resample
+from hydrascope.ablation import Ablation, Counterfactual, Optimal, Resample, require_equal_lengths
 from hydrascope.anatomy import Model, Site
 from hydrascope.components import Component, Knockout, parse_knockouts, parse_writers
 from hydrascope.engine.budget import Budget
@@ -102,6 +102,8 @@ class Task:
     def __post_init__(self) -> None:
         if isinstance(self.ablation, Optimal):
             require_learnable(self.knockouts, self.model.anatomy, self.options.scope)
+        if isinstance(self.ablation, Counterfactual) and not self.options.scope.is_last:
+            require_equal_lengths(self.encoded.prompts)
 
     @property
     def settings(self) -> dict[str, Any]:

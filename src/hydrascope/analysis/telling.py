@@ -320,6 +320,20 @@ def tell_closing(told: Told, result: Closing) -> None:
         )
 
 
+def tell_donors(told: Told) -> None:
+    """Donors that could not be kept from naming a token of the prompt's pair."""
+    sharing = int(told.ds.attrs.get("donors_sharing", 0))
+    if not sharing:
+        return
+    donors = int(told.ds.attrs["donors"]) * told.ds.sizes["prompt"]
+    told.number("donors_sharing", sharing)
+    told.detail(
+        f"For want of others, {sharing:,} of {donors:,} donors have a prompt's answer or foil among their own: these "
+        f"turn the {told.quantity.subject} round, or leave half of it, instead of taking it away, so what is lost is "
+        "not what unrelated prompts would show."
+    )
+
+
 def tell_caution(told: Told) -> None:
     """Few groups, or a single one."""
     resampling, prompts = told.resampling, count(told.ds.sizes["prompt"], "prompt")

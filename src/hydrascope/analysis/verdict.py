@@ -78,6 +78,7 @@ def verdict(ds: xr.Dataset | Findings, *, draws: int = DRAWS, seed: int = 0) -> 
     telling.tell_late_mlps(told, findings)
     telling.tell_distribution(told, table)
     telling.tell_closing(told, findings.closing)
+    telling.tell_donors(told)
     telling.tell_caution(told)
     headline = _headline(finding, strongest, told, attention)
     return Verdict(finding, headline, told.ablated, tuple(told.leading), tuple(told.details), told.numbers)

@@ -8,7 +8,7 @@ completes correctly; `choose_donors` says whose activation stands in for whose.
 from hydrascope.prompts.builtin import builtin_names
 from hydrascope.prompts.chunks import Cut, cut
 from hydrascope.prompts.documents import Document, documents, is_text
-from hydrascope.prompts.donors import choose_donors
+from hydrascope.prompts.donors import choose_donors, sharing
 from hydrascope.prompts.encode import Bos, Encoded, EncodedPrompt, SingleToken, encode
 from hydrascope.prompts.files import load
 from hydrascope.prompts.filters import Kept, answered_correctly, target_above_foil, told_apart
@@ -42,6 +42,7 @@ __all__ = [
     "load",
     "named_task",
     "pose",
+    "sharing",
     "target_above_foil",
     "told_apart",
 ]

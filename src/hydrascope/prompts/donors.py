@@ -54,9 +54,8 @@ def choose_donors(
     target = np.asarray(targets, dtype=np.int64)
     _check_enough(target, n, range(len(target)) if numbers is None else numbers)
     named = _Named((target,))
-    if foils is not None and any(foil is not None for foil in foils):
-        second = [token if foil is None else foil for token, foil in zip(target, foils, strict=True)]
-        both = _Named((target, np.array(second, dtype=np.int64)))
+    if foils is not None:
+        both = _Named.both(target, foils)
         named = both if both.enough(n) else named
     rng = np.random.default_rng(seed)
     rounds = np.empty((n, len(target)), dtype=np.int64)
@@ -65,6 +64,22 @@ def choose_donors(
         balanced = draw.derangement()
         rounds[r] = draw.independent() if balanced is None else balanced
     return rounds
+
+
+def sharing(
+    targets: Sequence[int] | Indices, foils: Sequence[int | None], donors: Int[np.ndarray, "draws prompts"]
+) -> int:
+    """How many of the chosen donors name the target or the foil of their prompt, as target or foil of their own.
+
+    Such a donor turns the logit difference round, or leaves half of it, instead of taking it away.
+
+    Args:
+        targets: target token of each prompt.
+        foils: each prompt's foil, or None.
+        donors: what `choose_donors` returned for them.
+    """
+    named = _Named.both(np.asarray(targets, dtype=np.int64), foils)
+    return sum(int(named.meet(chosen).sum()) for chosen in donors)
 
 
 def _check_enough(target: Indices, n: int, numbers: Sequence[int]) -> None:
@@ -86,6 +101,12 @@ class _Named:
     """The tokens that each prompt names, its target first; no donor may name any of them."""
 
     tokens: tuple[Indices, ...]
+
+    @classmethod
+    def both(cls, target: Indices, foils: Sequence[int | None]) -> _Named:
+        """Targets, and foils where there are such."""
+        second = [token if foil is None else foil for token, foil in zip(target, foils, strict=True)]
+        return cls((target, np.array(second, dtype=np.int64)))
 
     def __len__(self) -> int:
         return len(self.tokens[0])

@@ -89,7 +89,7 @@ def run_facts(ds: xr.Dataset) -> Pairs:
         ("Prompt set", f"digest {str(a['prompts_digest'])[:16]}"),
         *((("Kept apart", str(a["writers"]).replace(",", ", ")),) if a.get("writers", "layers") != "layers" else ()),
         ("Answer", _TARGETS.get(str(a["target_policy"]), str(a["target_policy"]))),
-        ("Replaced by", f"{_ablation(a)}, at the {_positions(a)}"),
+        ("Replaced by", f"{_ablation(a)}, at the {_positions(a)}{_sharing(ds)}"),
         (
             "Control",
             f"random direction of equal length, {int(a['null_draws'])} each" if int(a["null_draws"]) else "none",
@@ -216,6 +216,11 @@ def _ablation(a: dict[str, Any]) -> str:
         said = _REPLACED.get(name, name)
     dose = float(a.get("dose", 1))
     return said if dose == 1 else f"{said}, dose {number(dose)}"
+
+
+def _sharing(ds: xr.Dataset) -> str:
+    sharing, donors = int(ds.attrs.get("donors_sharing", 0)), int(ds.attrs["donors"]) * ds.sizes["prompt"]
+    return f"; {sharing:,} of {donors:,} donors have the prompt’s answer or foil among their own" if sharing else ""
 
 
 def _positions(a: dict[str, Any]) -> str:

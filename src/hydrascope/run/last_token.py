@@ -50,7 +50,8 @@ class LastTokenRun(BaseRun):
             extra = self._store("extra", donation.runs, self.sites, None)
             pools = {site: torch.cat([pool, extra.values(site)]) for site, pool in pools.items()}
         plan = self.task.plan(donation.table)
-        file = self._file(plan, asked, clean.top[rows])
+        sharing = 0 if asked.foils is None else donation.sharing
+        file = self._file(plan, asked, clean.top[rows], sharing)
         work = Work(self.model, plan, self.task.engine.strategy, pools, len(kept), self.budget, self.tolerance)
         if isinstance(self.task.ablation, Optimal):
             store = ConstantStore.open(self.directory.scratch, plan)
@@ -59,7 +60,7 @@ class LastTokenRun(BaseRun):
         self._sweep(work, file, asked)
         self._close(file, time.monotonic() - started)
 
-    def _file(self, plan: Plan, asked: Questions, top: np.ndarray) -> LedgerFile:
+    def _file(self, plan: Plan, asked: Questions, top: np.ndarray, sharing: int) -> LedgerFile:
         kept = asked.prompts
         foils = {} if asked.foils is None else self._tokens("foil", asked.foils)
         items = {
@@ -75,6 +76,7 @@ class LastTokenRun(BaseRun):
             "prompts_kept": len(kept),
             "prompts_dropped_wrong": asked.dropped_wrong,
             "prompts_dropped_alike": asked.dropped_alike,
+            "donors_sharing": sharing,
         }
         held = prompts_in_account(self.budget, len(plan.knockouts), len(plan.book.entries))
         return self._ledger(plan, items, min(BATCH, len(kept), held), counts)

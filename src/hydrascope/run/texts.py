@@ -18,7 +18,7 @@ from hydrascope.engine.plan import Plan
 from hydrascope.engine.text_batch import run_texts, text_footprint, text_variants_at_once, texts_at_once
 from hydrascope.engine.text_values import Places, Values, blocks_of, extra_values, mean_values, values_of
 from hydrascope.engine.texts import Recorded
-from hydrascope.errors import AblationError, OutOfBudget
+from hydrascope.errors import OutOfBudget
 from hydrascope.ledger import LedgerFile
 from hydrascope.prompts import EncodedPrompt, pose
 from hydrascope.run.base import BaseRun
@@ -145,6 +145,7 @@ class TextRun(BaseRun):
                 "prompts_dropped_wrong": items.dropped_wrong,
                 "prompts_dropped_alike": items.dropped_alike,
                 "prompts_dropped_alone": items.dropped_alone,
+                "donors_sharing": self._sharing(items),
             },
         )
 
@@ -187,11 +188,6 @@ class TextRun(BaseRun):
         values, passes = values_of(self.model, [text.ids for text in texts], places, at_once)
         donation = self._donate(texts, [items.tokens[i] for i in block], block.start)
         if donation.runs:
-            if strange := next((run for run in donation.runs if len(run.ids) != tokens), None):
-                raise AblationError(
-                    f"a counterfactual has {len(strange.ids)} tokens and its prompt {tokens}; knocked out at several "
-                    "positions they must be of one length"
-                )
             extra = extra_values(self.model, donation.runs, places, at_once)
             values = {site: torch.cat([value, extra[site]]) for site, value in values.items()}
         here = replace(plan, table=donation.table)
@@ -251,9 +247,23 @@ class TextRun(BaseRun):
         row = text_footprint(self.model, tokens, len(recorded.layout.read), columns)
         return text_variants_at_once(self.budget, row, texts, tokens, self.model.device)
 
+    def _sharing(self, items: Items) -> int:
+        """Donors of all blocks that name a token of the prompt's pair; only differences have pairs."""
+        if items.foils is None:
+            return 0
+        blocks = [block for _, some in items.blocks(self.task.ablation.draws + 1) for block in some]
+        donated = (
+            self._donate([items.texts[i] for i in block], [items.tokens[i] for i in block], block.start)
+            for block in blocks
+        )
+        return sum(donation.sharing for donation in donated)
+
     def _donate(self, texts: Sequence[EncodedPrompt], tokens: Sequence[tuple[int, ...]], block: int) -> Donation:
         # at every position no donor can be kept from sharing one of the targets; at the last one it can
-        targets = [some[0] for some in tokens] if self.task.scope.read == "last" else list(range(len(texts)))
+        if self.task.scope.read == "last":
+            targets = [some[0] for some in tokens]
+        else:
+            targets, texts = list(range(len(texts))), [replace(text, foil_id=None) for text in texts]
         seed = self.task.options.seed
         if isinstance(self.task.ablation, Resample):
             seed = int(np.random.SeedSequence((seed, block)).generate_state(1)[0])

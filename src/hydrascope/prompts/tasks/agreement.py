@@ -13,7 +13,7 @@ import numpy as np
 from hydrascope.prompts.records import Record
 from hydrascope.prompts.sets import Prompt
 from hydrascope.prompts.tasks.family import MADE, Family, Found
-from hydrascope.prompts.tokens import Tokenizer
+from hydrascope.prompts.tokens import Tokenizer, bare_ids
 
 _SUBJECTS = (
     "teacher", "doctor", "farmer", "student", "singer", "painter", "driver", "soldier", "neighbor", "writer",
@@ -42,12 +42,17 @@ def pairs(rows: Iterable[Record], tokenizer: Tokenizer | None = None) -> Found:
 
 
 def made(tokenizer: Tokenizer | None = None) -> Found:
-    """Sentences with the verb directly after its subject, or after another noun in between; a subject is one group."""
+    """Sentences with the verb directly after its subject, or after another noun in between; a subject is one group.
+
+    Subjects that the tokenizer writes in equally many tokens in both numbers are taken, if there are such, so that a
+    sentence and its counterfactual are of one length.
+    """
     rng = np.random.default_rng(0)
-    simple = [(subject, "") for subject in _SUBJECTS]
+    subjects = [subject for subject in _SUBJECTS if tokenizer is not None and _alike(tokenizer, subject)] or _SUBJECTS
+    simple = [(subject, "") for subject in subjects]
     apart = [
         (subject, f" {join} the {noun}{end}")
-        for subject, join, noun, end in product(_SUBJECTS, _JOINS, _BETWEEN, ("", "s"))
+        for subject, join, noun, end in product(subjects, _JOINS, _BETWEEN, ("", "s"))
     ]
     chosen = simple + [apart[i] for i in rng.permutation(len(apart))[: MADE - len(simple)]]
     for number, (subject, between) in enumerate(chosen):
@@ -60,6 +65,11 @@ def made(tokenizer: Tokenizer | None = None) -> Found:
             counterfactual=both[1 - plural],
             group=subject,
         )
+
+
+def _alike(tokenizer: Tokenizer, subject: str) -> bool:
+    one, many = (len(bare_ids(tokenizer, f"The {word}")) for word in (subject, f"{subject}s"))
+    return one == many
 
 
 AGREEMENT = Family(

@@ -10,7 +10,7 @@ from hydrascope.prompts.records import Record
 from hydrascope.prompts.sets import Prompt
 from hydrascope.prompts.tasks.family import Family, Found, HubTable
 from hydrascope.prompts.tasks.others import partners
-from hydrascope.prompts.tokens import Tokenizer
+from hydrascope.prompts.tokens import Tokenizer, bare_ids
 
 
 class _Fact(NamedTuple):
@@ -27,7 +27,8 @@ def counterfact(rows: Iterable[Record], tokenizer: Tokenizer | None = None) -> F
     The false answer that comes with each fact is its foil; the counterfactual is another fact with another answer,
     by preference the same sentence about another subject, or at least one of the same relation.
     """
-    return _prompts([_rewrite(row) if "requested_rewrite" in row.values else _flat(row) for row in rows])
+    facts = [_rewrite(row) if "requested_rewrite" in row.values else _flat(row) for row in rows]
+    return _prompts(facts, tokenizer)
 
 
 def known(rows: Iterable[Record], tokenizer: Tokenizer | None = None) -> Found:
@@ -40,7 +41,8 @@ def known(rows: Iterable[Record], tokenizer: Tokenizer | None = None) -> Found:
         [
             _Fact(row.text("prompt"), row.text("template"), row.text("relation_id"), row.text("attribute"), None)
             for row in rows
-        ]
+        ],
+        tokenizer,
     )
 
 
@@ -64,9 +66,13 @@ def _rewrite(row: Record) -> _Fact:
         ) from None
 
 
-def _prompts(facts: list[_Fact]) -> Found:
+def _prompts(facts: list[_Fact], tokenizer: Tokenizer | None) -> Found:
+    """Of partners that are equally near, one whose prompt is as long goes before others."""
     kinds = [(fact.relation, fact.template) for fact in facts], [fact.relation for fact in facts], [0] * len(facts)
-    for fact, other in zip(facts, partners([fact.answer for fact in facts], *kinds), strict=True):
+    lengths = [0 if tokenizer is None else len(bare_ids(tokenizer, fact.prompt)) for fact in facts]
+    answers = [fact.answer for fact in facts]
+    chosen = partners(answers, *kinds, alike=lambda i, j: lengths[i] == lengths[j])
+    for fact, other in zip(facts, chosen, strict=True):
         yield Prompt(
             fact.prompt,
             target=fact.answer,

@@ -39,7 +39,11 @@ def made(tokenizer: Tokenizer | None = None) -> Found:
     rng = np.random.default_rng(0)
     # not 02 or 99: the year before would be that of the counterfactual, the year after the next century's
     wanted = [f"{century}{year:02d}" for century in _CENTURIES for year in range(3, 99)]
-    years = [year for year in wanted if all(_apart(tokenizer, f"{int(year) + step}") for step in (-1, 0, 1))]
+    years = [
+        year
+        for year in wanted
+        if all(_apart(tokenizer, other) for other in (*(f"{int(year) + step}" for step in (-1, 0, 1)), f"{year[:2]}01"))
+    ]
     if not years:
         raise EmptyPrompts(
             "the model's tokenizer writes no year as its century and two digits, which greater-than needs; take "

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 
-def partners(answers: Sequence[str], *kinds: Sequence[Hashable]) -> list[int | None]:
+def partners(
+    answers: Sequence[str], *kinds: Sequence[Hashable], alike: Callable[[int, int], bool] = lambda i, j: True
+) -> list[int | None]:
     """For each question the next one, counted round, of the same kind and with another answer.
 
     Args:
         answers: of N questions.
         kinds: the kind of each, from the narrowest to the widest; the narrowest with a partner decides.
+        alike: whether a question has a partner's length; of one kind such a partner goes before others.
 
     Returns:
         N positions; None where even the widest kind has no other answer.
@@ -26,5 +29,6 @@ def partners(answers: Sequence[str], *kinds: Sequence[Hashable]) -> list[int | N
                 continue
             for place, i in enumerate(rows):
                 if found[i] is None:
-                    found[i] = next(j for j in rows[place + 1 :] + rows if answers[j] != answers[i])
+                    others = [j for j in rows[place + 1 :] + rows[:place] if answers[j] != answers[i]]
+                    found[i] = next((j for j in others if alike(i, j)), others[0])
     return found

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 from hydrascope.errors import MalformedPrompt, PromptError
@@ -10,7 +11,10 @@ from hydrascope.prompts.records import Record, as_object, at, parse_json, read_t
 from hydrascope.prompts.sets import Prompt
 from hydrascope.prompts.tasks.family import Family, Found
 from hydrascope.prompts.tasks.others import partners
-from hydrascope.prompts.tokens import Tokenizer
+from hydrascope.prompts.tokens import Tokenizer, bare_ids
+
+Samples = list[tuple[str, str]]
+"""Subjects and objects."""
 
 
 def relation_files(path: Path) -> Iterator[Record]:
@@ -31,14 +35,16 @@ def relations(rows: Iterable[Record], tokenizer: Tokenizer | None = None) -> Fou
     """Every sample of every relation, in turn with each of its templates.
 
     Templates for prompts without examples are taken where there are any. Counterfactual and foil are the next subject
-    of the relation with another object, in the same template, and that object.
+    of the relation with another object, in the same template, and that object; where the tokenizer is known, the next
+    such subject that makes a prompt of the same length, if there is one.
 
     Raises:
         MalformedPrompt: a file without samples, or with a template that has no place for the subject.
     """
     for row in rows:
         templates, samples = _templates(row), _samples(row)
-        for i, other in enumerate(partners([answer for _, answer in samples], [0] * len(samples))):
+        alike = _alike(tokenizer, templates, samples)
+        for i, other in enumerate(partners([answer for _, answer in samples], [0] * len(samples), alike=alike)):
             template, (subject, answer) = templates[i % len(templates)], samples[i]
             yield Prompt(
                 template.replace("{}", subject),
@@ -58,7 +64,21 @@ def _templates(row: Record) -> list[str]:
     return list(templates)
 
 
-def _samples(row: Record) -> list[tuple[str, str]]:
+def _alike(tokenizer: Tokenizer | None, templates: Sequence[str], samples: Samples) -> Callable[[int, int], bool]:
+    """Whether a sample's prompt stays as long with the subject of another one."""
+
+    @cache
+    def length(template: str, subject: str) -> int:
+        return 0 if tokenizer is None else len(bare_ids(tokenizer, template.replace("{}", subject)))
+
+    def alike(i: int, j: int) -> bool:
+        template = templates[i % len(templates)]
+        return length(template, samples[i][0]) == length(template, samples[j][0])
+
+    return alike
+
+
+def _samples(row: Record) -> Samples:
     samples = row.values.get("samples")
     try:
         found = [(str(sample["subject"]), str(sample["object"])) for sample in samples or []]
