@@ -9,9 +9,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import re
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import checked
 import pytest
@@ -78,3 +79,21 @@ def rows() -> list[tiny.Row]:
 def prompt_file(tmp_path_factory: pytest.TempPathFactory, rows: list[tiny.Row]) -> Path:
     """The forty prompts as a file."""
     return tiny.prompt_file(tmp_path_factory.mktemp("prompts") / "asked.jsonl", rows)
+
+
+@pytest.fixture(scope="module")
+def proved_once() -> Iterator[None]:
+    """Prove the engine of each model once a file, where that proof is not what is tested."""
+    from hydrascope import task
+    from hydrascope.engine.proof import Engine, choose_engine
+
+    engines: dict[int, Engine] = {}
+
+    def choose(opened: Any) -> Engine:
+        if id(opened) not in engines:
+            engines[id(opened)] = choose_engine(opened)
+        return engines[id(opened)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(task, "choose_engine", choose)
+        yield

@@ -2,71 +2,39 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import xarray as xr
-from families import FAMILIES, VOCABULARY, build_from
 from plain import account, slow_copy
 from reference import double_copy, norm_scale, readout, run
 from torch import Tensor
+from units import ALL, Asked, model
 
 import hydrascope as hs
 from hydrascope import task as tasks
 from hydrascope.analysis import parts
 from hydrascope.analysis.layers import by_layer
-from hydrascope.anatomy import Place, examine
+from hydrascope.anatomy import Place
 from hydrascope.components import Component, parse_component, parse_writers
 from hydrascope.engine import splits
 from hydrascope.engine.budget import Budget, Footprint, require_account, variants_at_once
-from hydrascope.engine.proof import Engine, choose_engine
 from hydrascope.errors import AnatomyRefused, ComponentError, OutOfBudget
 from hydrascope.estimate import estimate
 from hydrascope.ledger import numbers_kept, optional_variables
 
-torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("proved_once")
 
-ALL = FAMILIES | {"llama_biased": replace(FAMILIES["llama"], config={**FAMILIES["llama"].config, "mlp_bias": True})}
 CHOSEN = ("gpt2", "gpt_neox", "llama_biased", "gemma2", "olmo2", "phi", "granite", "bloom", "opt")
 KNOCKOUTS = "attn.1,mlp.0,layer.1,head.1.2,neuron.1.5,neuron.0.3+neuron.2.40"
-LENGTHS, TARGETS = (7, 1, 7), (5, 11, 40)
-GENERATOR = torch.Generator().manual_seed(3)
-PROMPTS = [torch.randint(3, VOCABULARY, (n,), generator=GENERATOR).tolist() for n in LENGTHS]
-
-
-@functools.cache
-def model(name: str) -> hs.Model:
-    return examine(build_from(ALL[name]), None, name=name)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def proved_once() -> Iterator[None]:
-    """The engine's proof of each model is not what is tested here, and once is enough."""
-    engines: dict[int, Engine] = {}
-
-    def choose(opened: hs.Model) -> Engine:
-        if id(opened) not in engines:
-            engines[id(opened)] = choose_engine(opened)
-        return engines[id(opened)]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tasks, "choose_engine", choose)
-        yield
-
-
-def prompt_set() -> hs.PromptSet:
-    rows = zip(PROMPTS, TARGETS, strict=True)
-    return hs.PromptSet("random", tuple(hs.Prompt(input_ids=tuple(ids), target_id=target) for ids, target in rows))
+ASKED = Asked.of(3, (7, 1, 7), (5, 11, 40), writers="neurons")
+PROMPTS, TARGETS = ASKED.prompts, ASKED.targets
 
 
 def ledger(name: str, components: str = KNOCKOUTS, ablation: Any = None, **more: Any) -> xr.Dataset:
-    options = hs.Options(components, keep_wrong=True, **{"null_draws": 0, "writers": "neurons", **more})
-    return hs.knock_out(model(name), prompt_set(), ablation=ablation or hs.Zero(), options=options).dataset
+    return ASKED.ledger(name, components, ablation, **more)
 
 
 @torch.no_grad()
@@ -202,7 +170,7 @@ def test_which_writers_are_divided() -> None:
     [("neuron,heads", "heads,neurons"), ("head.1,neuron", "neurons,head.1"), ("neuron.1-2", "neuron.1,neuron.2")],
 )
 def test_one_spelling_is_kept_of_many(given: str, kept: str) -> None:
-    assert tasks.prepare(model("gpt2"), prompt_set(), hs.Zero(), hs.Options(writers=given)).writers == kept
+    assert tasks.prepare(model("gpt2"), ASKED.prompt_set(), hs.Zero(), hs.Options(writers=given)).writers == kept
 
 
 @pytest.mark.parametrize("name", ["gpt2", "gemma2"])
@@ -241,7 +209,7 @@ def test_a_ledger_that_cannot_be_kept_is_refused_with_the_way_out() -> None:
 
 def test_the_estimate_counts_every_unit() -> None:
     whole, apart = (
-        estimate(tasks.prepare(model("gpt2"), prompt_set(), hs.Zero(), hs.Options("attn", writers=writers)))
+        estimate(tasks.prepare(model("gpt2"), ASKED.prompt_set(), hs.Zero(), hs.Options("attn", writers=writers)))
         for writers in ("layers", "neurons")
     )
     entries = 1 + 3 + 3 * (128 + 1) + 1

@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import xarray as xr
-from families import VOCABULARY, build
 from plain import account, slow_copy
 from torch import Tensor
+from units import Asked, model
 
 import hydrascope as hs
 from hydrascope import task as tasks
 from hydrascope.analysis import erasure, parts, repair, responders
-from hydrascope.anatomy import Anatomy, Directions, Place, directions, examine
+from hydrascope.anatomy import Anatomy, Directions, Place, directions
 from hydrascope.components import parse_component, parse_knockouts
 from hydrascope.engine import batch
 from hydrascope.engine.budget import Budget, Footprint, prompts_in_account, variants_at_once
 from hydrascope.engine.columns import Masks, columns
 from hydrascope.engine.last_token import Swept
-from hydrascope.engine.proof import Engine, choose_engine
 from hydrascope.engine.variants import Variant
 from hydrascope.errors import DetailDropped
 from hydrascope.results import Ledger
 
-torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("proved_once")
 
-LENGTHS, TARGETS = (7, 1, 7, 4), (5, 11, 40, 8)
-GENERATOR = torch.Generator().manual_seed(5)
-PROMPTS = [torch.randint(3, VOCABULARY, (n,), generator=GENERATOR).tolist() for n in LENGTHS]
+ASKED = Asked.of(5, (7, 1, 7, 4), (5, 11, 40, 8))
+PROMPTS, TARGETS = ASKED.prompts, ASKED.targets
 TOLERANCE = 1e-4
 UNITS = {
     "gpt2": "neuron.1.5,neuron.2.127,neuron.0.3+neuron.0.4",
@@ -46,36 +42,6 @@ UNITS = {
 }
 
 
-@functools.cache
-def model(name: str) -> hs.Model:
-    return examine(build(name), None, name=name)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def proved_once() -> Iterator[None]:
-    """The engine's proof of each model is not what is tested here, and once is enough."""
-    engines: dict[int, Engine] = {}
-
-    def choose(opened: hs.Model) -> Engine:
-        if id(opened) not in engines:
-            engines[id(opened)] = choose_engine(opened)
-        return engines[id(opened)]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tasks, "choose_engine", choose)
-        yield
-
-
-def prompt_set(n: int = len(PROMPTS)) -> hs.PromptSet:
-    rows = zip(PROMPTS[:n], TARGETS, strict=False)
-    return hs.PromptSet("random", tuple(hs.Prompt(input_ids=tuple(ids), target_id=target) for ids, target in rows))
-
-
-def ledger(name: str, components: str, ablation: Any = None, **more: Any) -> xr.Dataset:
-    options = hs.Options(components, keep_wrong=True, **{"null_draws": 0, **more})
-    return hs.knock_out(model(name), prompt_set(), ablation=ablation or hs.Zero(), options=options).dataset
-
-
 def places(anatomy: Anatomy, knockout: str) -> list[Place]:
     return [place for part in knockout.split("+") for place in anatomy.places(parse_component(part))]
 
@@ -83,7 +49,7 @@ def places(anatomy: Anatomy, knockout: str) -> list[Place]:
 @pytest.mark.parametrize("kind", ["zero", "mean"])
 @pytest.mark.parametrize("name", UNITS)
 def test_units_are_what_the_slow_loop_finds(name: str, kind: str) -> None:
-    found = ledger(name, UNITS[name], hs.Zero() if kind == "zero" else hs.Mean())
+    found = ASKED.ledger(name, UNITS[name], hs.Zero() if kind == "zero" else hs.Mean())
     anatomy, network = model(name).anatomy, slow_copy(model(name).network)
     read: Directions = directions(model(name).network, anatomy.tail, torch.tensor(TARGETS))
     whole = {site.site for site in (*anatomy.heads, *anatomy.neurons)}
@@ -132,7 +98,7 @@ def test_a_group_is_all_its_query_heads(name: str) -> None:
     size = site.n_heads // site.n_kv
     assert size > 1
     joint = ",".join("+".join(f"head.1.{g * size + i}" for i in range(size)) for g in range(site.n_kv))
-    one, other = (ledger(name, spelled, hs.Resample(donors=2)) for spelled in ("kv.1", joint))
+    one, other = (ASKED.ledger(name, spelled, hs.Resample(donors=2)) for spelled in ("kv.1", joint))
     assert one["ablated"].values.tolist() == [f"kv.1.{g}" for g in range(site.n_kv)]
     assert set(one["ablated_kind"].values) == {"kv"}
     for variable in ("change", "own_change", "total_effect", "norm_effect", "kl", "is_own", "is_downstream"):
@@ -145,7 +111,7 @@ def test_all_units_together_are_their_writer_without_its_bias(name: str) -> None
     anatomy, kind = model(name).anatomy, hs.Resample(donors=2)
     all_neurons = "+".join(f"neuron.1.{n}" for n in range(anatomy.neuron_site(1).n_neurons))
     all_heads = "+".join(f"head.2.{h}" for h in range(anatomy.head_site(2).n_heads))
-    units, layers = ledger(name, f"{all_neurons},{all_heads}", kind), ledger(name, "mlp.1,attn.2", kind)
+    units, layers = ASKED.ledger(name, f"{all_neurons},{all_heads}", kind), ASKED.ledger(name, "mlp.1,attn.2", kind)
     for variable in ("change", "own_change", "total_effect", "norm_effect", "kl"):
         np.testing.assert_allclose(units[variable], layers[variable], rtol=0, atol=TOLERANCE, err_msg=variable)
 
@@ -180,7 +146,7 @@ KNOCKOUTS = "attn,mlp,head.1.*,neuron.2.0-5,attn.0+mlp.2"
 def sums() -> tuple[xr.Dataset, xr.Dataset]:
     """The same run in full and by kind."""
     kind = hs.Resample(donors=3)
-    return tuple(ledger("llama", KNOCKOUTS, kind, null_draws=1, detail=d) for d in ("full", "kinds"))  # type: ignore[return-value]
+    return tuple(ASKED.ledger("llama", KNOCKOUTS, kind, null_draws=1, detail=d) for d in ("full", "kinds"))  # type: ignore[return-value]
 
 
 def test_sums_by_kind_are_sums_of_the_whole_account(sums: tuple[xr.Dataset, xr.Dataset]) -> None:
@@ -261,7 +227,7 @@ def test_variants_are_made_as_they_are_pushed(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(batch, "variant", made)
     monkeypatch.setattr(batch, "sweep", swept)
     memory = "400KB"
-    found = ledger("llama", "neuron.2", memory=memory, null_draws=1)
+    found = ASKED.ledger("llama", "neuron.2", memory=memory, null_draws=1)
     size = Footprint.of(model("llama"), 1, copies_prefix=False)
     most = variants_at_once(Budget.read(memory, torch.device("cpu")), size, 1)
     assert max(pushed) <= most
@@ -279,7 +245,7 @@ def test_a_small_budget_writes_fewer_prompts_at_a_time() -> None:
 def test_many_knock_outs_are_named_by_count_and_digest() -> None:
     def components(text: str) -> str:
         options = hs.Options(text, keep_wrong=True)
-        return str(tasks.prepare(model("gpt2"), prompt_set(), hs.Zero(), options).settings["components"])
+        return str(tasks.prepare(model("gpt2"), ASKED.prompt_set(), hs.Zero(), options).settings["components"])
 
     few = components("neuron.0.*")
     assert few.split(",") == [f"neuron.0.{n}" for n in range(128)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,61 +10,28 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from families import EPSILON, FAMILIES, VOCABULARY, Family, build_from
+from families import EPSILON, Family
 from reference import Run, double_copy, norm_scale, readout, run
 from torch import Tensor, nn
+from units import ALL, Asked, model
 
 import hydrascope as hs
-from hydrascope import task as tasks
 from hydrascope.analysis import parts
 from hydrascope.analysis.layers import by_layer
-from hydrascope.anatomy import examine
 from hydrascope.engine import splits
-from hydrascope.engine.proof import Engine, choose_engine
 from hydrascope.errors import AnatomyRefused, ComponentError, RunError, SettingsChanged
 
-torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("proved_once")
 
 NORMED = {"gemma2", "gemma3_text", "olmo2", "olmo2_biased"}
-ALL = FAMILIES | {
-    "olmo2_biased": replace(FAMILIES["olmo2"], config={**FAMILIES["olmo2"].config, "attention_bias": True}),
-    "llama_biased": replace(FAMILIES["llama"], config={**FAMILIES["llama"].config, "attention_bias": True}),
-}
 CHOSEN = ("gpt2", "llama", "llama_biased", "gemma2", "gemma3_text", "olmo2", "olmo2_biased", "phi", "granite", "bloom")
 KNOCKOUTS = "attn.1,mlp.0,layer.1,head.1.2,head.0.1+head.2.3"
-LENGTHS, TARGETS = (7, 1, 7), (5, 11, 40)
-GENERATOR = torch.Generator().manual_seed(3)
-PROMPTS = [torch.randint(3, VOCABULARY, (n,), generator=GENERATOR).tolist() for n in LENGTHS]
-
-
-@functools.cache
-def model(name: str) -> hs.Model:
-    return examine(build_from(ALL[name]), None, name=name)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def proved_once() -> Iterator[None]:
-    """The engine's proof of each model is not what is tested here, and once is enough."""
-    engines: dict[int, Engine] = {}
-
-    def choose(opened: hs.Model) -> Engine:
-        if id(opened) not in engines:
-            engines[id(opened)] = choose_engine(opened)
-        return engines[id(opened)]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tasks, "choose_engine", choose)
-        yield
-
-
-def prompt_set() -> hs.PromptSet:
-    rows = zip(PROMPTS, TARGETS, strict=True)
-    return hs.PromptSet("random", tuple(hs.Prompt(input_ids=tuple(ids), target_id=target) for ids, target in rows))
+ASKED = Asked.of(3, (7, 1, 7), (5, 11, 40), writers="heads")
+PROMPTS, TARGETS = ASKED.prompts, ASKED.targets
 
 
 def ledger(name: str, components: str = KNOCKOUTS, ablation: Any = None, **more: Any) -> xr.Dataset:
-    options = hs.Options(components, keep_wrong=True, **{"null_draws": 0, "writers": "heads", **more})
-    return hs.knock_out(model(name), prompt_set(), ablation=ablation or hs.Zero(), options=options).dataset
+    return ASKED.ledger(name, components, ablation, **more)
 
 
 def shares(network: nn.Module, family: Family, layer: int, seen: Run) -> list[Tensor]:
@@ -211,7 +176,7 @@ def test_the_same_folder_continues_only_with_the_same_writers(tmp_path: Path) ->
     def made(writers: Any) -> xr.Dataset:
         options = hs.Options("attn,head.1.*", keep_wrong=True, null_draws=1, writers=writers)
         return hs.knock_out(
-            model("gpt2"), prompt_set(), ablation=hs.Zero(), options=options, out=tmp_path / "run"
+            model("gpt2"), ASKED.prompt_set(), ablation=hs.Zero(), options=options, out=tmp_path / "run"
         ).dataset
 
     first, again = made("heads"), made("heads")
@@ -240,7 +205,9 @@ def test_a_model_without_heads_is_refused() -> None:
     opened = model("gpt2")
     headless = replace(opened, anatomy=replace(opened.anatomy, heads=()))
     with pytest.raises(ComponentError, match="this model has no 'head'; it has attn, layer, mlp, neuron"):
-        hs.knock_out(headless, prompt_set(), "attn", hs.Zero(), options=hs.Options(writers="heads", keep_wrong=True))
+        hs.knock_out(
+            headless, ASKED.prompt_set(), "attn", hs.Zero(), options=hs.Options(writers="heads", keep_wrong=True)
+        )
 
 
 @pytest.mark.parametrize(
@@ -257,7 +224,7 @@ def test_a_model_without_heads_is_refused() -> None:
 )
 def test_options_that_make_no_sense_are_refused(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises((RunError, ComponentError), match=said):
-        hs.knock_out(model("gpt2"), prompt_set(), "attn", hs.Zero(), options=hs.Options(**wrong))
+        hs.knock_out(model("gpt2"), ASKED.prompt_set(), "attn", hs.Zero(), options=hs.Options(**wrong))
 
 
 @pytest.mark.parametrize("name", ["llama", "olmo2_biased"])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
-from hydrascope.figures.build import LEGEND, UNIT, View, compact, depth, finish, places, reading, sums, zero_line
-from hydrascope.figures.theme import LIGHT, colour_scale
+from hydrascope.figures.build import LEGEND, UNIT, View, compact, depth, finish, reading, zero_line
+from hydrascope.figures.stacked import stacked
+from hydrascope.figures.theme import LIGHT
 
 PARTS = {
     "positive": ("relaxed", "relaxed suppression"),
@@ -76,44 +77,17 @@ def released_by_layer(table: pd.DataFrame, ablated_kind: str, *, layers: int, le
         layers: number of blocks of the model.
         legend: whether to explain the colours.
     """
-    here = table[table["ablated_kind"] == ablated_kind]
-    place = places(here.assign(own_change=here["change"]), layers)
-    rows = place.table
-    long = pd.concat(
-        [
-            rows[["ablated", "at"]].assign(part=label, order=abs(i - 1.4), value=rows[name])
-            for i, (name, label) in enumerate(PARTS.values())
-        ],
-        ignore_index=True,
-    )
-    labels = {role: label for role, (_, label) in PARTS.items()}
-    bars = (
-        alt.Chart(compact(long))
-        .transform_stack(
-            as_=["from", "to"],
-            stack="value",
-            groupby=["ablated"],
-            sort=[alt.SortField("order")],
-            offset="zero",
-        )
-        .transform_calculate(left="datum.at - 0.38", right="datum.at + 0.38")
-        .mark_rect(stroke=None)
-        .encode(
-            x=place.x("left"),
-            x2="right:Q",
-            y=alt.Y("from:Q", title="change of late MLPs (logits)"),
-            y2="to:Q",
-            color=alt.Color("part:N", scale=colour_scale(labels), legend=alt.Legend(columns=2) if legend else None),
-            tooltip=[
-                alt.Tooltip("ablated:N", title="knocked out"),
-                alt.Tooltip("part:N", title="part"),
-                reading("value", "logits"),
-            ],
-        )
+    bars = stacked(
+        table[table["ablated_kind"] == ablated_kind],
+        PARTS,
+        layers=layers,
+        title="change of late MLPs (logits)",
+        legend=alt.Legend(columns=2) if legend else None,
+        outwards=("promoted", "lost", "relaxed", "strengthened"),
     )
     title = "Under each knock-out"
     return finish(
-        alt.layer(bars, zero_line(), sums(rows)),
+        bars,
         title=title,
         description=f"{title}: change of the late MLPs, split into suppression and promotion; diamonds are sums.",
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
-from hydrascope.figures.build import LEGEND, View, compact, finish, places, reading, sums, zero_line
-from hydrascope.figures.theme import LIGHT, colour_scale
+from hydrascope.figures.build import LEGEND, View, compact, finish, places, reading, zero_line
+from hydrascope.figures.stacked import stacked
+from hydrascope.figures.theme import LIGHT
 
 PARTS = {"mlp": ("same_experts", "same experts"), "mixer": ("rerouted", "re-routed")}
 """Role in the theme to a part of the change and its name."""
@@ -24,37 +25,16 @@ def rerouted_by_layer(table: pd.DataFrame, ablated_kind: str, *, layers: int, le
         layers: number of blocks of the model.
         legend: whether to explain the colours.
     """
-    here = table[table["ablated_kind"] == ablated_kind]
-    place = places(here.assign(own_change=here["change"]), layers)
-    rows = place.table
-    long = pd.concat(
-        [rows[["ablated", "at"]].assign(part=label, order=i, value=rows[name]) for i, (name, label) in _numbered()],
-        ignore_index=True,
-    )
-    labels = {role: label for role, (_, label) in PARTS.items()}
-    bars = (
-        alt.Chart(compact(long))
-        .transform_stack(
-            as_=["from", "to"], stack="value", groupby=["ablated"], sort=[alt.SortField("order")], offset="zero"
-        )
-        .transform_calculate(left="datum.at - 0.38", right="datum.at + 0.38")
-        .mark_rect(stroke=None)
-        .encode(
-            x=place.x("left"),
-            x2="right:Q",
-            y=alt.Y("from:Q", title="change of routed MLPs (logits)"),
-            y2="to:Q",
-            color=alt.Color("part:N", scale=colour_scale(labels), legend=alt.Legend() if legend else None),
-            tooltip=[
-                alt.Tooltip("ablated:N", title="knocked out"),
-                alt.Tooltip("part:N", title="part"),
-                reading("value", "logits"),
-            ],
-        )
+    bars = stacked(
+        table[table["ablated_kind"] == ablated_kind],
+        PARTS,
+        layers=layers,
+        title="change of routed MLPs (logits)",
+        legend=alt.Legend() if legend else None,
     )
     title = f"Routed MLPs, {_WITHOUT.get(ablated_kind, ablated_kind)} knocked out"
     return finish(
-        alt.layer(bars, zero_line(), sums(rows)),
+        bars,
         title=title,
         description=f"{title}: change split into what the same experts write and what re-routing adds; "
         "diamonds are sums.",
@@ -105,7 +85,3 @@ def routing_change_by_layer(table: pd.DataFrame, ablated_kind: str, *, layers: i
 
 _WITHOUT = {"attn": "attention", "mlp": "an MLP", "mixer": "a mixer", "layer": "a layer", "joint": "several parts"}
 """What was knocked out, for a title."""
-
-
-def _numbered() -> list[tuple[int, tuple[str, str]]]:
-    return list(enumerate(PARTS.values()))
