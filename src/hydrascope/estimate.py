@@ -206,7 +206,7 @@ class _Pushes(NamedTuple):
 
 def _pushes(plan: Plan, strategy: Resumed, size: int) -> _Pushes:
     layers, pushes, blocks = plan.anatomy.n_layers, 0, 0
-    for jobs in plan.pushes(size):
+    for jobs in plan.pushes_by_block(size):
         first = min(plan.knockouts[job.knockout].first_layer for job in jobs)
         pushes, blocks = pushes + 1, blocks + len(jobs) * (layers - strategy.at(first).first_block)
     draws = plan.variants // len(plan.knockouts)
@@ -214,10 +214,11 @@ def _pushes(plan: Plan, strategy: Resumed, size: int) -> _Pushes:
 
 
 def _kept_bytes(task: Task, tokens: int, values: int, read: int) -> int:
-    """Of one text until its knock-outs are done: the streams between blocks, logits that are read, and values."""
-    model, widths = task.model, sum(site.width for site in task.sites)
-    streams = tokens * (model.anatomy.n_layers - 1) * model.anatomy.d_model
-    return model.dtype.itemsize * (streams + read * model.anatomy.n_vocab + values * widths)
+    """Of one text until its knock-outs are done: where pushes can begin, logits that are read, and values."""
+    anatomy, widths = task.model.anatomy, sum(site.width for site in task.sites)
+    begins = (anatomy.n_layers - 1) * anatomy.d_model
+    begins += sum(head.n_heads * head.head_dim + anatomy.d_model for head in anatomy.heads)
+    return task.model.dtype.itemsize * (tokens * begins + read * anatomy.n_vocab + values * widths)
 
 
 def _ledger_bytes(task: Task, budget: Budget, rows: int) -> int:
