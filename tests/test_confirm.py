@@ -58,6 +58,24 @@ def test_for_machines_the_rows_are_in_the_json(command: tuple[str, ...], tmp_pat
     np.testing.assert_allclose([row["removed"] for row in found], table["removed"])
 
 
+def test_code_of_a_model_is_only_trusted_by_whoever_calls(
+    command: tuple[str, ...], tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run's folder may come from someone else, and its recorded command with it."""
+    out = tmp_path / "run"
+    assert cli(*command, "--out", out, "--no-confirm", "--trust-remote-code").code == 0
+    trusted: list[bool] = []
+
+    def opened(name: str, device: str, dtype: str, trust_remote_code: bool) -> hs.Model:
+        trusted.append(trust_remote_code)
+        return hs.load(name)
+
+    monkeypatch.setattr("hydrascope.asked.open_model", opened)
+    assert cli("confirm", out).code == 0
+    assert cli("confirm", out, "--trust-remote-code").code == 0
+    assert trusted == [False, True]
+
+
 def test_where_nothing_is_repaired_it_says_so(command: tuple[str, ...], tmp_path: Path, cli: Cli) -> None:
     out = tmp_path / "run"
     assert cli(*command, "--components", "mlp", "--out", out).code == 0

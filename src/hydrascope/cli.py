@@ -145,6 +145,7 @@ def confirm(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     device: Annotated[str | None, typer.Option(help="Where the model goes; as in the run, if left out.")] = None,
     memory: Annotated[str | None, typer.Option(help="Memory budget such as 4GB; as in the run, if left out.")] = None,
+    trust_remote_code: Trust = False,
     as_json: AsJson = False,
 ) -> None:
     """Learn who is needed in a finished run: hold its strongest responders, without making it again."""
@@ -159,7 +160,9 @@ def confirm(
     assert ledger.path is not None
     require_whole(ledger.dataset)
     given = {name: value for name, value in (("device", device), ("memory", memory)) if value is not None}
-    task, _ = Asked.of({**_parameters(str(ledger.dataset.attrs["command"])), **given}).family()
+    recorded = _parameters(str(ledger.dataset.attrs["command"]))
+    # a folder may come from someone else: what it says must not be enough to run code
+    task, _ = Asked.of({**recorded, **given, "trust_remote_code": trust_remote_code}).family()
     directory = reopen(ledger.path, task.settings)
     held = confirming(task, ledger.dataset)
     with console.progress_bars(quiet=as_json) as progress:
