@@ -104,7 +104,10 @@ def run(
         str | None, typer.Option(help="full, or kinds: keep only sums by kind of writer, for very large sweeps.")
     ] = None,
     distribution: Annotated[
-        bool | None, typer.Option(help="Also measure log-probability, rank and KL divergence (text: no).")
+        bool | None,
+        typer.Option(
+            help="Also measure log-probability, rank and KL divergence (text: no, unless an ablation is optimal)."
+        ),
     ] = None,
     confirm: Annotated[
         bool,
@@ -126,6 +129,8 @@ def run(
     full, *lower = doses(dose)
     chosen_protocol = protocols.protocol(protocol)
     chosen, *others = ablations.listed(ablation, donors, chosen_protocol.donors)
+    if distribution is None and any(isinstance(one, ablations.Optimal) for one in (chosen, *others)):
+        distribution = True  # what an optimal constant makes least, and is compared by
     options = console.options(
         chosen_protocol,
         components=components,

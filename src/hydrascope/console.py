@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from hydrascope import zoo
-from hydrascope.analysis import agreement
+from hydrascope.analysis import agreement, harm
 from hydrascope.analysis.closing import rounding
 from hydrascope.anatomy import Model, load
 from hydrascope.errors import PromptError, RunError
@@ -126,7 +126,7 @@ def show_estimates(main: Estimate, also: Mapping[str, Estimate], as_json: bool) 
 def _show_estimate(e: Estimate) -> None:
     print(
         f"{e.prompts} prompts x {e.knockouts} knock-outs, {e.variants} variants a prompt\n"
-        f"{e.prefill_tokens:,} tokens to prefill, {e.variant_tokens:,} single tokens for the variants\n"
+        f"{e.prefill_tokens:,} tokens to prefill, {e.variant_tokens:,} tokens for the variants\n"
         f"about {e.needed_bytes / 2**20:,.0f} MB beside the weights, of {e.budget_bytes / 2**20:,.0f} MB allowed, and "
         f"{e.ledger_bytes / 2**20:,.0f} MB of ledger\n"
         f"about {e.flops / 1e9:,.1f} GFLOP: at least {e.seconds:,.1f} s at the speed of a matrix product here"
@@ -149,8 +149,9 @@ def show_result(ledger: Ledger, page: Path, as_json: bool) -> None:
         console.print(f"- {sentence}", markup=False)
     for sentence in verdict.details:
         console.print(f"- {sentence}", style="dim", markup=False)
-    if told := agreement.sentence(ledger.findings.agreement):
-        console.print(f"- {told}", style="dim", markup=False)
+    for told in (agreement.sentence(ledger.findings.agreement), harm.sentence(ledger.findings.harm)):
+        if told:
+            console.print(f"- {told}", style="dim", markup=False)
     attributes = ledger.dataset.attrs
     console.print(
         f"\nThe ledger closes to {closing.error:.1e} (allowed {attributes['closing_tolerance']:g}); clean logits equal "

@@ -13,6 +13,10 @@ from hydrascope.ablation import Optimal
 from hydrascope.engine.budget import Budget, Footprint, prompts_at_once, require_account, room, variants_at_once
 from hydrascope.engine.columns import columns
 from hydrascope.engine.edges import blocks_to_receiver
+from hydrascope.engine.optimal import CANDIDATES
+from hydrascope.engine.passes import READ_A_STEP
+from hydrascope.engine.text_batch import text_footprint, text_variants_at_once, texts_at_once
+from hydrascope.engine.texts import Resumed
 from hydrascope.ledger import numbers_kept, optional_variables
 from hydrascope.task import Task
 
@@ -29,7 +33,7 @@ class Estimate:
         knockouts: what is ablated, one after the other.
         variants: ablated runs per prompt, over all draws, null included.
         prefill_tokens: tokens of the clean and extra runs.
-        variant_tokens: single tokens pushed through the upper part of the model.
+        variant_tokens: tokens pushed through the upper part of the model for the variants; one a prompt, or all of it.
         budget_bytes: memory budget.
         needed_bytes: estimated peak beside the weights.
         ledger_bytes: what the ledger takes in memory, and at most on disk.
@@ -64,38 +68,59 @@ def estimate(task: Task) -> Estimate:
     draws = ablation.draws + task.null_draws
     budget = Budget.read(task.options.memory, *model.devices)
     read = columns(model.anatomy, task.splits)
-    footprint = Footprint.of(model, max(lengths), copies_prefix=not task.engine.strategy.staircase, columns=len(read))
     entries = len(read) if task.options.detail == "full" else 3 + 2 * len({c.kind for c in read} - {"embed", "bias"})
-    arrays = numbers_kept(optional_variables(ablation.draws, task.null_draws, task.options.detail))
-    together = min(prompts_at_once(budget, footprint), len(lengths))
+    measured = task.options.measured
+    arrays = numbers_kept(optional_variables(ablation.draws, task.null_draws, task.options.detail, measured=measured))
     variants = len(task.knockouts) * draws
-    pushed = min(variants, variants_at_once(budget, footprint, together)) * together
     extra = ablation.draws if ablation.name in ("noise", "counterfactual") else 0
     prefill = sum(lengths) * (1 + extra)
     embedding = model.network.get_input_embeddings().weight.numel()
     body = model.source.n_parameters - embedding
-    layers = model.anatomy.n_layers
-    staircase = task.engine.strategy.staircase
-    blocks = sum(layers - knockout.first_layer if staircase else layers for knockout in task.knockouts)
-    blocks += sum(blocks_to_receiver(knockout, staircase) for knockout in task.knockouts)
-    share = blocks / (layers * len(task.knockouts))
     head = 2 * model.anatomy.n_vocab * model.anatomy.d_model
-    rows = variants * len(lengths)
+    # what one knock-out of every prompt takes: tokens that go through the model, and tokens that are unembedded
+    pushed = len(lengths) if task.scope.is_last else sum(lengths)
+    items = sum(len(task.scope.positions(length)) for length in lengths)
+    unembedded = items if measured or task.scope.is_last else 0
+    learned = 0.0
     if isinstance(ablation, Optimal):  # forwards, and backwards that cost as much as two
-        rows += 3 * ablation.steps * len(task.knockouts) * len(lengths)
-    flops = 2.0 * body * (prefill + rows * share) + head * (rows + len(lengths) * (1 + extra))
+        seen = 1 if task.scope.is_last else 1 / max(1, items // READ_A_STEP)
+        learned = len(task.knockouts) * (3 * ablation.steps * seen + CANDIDATES)
+    passes = 2.0 * body * (prefill + (variants + learned) * pushed * _share(task))
+    flops = passes + head * (variants * unembedded + learned * items + len(lengths) * extra + items)
     return Estimate(
         prompts=len(lengths),
         knockouts=len(task.knockouts),
         variants=variants,
         prefill_tokens=prefill,
-        variant_tokens=variants * len(lengths),
+        variant_tokens=variants * pushed,
         budget_bytes=budget.bytes,
-        ledger_bytes=require_account(budget, room(Path()), len(lengths), len(task.knockouts), entries, arrays),
-        needed_bytes=together * footprint.prompt + pushed * footprint.row,
+        ledger_bytes=require_account(budget, room(Path()), items, len(task.knockouts), entries, arrays),
+        needed_bytes=_needed(task, budget, max(lengths), len(lengths), variants, len(read)),
         flops=flops,
         seconds=flops / matmul_rate(model.device, model.dtype),
     )
+
+
+def _share(task: Task) -> float:
+    """How much of the model's blocks a push passes through, on average over the knock-outs."""
+    layers, strategy = task.model.anatomy.n_layers, task.engine.strategy
+    late = strategy.skips if isinstance(strategy, Resumed) else strategy.staircase
+    blocks = sum(layers - knockout.first_layer if late else layers for knockout in task.knockouts)
+    blocks += sum(blocks_to_receiver(knockout, strategy.staircase) for knockout in task.knockouts)
+    return blocks / (layers * len(task.knockouts))
+
+
+def _needed(task: Task, budget: Budget, longest: int, prompts: int, variants: int, read: int) -> int:
+    """Bytes of a push and of the clean passes it starts from."""
+    model = task.model
+    footprint = Footprint.of(model, longest, copies_prefix=not task.engine.strategy.staircase, columns=read)
+    if not task.scope.is_last:
+        texts = min(texts_at_once(model.device, longest, variants), prompts)
+        row = text_footprint(model, longest, len(task.scope.positions(longest)), read)
+        at_once = min(variants, text_variants_at_once(budget, row, texts, longest, model.device))
+        return texts * (footprint.prompt + at_once * row)
+    together = min(prompts_at_once(budget, footprint), prompts)
+    return together * (footprint.prompt + min(variants, variants_at_once(budget, footprint, together)) * footprint.row)
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:

@@ -96,7 +96,7 @@ class Task:
 
     def __post_init__(self) -> None:
         if isinstance(self.ablation, Optimal):
-            require_learnable(self.knockouts, self.model.anatomy, self.options.scope)
+            require_learnable(self.knockouts, self.model.anatomy)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -112,8 +112,9 @@ def aligned(ledgers: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
     if len(ledgers) < 2:
         return {}
     first, *rest = ledgers.values()
-    prompts = [p for p in first["prompt"].values.tolist() if all(p in ds["prompt"].values for ds in rest)]
-    parts_of = [k for k in parts.names(first, "ablated") if all(k in parts.names(ds, "ablated") for ds in rest)]
+    asked, knocked_out = ([set(ds[name].values.tolist()) for ds in rest] for name in ("prompt", "ablated"))
+    prompts = [p for p in first["prompt"].values.tolist() if all(p in some for some in asked)]
+    parts_of = [k for k in parts.names(first, "ablated") if all(k in some for some in knocked_out)]
     if not prompts or not parts_of:
         return {}
     return {name: ds.sel(prompt=prompts, ablated=parts_of) for name, ds in ledgers.items()}
