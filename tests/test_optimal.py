@@ -152,7 +152,7 @@ def test_a_killed_run_goes_on_with_the_same_constants(tmp_path: Path, monkeypatc
     assert 0 < sum(groups) < len(NAMES), "what had been learned was not learned again"
 
 
-@pytest.mark.parametrize("scope", [Scope(), Scope("all", "each")])
+@pytest.mark.parametrize("scope", [Scope(), Scope("all")])
 def test_an_edge_is_refused(scope: Scope) -> None:
     options = hs.Options(keep_wrong=True, scope=scope)
     with pytest.raises(AblationError, match=r"attn\.0->mlp\.2 is an edge"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Sequence
@@ -175,16 +176,16 @@ def test_steps_that_see_some_of_the_texts_each_end_no_higher(monkeypatch: pytest
 def test_on_other_texts_the_constants_cost_less_than_what_those_texts_lend(
     learned: dict[int, Constants], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The others have their own texts to go by; of parts that matter little, what was learned may be some chance."""
-    components, lengths = "attn.1,mlp.0,head.1.2,attn.0+mlp.2", (9,) * 160
-    kl("llama", Optimal(steps=25), components, prompts(lengths, seed=1))
+    """The others take means and donors from the very texts that are read, the constants from others."""
+    components, lengths = "attn.1,mlp.0,attn.0+mlp.2", (9,) * 96
+    kl("llama", Optimal(steps=15), components, prompts(lengths, seed=1))
     held_out, known = prompts(lengths, seed=2), dict(learned)
     monkeypatch.setattr(ConstantStore, "fill", lambda *arguments: None)
     monkeypatch.setattr(ConstantStore, "constants", lambda store: known)
     best = kl("llama", Optimal(), components, held_out).mean(0)
     for other in (hs.Zero(), hs.Mean(), PositionMean(), hs.Resample(donors=1)):
         cost = kl("llama", other, components, held_out).mean(0)
-        assert (best <= 1.02 * cost).all(), other.name
+        assert (best <= cost).all(), other.name
         assert best.sum() < 0.9 * cost.sum(), other.name
 
 
@@ -295,11 +296,32 @@ def test_several_ablations_of_texts_stand_beside_the_optimal_one(tmp_path: Path)
     assert harm({"resample": by_hand["resample"]}).empty and sentence(pd.DataFrame(columns=table.columns)) == ""
 
 
-def test_the_text_protocol_learns_and_measures_what_it_learns(tmp_path: Path, cli: Cli) -> None:
-    command = ("run", "lerna", "--protocol", "text", "--texts", "6", "--length", "12", "--components", "attn.6,mlp.7")
-    command = (*command, "--ablation", "mean,optimal", "--out", tmp_path / "run")
-    assert cli(*command).code == 0
+def test_the_text_protocol_learns_measures_and_goes_on_after_an_interruption(
+    model_folder: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hydrascope.report.page.render", lambda findings: "<html></html>")
+    text = " ".join(f"w{4 + (7 * i) % 50}" for i in range(40))
+    (tmp_path / "text.txt").write_text(text)
+    command = ("run", model_folder, "--protocol", "text", "--prompts", tmp_path / "text.txt", "--length", "8")
+    command = (*command, "--components", "attn.0,mlp.1,mlp.2", "--ablation", "mean,optimal", "--out", tmp_path / "run")
+    learn, groups = Learning.learn, []
+
+    def interrupted(self, group):
+        if groups:
+            raise KeyboardInterrupt
+        groups.append(list(group))
+        return learn(self, group)
+
+    monkeypatch.setattr(Learning, "learn", interrupted)
+    assert cli(*command).code == 130
+    monkeypatch.setattr(Learning, "learn", lambda self, some: (groups.append(list(some)), learn(self, some))[1])
+    done = cli(*command)
+    assert done.code == 0 and "The least harmful constant, learned on these prompts, costs" in done.out
+    assert groups == [[0], [1], [2]], "each was learned once"
     ledger = hs.Ledger.open(tmp_path / "run")
-    best, mean = ledger.also["optimal"].dataset["kl"].mean("prompt"), ledger.dataset["kl"].mean("prompt")
+    best, mean = (one.dataset["kl"].mean("prompt") for one in (ledger.also["optimal"], ledger))
     assert (best <= mean + 1e-6).all() and float(best.sum()) < float(mean.sum())
     assert ledger.also["optimal"].dataset.attrs["protocol"] == "text"
+    planned = json.loads(cli(*command, "--dry-run", "--json").out)
+    assert planned["variant_tokens"] == 3 * int(ledger.dataset["length"].sum() / 6)  # six of eight positions are read
+    assert planned["also"]["optimal"]["flops"] > 50 * planned["flops"]

@@ -48,10 +48,11 @@ class Harm:
 
     def losses(self, values: Values) -> Losses:
         """Of every knock-out over everything."""
+        total = torch.zeros(len(values))
         with torch.no_grad():
-            return torch.stack([self._sums(clean, values).cpu() for clean in self.passes.of(self.passes.all)]).sum(
-                0
-            ) / sum(self.passes.items)
+            for clean in self.passes.of(self.passes.all):
+                total += self._sums(clean, values).cpu()
+        return total / sum(self.passes.items)
 
     def losses_and_slopes(self, values: Values, step: int) -> tuple[Losses, Values]:
         """The same over what one step sees, and the gradient with respect to every value.
