@@ -15,7 +15,7 @@ from texts import TEXTS, TOKENS, planted_ledger, run, same_subject, tiny_ledger
 
 import hydrascope as hs
 from hydrascope.analysis.findings import Findings
-from hydrascope.report import render, text_sections
+from hydrascope.report import render, text_facts, text_sections
 from hydrascope.report.text_literature import QUARTERS, REFERENCES
 from hydrascope.report.text_tables import TextTables
 from hydrascope.results import Ledger
@@ -48,6 +48,15 @@ def test_it_says_the_verdict_and_every_section(detail: str) -> None:
         assert name in plain
     assert not re.search(r"\bnan\b", plain.lower())
     assert len(page(detail)) < 3_000_000
+
+
+def test_what_no_text_would_put_in_place_is_said() -> None:
+    ds = tiny_ledger("kinds").dataset
+    for ablation, expected in (("optimal", "the least harmful one on these texts; on others it may"), ("resample", "")):
+        findings = Findings(ds.assign_attrs(ablation=ablation), DRAWS)
+        said = " ".join(text_facts.caveats(TextTables(findings, "head.2.1")))
+        assert ("least harmful" in said) is bool(expected)
+        assert expected in said
 
 
 def test_both_selections_are_drawn_with_the_numbers_of_the_analysis() -> None:

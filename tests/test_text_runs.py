@@ -89,13 +89,12 @@ def test_a_ledger_of_texts_is_that_of_plain_float64_forwards(name: str, kind: st
         places = edited_places(knockout, model.anatomy)
         for number in (0, 1):
             text = texts[number]
-            edited, same = scope.edited(len(text)), [t for t in texts if len(t) == len(text)]
-            all_values = [values_of(slow, model, t, scope, places) for t in same]
+            edited, values = scope.edited(len(text)), [values_of(slow, model, t, scope, places) for t in texts]
             put = {}
             for place in places:
-                stacked = torch.stack([values[place] for values in all_values])
-                mean = stacked.mean(0) if kind == "position-mean" else stacked.mean((0, 1)).expand(stacked.shape[1:])
-                put[place] = torch.zeros_like(mean) if kind == "zero" else mean
+                same = torch.stack([v[place] for v, t in zip(values, texts, strict=True) if len(t) == len(text)])
+                mean = torch.cat([v[place] for v in values]).mean(0).expand(same.shape[1:])
+                put[place] = {"zero": torch.zeros_like(mean), "mean": mean, "position-mean": same.mean(0)}[kind]
             before = plain(slow, model, text, edited)
             after = plain(slow, model, text, edited, list(put.items()))
             stream = last_stream(slow, model, text)

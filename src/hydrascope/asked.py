@@ -66,6 +66,9 @@ class Asked:
         full, *lower = doses(self.dose)
         protocol = protocols.protocol(self.protocol)
         chosen, *others = ablations.listed(self.ablation, self.donors, protocol.donors)
+        measured = self.distribution
+        if measured is None and any(isinstance(one, ablations.Optimal) for one in (chosen, *others)):
+            measured = True  # KL is what an optimal constant makes least, and is compared by
         options = _options(
             protocol,
             components=self.components,
@@ -77,7 +80,7 @@ class Asked:
             memory=self.memory,
             writers=self.writers,
             detail=self.detail,
-            measured=self.distribution,
+            measured=measured,
             knocked_out=self.positions,
             read=self.read,
             skipped=self.skip,

@@ -104,7 +104,10 @@ def run(
         str | None, typer.Option(help="full, or kinds: keep only sums by kind of writer, for very large sweeps.")
     ] = None,
     distribution: Annotated[
-        bool | None, typer.Option(help="Also measure log-probability, rank and KL divergence (text: no).")
+        bool | None,
+        typer.Option(
+            help="Also measure log-probability, rank and KL divergence (text: no, unless an ablation is optimal)."
+        ),
     ] = None,
     confirm: Annotated[
         bool,

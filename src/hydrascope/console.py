@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from hydrascope.analysis import agreement
+from hydrascope.analysis import agreement, harm
 from hydrascope.analysis.closing import rounding
 from hydrascope.analysis.tokens import is_text
 from hydrascope.estimate import Estimate
@@ -104,8 +104,9 @@ def show_result(ledger: Ledger, page: Path, as_json: bool, *, listed: bool = Fal
         console.print(f"- {sentence}", markup=False)
     for sentence in verdict.details:
         console.print(f"- {sentence}", style="dim", markup=False)
-    if told := agreement.sentence(ledger.findings.agreement):
-        console.print(f"- {told}", style="dim", markup=False)
+    for told in (agreement.sentence(ledger.findings.agreement), harm.sentence(ledger.findings.harm)):
+        if told:
+            console.print(f"- {told}", style="dim", markup=False)
     attributes = ledger.dataset.attrs
     console.print(
         f"\nThe ledger closes to {closing.error:.1e} (allowed {attributes['closing_tolerance']:g}); clean logits equal "

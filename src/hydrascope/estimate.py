@@ -6,16 +6,19 @@ import time
 from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import cache, partial
+from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from hydrascope.ablation import Mean, Optimal, with_donors
+from hydrascope.ablation import Ablation, Mean, Optimal, with_donors
 from hydrascope.engine.budget import Budget, Footprint, prompts_at_once, require_account, room, variants_at_once
 from hydrascope.engine.columns import columns
 from hydrascope.engine.edges import blocks_to_receiver
+from hydrascope.engine.optimal import CANDIDATES
+from hydrascope.engine.passes import READ_A_STEP
 from hydrascope.engine.plan import Plan
 from hydrascope.engine.text_batch import text_footprint, text_variants_at_once, texts_at_once
 from hydrascope.engine.text_values import blocks_of
@@ -122,8 +125,7 @@ def _at_the_last_token(task: Task) -> Estimate:
     share = blocks / (layers * len(task.knockouts))
     head = 2 * model.anatomy.n_vocab * model.anatomy.d_model
     rows = variants * len(lengths)
-    if isinstance(ablation, Optimal):  # forwards, and backwards that cost as much as two
-        rows += 3 * ablation.steps * len(task.knockouts) * len(lengths)
+    rows += ceil(_learning(ablation, 1.0) * len(task.knockouts) * len(lengths))
     flops = 2.0 * body * (prefill + rows * share) + head * (rows + len(lengths) * (1 + extra))
     return Estimate(
         prompts=len(lengths),
@@ -168,10 +170,13 @@ def _of_texts(task: Task) -> Estimate:
                 pushes, blocks = pushes + found.pushes, blocks + some * tokens * found.blocks
                 needed = max(needed, kept + row * some * (1 + min(size, plan.variants)))
     whole = sum(len(text.ids) for text in texts)
+    learning = _learning(ablation, 1 / max(1, read // READ_A_STEP))
+    blocks += learning * whole * sum(layers - strategy.at(k.first_layer).first_block for k in plan.knockouts)
     # a clean pass, its logits once more from the engine, and what the ablation or the filter needs beside them
     passes = 2 + lent + isinstance(ablation, Mean) + (scope.read == "last")
     body = model.source.n_parameters - model.network.get_input_embeddings().weight.numel()
     meets_vocabulary = whole * (passes - 1) + read * (1 + plan.variants * task.options.measured)
+    meets_vocabulary += ceil(learning * read * len(plan.knockouts))
     flops = 2.0 * body * (whole * passes + blocks / layers)
     flops += 2.0 * model.anatomy.n_vocab * model.anatomy.d_model * meets_vocabulary
     return Estimate(
@@ -190,6 +195,13 @@ def _of_texts(task: Task) -> Estimate:
         flops=flops,
         seconds=flops / matmul_rate(model.device, model.dtype),
     )
+
+
+def _learning(ablation: Ablation, seen: float) -> float:
+    """How often a knock-out passes everything while constants are learned, a step seeing so much of it."""
+    if not isinstance(ablation, Optimal):
+        return 0.0
+    return 3 * ablation.steps * seen + CANDIDATES  # forwards, and backwards that cost as much as two
 
 
 class _Pushes(NamedTuple):

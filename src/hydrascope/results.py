@@ -148,6 +148,10 @@ class Ledger:
         """How far the run's ablations rank its knock-outs alike; empty where it has only one."""
         return self.findings.agreement.copy()
 
+    def harm(self) -> pd.DataFrame:
+        """What each ablation costs beside the least harmful constant; empty where `optimal` is not among them."""
+        return self.findings.harm.copy()
+
     def doses(self) -> pd.DataFrame:
         """Every part of each knock-out's account over the dose; empty where the run has only one."""
         return self.findings.doses.copy()

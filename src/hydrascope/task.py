@@ -101,7 +101,7 @@ class Task:
 
     def __post_init__(self) -> None:
         if isinstance(self.ablation, Optimal):
-            require_learnable(self.knockouts, self.model.anatomy, self.options.scope)
+            require_learnable(self.knockouts, self.model.anatomy)
         if isinstance(self.ablation, Counterfactual) and not self.options.scope.is_last:
             require_equal_lengths(self.encoded.prompts)
 

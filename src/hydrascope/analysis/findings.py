@@ -14,6 +14,7 @@ from hydrascope.analysis import (
     dose,
     erasure,
     freeze,
+    harm,
     heads,
     layers,
     mechanisms,
@@ -126,6 +127,12 @@ class Findings:
         """`analysis.agreement.agreement` of the run's ablations."""
         ledgers = agreement.by_ablation(self.ds, self.also)
         return agreement.agreement(ledgers, draws=self.draws, seed=self.seed)
+
+    @cached_property
+    def harm(self) -> pd.DataFrame:
+        """`analysis.harm.harm` of the run's ablations."""
+        ledgers = agreement.by_ablation(self.ds, self.also)
+        return harm.harm(ledgers, draws=self.draws, seed=self.seed)
 
     @cached_property
     def doses(self) -> pd.DataFrame:

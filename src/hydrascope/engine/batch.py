@@ -153,7 +153,7 @@ def variant(work: Work, job: Job, rows: Sequence[int], heard: Mapping[Drawn, Val
         if knockout.sender is not None:
             value = heard[knockout, job.draw][number]
         elif job.knockout in work.learned:
-            value = work.learned[job.knockout][number].expand(len(rows), -1)
+            value = work.learned[job.knockout][number].expand(len(rows), *work.pools[place.site].shape[1:-1], -1)
         else:
             value = work.donated(place, job.draw, rows)
         own = work.own(place, rows).to(value) if job.null or work.plan.dose != 1 else value

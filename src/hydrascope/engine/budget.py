@@ -53,6 +53,11 @@ class Budget:
         return Budget(self.bytes // 2)
 
 
+def ran_out(error: BaseException) -> bool:
+    """Whether a device had no room for what was tried."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 def _free(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])

@@ -35,6 +35,11 @@ class Clean:
     values: dict[Site, Float[Tensor, "prompts _"]]
     prefix: tuple[KeysValues, ...]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what later pushes need."""
+        return self.logits.nbytes + sum(side.nbytes for pair in self.prefix for side in pair)
+
 
 def capture(
     model: Model,

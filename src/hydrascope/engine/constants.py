@@ -10,12 +10,11 @@ import numpy as np
 import torch
 import zarr
 
-from hydrascope.ablation import Optimal
-from hydrascope.engine.batch import Constants, Work
-from hydrascope.engine.optimal import Passes, learn
+from hydrascope.engine.batch import Constants
+from hydrascope.engine.budget import ran_out
+from hydrascope.engine.optimal import Learning
 from hydrascope.engine.plan import Plan
-from hydrascope.errors import OutputError
-from hydrascope.prompts import EncodedPrompt
+from hydrascope.errors import OutOfBudget, OutputError
 
 
 @dataclass(frozen=True)
@@ -49,40 +48,54 @@ class ConstantStore:
             raise _no_room(scratch, error) from error
         return cls(scratch, group, widths)
 
-    def fill(
-        self,
-        work: Work,
-        prompts: Sequence[EncodedPrompt],
-        ablation: Optimal,
-        progress: Callable[[int, int], None],
-    ) -> None:
+    @property
+    def complete(self) -> bool:
+        """Whether everything has been learned."""
+        return bool(np.asarray(self.group["done"][:]).all())
+
+    def fill(self, learning: Learning, progress: Callable[[int, int], None]) -> None:
         """Learn what has not been learned yet, group by group, and write each group when it is whole.
 
+        Where the device has less room than was thought, groups are learned half by half.
+
         Args:
-            work: model, plan and values.
-            prompts: the run's prompts.
-            ablation: steps and rate.
+            learning: what the constants are learned from.
             progress: told how many knock-outs are done, of how many.
 
         Raises:
             AblationError: no gradient comes through the model.
+            OutOfBudget: there is no room for a single knock-out.
             OutputError: the constants cannot be written.
         """
         done = np.asarray(self.group["done"][:])
-        if done.all():
-            return
-        passes = Passes.of(work, prompts)
-        deep = sorted(range(len(self.widths)), key=lambda k: work.plan.knockouts[k].first_layer)
-        counted = 0
-        for group in passes.groups(work.budget, deep):
+        waiting, counted = learning.groups, 0
+        while waiting:
+            group = waiting.pop(0)
             if not done[group].all():
-                found = learn(work, passes, group, ablation)
+                found = self._learned(learning, group)
+                if found is None:
+                    waiting[:0] = [group[: len(group) // 2], group[len(group) // 2 :]]
+                    continue
                 try:
                     self._write(group, found)
                 except OSError as error:
                     raise _no_room(self.scratch, error) from error
             counted += len(group)
-            progress(counted, len(deep))
+            progress(counted, len(done))
+
+    def _learned(self, learning: Learning, group: Sequence[int]) -> list[Constants] | None:
+        """The constants of a group; None where there is no room for all of it at once."""
+        try:
+            return learning.learn(group)
+        except (torch.cuda.OutOfMemoryError, RuntimeError) as error:
+            if not ran_out(error):
+                raise
+            if len(group) == 1:
+                raise OutOfBudget(
+                    "the device has no room to learn the constant of a single knock-out; take shorter texts, a smaller "
+                    "--memory or another --device"
+                ) from error
+            return None
 
     def _write(self, group: Sequence[int], found: Sequence[Constants]) -> None:
         for number, constants in zip(group, found, strict=True):

@@ -27,7 +27,7 @@ LEAST_VARIANTS = 16
 
 def texts_at_once(device: torch.device, tokens: int, variants: int) -> int:
     """Texts of one length that go through the model together, so that there is room for many variants of each."""
-    return max(1, _tokens_at_once(device) // (tokens * min(variants, LEAST_VARIANTS)))
+    return max(1, tokens_at_once(device) // (tokens * min(variants, LEAST_VARIANTS)))
 
 
 def text_variants_at_once(budget: Budget, footprint: int, texts: int, tokens: int, device: torch.device) -> int:
@@ -41,7 +41,7 @@ def text_variants_at_once(budget: Budget, footprint: int, texts: int, tokens: in
         device: where they run.
     """
     row = texts * tokens
-    return max(1, min(_tokens_at_once(device) // row, budget.bytes // 2 // (footprint * texts) - 1))
+    return max(1, min(tokens_at_once(device) // row, budget.bytes // 2 // (footprint * texts) - 1))
 
 
 def text_footprint(model: Model, tokens: int, read: int, columns: int) -> int:
@@ -120,5 +120,6 @@ def run_texts(
     return account.arrays()
 
 
-def _tokens_at_once(device: torch.device) -> int:
+def tokens_at_once(device: torch.device) -> int:
+    """Tokens of all rows of a push, at most."""
     return TOKENS_AT_ONCE.get(device.type, TOKENS_AT_ONCE_ELSEWHERE)

@@ -1,4 +1,4 @@
-"""Values at every position: of a block of texts that lend to each other, and means over a whole reference set."""
+"""Values at every position: of a block of texts that lend to each other, and means of all texts of their length."""
 
 from __future__ import annotations
 
@@ -81,22 +81,16 @@ def extra_values(model: Model, runs: Sequence[ExtraRun], places: Places, at_once
     return {site: torch.cat(parts) for site, parts in found.items()}
 
 
-def mean_values(
-    model: Model, texts: Sequence[Sequence[int]], places: Places, at_once: int, *, by_position: bool
-) -> Values:
-    """Mean values over texts of one length, over all positions or at each position, as one row."""
+def position_means(model: Model, texts: Sequence[Sequence[int]], places: Places, at_once: int) -> Values:
+    """Mean values at each position over texts of one length, as one row."""
     sums: dict[Site, Tensor] = {}
-    everywhere = replace(places, edited=tuple(range(len(texts[0]))))
     for first in range(0, len(texts), at_once):
         ids = torch.tensor([list(text) for text in texts[first : first + at_once]])
-        recorded = record_texts(model, ids, everywhere.edited, places.read, places.sites, keep_streams=False)
+        recorded = record_texts(model, ids, places.edited, places.read, places.sites, keep_streams=False)
         for site, value in recorded.values.items():
             total = value.double().sum(0).cpu()
             sums[site] = sums[site] + total if site in sums else total
-    means = {site: total / len(texts) for site, total in sums.items()}
-    if not by_position:
-        means = {site: mean.mean(0, keepdim=True).expand(mean.shape) for site, mean in means.items()}
-    return {site: mean[None, list(places.edited)].float() for site, mean in means.items()}
+    return {site: (total / len(texts))[None, list(places.edited)].float() for site, total in sums.items()}
 
 
 def _gather(found: Mapping[Site, list[Tensor]], recorded: Recorded) -> None:

@@ -67,6 +67,13 @@ class Recorded(Clean):
     returned: tuple[Any, ...] = field(kw_only=True, repr=False)
     entrances: Mapping[int, Entrance] = field(kw_only=True, repr=False)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what later pushes need."""
+        entered = [side for one in self.entrances.values() for side in (one.inside, one.returned)]
+        kept = [first_tensor(one) for one in (*self.returned, *entered)]
+        return self.logits.nbytes + sum(tensor.nbytes for tensor in kept if tensor is not None)
+
 
 def record_texts(
     model: Model,

@@ -98,5 +98,5 @@ def _pieces(text: str) -> list[str]:
 
 def _rows(rows: Iterator[Record]) -> Iterator[Document]:
     for row in rows:
-        if row.values.get("text") != "":  # tables of lines have empty ones
+        if row.values.get("text", row) not in ("", None):  # tables of lines have empty ones
             yield Document(row.where, row.text("text"))

@@ -26,13 +26,13 @@ _TARGETS = {
     "random-top": "a random one of the ten tokens that the model itself ranks first in the clean run",
     "kl": "the token the model itself ranks first in the clean run; knock-outs are ranked by KL divergence",
 }
-_OFF_DISTRIBUTION = {
+OFF_DISTRIBUTION = {
     "zero": "Zeros are a value that no prompt produces; part of what is seen may be the model coping with nonsense.",
     "mean": "A mean over prompts is a value that no single prompt produces; it may lie off the model's usual paths.",
     "optimal": "A learned constant is the least harmful one on these prompts; on others it may do more harm.",
     "noise": "Added noise is a disturbance that no prompt produces; part of what is seen may be its own effect.",
 }
-
+"""What is to be said of ablations that put in place what no prompt does."""
 
 _REPLACED = {
     "zero": "zeros",
@@ -165,8 +165,8 @@ def caveats(ds: xr.Dataset, table: pd.DataFrame, cells: int) -> tuple[str, ...]:
             f"The heat map tests {cells:,} cells together and is corrected for that; bands and intervals "
             "elsewhere are for one number at a time."
         )
-    if str(a["ablation"]) in _OFF_DISTRIBUTION:
-        found.append(_OFF_DISTRIBUTION[str(a["ablation"])])
+    if str(a["ablation"]) in OFF_DISTRIBUTION:
+        found.append(OFF_DISTRIBUTION[str(a["ablation"])])
     elif int(a["donors"]) < 4:
         found.append(
             f"With {_count(int(a['donors']), 'donor')} per prompt the noise from donors is large; the paper that "

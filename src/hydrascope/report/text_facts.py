@@ -72,6 +72,8 @@ def caveats(t: TextTables) -> tuple[str, ...]:
             "zero to the other shows as letting go in one place and as new writing in another; means over many tokens "
             "are what to read."
         )
+    if str(a["ablation"]) in facts.OFF_DISTRIBUTION:
+        found.append(facts.OFF_DISTRIBUTION[str(a["ablation"])].replace("prompt", "text"))
     found.append("Bands and intervals are for one number at a time, over documents.")
     if _documents(t.ds) < ROUGH_BELOW:
         found.append(f"There are fewer than {ROUGH_BELOW} documents, so all intervals are rough.")

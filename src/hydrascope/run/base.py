@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,11 @@ import zarr
 
 from hydrascope.ablation import ExtraRun
 from hydrascope.anatomy import Site
+from hydrascope.engine.batch import Constants
 from hydrascope.engine.budget import Budget, require_account, room
+from hydrascope.engine.constants import ConstantStore
 from hydrascope.engine.keeper import PrefixKeeper
+from hydrascope.engine.optimal import Learning
 from hydrascope.engine.plan import Plan
 from hydrascope.engine.values import ValueStore
 from hydrascope.errors import OutputError
@@ -66,6 +70,13 @@ class BaseRun:
                 "make room and run the same command again"
             ) from error
         return store
+
+    def _constants(self, plan: Plan, learning: Callable[[], Learning]) -> dict[int, Constants]:
+        """The constants of all knock-outs; what of them is not in the scratch folder yet is learned now."""
+        store = ConstantStore.open(self.directory.scratch, plan)
+        if not store.complete:
+            store.fill(learning(), partial(self.progress, "learning"))
+        return store.constants()
 
     def _ledger(self, plan: Plan, items: Mapping[str, np.ndarray], batch: int, counts: Mapping[str, Any]) -> LedgerFile:
         """The run's ledger, laid out if it is not there yet.

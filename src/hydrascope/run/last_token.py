@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -14,12 +14,14 @@ from hydrascope.ablation import ExtraRun, Optimal
 from hydrascope.engine.account import Arrays
 from hydrascope.engine.batch import Work, run_batch
 from hydrascope.engine.budget import Budget, prompts_in_account
-from hydrascope.engine.constants import ConstantStore
 from hydrascope.engine.keeper import PrefixKeeper
+from hydrascope.engine.moments import Moments
+from hydrascope.engine.optimal import Learning
+from hydrascope.engine.passes import passes_of_prompts
 from hydrascope.engine.plan import Plan
 from hydrascope.engine.values import same_length_batches
 from hydrascope.ledger import LedgerFile
-from hydrascope.prompts import Questions, pose
+from hydrascope.prompts import EncodedPrompt, Questions, pose
 from hydrascope.run.base import BaseRun, Progress
 from hydrascope.run_directory import RunDirectory
 from hydrascope.task import Task
@@ -54,11 +56,16 @@ class LastTokenRun(BaseRun):
         file = self._file(plan, asked, clean.top[rows], sharing)
         work = Work(self.model, plan, self.task.engine.strategy, pools, len(kept), self.budget, self.tolerance)
         if isinstance(self.task.ablation, Optimal):
-            store = ConstantStore.open(self.directory.scratch, plan)
-            store.fill(work, kept, self.task.ablation, partial(self.progress, "learning"))
-            work = replace(work, learned=store.constants())
+            learning = partial(self._learning, work, kept, self.task.ablation)
+            work = replace(work, learned=self._constants(plan, learning))
         self._sweep(work, file, asked)
         self._close(file, time.monotonic() - started)
+
+    def _learning(self, work: Work, prompts: Sequence[EncodedPrompt], ablation: Optimal) -> Learning:
+        ids = [prompt.ids for prompt in prompts]
+        passes = passes_of_prompts(self.model, work.strategy, ids, self.budget)
+        moments = {site: Moments.of(pool[: work.n_clean]) for site, pool in work.pools.items()}
+        return Learning(self.model, work.plan, lambda block: work.strategy, passes, moments, ablation)
 
     def _file(self, plan: Plan, asked: Questions, top: np.ndarray, sharing: int) -> LedgerFile:
         kept = asked.prompts

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property, partial
 from itertools import accumulate, groupby
 
 import numpy as np
 import torch
 
-from hydrascope.ablation import Donation, ExtraRun, Mean, PositionMean, Resample, with_donors
+from hydrascope.ablation import Donation, ExtraRun, Mean, Optimal, PositionMean, Resample, with_donors
+from hydrascope.anatomy import Site
 from hydrascope.engine.account import Arrays
-from hydrascope.engine.batch import Work
+from hydrascope.engine.batch import Constants, Work
+from hydrascope.engine.budget import ran_out
+from hydrascope.engine.moments import Moments, moments_of_texts
+from hydrascope.engine.optimal import Learning
+from hydrascope.engine.passes import batches_of_texts, passes_of_texts
 from hydrascope.engine.plan import Plan
 from hydrascope.engine.text_batch import run_texts, text_footprint, text_variants_at_once, texts_at_once
-from hydrascope.engine.text_values import Places, Values, blocks_of, extra_values, mean_values, values_of
-from hydrascope.engine.texts import Recorded
+from hydrascope.engine.text_values import Places, Values, blocks_of, extra_values, position_means, values_of
+from hydrascope.engine.texts import Recorded, Resumed
 from hydrascope.errors import OutOfBudget
 from hydrascope.ledger import LedgerFile
 from hydrascope.prompts import EncodedPrompt, pose
@@ -80,6 +86,10 @@ class TextRun(BaseRun):
         self._require_donors(items)
         plan = self.task.plan(np.zeros((self.task.ablation.draws, 0), dtype=np.int64))
         file = self._file(plan, items)
+        learned: dict[int, Constants] = {}
+        if isinstance(self.task.ablation, Optimal):
+            learned = self._constants(plan, partial(self._learning, plan, items, self.task.ablation))
+        moments = cache(partial(self._moments, items))
         counted, total = 0, plan.variants * len(items.texts)
 
         def counting(variants: int) -> None:
@@ -94,8 +104,8 @@ class TextRun(BaseRun):
                     counting(plan.variants * len(block))
                     continue
                 if reference is None:
-                    reference = self._reference(items, same_length)
-                self._block(file, plan, items, block, reference, counting)
+                    reference = self._reference(items, same_length, moments)
+                self._block(file, plan, items, block, reference, learned, counting)
         self._close(file, time.monotonic() - started)
 
     def _items(self) -> Items:
@@ -156,14 +166,32 @@ class TextRun(BaseRun):
         tokenizer = self.model.tokenizer
         return " ".join(map(str, ids)) if tokenizer is None else str(tokenizer.decode(ids))
 
-    def _reference(self, items: Items, texts: range) -> Values:
+    def _moments(self, items: Items) -> dict[Site, Moments]:
+        """Of all tokens of all texts."""
+        texts = [text.ids for text in items.texts]
+        batches = batches_of_texts(texts, self._at_once(max(map(len, texts)), 1))
+        return moments_of_texts(self.model, texts, batches, self.sites)
+
+    def _reference(self, items: Items, texts: range, moments: Callable[[], Mapping[Site, Moments]]) -> Values:
         """What replacements are made of where that is not a single other run."""
-        ablation = self.task.ablation
-        if not isinstance(ablation, Mean):
-            return {}
         ids = [items.texts[i].ids for i in texts]
-        places, at_once = self._places(len(ids[0])), self._at_once(len(ids[0]), 1)
-        return mean_values(self.model, ids, places, at_once, by_position=isinstance(ablation, PositionMean))
+        places = self._places(len(ids[0]))
+        match self.task.ablation:
+            case PositionMean():
+                return position_means(self.model, ids, places, self._at_once(len(ids[0]), 1))
+            case Mean() if not isinstance(self.task.ablation, Optimal):
+                means = {site: moment.mean.float() for site, moment in moments().items()}
+                return {site: mean.expand(1, len(places.edited), -1) for site, mean in means.items()}
+        return {}
+
+    def _learning(self, plan: Plan, items: Items, ablation: Optimal) -> Learning:
+        """One constant per place for texts of all lengths."""
+        strategy, seed = self.task.engine.strategy, self.task.options.seed
+        assert isinstance(strategy, Resumed)
+        texts = [text.ids for text in items.texts]
+        widest = max(Counter(knockout.first_layer for knockout in plan.knockouts).values())
+        passes = passes_of_texts(self.model, texts, self.task.scope, widest, seed, self.budget)
+        return Learning(self.model, plan, strategy.at, passes, self._moments(items), ablation)
 
     def _places(self, tokens: int) -> Places:
         scope = self.task.scope
@@ -179,6 +207,7 @@ class TextRun(BaseRun):
         items: Items,
         block: range,
         reference: Values,
+        learned: Mapping[int, Constants],
         done: Callable[[int], None],
     ) -> None:
         """Values of a block's texts, their donors among themselves, then the knock-outs of a few texts at a time."""
@@ -192,7 +221,7 @@ class TextRun(BaseRun):
             values = {site: torch.cat([value, extra[site]]) for site, value in values.items()}
         here = replace(plan, table=donation.table)
         engine = self.task.engine.strategy
-        work = Work(self.model, here, engine, values, len(texts), self.budget, self.tolerance, reference)
+        work = Work(self.model, here, engine, values, len(texts), self.budget, self.tolerance, reference, learned)
         first = 0
         for recorded in passes:
             some = range(first, first + len(recorded.ids))
@@ -231,7 +260,7 @@ class TextRun(BaseRun):
                     done=done,
                 )
             except (torch.cuda.OutOfMemoryError, RuntimeError) as error:
-                if not _out_of_memory(error):
+                if not ran_out(error):
                     raise
                 if size == 1:
                     raise OutOfBudget(
@@ -268,7 +297,3 @@ class TextRun(BaseRun):
         if isinstance(self.task.ablation, Resample):
             seed = int(np.random.SeedSequence((seed, block)).generate_state(1)[0])
         return self.task.ablation.donate(texts, targets, seed)
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hydrascope.errors import EmptyPrompts, PromptError
 from hydrascope.prompts.builtin import builtin_file, builtin_names
-from hydrascope.prompts.records import Record
+from hydrascope.prompts.records import Record, at
 from hydrascope.prompts.rows import prompt_from_row
 from hydrascope.prompts.sets import PromptSet
 from hydrascope.prompts.tasks.agreement import AGREEMENT
@@ -26,7 +26,7 @@ from hydrascope.prompts.tokens import Tokenizer
 
 
 def _as_they_are(rows: Iterable[Record], tokenizer: Tokenizer | None = None) -> Found:
-    return (prompt_from_row(row.values) for row in rows)
+    return (at(row.where, prompt_from_row, row.values) for row in rows)
 
 
 def _named_table(path: Path) -> Iterator[Record]:
@@ -100,7 +100,8 @@ def _found(family: Family, where: str, tokenizer: Tokenizer | None) -> tuple[Fou
     if where:
         bundled = where in builtin_names() and not Path(where).exists()
         path = builtin_file(where) if bundled else Path(where)
-        return family.read(family.rows(path), tokenizer), str(path), f"{family.name}-{path.stem}"
+        source = f"{HUB.name}:{where}" if family is HUB else str(path)
+        return family.read(family.rows(path), tokenizer), source, f"{family.name}-{path.stem}"
     if family.generate is not None:
         return family.generate(tokenizer), "generated", family.name
     if family.hub is not None:
