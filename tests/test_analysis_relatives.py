@@ -117,3 +117,11 @@ def test_relatives_have_sections_in_the_report() -> None:
     assert "Do the ablations agree?" in page and "Ranked by compensation" in page
     assert "Dose and response" in page and "at half the dose (25 to 25" in page.replace("\u202f", " ")
     assert "Do the ablations agree?" not in render(Findings(ds, draws=50))
+
+
+def test_what_the_least_harmful_constant_costs_stands_beside_the_others() -> None:
+    ds = synthetic_ledger(n_layers=4).assign_attrs(ablation="resample", dose=1.0)
+    other = ds.assign(kl=ds["kl"] / 4).assign_attrs(ablation="optimal")
+    page = render(Findings(ds, draws=50, also={"optimal": other})).replace("\u202f", " ")
+    assert f"in the median of {ds.sizes['ablated']} knock-outs 25 % of what resample costs" in page
+    assert "least harmful" not in render(Findings(ds, draws=50, also={"zero": other.assign_attrs(ablation="zero")}))

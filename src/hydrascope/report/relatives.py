@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from hydrascope import figures
+from hydrascope.analysis import harm
 from hydrascope.analysis.agreement import LEAST
 from hydrascope.analysis.findings import Findings
 from hydrascope.report.numbers import fixed, interval, percent
@@ -51,12 +52,12 @@ def text_doses(t: TextTables) -> Section | None:
 
 def ablations(t: Tables) -> Section | None:
     """How far the run's ablations agree."""
-    return _ablations(t.findings.agreement, {"all": Counted(t.repair)}, _SHOWN, "compensation", "prompts", "prompts")
+    return _ablations(t.findings, {"all": Counted(t.repair)}, _SHOWN, "compensation", "prompts", "prompts")
 
 
 def text_ablations(t: TextTables) -> Section | None:
     """The same over whole texts, on top tokens and on all."""
-    return _ablations(t.findings.agreement, _of_text(t), _SHOWN_OF_TEXT, "self_repair", "tokens", "documents")
+    return _ablations(t.findings, _of_text(t), _SHOWN_OF_TEXT, "self_repair", "tokens", "documents")
 
 
 def _of_text(t: TextTables) -> dict[str, Counted]:
@@ -116,13 +117,14 @@ def _halves(worth: pd.DataFrame, featured: pd.DataFrame, where: str) -> str:
 
 
 def _ablations(
-    table: pd.DataFrame,
+    findings: Findings,
     selections: Mapping[str, Counted],
     shown: Mapping[str, str],
     least: str,
     counted: str,
     drawn: str,
 ) -> Section | None:
+    table = findings.agreement
     if table.empty:
         return None
     if (count := int(table["n"].max())) < LEAST:
@@ -146,7 +148,7 @@ def _ablations(
         "number is the rank correlation of the knock-outs’ mean effects under two of them, its interval below.",
         notes=(
             f"{count} knock-outs, the same {counted} throughout; intervals from drawing {drawn}.",
-            *filter(None, notes),
+            *filter(None, (*notes, harm.sentence(findings.harm))),
             "A finding that only one ablation shows is a finding about that ablation. The rest of the page is about "
             "the first.",
         ),
