@@ -50,6 +50,7 @@ class Asked:
     writers: str | None
     detail: str | None
     distribution: bool | None
+    split_attention: bool
     trust_remote_code: bool
 
     @classmethod
@@ -85,6 +86,7 @@ class Asked:
             read=self.read,
             skipped=self.skip,
             dose=full,
+            split_attention=self.split_attention,
         )
         how = _cutting(protocol, self.length, self.texts, options)
         model, prompts = _open_both(self.model, self.prompts, how, self.device, self.dtype, self.trust_remote_code)

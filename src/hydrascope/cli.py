@@ -109,6 +109,14 @@ def run(
             help="Also measure log-probability, rank and KL divergence (text: no, unless an ablation is optimal)."
         ),
     ] = None,
+    split_attention: Annotated[
+        bool,
+        typer.Option(
+            "--split-attention",
+            help="Split what answering attention changes into moved weights and changed values: cheap at the last "
+            "token; in whole texts, attention without its fast kernels.",
+        ),
+    ] = False,
     confirm: Annotated[
         bool,
         typer.Option(help="Hold the strongest responders of repaired attention layers, to learn whether they matter."),

@@ -68,7 +68,8 @@ def require_whole(ds: xr.Dataset) -> None:
 def _holding(task: Task, chosen: Sequence[str]) -> Task:
     components = ",".join(chosen)
     knockouts = tuple(parse_knockouts(components, task.model.anatomy.inventory))
-    return replace(task, options=replace(task.options, components=components, null_draws=0), knockouts=knockouts)
+    options = replace(task.options, components=components, null_draws=0, split_attention=False)
+    return replace(task, options=options, knockouts=knockouts, heads=())
 
 
 def _alone(knockout: Knockout) -> bool:

@@ -23,7 +23,7 @@ from hydrascope.engine.plan import Plan
 from hydrascope.engine.text_batch import text_footprint, text_variants_at_once, texts_at_once
 from hydrascope.engine.text_values import blocks_of
 from hydrascope.engine.texts import Resumed
-from hydrascope.ledger import numbers_kept, optional_variables
+from hydrascope.ledger import numbers_kept, optional_variables, split_variables
 from hydrascope.task import Task
 
 PROBE = 512
@@ -109,8 +109,14 @@ def _at_the_last_token(task: Task) -> Estimate:
     lengths = [len(prompt.ids) for prompt in task.encoded.prompts]
     draws = ablation.draws + task.null_draws
     budget = Budget.read(task.options.memory, *model.devices)
-    read = len(columns(model.anatomy, task.splits))
-    footprint = Footprint.of(model, max(lengths), copies_prefix=not task.engine.strategy.staircase, columns=read)
+    plan = task.plan(np.zeros((ablation.draws, 0), dtype=np.int64))
+    footprint = Footprint.of(
+        model,
+        max(lengths),
+        copies_prefix=not task.engine.strategy.staircase,
+        columns=len(plan.columns),
+        attending=len(plan.attending),
+    )
     together = min(prompts_at_once(budget, footprint), len(lengths))
     variants = len(task.knockouts) * draws
     pushed = min(variants, variants_at_once(budget, footprint, together)) * together
@@ -160,7 +166,7 @@ def _of_texts(task: Task) -> Estimate:
         places, rows = len(scope.edited(tokens)), len(scope.positions(tokens))
         edited, read = edited + count * places, read + count * rows
         at_once = texts_at_once(model.device, tokens, plan.variants)
-        row = text_footprint(model, tokens, rows, len(plan.columns))
+        row = text_footprint(model, tokens, rows, len(plan.columns), len(plan.attending))
         for lenders in blocks_of(count, ablation.draws + 1):
             kept = len(lenders) * _kept_bytes(task, tokens, places * (1 + lent), rows)
             for start in range(0, len(lenders), at_once):
@@ -237,6 +243,7 @@ def _ledger_bytes(task: Task, budget: Budget, rows: int) -> int:
     options, found = task.options, columns(task.model.anatomy, task.splits)
     entries = len(found) if options.detail == "full" else 3 + 2 * len({c.kind for c in found} - {"embed", "bias"})
     kept = optional_variables(task.ablation.draws, task.null_draws, options.detail, measured=options.measured)
+    kept |= split_variables(options.detail) if task.heads else set()
     return require_account(budget, room(Path()), rows, len(task.knockouts), entries, numbers_kept(kept))
 
 

@@ -40,6 +40,8 @@ VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
     "own_direct_effect": (_BY_PROMPT, "clean direct effect of what is ablated, where only sums by kind are kept"),
     "rerouted_change": (_ACCOUNT, "what of a routed MLP's change is due to its routing, mean over draws; others 0"),
     "routing_change": (_ACCOUNT, "share of a routed MLP's chosen experts that the clean run did not choose; others 0"),
+    "redistributed_change": (_ACCOUNT, "what moved weights add to attention's change, mean over draws; others 0"),
+    "moved_weight": (_ACCOUNT, "share of attention's weight that moved to other keys, mean over heads; others 0"),
     "own_change": (_BY_PROMPT, "change of the ablated component's own direct effect"),
     "norm_effect": (_BY_PROMPT, "what the final norm's change of scale adds"),
     "total_effect": (_BY_PROMPT, "ablated minus clean {logit}, measured from the model's logits"),
@@ -71,9 +73,11 @@ OPTIONAL = (
     "own_direct_effect",
     "rerouted_change",
     "routing_change",
+    "redistributed_change",
+    "moved_weight",
     *MEASURES,
 )
-"""Variables that need several draws, the null, routed MLPs, or a run that keeps less or measures more."""
+"""Variables that need several draws, the null, routed MLPs, or a run that keeps less, splits or measures more."""
 
 
 def optional_variables(draws: int, null_draws: int, detail: str = "full", *, measured: bool = True) -> set[str]:
@@ -81,6 +85,11 @@ def optional_variables(draws: int, null_draws: int, detail: str = "full", *, mea
     found = {*(MEASURES if measured else ())} | ({"change_by_half"} if draws > 1 else set())
     found |= {"own_direct_effect"} if detail != "full" else set()
     return found | ({"null_change", "null_norm_effect", "null_total_effect"} if null_draws else set())
+
+
+def split_variables(detail: str = "full") -> set[str]:
+    """Those that a ledger has where changes of attention are split."""
+    return {"redistributed_change"} | ({"moved_weight"} if detail == "full" else set())
 
 
 def numbers_kept(optional: set[str]) -> int:

@@ -20,6 +20,7 @@ from hydrascope.engine.detail import Detail
 from hydrascope.engine.edge_proof import prove_edges
 from hydrascope.engine.edges import sender_places
 from hydrascope.engine.optimal import require_learnable
+from hydrascope.engine.pattern_proof import prove_pattern
 from hydrascope.engine.plan import Plan, edited_places, held_places
 from hydrascope.engine.proof import Engine, choose_engine, prove_splits
 from hydrascope.engine.scope import Scope
@@ -57,6 +58,9 @@ class Options:
         measured: also measure the whole next-token distribution (log-probability, rank, KL divergence).
         dose: how far a part is knocked out, from 0 to 1: what is put in place is (1 - dose) of the prompt's own value
             and dose of the replacement. An edge's is that of what its receiver reads through it.
+        split_attention: split what answering attention changes into moved weights and changed values. At the last token
+            that costs little; in whole texts attention is computed without its fast kernels, with all weights in
+            memory.
         protocol: name of the protocol that these options come from, for the record; they may differ from it.
     """
 
@@ -72,6 +76,7 @@ class Options:
     scope: Scope = field(default_factory=Scope)
     measured: bool = True
     dose: float = 1.0
+    split_attention: bool = False
     protocol: str = ""
 
 
@@ -88,6 +93,7 @@ class Task:
         knockouts: what is ablated.
         engine: strategy and proof.
         splits: writers that are read unit by unit.
+        heads: attention writers by their heads, where their changes are split.
     """
 
     model: Model
@@ -98,6 +104,7 @@ class Task:
     knockouts: tuple[Knockout, ...]
     engine: Engine = field(repr=False)
     splits: tuple[Split, ...] = field(repr=False, default=())
+    heads: tuple[Split, ...] = field(repr=False, default=())
 
     def __post_init__(self) -> None:
         if isinstance(self.ablation, Optimal):
@@ -127,6 +134,7 @@ class Task:
             "null_draws": self.null_draws,
             "seed": options.seed,
             "dose": options.dose,
+            "split_attention": options.split_attention,
             "writers": self.writers,
             "detail": options.detail,
         }
@@ -167,6 +175,7 @@ class Task:
             self.splits,
             options.detail,
             options.dose,
+            self.heads,
         )
 
     @property
@@ -187,7 +196,7 @@ def prepare(model: Model, prompts: PromptSet, ablation: Ablation | None = None, 
         ComponentError: an address the model does not have.
         PromptError: prompts that this model cannot take.
         AnatomyRefused: no engine is exact on this model, or not on its edges, or its units cannot be told apart in
-            what they write.
+            what they write, or its attention cannot be watched.
     """
     options = options or Options()
     knockouts = tuple(parse_knockouts(options.components, model.anatomy.inventory))
@@ -219,7 +228,8 @@ def prepare(model: Model, prompts: PromptSet, ablation: Ablation | None = None, 
         prover = engine.strategy if options.scope.is_last else choose_engine(model).strategy
         prove_edges(model, prover, knockouts)
         splits = prove_splits(model, prover, wanted) if wanted else ()
-    return Task(model, prompts, encoded, ablation or Resample(), options, knockouts, engine, splits)
+    heads = prove_pattern(model, engine.strategy) if options.split_attention else ()
+    return Task(model, prompts, encoded, ablation or Resample(), options, knockouts, engine, splits, heads)
 
 
 def default_folder(task: Task) -> Path:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from hydrascope.anatomy import Directions
 from hydrascope.engine.last_token import Swept
+from hydrascope.engine.pattern import CHECK, MEND, Pattern
 from hydrascope.engine.plan import Job, Plan
 from hydrascope.engine.routing import Routing
 from hydrascope.errors import AnatomyRefused, LedgerDoesNotClose
@@ -62,6 +63,8 @@ class Account:
         self.scalars = np.zeros((len(SCALARS), *shape))
         self.total_square = np.zeros(shape)
         self.rerouted, self.moved = np.zeros((2, *(account if plan.routed else (0,))))
+        self.redistributed = np.zeros(account if plan.heads else 0)
+        self.moved_weight = np.zeros(account if plan.heads and plan.detail == "full" else 0)
         self.null_change = np.zeros(account if plan.null_draws else 0)
         self.null_scalars = np.zeros((2, *shape))
         self.clean: Arrays = {}
@@ -132,6 +135,8 @@ class Account:
         )
         if swept.routing is not None:
             self._enter_routing(knockouts, swept.routing, sigma[0])
+        if swept.pattern is not None:
+            self._enter_pattern(jobs, swept.pattern, sigma[0], change, direct)
         for row, job in enumerate(jobs):
             self.change[job.draw % 2, :, job.knockout] += booked[row]
             self.change_square[:, job.knockout] += booked[row] ** 2
@@ -190,6 +195,41 @@ class Account:
             self.rerouted[:, knockout, columns] += rerouted[row].T
             self.moved[:, knockout, columns] += moved[row].T
 
+    def _enter_pattern(
+        self,
+        jobs: Sequence[Job],
+        pattern: Pattern,
+        sigma: Float[np.ndarray, " items"],
+        change: Float[np.ndarray, "jobs items columns"],
+        direct: Float[np.ndarray, "items columns"],
+    ) -> None:
+        """Book what moved weights did where attention can respond, if with changed values it makes up the change."""
+        plan, columns = self.plan, list(self.plan.attending)
+        knockouts = [job.knockout for job in jobs]
+        responds = plan.masks.downstream[knockouts][:, None, columns]
+        looked, found, share = (
+            part[1:].double().numpy().transpose(0, 2, 1) * responds
+            for part in (pattern.redistributed, pattern.revalued, pattern.moved)
+        )
+        looked, found = looked / sigma[:, None], found / sigma[:, None]
+        missed = np.abs(looked + found - change[..., columns]) * responds
+        error = missed / np.maximum(1.0, np.abs(change[..., columns]))
+        if not error.max(initial=0.0) <= self.tolerance:
+            job, item, column = map(int, np.unravel_index(int(error.argmax()), error.shape))
+            raise AnatomyRefused(
+                CHECK,
+                f"without {plan.knockouts[knockouts[job]]}, moved weights and changed values miss the change of "
+                f"{plan.columns[columns[column]].name} on prompt {self.names[item]} by {missed[job, item, column]:.4f} "
+                f"(tolerance {self.tolerance:g}); {MEND}",
+            )
+        whole = np.zeros_like(change)
+        whole[..., columns] = looked
+        booked = plan.book.change(whole, plan.masks.own[knockouts], direct)
+        for row, knockout in enumerate(knockouts):
+            self.redistributed[:, knockout] += booked[row]
+            if plan.detail == "full":
+                self.moved_weight[:, knockout, columns] += share[row]
+
     def arrays(self) -> Arrays:
         """Means over draws, prompt first."""
         draws, nulls = self.plan.ablation.draws, self.plan.null_draws
@@ -209,6 +249,10 @@ class Account:
             found["change_by_half"] = self.change / halves[:, None, None, None]
         if self.plan.routed:
             found["rerouted_change"], found["routing_change"] = self.rerouted / draws, self.moved / draws
+        if self.plan.heads:
+            found["redistributed_change"] = self.redistributed / draws
+            if self.plan.detail == "full":
+                found["moved_weight"] = self.moved_weight / draws
         if nulls:
             found["null_change"] = self.null_change / nulls
             found["null_norm_effect"], found["null_total_effect"] = self.null_scalars / nulls

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import DynamicCache
 
+from hydrascope.engine.watching import Crossed, watch_now
+
 NAME = "hydrascope_shared_prefix"
 
 KeysValues = tuple[Float[Tensor, "prompts _ prefix _"], Float[Tensor, "prompts _ prefix _"]]
@@ -90,7 +92,32 @@ def shared_prefix_attention(
         own_value.permute(2, 0, 1, 3, 4),
         out=out,
     )
+    if (watch := watch_now()) is not None:
+        watch.tell(module, _crossed(weights, seen.view(prompts, kv, n, g, dv), own_value, tokens))
     return out.view(rows, 1, heads, dv), None
+
+
+def _crossed(
+    weights: Float[Tensor, "prompts kv n group _"],
+    seen: Float[Tensor, "prompts kv n group dv"],
+    own_value: Float[Tensor, "prompts kv n _ dv"],
+    tokens: int,
+) -> Crossed:
+    """Weights and values of the rows and of the clean row crossed; of all values only a row's own can differ."""
+    w, seen, value = weights.float(), seen.float(), own_value.float()
+    own = w[..., tokens : tokens + 1]
+
+    def by_row(tensor: Float[Tensor, "prompts kv _ group *dv"]) -> Float[Tensor, "_ prompts heads *dv"]:
+        return tensor.movedim(2, 0).flatten(2, 3)
+
+    clean_seen, clean_own, clean_value = seen[:, :, :1], own[:, :, :1], value[:, :, :1]
+    return Crossed(
+        clean=by_row(clean_seen + clean_own * clean_value),
+        looked=by_row(seen + own * clean_value),
+        valued=by_row(clean_seen + clean_own * value),
+        own=by_row(seen + own * value),
+        moved=by_row((w - w[:, :, :1]).abs().sum(-1) / 2),
+    )
 
 
 def _differentiable(

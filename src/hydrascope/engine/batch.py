@@ -17,6 +17,7 @@ from hydrascope.engine.budget import Budget, Footprint, variants_at_once
 from hydrascope.engine.capture import Clean, capture
 from hydrascope.engine.edges import Drawn, Values, received
 from hydrascope.engine.last_token import sweep
+from hydrascope.engine.pattern import head_aims
 from hydrascope.engine.plan import Job, Plan
 from hydrascope.engine.splits import aims
 from hydrascope.engine.strategy import Strategy
@@ -103,9 +104,14 @@ def run_batch(
     others = None if foils is None else torch.tensor(foils, device=device)
     read = directions(work.model.network, work.model.anatomy.tail, tokens, others)
     by_unit = aims(work.model, work.plan.splits, read.vectors)
+    heads = head_aims(work.model, work.plan.heads, by_unit, read.vectors)
     account = Account(work.plan, work.tolerance, [str(prompt.index) for prompt in prompts], read)
     footprint = Footprint.of(
-        work.model, clean.ids.shape[1], not work.strategy.staircase, columns=len(work.plan.columns)
+        work.model,
+        clean.ids.shape[1],
+        not work.strategy.staircase,
+        columns=len(work.plan.columns),
+        attending=len(work.plan.attending),
     )
     size = variants_at_once(work.budget, footprint, len(rows))
     for jobs in work.plan.pushes(size):
@@ -114,7 +120,17 @@ def run_batch(
         # Of the null only effects are kept, so its distributions need not be measured.
         real = not jobs[0].null
         split = real and bool(work.plan.routed)
-        swept = sweep(work.model, clean, variants, read, strategy=work.strategy, full=real, aims=by_unit, routing=split)
+        swept = sweep(
+            work.model,
+            clean,
+            variants,
+            read,
+            strategy=work.strategy,
+            full=real,
+            aims=by_unit,
+            routing=split,
+            heads=heads if real else {},
+        )
         account.enter_clean(swept, clean.logits)
         account.enter(jobs, swept)
         done(len(jobs) * len(rows))

@@ -77,7 +77,7 @@ class Footprint:
     row: int
 
     @classmethod
-    def of(cls, model: Model, tokens: int, copies_prefix: bool, columns: int = 0) -> Footprint:
+    def of(cls, model: Model, tokens: int, copies_prefix: bool, columns: int = 0, attending: int = 0) -> Footprint:
         """Estimate for prompts of a length.
 
         Args:
@@ -85,6 +85,7 @@ class Footprint:
             tokens: length of the prompts.
             copies_prefix: every row has its own keys and values.
             columns: what is read of every row.
+            attending: how many of these are split into moved weights and changed values.
         """
         config = model.network.config.get_text_config()
         width, size = model.anatomy.d_model, model.dtype.itemsize
@@ -95,7 +96,9 @@ class Footprint:
         logits = 4 * 4 * model.anatomy.n_vocab
         token = size * (8 * width + 3 * inner)
         row = token + 4 * (4 * width + 3 * heads * tokens) + (prefix if copies_prefix else 0)
-        row += COLUMN_BYTES * columns
+        row += COLUMN_BYTES * (columns + 2 * attending)
+        if attending:  # four products of weights and values, and the weights once more
+            row += 4 * (4 * width + 2 * heads * tokens)
         return cls(prompt=2 * prefix + tokens * token + 4 * heads * tokens * tokens + logits, row=row)
 
 

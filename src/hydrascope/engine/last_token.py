@@ -24,6 +24,7 @@ from hydrascope.anatomy.hooks import Hooks, hooked
 from hydrascope.components import Component
 from hydrascope.engine.capture import Clean
 from hydrascope.engine.distribution import Distribution, read_logits
+from hydrascope.engine.pattern import Pattern, WatchedHeads
 from hydrascope.engine.routing import RoutedMlps, Routing
 from hydrascope.engine.rows import Rows
 from hydrascope.engine.splits import Aim
@@ -49,12 +50,14 @@ class Swept:
         sigma: the final norm's scale.
         distribution: target logit and measures of the next-token distribution.
         routing: how routed MLPs sent their tokens, if that was asked for.
+        pattern: how attention changed, if that was asked for.
     """
 
     reads: Float[Tensor, "variants writers prompts"]
     sigma: Float[Tensor, "variants prompts"]
     distribution: Distribution
     routing: Routing | None = None
+    pattern: Pattern | None = None
 
 
 def sweep(
@@ -69,6 +72,7 @@ def sweep(
     aims: Mapping[Component, Aim] = MappingProxyType({}),
     before: Swept | None = None,
     routing: bool = False,
+    heads: Mapping[Component, Aim] = MappingProxyType({}),
 ) -> Swept:
     """Push the last token of a batch through the model once, with all variants as extra rows.
 
@@ -85,20 +89,23 @@ def sweep(
             from there; and in float32, where rows of another push round alike, the whole clean run is, instead of
             coming along.
         routing: also split changes of routed MLPs; the anatomy must allow it.
+        heads: read-outs of the heads of attention writers whose changes are also split.
 
     Returns:
         Read-outs of all writers, scales and distributions, in float32 on the CPU.
 
     Raises:
         HookDidNotFire: an edit or a read-out did not happen exactly once.
+        AnatomyRefused: the weights of a head that is to be split could not be seen.
         NonFinite: a variant leads to NaN or infinite logits; the message names it.
     """
     order = in_order_of_depth(variants)
-    along = before is None or routing or any(p.dtype != torch.float32 for p in model.network.parameters())
-    state = _Sweep(model, clean, [variants[i] for i in order], read, strategy, aims, routing, with_clean=along)
+    rounds = any(p.dtype != torch.float32 for p in model.network.parameters())
+    along = before is None or routing or bool(heads) or rounds
+    state = _Sweep(model, clean, [variants[i] for i in order], read, strategy, aims, routing, heads, with_clean=along)
     if before is not None:
         state.take_over(before)
-    with hooked() as hooks, torch.no_grad(), suppress(_ReachedHead):
+    with hooked() as hooks, torch.no_grad(), state.heads.watching(), suppress(_ReachedHead):
         state.attach(hooks)
         strategy.push(model.network, clean, len(variants) + along)
     state.check_fired(hooks)
@@ -109,8 +116,9 @@ def sweep(
         what = "the clean run" if bad == 0 else state.variants[bad - 1].name
         raise NonFinite(f"knocking out {what} leads to NaN or infinite logits; try --dtype float32")
     routed = state.routed.found.at(back) if routing else None
+    pattern = state.heads.found.at(back) if heads else None
     sigma = state.sigma.cpu() if along or before is None else torch.cat([before.sigma[:1], state.sigma.cpu()])
-    return Swept(state.reads.cpu()[back], sigma[back], distribution.at(back), routed)
+    return Swept(state.reads.cpu()[back], sigma[back], distribution.at(back), routed, pattern)
 
 
 def _columns(aim: Aim | None) -> int:
@@ -129,6 +137,7 @@ class _Sweep(Rows):
         strategy: Strategy,
         aims: Mapping[Component, Aim],
         routing: bool,
+        heads: Mapping[Component, Aim],
         *,
         with_clean: bool,
     ) -> None:
@@ -141,6 +150,7 @@ class _Sweep(Rows):
         self.sigma = torch.empty(0)
         self.normed = torch.empty(0)
         self.routed = RoutedMlps(model, read.vectors, len(variants) + 1, self.edits, self.layout, routing)
+        self.heads = WatchedHeads(model, heads, set(aims), len(variants) + 1, self.edits, self.layout)
 
     def attach(self, hooks: Hooks) -> None:
         anatomy, module = self.model.anatomy, self.model.network.get_submodule
@@ -150,6 +160,7 @@ class _Sweep(Rows):
             if site.side == "input":
                 hooks.on_input(module(site.module), str(site), lambda x, site=site: self._put(x.clone(), site))  # type: ignore[misc]
         self.routed.attach(hooks, self.first_block)
+        self.heads.attach(hooks, self.first_block)
         for column, writer in zip(self.columns, anatomy.writers, strict=False):
             if writer.component.layer < self.first_block:
                 continue
@@ -204,6 +215,7 @@ class _Sweep(Rows):
     def check_fired(self, hooks: Hooks) -> None:
         self.made |= self.routed.made
         super().check_fired(hooks)
+        self.heads.check_told(self.first_block)
 
     def take_over(self, before: Swept) -> None:
         """Fill in the clean read-outs of what is left out: the first blocks with the embedding, or the clean run."""

@@ -43,6 +43,7 @@ class Plan:
         splits: writers that are read unit by unit.
         detail: how much of the account the ledger keeps.
         dose: share of the way from a prompt's own value to the replacement.
+        heads: attention writers by their heads, where changes of attention are split; none where they are not.
     """
 
     anatomy: Anatomy
@@ -54,6 +55,7 @@ class Plan:
     splits: tuple[Split, ...] = ()
     detail: Detail = "full"
     dose: float = 1.0
+    heads: tuple[Split, ...] = ()
 
     @cached_property
     def edited(self) -> tuple[tuple[Place, ...], ...]:
@@ -104,6 +106,12 @@ class Plan:
             return ()
         writers = [column.writer for column in self.columns]
         return tuple(writers.index(Component("mlp", site.layer)) for site in self.anatomy.experts)
+
+    @cached_property
+    def attending(self) -> tuple[int, ...]:
+        """Columns of attention whose changes are split, writers or heads, in the order of a sweep's `Pattern`."""
+        writers = {split.writer for split in self.heads}
+        return tuple(i for i, column in enumerate(self.columns) if column.writer in writers and column.kind == "attn")
 
     @property
     def variants(self) -> int:

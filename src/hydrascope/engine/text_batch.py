@@ -13,6 +13,7 @@ from hydrascope.engine.account import Account, Arrays
 from hydrascope.engine.batch import Work, variant
 from hydrascope.engine.budget import Budget, Footprint
 from hydrascope.engine.last_token import sweep
+from hydrascope.engine.pattern import head_aims
 from hydrascope.engine.splits import aims
 from hydrascope.engine.texts import Recorded, Resumed
 
@@ -44,7 +45,7 @@ def text_variants_at_once(budget: Budget, footprint: int, texts: int, tokens: in
     return max(1, min(tokens_at_once(device) // row, budget.bytes // 2 // (footprint * texts) - 1))
 
 
-def text_footprint(model: Model, tokens: int, read: int, columns: int) -> int:
+def text_footprint(model: Model, tokens: int, read: int, columns: int, attending: int = 0) -> int:
     """Estimated bytes of one row of a push: a whole text under one knock-out.
 
     Args:
@@ -52,10 +53,14 @@ def text_footprint(model: Model, tokens: int, read: int, columns: int) -> int:
         tokens: length of the text.
         read: positions that are read.
         columns: read-outs kept of each.
+        attending: how many of these are split into moved weights and changed values.
     """
     heads = max((site.n_heads for site in model.anatomy.heads), default=1)
     token = Footprint.of(model, 1, copies_prefix=False).row
-    return tokens * (token + 4 * 2 * heads * tokens) + read * 4 * (2 * model.anatomy.d_model + columns)
+    row = tokens * (token + 4 * 2 * heads * tokens) + read * 4 * (2 * model.anatomy.d_model + columns)
+    if attending:  # scores and weights at all positions, copies and differences at those that are read; four products
+        row += 4 * heads * tokens * (2 * tokens + 3 * read) + read * 4 * (4 * model.anatomy.d_model + 3 * attending)
+    return row
 
 
 def run_texts(
@@ -96,6 +101,7 @@ def run_texts(
     others = None if foils is None else foils.to(device)
     read = directions(model.network, model.anatomy.tail, targets.to(device), others)
     by_unit = aims(model, work.plan.splits, read.vectors)
+    heads = head_aims(model, work.plan.heads, by_unit, read.vectors)
     account = Account(work.plan, work.tolerance, names, read, measured=measured)
     before = sweep(model, recorded, [], read, strategy=strategy.whole, full=measured, aims=by_unit)
     account.enter_clean(before, recorded.logits)
@@ -103,17 +109,19 @@ def run_texts(
         heard = work.heard(recorded, jobs, rows, strategy.whole, size)
         variants = [variant(work, job, rows, heard) for job in jobs]
         first = min(one.first_layer for one in variants)
+        split = bool(heads) and not jobs[0].null
         swept = sweep(
             model,
             recorded,
             variants,
             read,
-            strategy=strategy.at(first),
+            strategy=strategy.at(first, watched=split),
             full=measured and not jobs[0].null,
             probed=False,
             aims=by_unit,
             before=before,
             routing=bool(work.plan.routed) and not jobs[0].null,
+            heads=heads if split else {},
         )
         account.enter(jobs, swept)
         done(len(jobs) * len(rows))

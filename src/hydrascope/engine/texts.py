@@ -192,9 +192,14 @@ class Resumed:
             return "whole texts, from the first block"
         return f"whole texts, from the first {'projection' if self.enters else 'block'} that differs"
 
-    def at(self, block: int) -> Resumed:
-        """The same, beginning at a block in which nothing differs before its writers."""
-        return replace(self, first_block=block, inside=self.enters) if self.skips else self
+    def at(self, block: int, *, watched: bool = False) -> Resumed:
+        """The same, beginning at a block in which nothing differs before its writers.
+
+        Args:
+            block: its index.
+            watched: whether its attention is to be seen, so that it cannot be left out.
+        """
+        return replace(self, first_block=block, inside=self.enters and not watched) if self.skips else self
 
     @property
     def whole(self) -> Resumed:

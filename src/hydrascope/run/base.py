@@ -21,7 +21,7 @@ from hydrascope.engine.optimal import Learning
 from hydrascope.engine.plan import Plan
 from hydrascope.engine.values import ValueStore
 from hydrascope.errors import OutputError
-from hydrascope.ledger import LedgerFile, label_dataset, numbers_kept, optional_variables
+from hydrascope.ledger import LedgerFile, label_dataset, numbers_kept, optional_variables, split_variables
 from hydrascope.run_directory import RunDirectory
 from hydrascope.task import Task
 
@@ -93,6 +93,8 @@ class BaseRun:
         optional = optional_variables(plan.ablation.draws, plan.null_draws, plan.detail, measured=measured)
         if plan.routed:
             optional |= {"rerouted_change", "routing_change"}
+        if plan.heads:
+            optional |= split_variables(plan.detail)
         rows = len(next(iter(items.values())))
         knockouts, entries = len(plan.knockouts), len(plan.book.entries)
         free = room(self.directory.path)
@@ -128,6 +130,7 @@ class BaseRun:
             "ablation": plan.ablation.name,
             "donors": plan.ablation.draws,
             "dose": plan.dose,
+            "split_attention": bool(plan.heads),
             "null_draws": plan.null_draws,
             "seed": plan.seed,
             "target_policy": self.task.options.target,

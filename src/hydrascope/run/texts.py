@@ -245,7 +245,7 @@ class TextRun(BaseRun):
         targets = torch.tensor([token for i in whole for token in items.tokens[i]])
         foils = None if items.foils is None else torch.tensor([items.foils[i] for i in whole])
         names = [f"{items.texts[i].index}, position {p}" for i in whole for p in items.positions[i]]
-        size = self._variants_at_once(recorded, len(work.plan.columns))
+        size = self._variants_at_once(recorded, work.plan)
         while True:
             try:
                 return run_texts(
@@ -271,9 +271,9 @@ class TextRun(BaseRun):
                 self.budget = self.budget.halved()
                 self.progress(f"out of memory, now {size} at once", 0, 1)
 
-    def _variants_at_once(self, recorded: Recorded, columns: int) -> int:
+    def _variants_at_once(self, recorded: Recorded, plan: Plan) -> int:
         texts, tokens = recorded.ids.shape
-        row = text_footprint(self.model, tokens, len(recorded.layout.read), columns)
+        row = text_footprint(self.model, tokens, len(recorded.layout.read), len(plan.columns), len(plan.attending))
         return text_variants_at_once(self.budget, row, texts, tokens, self.model.device)
 
     def _sharing(self, items: Items) -> int:
