@@ -144,6 +144,18 @@ class Ledger:
         """
         return self.findings.routing.copy()
 
+    def redistribution(self) -> pd.DataFrame:
+        """How attention answers each knock-out: by looking elsewhere, or by what it finds where it looks.
+
+        Of ordinary text, what all attention behind a knock-out does, on the part's top tokens and on all; otherwise a
+        row for every attention layer or head.
+
+        Raises:
+            DetailDropped: the run did not split attention, or kept too little for this.
+        """
+        text = is_text(self.dataset)
+        return (self.findings.redistribution_on_text if text else self.findings.redistribution).copy()
+
     def agreement(self) -> pd.DataFrame:
         """How far the run's ablations rank its knock-outs alike; empty where it has only one."""
         return self.findings.agreement.copy()

@@ -20,6 +20,7 @@ from hydrascope.analysis import (
     mechanisms,
     neurons,
     parts,
+    redistribution,
     repair,
     responders,
     routing,
@@ -91,6 +92,21 @@ class Findings:
     def routing_totals(self) -> pd.DataFrame:
         """`analysis.routing.routing_totals`."""
         return routing.routing_totals(self.ds, draws=self.draws, seed=self.seed)
+
+    @cached_property
+    def redistribution(self) -> pd.DataFrame:
+        """`analysis.redistribution.redistribution`."""
+        return redistribution.redistribution(self.ds, draws=self.draws, seed=self.seed)
+
+    @cached_property
+    def redistribution_totals(self) -> pd.DataFrame:
+        """`analysis.redistribution.redistribution_totals`."""
+        return redistribution.redistribution_totals(self.ds, draws=self.draws, seed=self.seed)
+
+    @cached_property
+    def redistribution_on_text(self) -> pd.DataFrame:
+        """`analysis.redistribution.redistribution_on_text`."""
+        return redistribution.redistribution_on_text(self.ds, draws=self.draws, seed=self.seed)
 
     @cached_property
     def heads(self) -> pd.DataFrame:

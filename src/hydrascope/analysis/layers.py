@@ -14,7 +14,7 @@ def by_layer(ds: xr.Dataset, kinds: Sequence[str] = parts.KINDS) -> xr.Dataset:
     """The ledger with the units and biases of each writer summed: heads into `attn.L`, neurons into `mlp.L`.
 
     Sums of direct effects and changes are exact. How a sum varies over donors cannot be known from its terms, so
-    `change_sd` of what was divided is NaN.
+    `change_sd` of what was divided is NaN. The weight that moved is the mean over heads.
 
     Args:
         ds: a ledger; one without such units among its writers is returned as it is.
@@ -48,6 +48,9 @@ def by_layer(ds: xr.Dataset, kinds: Sequence[str] = parts.KINDS) -> xr.Dataset:
             continue
         values = ds[variable].values
         summed = values @ member
+        if variable == "moved_weight":
+            heads = member[units >= 0].sum(0)
+            summed = summed / np.maximum(heads, 1)
         if variable == "change_sd":
             summed[..., member.sum(0) > 1] = np.nan
         found[variable] = (ds[variable].dims, summed.astype(values.dtype), ds[variable].attrs)

@@ -16,6 +16,7 @@ The norm's part is measured by the two scales of the final norm, not left over f
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -55,8 +56,23 @@ def mechanisms(
     Raises:
         DetailDropped: no knock-out's direct effect is known, or `zero` was asked of sums by kind.
     """
+    return table_of(ds, lambda tokens: by_token(tokens, split), top_share=top_share, draws=draws, seed=seed)
+
+
+def table_of(
+    ds: xr.Dataset, found_by: Callable[[Tokens], dict[str, Array]], *, top_share: float, draws: int, seed: int
+) -> pd.DataFrame:
+    """The table of `mechanisms` for any way to divide what is given back.
+
+    Args:
+        ds: the ledger.
+        found_by: from the knock-outs, token by token, to what each mechanism gives back, (tokens, parts) each.
+        top_share: share of tokens that are selected for each knock-out.
+        draws: bootstrap draws; whole documents are drawn.
+        seed: of the draws.
+    """
     resampling, tokens = parts.plan(ds, draws, seed), Tokens.of(ds)
-    found = by_token(tokens, split)
+    found = found_by(tokens)
     tables = []
     for selection in SELECTIONS:
         chosen = tokens.chosen(selection, top_share, resampling)

@@ -12,25 +12,22 @@ The routing change is the share of the chosen experts that the clean run did not
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from hydrascope.analysis import parts
-from hydrascope.analysis.responders import answering
-from hydrascope.analysis.statistics import DRAWS, Array, mean_interval, simultaneous_means
+from hydrascope.analysis import parts, two_ways
+from hydrascope.analysis.statistics import DRAWS
 from hydrascope.errors import ComponentError
 
-PARTS = ("change", "same_experts", "rerouted", "routing_change")
-"""What the tables give, each with an interval."""
+WAYS = two_ways.TwoWays("same_experts", "rerouted", "rerouted_change", "routing_change", "routing_change")
 
 
 def has_routing(ds: xr.Dataset) -> bool:
     """Whether the ledger splits the changes of routed MLPs."""
-    return "rerouted_change" in ds
+    return WAYS.variable in ds
 
 
 def routed_writers(ds: xr.Dataset) -> NDArray[np.bool_]:
@@ -55,70 +52,26 @@ def routing(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFram
         seed: of the draws.
 
     Returns:
-        One row per knock-out and routed MLP behind it: `ablated`, `ablated_layer`, `ablated_kind`, `writer`,
-        `writer_layer`; `change`, `same_experts`, `rerouted` (means over prompts, logits; the last two sum to the
-        first), `routing_change` (share of the chosen experts), each with `_lo` and `_hi`; `p` (max-|t|, adjusted over
-        the rows) and `significant`, whether the re-routed part differs from zero.
+        `analysis.two_ways.by_writer`, the ways `same_experts` and `rerouted`, the share `routing_change` (of the chosen
+        experts).
 
     Raises:
         DetailDropped: the run kept only sums by kind of writer.
         ComponentError: the model has no such MLP.
     """
-    resampling = parts.plan(ds, draws, seed)
-    rows, columns = np.nonzero(answering(ds) & routed_writers(ds))
-    table = {name: values[rows] for name, values in parts.knockout_columns(ds).items()}
-    table["writer"] = np.array(parts.names(ds, "writer"), dtype=object)[columns]
-    table["writer_layer"] = ds["writer_layer"].values.astype(int)[columns]
-    values = _parts(ds, rows, columns)
-    for name in PARTS:
-        _add(table, name, mean_interval(values[name], resampling))
-    joint = simultaneous_means(values["rerouted"], resampling)
-    table["p"], table["significant"] = joint.p, joint.significant
-    return pd.DataFrame(table)
+    return two_ways.by_writer(ds, WAYS, routed_writers(ds), parts.plan(ds, draws, seed))
 
 
 def routing_totals(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
-    """The same for all routed MLPs behind a knock-out together.
+    """The same for all routed MLPs behind a knock-out together: `analysis.two_ways.totals`.
 
     Args:
         ds: the ledger.
         draws: bootstrap draws.
         seed: of the draws.
 
-    Returns:
-        One row per knock-out with routed MLPs behind it: `ablated`, `ablated_layer`, `ablated_kind`, `writers` (how
-        many); `change`, `same_experts`, `rerouted` (sums over these MLPs, means over prompts, logits),
-        `routing_change` (mean over these MLPs), each with `_lo` and `_hi`.
-
     Raises:
         DetailDropped: the run kept only sums by kind of writer.
         ComponentError: the model has no such MLP.
     """
-    resampling = parts.plan(ds, draws, seed)
-    behind = answering(ds) & routed_writers(ds)
-    rows = np.flatnonzero(behind.any(1))
-    table = {name: values[rows] for name, values in parts.knockout_columns(ds).items()}
-    table["writers"] = behind[rows].sum(1)
-    for name in PARTS:
-        summed = np.zeros((ds.sizes["prompt"], len(rows)))
-        for i, k in enumerate(rows):
-            columns = np.flatnonzero(behind[k])
-            values = _parts(ds, np.full_like(columns, k), columns)[name]
-            summed[:, i] = values.mean(1) if name == "routing_change" else values.sum(1)
-        _add(table, name, mean_interval(summed, resampling))
-    return pd.DataFrame(table)
-
-
-def _parts(ds: xr.Dataset, rows: NDArray[Any], columns: NDArray[Any]) -> dict[str, Array]:
-    """The quantities of some cells, each of shape (prompts, cells)."""
-
-    def cells(variable: str) -> Array:
-        return ds[variable].values[:, rows, columns].astype(np.float64)
-
-    change, rerouted = cells("change"), cells("rerouted_change")
-    named = change, change - rerouted, rerouted, cells("routing_change")
-    return dict(zip(PARTS, named, strict=True))
-
-
-def _add(table: dict[str, Any], name: str, estimate: tuple[Array, Array, Array]) -> None:
-    table[name], table[f"{name}_lo"], table[f"{name}_hi"] = estimate
+    return two_ways.totals(ds, WAYS, routed_writers(ds), parts.plan(ds, draws, seed))

@@ -17,6 +17,12 @@ from hydrascope.figures.erasure import late_mlp_effects, released_by_layer
 from hydrascope.figures.freeze import removed_by_holding, repair_held
 from hydrascope.figures.matrix import rows_shown, who_repairs
 from hydrascope.figures.neurons import carried_by_few, half_by_layer, neuron_scatter, nth_neuron
+from hydrascope.figures.redistribution import (
+    moved_weight_by_layer,
+    redistributed_by_layer,
+    redistribution_by_answer,
+    redistribution_by_depth,
+)
 from hydrascope.figures.relatives import dose_curves, half_share, rank_agreement
 from hydrascope.figures.routing import rerouted_by_layer, routing_change_by_layer
 from hydrascope.figures.single import prompt_views
@@ -45,12 +51,16 @@ __all__ = [
     "is_curve",
     "late_mlp_effects",
     "mechanisms_by_depth",
+    "moved_weight_by_layer",
     "neuron_scatter",
     "norm_ratio",
     "nth_neuron",
     "parts_by_layer",
     "prompt_views",
     "rank_agreement",
+    "redistributed_by_layer",
+    "redistribution_by_answer",
+    "redistribution_by_depth",
     "released_by_layer",
     "removed_by_holding",
     "repair_by_depth",

@@ -103,6 +103,7 @@ REFERENCES: dict[str, tuple[Reference, ...]] = {
         ),
     ),
     "routing": (),
+    "redistribution": (),
     "ablations": (
         Reference(
             "Single components of GPT-2 small, indirect object task, ranked as counterfactual ablation ranks them: "

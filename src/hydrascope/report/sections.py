@@ -10,6 +10,7 @@ from collections.abc import Callable
 from hydrascope import figures
 from hydrascope.analysis import repair
 from hydrascope.analysis.quantity import Quantity
+from hydrascope.report.attention import redistributed
 from hydrascope.report.confirmation import confirmation
 from hydrascope.report.numbers import fixed, number, summands
 from hydrascope.report.relatives import ablations, doses
@@ -314,6 +315,7 @@ SECTIONS: tuple[Callable[[Tables], Section | None], ...] = (
     confirmation,
     erased,
     neurons,
+    redistributed,
     routed,
     doses,
     ablations,

@@ -12,6 +12,7 @@ import xarray as xr
 from hydrascope.analysis import repair
 from hydrascope.analysis.findings import Findings
 from hydrascope.analysis.quantity import Quantity, quantity
+from hydrascope.analysis.redistribution import has_redistribution
 from hydrascope.analysis.routing import has_routing
 
 VIEWS = 3
@@ -88,6 +89,21 @@ class Tables:
         """`analysis.routing.routing_totals`."""
         return self.findings.routing_totals
 
+    @property
+    def attention_split(self) -> bool:
+        """Whether changes of attention are split into moved weights and changed values."""
+        return has_redistribution(self.ds)
+
+    @property
+    def redistribution(self) -> pd.DataFrame:
+        """`analysis.redistribution.redistribution`."""
+        return self.findings.redistribution
+
+    @property
+    def redistribution_totals(self) -> pd.DataFrame:
+        """`analysis.redistribution.redistribution_totals`."""
+        return self.findings.redistribution_totals
+
     @cached_property
     def released(self) -> pd.DataFrame:
         """`analysis.erasure.released`, the rows of the MLPs."""
@@ -116,6 +132,13 @@ class Tables:
         table = attention if len(attention) else table
         return str(table["ablated"].iloc[int(table["compensation"].abs().argmax())])
 
+    @cached_property
+    def in_view(self) -> list[str]:
+        """The knock-outs that lose most, and `featured`, in the order of the run."""
+        strongest = self.repair["own_change"].abs().nlargest(KNOCKOUTS_IN_VIEW).index
+        table = self.repair.loc[strongest.union(self.repair.index[self.repair["ablated"] == self.featured])]
+        return [str(name) for name in table["ablated"]]
+
     def clouds(self) -> pd.DataFrame:
         """`analysis.repair.compensation_points` of the knock-outs that lose most, one below the other."""
         table = self.repair.loc[self.repair["own_change"].abs().nlargest(CLOUDS).index].sort_index()
@@ -134,9 +157,7 @@ class Tables:
         points = repair.compensation_points(self.ds, self.featured).sort_values("compensation", ascending=False)
         ranks = np.linspace(0, len(points) - 1, min(VIEWS, len(points))).round().astype(int)
         chosen = points.iloc[ranks]
-        strongest = self.repair["own_change"].abs().nlargest(KNOCKOUTS_IN_VIEW).index
-        table = self.repair.loc[strongest.union(self.repair.index[self.repair["ablated"] == self.featured])]
-        names = [str(name) for name in table["ablated"]]
+        names = self.in_view
         found: dict[tuple[str, str], pd.DataFrame] = {}
         for row in chosen.to_dict("records"):
             text = in_words(row["prompt"], row["text"], row["target"])

@@ -11,6 +11,7 @@ from hydrascope import figures
 from hydrascope.analysis.mechanisms import WHOLE
 from hydrascope.analysis.text_verdict import TOP
 from hydrascope.figures.texts import SELECTED
+from hydrascope.report.attention import redistributed_on_text
 from hydrascope.report.confirmation import confirmation
 from hydrascope.report.listing import Cell, Listing
 from hydrascope.report.numbers import NONE, fixed, interval, percent, summands, tied
@@ -251,6 +252,7 @@ ROWS = 200
 SECTIONS: tuple[Callable[[TextTables], Section | None], ...] = (
     repair,
     mechanisms,
+    redistributed_on_text,
     tokens,
     norm,
     comparison,
