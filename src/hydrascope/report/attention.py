@@ -23,6 +23,11 @@ _SPLIT = (
     "Both sum exactly to the diamonds: each is what one change does with the other halfway done. The split says by "
     "which way an answer came about, not what made weights or values change, nor what would be left without the other."
 )
+_FAR = "Weight can move far and change little, where the tokens have much the same to give: compare the charts."
+_LAST = (
+    "Knocked out at the last token only, all tokens before it keep their values; values change only where the last "
+    "token looks at itself."
+)
 
 
 def redistributed(t: Tables) -> Section | None:
@@ -43,15 +48,15 @@ def redistributed(t: Tables) -> Section | None:
         shape = "" if figures.is_curve(table) or len(table) <= ROOM else "wide"
         draft.add(figures.redistributed_by_layer(totals, kind, layers=t.layers, legend=False), shape)
         draft.add(figures.moved_weight_by_layer(totals, kind, layers=t.layers), shape)
+    notes = [_SPLIT, _FAR]
+    if str(t.ds.attrs.get("positions", "last")) == "last":
+        notes.append(_LAST)
     return finished(
         draft,
         TITLE,
         f"{_WAYS} The first chart splits the answers to one knock-out, the second what all attention behind each "
         "knock-out does, the third shows how much of its weight moved.",
-        notes=(
-            _SPLIT,
-            "Weight can move far and change little, where the tokens have much the same to give: compare the charts.",
-        ),
+        notes=tuple(notes),
     )
 
 
