@@ -76,8 +76,9 @@ class Parsed(HTMLParser):
 
 ON_REQUEST = {"heads", "neurons"}
 """Sections of runs that knock out heads, or keep heads or neurons apart."""
-ELSEWHERE = {"confirmation", "routing", "dose", "ablations"}
-"""Sections that no synthetic ledger has: its model routes nothing, nobody was held, and no run belongs to it."""
+ELSEWHERE = {"confirmation", "redistribution", "routing", "dose", "ablations"}
+"""Sections that no synthetic ledger has: its model routes nothing, attention was not split, nobody was held, and no run
+belongs to it."""
 
 
 @cache

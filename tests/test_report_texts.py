@@ -36,8 +36,13 @@ def test_it_says_the_verdict_and_every_section(detail: str) -> None:
     plain = " ".join(" ".join(parsed.words).split())
     for words in ("By which mechanism", "Token by token", "What the final norm does", "Beside the literature"):
         assert words in plain
-    belonging = {text_sections.confirmation, text_sections.text_doses, text_sections.text_ablations}
-    assert plain.count("How to read it") == len(set(text_sections.SECTIONS) - belonging)
+    asked_for = {
+        text_sections.redistributed_on_text,
+        text_sections.confirmation,
+        text_sections.text_doses,
+        text_sections.text_ablations,
+    }
+    assert plain.count("How to read it") == len(set(text_sections.SECTIONS) - asked_for)
     assert f"{TEXTS} texts of {TOKENS} tokens from 8 documents" in plain
     assert "all positions" in plain
     assert ledger.has_report
