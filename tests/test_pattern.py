@@ -444,8 +444,11 @@ def test_from_the_command_line(model_folder: Path, prompt_file: Path, tmp_path: 
     ds = open_dataset(tmp_path / "split")
     assert ds.attrs["split_attention"] and "moved_weight" in ds
     assert "look elsewhere" in (tmp_path / "split" / "report.html").read_text(encoding="utf-8")
+    assert cli("confirm", tmp_path / "split").code == 0  # the recorded command is read again
     held = tmp_path / "split" / "also" / "held"
     assert not held.exists() or "moved_weight" not in open_dataset(held)
+    plan = json.loads(cli(*command, "--split-attention", "--dry-run", "--json").out)
+    assert plan["ledger_bytes"] > json.loads(cli(*command, "--dry-run", "--json").out)["ledger_bytes"]
     other = tiny.save(tmp_path / "neo", families.build("gpt_neo"))
     asked = tiny.write_lines(tmp_path / "ids.jsonl", [{"input_ids": list(p.input_ids)} for p in prompts()])
     refused = cli("run", other, "--prompts", asked, "--target", "top", "--donors", "2", "--split-attention")
