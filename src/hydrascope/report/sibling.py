@@ -9,7 +9,7 @@ import xarray as xr
 FLAGS = frozenset(
     {
         *("--keep-wrong", "--overwrite", "--trust-remote-code", "--json", "--dry-run"),
-        *("--distribution", "--no-distribution", "--confirm", "--no-confirm"),
+        *("--distribution", "--no-distribution", "--confirm", "--no-confirm", "--split-attention"),
     }
 )
 """Options of `hydrascope run` that take no value: what follows them may be the model."""
