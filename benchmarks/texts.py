@@ -128,8 +128,8 @@ def main() -> None:
     """Measure and print, or write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", type=Path, help="file that takes the table")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--texts", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--texts", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=128)
     asked = parser.parse_args()
     torch.set_num_threads(1)
