@@ -19,7 +19,9 @@ from hydrascope.components import parse_knockouts
 from hydrascope.engine.plan import edited_places
 from hydrascope.engine.scope import Scope
 from hydrascope.errors import AblationError, HydrascopeError, RunError, TooFewDonors
+from hydrascope.ledger import LedgerFile, rows_of_a_chunk
 from hydrascope.run import texts as text_run
+from hydrascope.run import unwritten
 from hydrascope.task import prepare
 
 LENGTHS = (7, 9, 7, 9, 7)  # no padding: the two lengths are batches of their own
@@ -184,6 +186,57 @@ def test_a_run_that_was_interrupted_ends_in_the_same_numbers(tmp_path: Path, mon
     assert sum(calls) == len(LENGTHS) - 3, "what was done is not done again"
     for name in right.data_vars:
         np.testing.assert_array_equal(found[name].values, right[name].values, err_msg=str(name))
+
+
+def test_rows_are_written_together_and_whatever_happens() -> None:
+    written: list[tuple[range, dict[str, np.ndarray]]] = []
+
+    class File(LedgerFile):
+        def __init__(self) -> None:
+            pass
+
+        def done(self) -> np.ndarray:
+            return np.array([True, True, False, False, True])
+
+        def write(self, rows: range, arrays: dict[str, np.ndarray]) -> None:
+            written.append((rows, arrays))
+
+    def rows(start: int, stop: int) -> tuple[range, dict[str, np.ndarray]]:
+        by_row = np.arange(start, stop, dtype=float)
+        return range(start, stop), {"kl": by_row[:, None], "change_by_half": by_row[None, :, None, None].repeat(2, 0)}
+
+    def interrupted() -> None:
+        with unwritten.Unwritten(File()) as found:
+            done = [found.is_done(some) for some in (range(2), range(3), range(4, 5))]
+            assert done == [True, False, True]
+            found.add(*rows(0, 2))
+            found.add(*rows(2, 3))
+            assert not written
+            found.add(*rows(4, 6))  # a gap: what came before cannot wait any longer
+            assert [some for some, _ in written] == [range(3)]
+            found.add(*rows(6, 7))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [some for some, _ in written] == [range(3), range(4, 7)]
+    assert [arrays["kl"].tolist() for _, arrays in written] == [[[0], [1], [2]], [[4], [5], [6]]]
+    assert written[1][1]["change_by_half"].shape == (2, 3, 1, 1)
+
+
+@pytest.mark.parametrize("limit", ["SECONDS", "BYTES"])
+def test_rows_do_not_wait_long(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unwritten, limit, 0)
+    writes, real = [], LedgerFile.write
+    monkeypatch.setattr(LedgerFile, "write", lambda file, rows, arrays: (writes.append(rows), real(file, rows, arrays)))
+    monkeypatch.setattr(text_run, "texts_at_once", lambda *args: 1)
+    ds = ledger("gpt2", hs.Zero(), Scope("all", "each"))
+    assert len(writes) == len(LENGTHS) and sum(map(len, writes)) == ds.sizes["prompt"]
+
+
+def test_files_of_a_ledger_are_neither_tiny_nor_huge() -> None:
+    assert rows_of_a_chunk(knockouts=144, entries=9) == 404
+    assert rows_of_a_chunk(knockouts=36864, entries=49) == 1
 
 
 def test_pushes_shrink_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,8 @@
 """The ledger: where every knock-out of every prompt is accounted for, on disk, batch by batch.
 
-An `xarray.Dataset` in Zarr format, chunked by prompt. A chunk is one batch of work: its arrays are written first and
-its entry in `done` last, each chunk atomically, so that a run killed at any moment continues with the first batch that
-is not done. Plain `xarray.open_zarr` opens it.
+An `xarray.Dataset` in Zarr format, chunked by prompt. Of every batch of work the arrays are written first and its entry
+in `done` last, each file atomically, so that a run killed at any moment continues with the first batch that is not
+done. Plain `xarray.open_zarr` opens it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 import zarr
+from jaxtyping import Bool
 
 from hydrascope.errors import OutputError
 
@@ -27,6 +28,9 @@ FORMAT = 1
 
 CLOSED = "closing_error"
 """The attribute that a ledger gets when all of it is there and was found to close."""
+
+CHUNK_BYTES = 4 * 2**20
+"""What a variable's file holds, about, where the work does not come in batches."""
 
 _ACCOUNT = ("prompt", "ablated", "writer")
 _BY_PROMPT = ("prompt", "ablated")
@@ -96,6 +100,11 @@ def numbers_kept(optional: set[str]) -> int:
     """How many numbers a ledger keeps of each prompt, knock-out and writer."""
     kept = [(name, dims) for name, (dims, _) in VARIABLES.items() if name not in OPTIONAL or name in optional]
     return sum(2 if "half" in dims else 1 for _, dims in kept if "writer" in dims and "ablated" in dims)
+
+
+def rows_of_a_chunk(knockouts: int, entries: int) -> int:
+    """Rows that share a file of each variable: few enough to be written again, many enough to be read quickly."""
+    return max(1, CHUNK_BYTES // (4 * 2 * knockouts * entries))
 
 
 @dataclass(frozen=True)
@@ -175,14 +184,14 @@ class LedgerFile:
 
     def batches(self) -> Iterator[tuple[range, bool]]:
         """Every batch's rows, and whether it is done."""
-        done = np.asarray(self.group["done"][:])
+        done = self.done()
         for first in range(0, len(done), self.batch):
             rows = range(first, min(first + self.batch, len(done)))
             yield rows, bool(done[rows.start : rows.stop].all())
 
-    def is_done(self, rows: range) -> bool:
-        """Whether all of these rows are there."""
-        return bool(np.asarray(self.group["done"][rows.start : rows.stop]).all())
+    def done(self) -> Bool[np.ndarray, " rows"]:
+        """Which rows are there."""
+        return np.asarray(self.group["done"][:]).astype(bool)
 
     def write(self, rows: range, arrays: Mapping[str, np.ndarray]) -> None:
         """Write one batch: all arrays, then its entry in the journal.

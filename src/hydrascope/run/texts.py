@@ -25,9 +25,10 @@ from hydrascope.engine.text_batch import run_texts, text_footprint, text_variant
 from hydrascope.engine.text_values import Places, Values, blocks_of, extra_values, position_means, values_of
 from hydrascope.engine.texts import Recorded, Resumed
 from hydrascope.errors import OutOfBudget
-from hydrascope.ledger import LedgerFile
+from hydrascope.ledger import LedgerFile, rows_of_a_chunk
 from hydrascope.prompts import EncodedPrompt, pose
 from hydrascope.run.base import BaseRun
+from hydrascope.run.unwritten import Unwritten
 
 SHOWN = 16
 """Tokens of context that the ledger shows of a read position."""
@@ -97,15 +98,16 @@ class TextRun(BaseRun):
             counted += variants
             self.progress("knock-outs", counted, total)
 
-        for same_length, blocks in items.blocks(self.task.ablation.draws + 1):
-            reference: Values | None = None
-            for block in blocks:
-                if file.is_done(items.rows(block)):
-                    counting(plan.variants * len(block))
-                    continue
-                if reference is None:
-                    reference = self._reference(items, same_length, moments)
-                self._block(file, plan, items, block, reference, learned, counting)
+        with Unwritten(file) as found:
+            for same_length, blocks in items.blocks(self.task.ablation.draws + 1):
+                reference: Values | None = None
+                for block in blocks:
+                    if found.is_done(items.rows(block)):
+                        counting(plan.variants * len(block))
+                        continue
+                    if reference is None:
+                        reference = self._reference(items, same_length, moments)
+                    self._block(found, plan, items, block, reference, learned, counting)
         self._close(file, time.monotonic() - started)
 
     def _items(self) -> Items:
@@ -145,11 +147,10 @@ class TextRun(BaseRun):
             "document": np.array([text.index for text, _ in each]),
             "position": np.array([p for _, p in each]),
         }
-        chunk = len(items.rows(range(min(len(items.texts), texts_at_once(self.model.device, longest, plan.variants)))))
         return self._ledger(
             plan,
             columns,
-            chunk,
+            min(len(tokens), rows_of_a_chunk(len(plan.knockouts), len(plan.book.entries))),
             {
                 "prompts_kept": len(items.texts),
                 "prompts_dropped_wrong": items.dropped_wrong,
@@ -202,7 +203,7 @@ class TextRun(BaseRun):
 
     def _block(
         self,
-        file: LedgerFile,
+        found: Unwritten,
         plan: Plan,
         items: Items,
         block: range,
@@ -226,10 +227,10 @@ class TextRun(BaseRun):
         for recorded in passes:
             some = range(first, first + len(recorded.ids))
             whole = range(block.start + some.start, block.start + some.stop)
-            if file.is_done(items.rows(whole)):
+            if found.is_done(items.rows(whole)):
                 done(len(some) * plan.variants)
             else:
-                file.write(items.rows(whole), self._texts(work, items, whole, some, recorded, done))
+                found.add(items.rows(whole), self._texts(work, items, whole, some, recorded, done))
             first = some.stop
 
     def _texts(
