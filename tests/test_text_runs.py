@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,16 @@ from plain import slow_copy
 from test_texts import opened, plain
 
 import hydrascope as hs
+from hydrascope import figures
 from hydrascope.ablation import Ablation, PositionMean
+from hydrascope.analysis.findings import Findings
 from hydrascope.anatomy import directions
 from hydrascope.components import parse_knockouts
 from hydrascope.engine.plan import edited_places
 from hydrascope.engine.scope import Scope
 from hydrascope.errors import AblationError, HydrascopeError, RunError, TooFewDonors
 from hydrascope.ledger import LedgerFile, rows_of_a_chunk
+from hydrascope.report.page import render
 from hydrascope.run import texts as text_run
 from hydrascope.run import unwritten
 from hydrascope.task import prepare
@@ -299,3 +303,13 @@ def test_texts_without_enough_others_of_their_length_are_left_out_and_counted() 
     found = hs.knock_out(opened("gpt2"), prompts((7, 7, 9)), "attn.1", hs.Resample(donors=1), options=options).dataset
     assert found.attrs["prompts_dropped_alone"] == 1
     assert set(found["length"].values) == {7}
+
+
+@pytest.mark.parametrize("writers", ["layers", "heads"])
+@pytest.mark.parametrize("held", ["attn.0/attn.1,attn.0/attn.2,attn.0/attn.1/attn.2", "attn.0/mlp.1"])
+def test_who_is_needed_has_a_section_whatever_is_kept_apart_and_whoever_was_held(writers: str, held: str) -> None:
+    ds = ledger("gpt2", hs.Zero(), Scope("all", "each"), f"attn.0,mlp.0,{held}", writers=writers)
+    page = render(Findings(ds, draws=50))
+    assert "Who is needed" in page and "With attn.0 knocked out" in page
+    bars = json.dumps(figures.repair_held(Findings(ds, draws=50).by_layer.freeze, "attn.0", "attention", "").to_dict())
+    assert bars.count("nothing held") >= 1 and bars.count("attn.1" if "attn.1" in held else "mlp.1") >= 1

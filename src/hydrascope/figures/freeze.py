@@ -12,7 +12,7 @@ ROW = 34
 """Height of a bar with its space."""
 
 _NOTHING = "nothing held"
-_SHOWN = ("responder", "two", "all", "controls")
+_SHOWN = ("responder", "two", "all", "controls", "other")
 _SINGLE = {"attn": ("responder", "strongest responder"), "own": ("controls", "other layers")}
 """Role in the theme to a role in the table and its name."""
 

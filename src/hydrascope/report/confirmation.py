@@ -15,7 +15,8 @@ PARTS = {"attention": "By later attention", "with_norm": "By all, final norm inc
 
 def confirmation(t: Tables | TextTables) -> Section | None:
     """Responders held while what they answer is out; only in reports of runs that asked for it."""
-    table = t.findings.freeze
+    findings = t.findings.by_layer
+    table = findings.freeze
     if table.empty:
         return None
     names = list(dict.fromkeys(table["ablated"]))
@@ -23,7 +24,7 @@ def confirmation(t: Tables | TextTables) -> Section | None:
     draft = Draft("confirmation")
     for measure, title in PARTS.items():
         draft.add(figures.repair_held(table, shown, measure, title, unit=t.unit))
-    if len(names) > 1:
+    if table.loc[table["role"] == "responder", "ablated"].nunique() > 1:
         for measure in PARTS:
             draft.add(figures.removed_by_holding(table, measure))
     notes = ["Means are over all tokens."] if isinstance(t, TextTables) else []
@@ -33,7 +34,7 @@ def confirmation(t: Tables | TextTables) -> Section | None:
         "With all later attention held nothing is left in the first chart by construction, and holding one layer takes "
         "at least its own answer out of it unless others step in; the second chart is measured at the output.",
     ]
-    excess = t.findings.interactions
+    excess = findings.interactions
     excess = excess[excess["ablated"] == shown]
     if len(excess):
         row = excess.iloc[0]
