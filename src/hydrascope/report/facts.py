@@ -98,7 +98,7 @@ def run_facts(ds: xr.Dataset) -> Pairs:
         ("Protocol", str(a.get("protocol", "")) or "none by name"),
         (
             "Computed",
-            f"{a['engine']} engine, {_format(a)}, on {a['device']}, in {number(float(a['seconds']))} s",
+            f"engine: {a['engine']}; {_format(a)}, on {a['device']}, in {number(float(a['seconds']))} s",
         ),
         (
             "Same as the untouched model",
