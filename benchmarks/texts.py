@@ -129,7 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", type=Path, help="file that takes the table")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--texts", type=int, default=8)
+    parser.add_argument("--texts", type=int, default=12)
     parser.add_argument("--tokens", type=int, default=128)
     asked = parser.parse_args()
     torch.set_num_threads(1)
