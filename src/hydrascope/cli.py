@@ -147,7 +147,7 @@ def run(
         if confirm:
             also |= confirming(task, dataset)
         execute_belonging(directory, also, command=_command(), progress=progress)
-        ledger = console.reported(directory, progress)
+        ledger = console.reported(dataset, directory, progress)
     console.show_result(ledger, directory.report, as_json)
 
 
@@ -178,7 +178,7 @@ def confirm(
     held = confirming(task, ledger.dataset)
     with console.progress_bars(quiet=as_json) as progress:
         execute_belonging(directory, held, command=_command(), progress=progress)
-        ledger = console.reported(directory, progress)
+        ledger = console.reported(ledger.dataset, directory, progress)
     console.show_result(ledger, directory.report, as_json)
     if not (held or as_json):
         _say("Nobody was held: later attention clearly makes up for none of the attention layers.")

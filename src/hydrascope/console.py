@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import xarray as xr
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -44,9 +45,9 @@ def progress_bars(quiet: bool) -> Iterator[Told]:
         yield told
 
 
-def reported(directory: RunDirectory, progress: Told) -> Ledger:
-    """Open a finished run with all that belongs to it, and write its report if it can have one."""
-    ledger = Ledger.open(directory.path)
+def reported(dataset: xr.Dataset, directory: RunDirectory, progress: Told) -> Ledger:
+    """A finished run with all that belongs to it by now; its report is written if it can have one."""
+    ledger = Ledger(dataset, directory.path)
     if ledger.has_report:
         progress("report", 0, 1)
         ledger.report(directory.report)

@@ -74,6 +74,11 @@ class Model:
         return number_format(self.network)
 
     @cached_property
+    def all_float32(self) -> bool:
+        """Whether every weight is kept in float32, so that rows of different passes round nearly alike."""
+        return all(weight.dtype == torch.float32 for weight in self.network.parameters())
+
+    @cached_property
     def closing_tolerance(self) -> float:
         """Largest |remainder| / max(1, |total effect|) of an account that counts as closed."""
         return CLOSING[precision(self.network)]

@@ -7,8 +7,8 @@ have been applied by the model's own attention module before it calls this funct
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import DynamicCache
 
-from hydrascope.engine.watching import Crossed, watch_now
+from hydrascope.engine.watching import Crossed, attending, watch_now
 
 NAME = "hydrascope_shared_prefix"
 
@@ -167,14 +167,6 @@ class OwnOnly(DynamicCache):  # type: ignore[misc]  # the library is not typed
         return 0
 
 
-@contextmanager
-def shared_prefix(network: Any, prefix: Sequence[KeysValues]) -> Iterator[None]:
-    """Let the model attend to `prefix`; its own attention comes back afterwards, whatever happens."""
-    before = network.config._attn_implementation
-    token = _PREFIX.set(prefix)
-    try:
-        network.set_attn_implementation(NAME)
-        yield
-    finally:
-        _PREFIX.reset(token)
-        network.set_attn_implementation(before)
+def shared_prefix(network: Any, prefix: Sequence[KeysValues]) -> AbstractContextManager[None]:
+    """Let the model attend to `prefix`."""
+    return attending(network, NAME, _PREFIX, prefix)

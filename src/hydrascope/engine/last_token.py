@@ -100,8 +100,7 @@ def sweep(
         NonFinite: a variant leads to NaN or infinite logits; the message names it.
     """
     order = in_order_of_depth(variants)
-    rounds = any(p.dtype != torch.float32 for p in model.network.parameters())
-    along = before is None or routing or bool(heads) or rounds
+    along = before is None or routing or bool(heads) or not model.all_float32
     state = _Sweep(model, clean, [variants[i] for i in order], read, strategy, aims, routing, heads, with_clean=along)
     if before is not None:
         state.take_over(before)

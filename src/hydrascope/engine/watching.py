@@ -7,10 +7,10 @@ change does is told from four products, of clean and new weights with clean and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -21,6 +21,8 @@ from transformers.masking_utils import eager_mask
 from hydrascope.engine.layout import Layout
 
 NAME = "hydrascope_watched"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -64,16 +66,28 @@ def watch_now() -> Watch | None:
 
 
 @contextmanager
-def watching(network: Any, watch: Watch) -> Iterator[None]:
-    """Compute the model's attention where it can be watched; its own comes back afterwards, whatever happens."""
+def attending(network: Any, name: str, variable: ContextVar[T], value: T) -> Iterator[None]:
+    """Compute the model's attention by another function; its own comes back afterwards, whatever happens.
+
+    Args:
+        network: the model.
+        name: under which the function is registered.
+        variable: where the function finds what it needs.
+        value: what that is.
+    """
     before = network.config._attn_implementation
-    token = _WATCH.set(watch)
+    token = variable.set(value)
     try:
-        network.set_attn_implementation(NAME)
+        network.set_attn_implementation(name)
         yield
     finally:
-        _WATCH.reset(token)
+        variable.reset(token)
         network.set_attn_implementation(before)
+
+
+def watching(network: Any, watch: Watch) -> AbstractContextManager[None]:
+    """Compute the model's attention where it can be watched."""
+    return attending(network, NAME, _WATCH, watch)
 
 
 def watched_attention(
