@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import checked
 import pytest
-import tiny
 import torch
 from jaxtyping import install_import_hook
+
+from tests.support import checked, tiny
 
 _CACHE = tempfile.TemporaryDirectory(prefix="hydrascope-cache-")
 os.environ["XDG_CACHE_HOME"] = _CACHE.name  # the user's own is not for tests to write in

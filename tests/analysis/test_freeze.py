@@ -1,0 +1,145 @@
+"""Who is needed: planted backups held at their clean output, and the tables against plain loops over the ledger."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import pytest
+import torch
+
+import hydrascope as hs
+from hydrascope.analysis import parts
+from hydrascope.analysis.findings import Findings
+from hydrascope.analysis.freeze import freeze, interactions, pairs_to_confirm
+from hydrascope.anatomy import examine
+from hydrascope.confirmation import confirming
+from hydrascope.errors import ComponentError
+from hydrascope.results import Ledger
+from hydrascope.task import Options, prepare
+from tests.engine.test_held import ledger
+from tests.support.planted import planted
+
+torch.set_num_threads(1)
+
+DRAWS = 200
+ABLATIONS = {"zero": hs.Zero(), "resample": hs.Resample(donors=2)}
+
+
+@functools.cache
+def opened(name: str) -> hs.Model:
+    return examine(planted(name).model, None, name=name)
+
+
+def prompts_of(name: str) -> hs.PromptSet:
+    pairs = zip(planted(name).prompts, planted(name).targets, strict=True)
+    return hs.PromptSet(name, tuple(hs.Prompt(input_ids=tuple(ids), target_id=target) for ids, target in pairs))
+
+
+@functools.cache
+def confirmed(name: str, kind: str, folder: Path) -> Ledger:
+    return hs.knock_out(opened(name), prompts_of(name), "attn,mlp", ABLATIONS[kind], confirm=True, out=folder)
+
+
+def share(ledger: Ledger, held: str, measure: str) -> float:
+    table = ledger.confirm()
+    table = table[table["role"] != "controls"]
+    [row] = table[(table["held"] == held) & (table["measure"] == measure)].to_dict("records")
+    assert row["ablated"] == "attn.1"
+    return float(row["removed"])
+
+
+@pytest.mark.parametrize("kind", ABLATIONS)
+def test_holding_the_backup_removes_all_of_the_repair_and_holding_others_none(kind: str, tmp_path: Path) -> None:
+    found = confirmed("backup", kind, tmp_path / "run")
+    for measure in ("attention", "compensation", "with_norm"):
+        assert share(found, "attn.3", measure) == pytest.approx(1, abs=1e-4)
+        assert share(found, "attn.2", measure) == pytest.approx(0, abs=1e-4)
+        assert share(found, "attn.2/attn.3", measure) == pytest.approx(1, abs=1e-4)
+    table = found.confirm().set_index(["role", "measure"])
+    assert table.loc[("responder", "attention"), "held"] == "attn.3"
+    assert table.loc[("control", "attention"), "held"] == table.loc[("controls", "attention"), "held"] == "attn.2"
+    assert table.loc[("responder", "with_norm"), "removed_minus_control_lo"] > 0.99
+    sentences = " ".join(found.verdict().sentences)
+    assert "Holding attn.3 at its clean output removes 100 % [100 %, 100 %] of what later attention gave" in sentences
+    assert "holding another layer (attn.2) 0 % [0 %, 0 %]" in sentences
+    page = found.report(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Who is needed" in page
+    assert {f"confirmation-{i}-spec" in page for i in (1, 2)} == {True}  # one knock-out: nothing to compare it with
+    assert "confirmation-3-spec" not in page
+    [joint] = found.findings.interactions.to_dict("records")
+    assert (joint["ablated"], joint["responder"]) == ("attn.1", "attn.3")
+    assert joint["answer"] == pytest.approx(planted("backup").unit.mean(), abs=1e-4)
+    assert joint["interaction"] == pytest.approx(-joint["answer"], abs=1e-4)
+
+
+def test_an_eraser_steps_in_for_a_backup_that_is_held(tmp_path: Path) -> None:
+    """The backup is worth 0.7 and spares the eraser 0.28 of its 0.4: without it the eraser lets go of all of these."""
+    found = confirmed("hydra", "zero", tmp_path / "run")
+    assert share(found, "attn.2", "attention") == pytest.approx(1, abs=1e-4)
+    assert share(found, "attn.2", "compensation") == pytest.approx((0.82 - 0.4) / 0.82, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["neither", "erasure"])
+def test_where_attention_repairs_nothing_nothing_is_held(name: str, tmp_path: Path) -> None:
+    found = confirmed(name, "zero", tmp_path / "run")
+    assert not found.also
+    assert found.confirm().empty
+    assert not any("Holding" in sentence for sentence in found.verdict().sentences)
+
+
+def test_the_tables_are_those_of_plain_loops() -> None:
+    ds = ledger(
+        "gpt2", "attn.0,attn.1,mlp.2,attn.0/attn.1,attn.0/attn.2,attn.0/mlp.2,attn.0/attn.1/attn.2,attn.0+attn.1"
+    )
+    table = freeze(ds, draws=DRAWS)
+    assert set(table["role"]) == {"responder", "control", "controls", "other", "all"}
+    for row in table[table["role"] != "controls"].to_dict("records"):
+        sums = []
+        for name in (row["ablated"], f"{row['ablated']}/{row['held']}"):
+            one = ds.sel(ablated=name)
+            later = [w for w in ds["writer"].values if not bool(one["is_own"].sel(writer=w))]
+            later = [w for w in later if row["measure"] != "attention" or w.startswith("attn")]
+            repair = float(one["change"].sel(writer=later).sum())
+            if row["measure"] == "with_norm":
+                repair = float((one["total_effect"] - one["own_change"]).sum())
+            sums.append(repair / ds.sizes["prompt"])
+        assert row["repair"] == pytest.approx(sums[0], abs=1e-5)
+        assert row["repair_held"] == pytest.approx(sums[1], abs=1e-5)
+        assert row["removed"] == pytest.approx((sums[0] - sums[1]) / sums[0], rel=1e-3, abs=1e-4)
+        answer = sum(float(ds["change"].sel(ablated=row["ablated"], writer=w).mean()) for w in row["held"].split("/"))
+        assert row["answer"] == pytest.approx(answer, abs=1e-5)
+    first = table[table["measure"] == "attention"].set_index("role")
+    beyond = first.loc["responder", "removed"] - first.loc["controls", "removed"]
+    assert first.loc["responder", "removed_minus_control"] == pytest.approx(beyond, rel=1e-6)
+    [joint] = interactions(ds, draws=DRAWS).to_dict("records")
+    left = {name: ds.sel(ablated=name) for name in ("attn.0+attn.1", "attn.0", "attn.1")}
+    both, one, two = (float((x["total_effect"] - x["norm_effect"]).mean()) for x in left.values())
+    assert joint["interaction"] == pytest.approx(both - one - two, abs=1e-5)
+    assert joint["excess"] == pytest.approx(joint["interaction"] + joint["answer"], abs=1e-6)
+
+
+def test_a_responder_that_acts_on_the_answer_alone_interacts_by_its_own_answer() -> None:
+    """The last MLP is read by nobody: norm left out, both together cost what each costs, and its answer."""
+    ds = ledger("gpt2", "attn.0,mlp.2,attn.0+mlp.2", hs.Mean())
+    [joint] = interactions(ds, draws=DRAWS).to_dict("records")
+    assert joint["excess"] == pytest.approx(0, abs=1e-4)
+    assert abs(joint["answer"]) > 1e-3
+
+
+def test_ledgers_of_different_prompts_are_refused() -> None:
+    whole, part = (ledger("gpt2", text) for text in ("attn.0", "attn.0/attn.1"))
+    with pytest.raises(ComponentError, match="these two ledgers are of different prompts"):
+        freeze(whole, part.isel(prompt=slice(1, None)))
+
+
+def test_what_is_held_is_drawn_by_the_seed_and_comes_later(tmp_path: Path) -> None:
+    found = confirmed("backup", "zero", tmp_path / "run")
+    task = prepare(opened("backup"), prompts_of("backup"), hs.Zero(), Options("attn,mlp"))
+    [held] = confirming(task, found.dataset).values()
+    again = Findings(found.dataset)
+    chosen = pairs_to_confirm(found.dataset, again.repair, again.resampling, 0)
+    assert list(map(str, held.knockouts)) == list(chosen)
+    assert chosen == ("attn.1/attn.3", "attn.1/attn.2/attn.3", "attn.1/attn.2", "attn.1+attn.3")
+    assert parts.names(found.also["held"].dataset, "ablated") == list(chosen)
+    assert held.null_draws == 0

@@ -1,0 +1,276 @@
+"""Models that cannot be used are refused in one sentence, and no code that came with weights is run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import BertConfig, BertForMaskedLM, BertLMHeadModel, Gemma3ForCausalLM, Gemma3TextConfig
+
+from hydrascope.anatomy import load
+from hydrascope.errors import (
+    HydrascopeError,
+    ModelError,
+    NonFinite,
+    NotCausalLM,
+    PickleRefused,
+    RemoteCodeRefused,
+    UnknownModel,
+)
+from tests.conftest import Cli
+from tests.support import tiny
+
+Planted = tuple[str, type[HydrascopeError], str]
+
+
+class Payload:
+    """An object whose unpickling makes a file."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return os.mknod, (str(self.mark),)
+
+
+def copy_of(model: Path, folder: Path) -> Path:
+    folder.mkdir()
+    for file in model.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+def weights_changed(model: Path, folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> Path:
+    copy_of(model, folder)
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def config_changed(model: Path, folder: Path, **changes: object) -> Path:
+    copy_of(model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+    return folder
+
+
+# --- what there is to refuse; each makes a folder, or names what is no model -------------------
+
+
+def unknown_name(model: Path, here: Path) -> str:
+    return "no-such-model"
+
+
+def unknown_hub_id(model: Path, here: Path) -> str:
+    return "nobody/no-such-model"
+
+
+def no_such_path(model: Path, here: Path) -> str:
+    return str(here / "a" / "b" / "c")
+
+
+def a_weights_file(model: Path, here: Path) -> str:
+    return str(model / "model.safetensors")
+
+
+def empty_folder(model: Path, here: Path) -> str:
+    return str(here)
+
+
+def broken_config(model: Path, here: Path) -> str:
+    folder = copy_of(model, here / "m")
+    (folder / "config.json").write_text("{not json")
+    return str(folder)
+
+
+def config_without_type(model: Path, here: Path) -> str:
+    folder = copy_of(model, here / "m")
+    (folder / "config.json").write_text("{}")
+    return str(folder)
+
+
+def unknown_type(model: Path, here: Path) -> str:
+    return str(config_changed(model, here / "m", model_type="hydra9"))
+
+
+def remote_code(model: Path, here: Path) -> str:
+    folder = config_changed(
+        model,
+        here / "m",
+        model_type="hydra9",
+        auto_map={"AutoConfig": "planted.Config", "AutoModelForCausalLM": "planted.Model"},
+    )
+    (folder / "planted.py").write_text(f"import os\nos.mknod({str(here / 'mark')!r})\n")
+    return str(folder)
+
+
+def remote_model_only(model: Path, here: Path) -> str:
+    """A type that is known elsewhere than here, with code for the model but none for its config."""
+    folder = config_changed(model, here / "m", auto_map={"AutoModelForCausalLM": "planted.Model"}, model_type="hydra9")
+    (folder / "planted.py").write_text(f"import os\nos.mknod({str(here / 'mark')!r})\n")
+    return str(folder)
+
+
+def pickled(model: Path, here: Path) -> str:
+    folder = copy_of(model, here / "m")
+    (folder / "model.safetensors").unlink()
+    torch.save({"transformer.wte.weight": Payload(here / "mark")}, folder / "pytorch_model.bin")
+    return str(folder)
+
+
+def no_weights(model: Path, here: Path) -> str:
+    folder = copy_of(model, here / "m")
+    (folder / "model.safetensors").unlink()
+    return str(folder)
+
+
+def _bert(kind: Any, here: Path) -> str:
+    config = BertConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, vocab_size=tiny.WORDS,
+        initializer_range=0.3,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    return str(tiny.save(here / "m", kind(config)))
+
+
+def masked_model(model: Path, here: Path) -> str:
+    return _bert(BertForMaskedLM, here)
+
+
+def reads_right(model: Path, here: Path) -> str:
+    """Named a causal language model, but built to look both ways."""
+    return _bert(BertLMHeadModel, here)
+
+
+def gemma_reads_right(model: Path, here: Path) -> str:
+    """A decoder's blocks under a mask that lets them look both ways."""
+    torch.manual_seed(0)
+    config = Gemma3TextConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, head_dim=8,
+        intermediate_size=32, vocab_size=tiny.WORDS, use_bidirectional_attention=True, initializer_range=0.3,
+    )  # fmt: skip
+    return str(tiny.save(here / "m", Gemma3ForCausalLM(config)))
+
+
+def missing_tensors(model: Path, here: Path) -> str:
+    def drop(tensors: dict[str, torch.Tensor]) -> None:
+        del tensors["transformer.h.1.mlp.c_proj.weight"], tensors["transformer.h.2.attn.c_attn.weight"]
+
+    return str(weights_changed(model, here / "m", drop))
+
+
+def wrong_shape(model: Path, here: Path) -> str:
+    return str(config_changed(model, here / "m", n_embd=32))
+
+
+def truncated(model: Path, here: Path) -> str:
+    folder = copy_of(model, here / "m")
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    return str(folder)
+
+
+def garbage(model: Path, here: Path) -> str:
+    folder = copy_of(model, here / "m")
+    (folder / "model.safetensors").write_bytes(bytes(range(256)) * 40)
+    return str(folder)
+
+
+def not_a_number(model: Path, here: Path) -> str:
+    def plant(tensors: dict[str, torch.Tensor]) -> None:
+        tensors["transformer.h.1.mlp.c_proj.weight"][0, 0] = float("nan")
+
+    return str(weights_changed(model, here / "m", plant))
+
+
+def overflowing(model: Path, here: Path) -> str:
+    def plant(tensors: dict[str, torch.Tensor]) -> None:
+        tensors["transformer.h.1.mlp.c_proj.weight"][:] = 1e38
+
+    return str(weights_changed(model, here / "m", plant))
+
+
+REFUSED = [
+    (unknown_name, UnknownModel, "no model 'no-such-model'"),
+    (unknown_hub_id, UnknownModel, "no model 'nobody/no-such-model'"),
+    (no_such_path, UnknownModel, "no model '"),
+    (a_weights_file, UnknownModel, "no model '"),
+    (empty_folder, UnknownModel, "has no config.json"),
+    (broken_config, UnknownModel, "config"),
+    (config_without_type, UnknownModel, "config"),
+    (unknown_type, UnknownModel, "config"),
+    (remote_code, RemoteCodeRefused, "--trust-remote-code"),
+    (remote_model_only, HydrascopeError, "m'"),
+    (pickled, PickleRefused, "safetensors"),
+    (no_weights, ModelError, "weights"),
+    (masked_model, NotCausalLM, "next token"),
+    (reads_right, NotCausalLM, "to the right"),
+    (gemma_reads_right, NotCausalLM, "to the right"),
+    (missing_tensors, ModelError, "lack 2 tensors, first 'transformer.h.1.mlp.c_proj.weight'"),
+    (wrong_shape, ModelError, "have other shapes than its config says for "),
+    (truncated, ModelError, "cannot be read"),
+    (garbage, ModelError, "cannot be read"),
+    (not_a_number, NonFinite, "its weight 'transformer.h.1.mlp.c_proj.weight' is not finite"),
+    (overflowing, NonFinite, "activations overflow"),
+]
+
+
+@pytest.mark.parametrize(("make", "kind", "says"), REFUSED, ids=[make.__name__ for make, _, _ in REFUSED])
+def test_refused_in_one_sentence_and_nothing_is_run_or_written(
+    make: Callable[[Path, Path], str],
+    kind: type[HydrascopeError],
+    says: str,
+    model_folder: Path,
+    prompt_file: Path,
+    tmp_path: Path,
+    cli: Cli,
+) -> None:
+    here = tmp_path / "model"
+    here.mkdir()
+    name, out = make(model_folder, here), tmp_path / "out"
+    sentence = cli("run", name, "--prompts", prompt_file, "--out", out).refusal()
+    assert says in sentence
+    assert not out.exists()
+    assert not (here / "mark").exists()
+    with pytest.raises(kind):
+        load(name)
+
+
+def test_code_beside_a_known_model_stays_unread(model_folder: Path, tmp_path: Path) -> None:
+    auto_map = {"AutoConfig": "planted.Config", "AutoModelForCausalLM": "planted.Model"}
+    folder = config_changed(model_folder, tmp_path / "m", auto_map=auto_map)
+    (folder / "planted.py").write_text(f"import os\nos.mknod({str(tmp_path / 'mark')!r})\n")
+    assert load(folder).source.family == "gpt2"
+    assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--device", "toaster"), "no device 'toaster'"),
+        (("--device", "cuda:x"), "no device 'cuda:x'"),
+        (("--device", "meta"), "meta"),
+        (("--dtype", "int8"), "no number format 'int8'"),
+        (("--dtype", ""), "no number format ''"),
+    ],
+)
+def test_wrong_device_or_format(arguments: tuple[str, str], says: str, model_folder: Path, cli: Cli) -> None:
+    assert says in cli("inspect", model_folder, *arguments).refusal()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there(model_folder: Path, cli: Cli) -> None:
+    assert "torch sees no CUDA GPU; use --device cpu" in cli("inspect", model_folder, "--device", "cuda").refusal()
+
+
+def test_a_module_in_memory_needs_no_folder() -> None:
+    model = load(tiny.network(), tokenizer=tiny.tokenizer())
+    assert model.source.name == "GPT2LMHeadModel"
+    assert model.anatomy.n_layers == 3

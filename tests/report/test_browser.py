@@ -1,0 +1,194 @@
+"""The report in a real browser: opened from disk, everything drawn, nothing asked of the network."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import sync_playwright
+
+from hydrascope.figures import DARK, LIGHT
+from hydrascope.report import write_report
+from tests.support.synthetic import synthetic_ledger
+from tests.support.texts import tiny_ledger
+
+DEBIAN = Path("/usr/bin/chromium")
+FOUND = str(DEBIAN) if DEBIAN.exists() else shutil.which("chromium")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not FOUND and not os.environ.get("CI"), reason="no chromium on this machine"),
+]
+
+VIEWS = {
+    "light": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"},
+    "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
+    "phone": {"viewport": {"width": 390, "height": 844}, "color_scheme": "light"},
+}
+DRAWN = "document.documentElement.dataset.drawn === '{}'"
+MARKS = """charts => charts.map(chart => {
+    const svg = chart.querySelector('svg');
+    const marks = svg ? svg.querySelectorAll('.mark-symbol path, .mark-rect path, .mark-line path').length : 0;
+    return {id: chart.id, marks, width: svg ? svg.getBoundingClientRect().width : 0, text: chart.innerText};
+})"""
+
+
+class Visit:
+    """A page that was opened, and what it complained about."""
+
+    def __init__(self, page: Any, path: Path, theme: str) -> None:
+        self.page = page
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        page.on("console", lambda message: self.complaints.append(message.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.goto(path.as_uri())
+        self.wait(theme)
+
+    def wait(self, theme: str) -> None:
+        self.page.wait_for_function(DRAWN.format(theme), timeout=60_000)
+
+    def charts(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.page.locator(".chart").evaluate_all(MARKS)
+        return found
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=FOUND or str(DEBIAN), args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    ds = synthetic_ledger()
+    ds.attrs["model_name"] = "</script><b>model</b>"
+    long = np.array(["a very long prompt " * 12 + text for text in ds["text"].values], dtype=object)
+    ds = ds.assign_coords(text=("prompt", long))
+    return write_report(ds, tmp_path_factory.mktemp("report") / "report.html")
+
+
+@pytest.fixture(scope="module")
+def text_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_ledger("kinds").report(tmp_path_factory.mktemp("texts") / "report.html")
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_report_of_texts_is_drawn_without_a_complaint(browser: Any, text_report: Path, view: str) -> None:
+    page = browser.new_page(**VIEWS[view])
+    visit = Visit(page, text_report, "dark" if view == "dark" else "light")
+    charts = visit.charts()
+    assert len(charts) == 6
+    assert all(chart["marks"] and chart["width"] and "could not" not in chart["text"] for chart in charts)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert visit.complaints == []
+    assert all(request.startswith(("file:", "data:")) for request in visit.requests)
+    page.close()
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_chart_is_drawn_and_nothing_is_asked_of_the_network(browser: Any, report: Path, view: str) -> None:
+    page = browser.new_page(**VIEWS[view])
+    visit = Visit(page, report, "dark" if view == "dark" else "light")
+    charts = visit.charts()
+    assert len(charts) == 18
+    for chart in charts:
+        assert chart["marks"] > 0, chart
+        assert chart["width"] > 200, chart
+        assert "NaN" not in chart["text"]
+    assert visit.complaints == []
+    assert [url for url in visit.requests if not url.startswith("data:")] == [report.as_uri()]
+    assert page.evaluate("document.documentElement.scrollWidth") <= VIEWS[view]["viewport"]["width"]  # type: ignore[index]
+    assert page.locator("h1").inner_text() == "</script><b>model</b>"
+    page.close()
+
+
+def test_no_chart_sticks_out_of_a_phone(browser: Any, report: Path) -> None:
+    visit = Visit(browser.new_page(**VIEWS["phone"]), report, "light")
+    wide = visit.page.locator(".chart svg text").evaluate_all(
+        "texts => texts.filter(t => t.getBoundingClientRect().right > 391).map(t => t.textContent)"
+    )
+    assert wide == []
+    scrolls = visit.page.locator(".scroller").evaluate("box => box.scrollWidth > box.clientWidth")
+    assert scrolls
+    visit.page.close()
+
+
+def test_switching_the_theme_recolours_the_charts_and_keeps_what_was_chosen(browser: Any, report: Path) -> None:
+    visit = Visit(browser.new_page(**VIEWS["light"]), report, "light")
+    page = visit.page
+    page.locator("#balance select").select_option("mlp.2")
+    page.wait_for_function("document.querySelector('#balance svg').textContent.includes('Without mlp.2')")
+
+    def bars(colour: str) -> int:
+        count: int = page.locator(f"#balance svg path[fill='{colour}']").count()
+        return count
+
+    assert (bars(LIGHT.attn), bars(DARK.attn)) == (1, 0)
+    page.locator("#toggle").press("Enter")
+    visit.wait("dark")
+    assert (bars(LIGHT.attn), bars(DARK.attn)) == (0, 1)
+    assert "Without mlp.2" in page.locator("#balance svg").text_content()
+    assert page.locator("#balance select").input_value() == "mlp.2"
+    assert visit.complaints == []
+    page.close()
+
+
+def test_a_heading_sorts_the_table_with_missing_values_last(browser: Any, report: Path) -> None:
+    visit = Visit(browser.new_page(**VIEWS["light"]), report, "light")
+    head = visit.page.locator("thead th", has_text="restored with norm")
+    column = head.evaluate("cell => cell.cellIndex")
+
+    def values() -> list[float | None]:
+        found: list[float | None] = visit.page.locator("tbody tr").evaluate_all(
+            f"rows => rows.map(row => row.cells[{column}].dataset.value).map(v => v === 'nan' ? null : Number(v))"
+        )
+        return found
+
+    before = [value for value in values() if value is not None]
+    for direction, reverse in (("descending", True), ("ascending", False)):
+        head.locator("button").press("Enter")
+        assert head.get_attribute("aria-sort") == direction
+        after = values()
+        assert after[: len(before)] == sorted(before, reverse=reverse)
+        assert set(after[len(before) :]) == {None}
+    visit.page.close()
+
+
+def test_paper_is_light_and_has_no_controls(browser: Any, report: Path) -> None:
+    visit = Visit(browser.new_page(**VIEWS["dark"]), report, "dark")
+    page = visit.page
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print", color_scheme="dark")
+    visit.wait("light")
+    assert page.locator(f"#balance svg path[fill='{LIGHT.attn}']").count() == 1
+    assert page.locator("body").evaluate("body => getComputedStyle(body).backgroundColor") == "rgb(255, 255, 255)"
+    for control in ("select", "#toggle", ".contents"):
+        assert not any(found.is_visible() for found in page.locator(control).all()), control
+    page.emulate_media(media="screen", color_scheme="dark")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    visit.wait("dark")
+    assert visit.complaints == []
+    page.close()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"ablated": [f"head.{layer}.{unit}" for layer in range(8) for unit in range(4)]}, {"n_prompts": 1}],
+    ids=["heads", "one prompt"],
+)
+def test_thin_ledgers_draw_every_chart_they_have(browser: Any, tmp_path: Path, options: dict[str, Any]) -> None:
+    visit = Visit(
+        browser.new_page(**VIEWS["light"]), write_report(synthetic_ledger(**options), tmp_path / "r.html"), "light"
+    )
+    assert all(chart["marks"] > 0 for chart in visit.charts())
+    assert visit.complaints == []
+    visit.page.close()

@@ -1,0 +1,410 @@
+"""The report is one file that says what the ledger says, whatever the ledger holds."""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+import subprocess
+import sys
+from functools import cache
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hydrascope.analysis import erasure, findings, responders
+from hydrascope.analysis import repair as repair_module
+from hydrascope.analysis.findings import Findings
+from hydrascope.analysis.repair import repair
+from hydrascope.analysis.verdict import verdict
+from hydrascope.errors import OutputError
+from hydrascope.report import facts, render, scripts, write_report
+from hydrascope.report.literature import REFERENCES
+from hydrascope.report.numbers import fixed, interval, number, percent, summands, tied
+from hydrascope.report.packing import pack
+from hydrascope.report.page import in_script
+from hydrascope.report.sections import SECTIONS
+from hydrascope.report.tables import Tables
+from hydrascope.results import Ledger
+from tests.support.synthetic import divided, synthetic_ledger
+
+
+class Parsed(HTMLParser):
+    """Elements, text and scripts of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
+        self.raw: tuple[str, dict[str, str | None]] | None = None
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.raw = (tag, dict(attrs)) if tag in ("script", "style") else None
+
+    def handle_endtag(self, tag: str) -> None:
+        self.raw = None
+
+    def handle_data(self, data: str) -> None:
+        if self.raw is None:
+            self.words.append(data)
+        elif self.raw[0] == "script":
+            self.scripts.append((self.raw[1], data))
+
+    @property
+    def text(self) -> str:
+        """What a reader reads, spaces made single."""
+        return " ".join(" ".join(self.words).split())
+
+    def charts(self) -> dict[str, Any]:
+        """The JSON of every chart."""
+        return {
+            str(attrs["id"]): json.loads(text)
+            for attrs, text in self.scripts
+            if str(attrs.get("id", "")).endswith("-spec")
+        }
+
+
+ON_REQUEST = {"heads", "neurons"}
+"""Sections of runs that knock out heads, or keep heads or neurons apart."""
+ELSEWHERE = {"confirmation", "redistribution", "routing", "dose", "ablations"}
+"""Sections that no synthetic ledger has: its model routes nothing, attention was not split, nobody was held, and no run
+belongs to it."""
+
+
+@cache
+def base() -> tuple[xr.Dataset, str, Parsed]:
+    ds = synthetic_ledger()
+    html = render(ds)
+    return ds, html, Parsed(html)
+
+
+def test_it_is_small_and_loads_nothing() -> None:
+    _, html, page = base()
+    assert len(html.encode()) < 3_000_000
+    for tag, attrs in page.tags:
+        for name in ("src", "srcset", "data", "poster", "action", "background"):
+            assert name not in attrs, (tag, attrs)
+        if tag == "link":
+            assert attrs["href"] == "data:,"
+        elif "href" in attrs:
+            assert tag == "a"
+    style = re.search(r"<style>(.*?)</style>", html, re.S)
+    assert style
+    assert "url(" not in style[1]
+    assert "@import" not in style[1]
+    assert "@font-face" not in style[1]
+    for chart in page.charts().values():
+        assert '"url"' not in json.dumps(chart["spec"])
+
+
+def test_it_says_the_verdict_and_every_section() -> None:
+    ds, _, page = base()
+    found = verdict(ds)
+    plain = page.text.replace("\u202f", " ").replace("\xa0", " ")
+    for sentence in (found.headline, *found.sentences):
+        assert " ".join(sentence.replace("\u202f", " ").replace("\xa0", " ").split()) in plain
+    assert plain.count("How to read it") == len(SECTIONS) - len(ON_REQUEST | ELSEWHERE)
+    for name in REFERENCES.keys() - ON_REQUEST - ELSEWHERE:
+        for reference in REFERENCES[name]:
+            assert " ".join(reference.text.split()) in plain
+            assert reference.source.name in plain
+    for said in (ds.attrs["command"], "torch 2.13.0", "60 of 67 kept", "7 dropped", "Seed", "xr.open_zarr"):
+        assert said in page.text
+
+
+def test_the_picture_stands_before_the_findings_and_the_details_behind_them() -> None:
+    ds, html, _ = base()
+    found = verdict(ds)
+    order = ['class="deck"', 'id="balance-1"', 'class="equation"', "What was found", "In detail", "On this page"]
+    places = [html.index(mark) for mark in order]
+    assert places == sorted(places)
+    shown = {
+        name: re.findall(r"<li>(.*?)</li>", html.split(f'<ul class="{name}">')[1].split("</ul>")[0])
+        for name in ("verdict", "quiet")
+    }
+    assert len(shown["verdict"]) == len(found.leading) <= 8
+    assert len(shown["quiet"]) == len(found.details) >= 5
+
+
+def test_a_model_given_by_its_place_is_named_by_its_folder_and_the_command_kept() -> None:
+    ds = synthetic_ledger(n_prompts=8, n_layers=2)
+    ds.attrs |= {"model": "/home/someone/models/small", "command": "hydrascope run /home/someone/models/small"}
+    text = Parsed(render(ds)).text
+    assert text.count("/home/someone") == 1
+    assert "hydrascope run /home/someone/models/small" in text
+    assert "Model small, 2 layers" in text
+
+
+@pytest.mark.parametrize("name", ["repair", "who_repairs", "late_mlps", "released", "closing"])
+def test_a_table_is_computed_once_for_verdict_report_and_notebook(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = next(module for module in (repair_module, responders, erasure, findings) if hasattr(module, name))
+    made, calls = getattr(home, name), []
+    monkeypatch.setattr(home, name, lambda *given, **more: calls.append(1) or made(*given, **more))
+    ledger = Ledger(synthetic_ledger(n_prompts=8, n_layers=2))
+    ledger.verdict(), ledger.repair(), ledger.who_repairs(), ledger.erasure(), ledger.closing()
+    render(ledger.findings)
+    ledger.verdict()
+    assert len(calls) == 1
+
+
+def test_what_a_caller_does_to_a_table_changes_no_other() -> None:
+    ledger = Ledger(synthetic_ledger(n_prompts=8, n_layers=2))
+    before = ledger.verdict()
+    for table in (ledger.repair(), ledger.who_repairs(), ledger.who_repairs("attn.0"), ledger.erasure()):
+        del table["ablated"]
+    assert "ablated" in ledger.repair()
+    assert Ledger(ledger.dataset).verdict() == ledger.verdict() == before
+
+
+def test_headings_are_in_order_and_every_chart_has_a_description() -> None:
+    _, _, page = base()
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    panels = [attrs for _, attrs in page.tags if "panel" in str(attrs.get("class", "")).split()]
+    assert len(panels) == len(page.charts()) > 10
+    assert all(attrs["aria-label"] for attrs in panels)
+    ids = [attrs["id"] for _, attrs in page.tags if attrs.get("id")]
+    assert len(ids) == len(set(ids))
+
+
+def test_the_table_holds_the_numbers_of_the_analysis() -> None:
+    ds, _, page = base()
+    table = repair(ds)
+    values = [float(str(attrs["data-value"])) for tag, attrs in page.tags if tag == "td"]
+    rows = np.array(values).reshape(len(table), -1)
+    columns = ["direct_effect", "own_change", "compensation_attn", "compensation_mlp", "norm_effect", "total_effect"]
+    assert rows[:, : len(columns)] == pytest.approx(table[columns].to_numpy())
+    shown = rows[:, len(columns)]
+    assert np.isnan(shown).tolist() == (~table["meaningful"]).tolist()
+    assert shown[table["meaningful"]] == pytest.approx(table.loc[table["meaningful"], "restored"].to_numpy())
+
+
+def test_the_balance_shown_first_is_the_one_the_verdict_describes() -> None:
+    ds, html, _ = base()
+    assert Tables(Findings(ds), verdict(ds).focus).featured == verdict(ds).focus == "attn.4"
+    own, attention, mlps, norm, total = re.findall(r"<dd>(.*?)</dd>", html.split('class="equation"')[1])[:5]
+    values = [
+        float(text.replace("−", "-").replace(" ", "").lstrip("+=")) for text in (own, attention, mlps, norm, total)
+    ]
+    assert sum(values[:4]) == pytest.approx(values[4], abs=2.1e-3)
+
+
+def test_sibling_of_a_bundled_model_is_named_with_the_command_that_runs_it() -> None:
+    ds, html, _ = base()
+    assert "sibling" not in html
+    page = Parsed(render(ds.assign_attrs(sibling="iolaus")))
+    assert "has a sibling that differs in one ingredient of training: iolaus." in page.text
+    assert "hydrascope run iolaus" in page.text
+
+
+NASTY = "</script><script>alert('x')</script><img src=x onerror=alert(1)> & <!-- \"q\" \u2028 {{ 7 * 7 }}"
+
+
+def test_text_from_the_ledger_stays_text() -> None:
+    ds, _, plain = base()
+    ds = ds.copy()
+    for name in ("text", "target", "clean_top"):
+        nasty = np.array([f"{NASTY} {i}" for i in range(ds.sizes["prompt"])], dtype=object)
+        ds = ds.assign_coords({name: ("prompt", nasty)})
+    for name in ("model", "model_name", "command", "prompts_name", "revision", "dtype", "created"):
+        ds.attrs[name] = NASTY
+    page = Parsed(render(ds))
+    assert [tag for tag, _ in page.tags if tag in ("script", "img")] == [
+        tag for tag, _ in plain.tags if tag in ("script", "img")
+    ]
+    assert not [attrs for _, attrs in page.tags if "onerror" in attrs]
+    assert " ".join(NASTY.split()) in page.text
+    assert len(page.charts()) == len(plain.charts())
+    seen = json.dumps(page.charts()["prompts-1-spec"], ensure_ascii=False)
+    assert "<script>alert(" in seen
+
+
+@given(st.text())
+def test_json_inside_a_script_element_cannot_end_it(text: str) -> None:
+    written = str(in_script(json.dumps({"text": text})))
+    assert "<" not in written
+    assert json.loads(written) == {"text": text}
+
+
+@pytest.mark.parametrize(
+    ("options", "absent"),
+    [
+        ({"ablated": [f"head.{layer}.{unit}" for layer in range(8) for unit in range(2)]}, ["effects", "agreement"]),
+        ({"ablated": [f"kv.{layer}.{unit}" for layer in range(8) for unit in range(2)]}, ["agreement"]),
+        ({"n_prompts": 1}, ["agreement", "compensation"]),
+        ({"n_layers": 1, "n_prompts": 8}, []),
+        ({"null": False, "donors": 1}, []),
+        ({"ablated": ["mlp.7"]}, ["responders"]),
+        ({"ablated": ["layer.2", "attn.3+attn.5", "attn.1+mlp.1"], "n_prompts": 20}, ["effects", "agreement"]),
+        ({"parallel_blocks": True, "n_prompts": 20, "n_groups": 3}, []),
+    ],
+    ids=["heads", "groups", "one prompt", "one layer", "no null", "last MLP", "layers and joint", "parallel"],
+)
+def test_thin_ledgers_still_make_a_report(options: dict[str, Any], absent: list[str]) -> None:
+    page = Parsed(render(synthetic_ledger(**options)))
+    reasons = [words for words in page.words if words.strip().startswith("Left out:")]
+    assert len(reasons) >= len(absent)
+    drawn = {name.rsplit("-", 2)[0] for name in page.charts()}
+    assert drawn.isdisjoint(absent)
+    assert len(reasons) + len(drawn - ON_REQUEST) == len(SECTIONS) - len(ON_REQUEST | ELSEWHERE)
+    assert ("heads" in drawn) == any("head" in name for name in options.get("ablated", []))
+    assert not re.search(r"\b(nan|None|inf)\b", page.text)
+
+
+def test_heads_and_neurons_have_sections_of_their_own_and_the_rest_speaks_of_layers() -> None:
+    whole = synthetic_ledger(n_prompts=20)
+    apart = divided(whole, [f"attn.{layer}" for layer in range(8)] + ["mlp.6", "mlp.7"], width=6)
+    page, plain = Parsed(render(apart)), Parsed(render(whole))
+    drawn = {name.rsplit("-", 2)[0] for name in page.charts()}
+    assert drawn - {name.rsplit("-", 2)[0] for name in plain.charts()} == ON_REQUEST
+    for name in ON_REQUEST:
+        for reference in REFERENCES[name]:
+            assert " ".join(reference.text.split()) in page.text
+    found = Ledger(apart)
+    assert found.verdict().headline == verdict(whole).headline in page.text
+    row = found.neuron_sparsity().query("scope == 'all'").set_index("ablated").loc[verdict(whole).focus]
+    assert f"is carried by {row['half']:g} of {row['neurons']} neurons on the median prompt" in page.text
+    table = found.neurons(verdict(whole).focus, most=15)
+    rows = [attrs["data-value"] for tag, attrs in page.tags if tag == "td"]
+    assert float(str(rows[2])) == pytest.approx(float(table["change"].iloc[0]))
+    assert str(table["neuron"].iloc[0]) in page.text
+    assert not re.search(r"\b(nan|None|inf)\b", page.text)
+    assert len(render(apart).encode()) < 3_000_000
+
+
+@pytest.mark.parametrize("ablation", ["mean", "zero", "noise", "counterfactual"])
+def test_other_ablations_and_targets_are_named(ablation: str) -> None:
+    ds = synthetic_ledger(n_prompts=10, n_layers=4, donors=1, null=False)
+    ds.attrs |= {
+        "ablation": ablation,
+        "target_policy": "top",
+        "dtype": "bfloat16",
+        "null_draws": 2,
+        "closing_tolerance": 0.3,
+    }
+    named = {"mean": "the mean over prompts", "zero": "zeros"}.get(ablation, ablation)
+    assert dict(facts.headline_facts(ds))["Replaced by"] == named
+    assert dict(facts.run_facts(ds))["Control"].startswith("random direction")
+    said = " ".join(facts.caveats(ds, repair(ds), cells=12))
+    for caveat in (
+        "happened to rank first",
+        "The model computes in bfloat16",
+        "tests 12 cells",
+        "Without the random-direction",
+    ):
+        assert caveat in said
+    assert ("no prompt produces" in said or "no single prompt produces" in said) == (
+        ablation in ("zero", "mean", "noise")
+    )
+
+
+def test_a_ledger_that_does_not_close_is_not_called_closed() -> None:
+    ds = synthetic_ledger(n_prompts=10, n_layers=4)
+    ds["total_effect"][3, 2] += 0.5
+    text = Parsed(render(ds)).text
+    assert "Do not rely on this report" in text
+    assert f"at prompt {int(ds['prompt'][3])} without {ds['ablated'].values[2]}" in text
+    assert "Yes. For every prompt" not in text
+
+
+def test_a_failed_write_leaves_the_old_report_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ds, html, _ = base()
+    monkeypatch.setattr("hydrascope.report.page.render", lambda _: html)
+    path = tmp_path / "report.html"
+    assert write_report(ds, path) == path
+    assert path.read_text(encoding="utf-8") == html
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        write_report(ds, path)
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_text(encoding="utf-8") == html
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_report(ds, tmp_path / "absent" / "report.html")
+
+
+def test_a_ledger_from_disk_makes_the_same_report(tmp_path: Path) -> None:
+    ds, html, _ = base()
+    ds.to_zarr(tmp_path / "ledger.zarr", consolidated=False)
+    assert render(xr.open_zarr(tmp_path / "ledger.zarr", consolidated=False)) == html
+
+
+def test_report_and_figures_do_not_import_torch() -> None:
+    code = "import sys, hydrascope.report; print({'torch', 'transformers'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1.2345, "1.23"), (-0.00512, "−0.00512"), (12345.6, "12,346"), (1.2e-9, "1.2e−9"), (0, "0"), (float("nan"), "–")],
+)
+def test_numbers_have_few_digits_and_a_true_minus(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+def test_other_ways_to_write_numbers() -> None:
+    assert fixed(-0.004) == "0.00"
+    assert fixed(-1.005, 1) == "−1.0"
+    assert interval(-0.25, 1) == "−0.25 to 1.00"
+    assert interval(float("nan"), 1) == "–"
+    assert percent(0.873) == "87\u202f%"
+    assert summands([-1.4, 0.99, -0.2], 1) == ["−1.4", "+ 1.0", "− 0.2"]
+    assert tied("it is 69 % [67 %, 71 %] of it") == "it is 69\u202f% [67\u202f%,\xa071\u202f%] of it"
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {"name": st.sampled_from(["a", "b", "<c>"]), "x": st.one_of(st.none(), st.floats(allow_nan=False))}
+        ),
+        min_size=1,
+    )
+)
+def test_packed_records_are_the_records(records: list[dict[str, Any]]) -> None:
+    packed = pack(records)
+    columns = {
+        name: [column["levels"][code] for code in column["codes"]] if isinstance(column, dict) else column
+        for name, column in packed["columns"].items()
+    }
+    assert [{name: columns[name][i] for name in columns} for i in range(packed["rows"])] == records
+
+
+def test_scripts_are_kept_whole_and_done_without_where_they_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, calls = scripts.bundle(), []
+    made = "scripts </script <!--"
+    monkeypatch.setattr("vl_convert.javascript_bundle", lambda code: calls.append(code) or made)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    fresh = scripts.bundle.__wrapped__
+    first = fresh()
+    assert first == "scripts <\\/script <\\!--" + scripts.ENDING
+    assert fresh() == first
+    assert len(calls) == 1
+    [kept] = (tmp_path / "hydrascope").iterdir()
+    for damage in (first[:-3], ""):
+        kept.write_text(damage)
+        assert fresh() == first
+        assert kept.read_text() == first
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert fresh() == first
+    assert len(calls) == 4
+    assert expected.endswith(scripts.ENDING) and "</script" not in expected

@@ -1,0 +1,148 @@
+"""Verdict and report of runs over ordinary text: they say what the ledger says, whatever it holds."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hydrascope as hs
+from hydrascope.analysis.findings import Findings
+from hydrascope.report import render, text_facts, text_sections
+from hydrascope.report.text_literature import QUARTERS, REFERENCES
+from hydrascope.report.text_tables import TextTables
+from hydrascope.results import Ledger
+from tests.report.test_report import Parsed
+from tests.support.planted import planted
+from tests.support.texts import TEXTS, TOKENS, planted_ledger, run, same_subject, tiny_ledger
+
+DRAWS = 60
+BOTH = "head.1.0,head.2.0"
+
+
+@cache
+def page(detail: str) -> str:
+    return render(Findings(tiny_ledger(detail).dataset, DRAWS))
+
+
+@pytest.mark.parametrize("detail", ["kinds", "full"])
+def test_it_says_the_verdict_and_every_section(detail: str) -> None:
+    ledger = tiny_ledger(detail)
+    parsed = Parsed(page(detail))
+    plain = " ".join(" ".join(parsed.words).split())
+    for words in ("By which mechanism", "Token by token", "What the final norm does", "Beside the literature"):
+        assert words in plain
+    asked_for = {
+        text_sections.redistributed_on_text,
+        text_sections.confirmation,
+        text_sections.text_doses,
+        text_sections.text_ablations,
+    }
+    assert plain.count("How to read it") == len(set(text_sections.SECTIONS) - asked_for)
+    assert f"{TEXTS} texts of {TOKENS} tokens from 8 documents" in plain
+    assert "all positions" in plain
+    assert ledger.has_report
+    for references in REFERENCES.values():
+        for reference in references:
+            assert reference.source.url in page(detail)
+    for name in QUARTERS:
+        assert name in plain
+    assert not re.search(r"\bnan\b", plain.lower())
+    assert len(page(detail)) < 3_000_000
+
+
+def test_what_no_text_would_put_in_place_is_said() -> None:
+    ds = tiny_ledger("kinds").dataset
+    for ablation, expected in (("optimal", "the least harmful one on these texts; on others it may"), ("resample", "")):
+        findings = Findings(ds.assign_attrs(ablation=ablation), DRAWS)
+        said = " ".join(text_facts.caveats(TextTables(findings, "head.2.1")))
+        assert ("least harmful" in said) is bool(expected)
+        assert expected in said
+
+
+def test_both_selections_are_drawn_with_the_numbers_of_the_analysis() -> None:
+    findings = Findings(tiny_ledger("kinds").dataset, DRAWS)
+    found = {name: json.loads(text) for name, text in _charts(page("kinds")).items()}
+    table = findings.self_repair
+    for i, selection in enumerate(("top", "all"), start=1):
+        drawn = [d["columns"] for d in found[f"self-repair-{i}"]["datasets"].values() if "ablated" in d["columns"]]
+        rows = table[table["removed"] & (table["selection"] == selection)]
+        assert drawn[0]["self_repair"] == pytest.approx(rows["self_repair"].tolist(), rel=1e-3)
+    assert {"mechanisms-1", "mechanisms-2", "tokens-1", "norm-1"} <= set(found)
+
+
+def test_tokens_and_bins_are_those_of_the_ledger() -> None:
+    ds = tiny_ledger("kinds").dataset
+    tables = TextTables(Findings(ds, DRAWS), "head.2.1")
+    assert tables.names[0] == "head.2.1"
+    points = tables.points()
+    mine = points[points["ablated"] == "head.2.1"]
+    k = list(ds["ablated"].values).index("head.2.1")
+    assert len(mine) == ds.sizes["prompt"]
+    assert sorted(mine["total_effect"]) == pytest.approx(sorted(ds["total_effect"].values[:, k].tolist()))
+    top = mine.loc[mine["which"] == "its top tokens", "direct_effect"]
+    assert top.min() >= mine.loc[mine["which"] != "its top tokens", "direct_effect"].max()
+    bins = tables.bins()
+    bars = bins[(bins["ablated"] == "head.2.1") & (bins["low"] < bins["high"])]
+    for selection in ("top", "all"):
+        rows = bars[bars["selection"] == selection]
+        assert rows["share"].sum() == pytest.approx(1)
+        if selection == "all":
+            ratio = ds["scale_ratio"].values[:, k]
+            above, partly = rows["low"] >= 1, (rows["low"] < 1) & (rows["high"] > 1)
+            least = rows.loc[above, "share"].sum()
+            assert least - 1e-9 <= (ratio > 1).mean() <= least + rows.loc[partly, "share"].sum() + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("name", "finding", "words"),
+    [
+        ("erasure", "repair", "gives back 40 % of what heads of the second half lose (MLPs 40 %"),
+        ("neither", "none", "next to nothing"),
+        ("norm", "repair", "(the final norm "),
+    ],
+)
+def test_the_verdict_says_what_was_planted(name: str, finding: str, words: str) -> None:
+    ds = planted_ledger(name, "kinds", BOTH).dataset
+    if name == "norm":  # what makes the stream long sits in the first half
+        ds = ds.assign_coords(ablated_layer=("ablated", [2, 3]))
+    found = Ledger(ds).verdict()
+    assert found.finding == finding
+    assert words in found.headline
+    assert all(np.isfinite(value) for value in found.numbers.values() if not isinstance(value, str))
+
+
+def test_nothing_removed_is_no_repair_and_still_a_report() -> None:
+    model = planted("neither")
+    ledger = run(model, same_subject(model, 12), hs.Resample(donors=1), "kinds", BOTH)
+    found = ledger.verdict()
+    assert found.finding == "nothing lost"
+    assert any("head.1.0, head.2.0" in sentence for sentence in found.details)
+    text = render(Findings(ledger.dataset, DRAWS))
+    assert "NaN" not in text.split("<script>")[0]
+    assert text.count("Left out:") >= 1
+
+
+def test_few_documents_are_said_to_be_few() -> None:
+    ds = tiny_ledger("kinds").dataset
+    few = ds.isel(prompt=np.isin(ds["group"].values, ["document 0", "document 1", "document 2"]))
+    found = Ledger(few).verdict()
+    assert found.finding == "too few prompts"
+    assert "3 documents" in found.headline
+    assert "There are fewer than 8 documents" in render(Findings(few, DRAWS))
+
+
+def test_other_parts_than_heads_have_their_own_word(tmp_path: Path) -> None:
+    ledger = tiny_ledger("kinds", "attn,mlp")
+    path = ledger.report(tmp_path / "report.html")
+    plain = " ".join(Parsed(path.read_text()).words)
+    assert "parts of the second half" in plain
+    assert "heads of the second half" not in plain
+
+
+def _charts(text: str) -> dict[str, str]:
+    return dict(re.findall(r'<script type="application/json" id="([\w-]+)-spec">(.*?)</script>', text, re.DOTALL))
