@@ -80,9 +80,10 @@ def table(statuses: list[Status], numbers: dict[str, tuple[float, float]]) -> st
         "# Families",
         "",
         "Printed by `python -m tests.support.status`: tiny random models of every causal language model in the "
-        f"registry of transformers {transformers.__version__}, built from shrunk default configurations, none of them named. "
-        "Their writers, units, final norm and head are found by experiment and proved; the engine is the first that "
-        "passes its checks. `tests/engine/test_registry.py` holds each one's knock-outs against plain float64 forwards "
+        f"registry of transformers {transformers.__version__}, built from shrunk default configurations, none of "
+        "them named. Their writers, units, final norm and head are found by experiment and proved; the engine is the "
+        "first that passes its checks. `tests/engine/test_registry.py` holds each one's knock-outs against plain "
+        "float64 forwards "
         "(1e-4 of a logit) and this table against what it finds.",
         "",
         f"**{len(exact)} exact**, {sum(s.outcome == 'refused' for s in statuses)} refused by a check, "
