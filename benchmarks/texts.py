@@ -27,7 +27,7 @@ from transformers import GPT2Config
 import hydrascope as hs
 from hydrascope.anatomy.hooks import hooked
 from hydrascope.components import Component
-from hydrascope.engine.scope import Positions
+from hydrascope.engine import Positions
 
 SEED = 7
 

@@ -18,8 +18,8 @@ from rich.table import Table
 from hydrascope.analysis import agreement, harm
 from hydrascope.analysis.closing import rounding
 from hydrascope.analysis.tokens import is_text
-from hydrascope.estimate import Estimate
 from hydrascope.results import Ledger
+from hydrascope.run import Estimate
 from hydrascope.run import Progress as Told
 from hydrascope.run_directory import RunDirectory
 

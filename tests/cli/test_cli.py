@@ -169,10 +169,10 @@ def test_a_dry_run_prints_a_plan_and_writes_nothing(
     command = ("run", model_folder, "--prompts", prompt_file, *SMALL, "--dry-run")
     said = cli(*command)
     assert said.code == 0
-    assert "40 prompts x 6 knock-outs, 24 variants a prompt" in said.out
+    assert "40 prompts x 6 knock-outs, 24 interventions a prompt" in said.out
     plan = strict_json(cli(*command, "--json").out)
-    assert (plan["prompts"], plan["knockouts"], plan["variants"]) == (40, 6, 24)
-    assert plan["variant_tokens"] == 40 * 24
+    assert (plan["prompts"], plan["knockouts"], plan["interventions"]) == (40, 6, 24)
+    assert plan["intervention_tokens"] == 40 * 24
     assert list(tmp_path.iterdir()) == []
 
 

@@ -16,9 +16,7 @@ from hydrascope.analysis.routing import routing, routing_totals
 from hydrascope.anatomy import Link, Place, directions, examine
 from hydrascope.anatomy.proof import prove_anatomy, require
 from hydrascope.components import Component
-from hydrascope.engine.last_token import sweep
-from hydrascope.engine.texts import Resumed, record_texts
-from hydrascope.engine.variants import Edit, Variant
+from hydrascope.engine import Edit, FromBlock, Intervention, Layout, record, run_interventions
 from hydrascope.errors import AnatomyRefused, ComponentError, DetailDropped, HookDidNotFire
 from hydrascope.inspection import inspect
 from hydrascope.results import Ledger
@@ -157,17 +155,20 @@ def test_experts_in_whole_texts_sum_to_their_mlp(mixtral: hs.Model) -> None:
     ids = torch.tensor([prompt.input_ids for prompt in prompts().prompts])
     experts = [mixtral.anatomy.places(Component("expert", 1, unit))[0] for unit in range(EXPERTS)]
     (whole,) = mixtral.anatomy.places(Component("mlp", 1))
-    recorded = record_texts(mixtral, ids, edited, read_at, [place.site for place in (*experts, whole)])
+    layout = Layout(*ids.shape, edited, read_at)
+    recorded = record(mixtral, ids, [place.site for place in (*experts, whole)], layout, keep="streams")
     together = sum(recorded.values[place.site] for place in experts)
     torch.testing.assert_close(together, recorded.values[whole.site], atol=1e-5, rtol=0)
 
-    def zeroed(name: str, places: Sequence[Place]) -> Variant:
-        return Variant(name, 1, tuple(Edit(p, torch.zeros(PROMPTS, len(edited), p.width)) for p in places))
+    def zeroed(name: str, places: Sequence[Place]) -> Intervention:
+        return Intervention(name, 1, tuple(Edit(p, torch.zeros(PROMPTS, len(edited), p.width)) for p in places))
 
     read = directions(mixtral.network, mixtral.anatomy.tail, recorded.logits.argmax(-1))
     variants = [zeroed("experts", experts), zeroed("mlp.1", [whole])]
-    before = sweep(mixtral, recorded, [], read, strategy=Resumed())
-    swept = sweep(mixtral, recorded, variants, read, strategy=Resumed().at(1), routing=True, before=before)
+    before = run_interventions(mixtral, recorded, [], read, strategy=FromBlock())
+    swept = run_interventions(
+        mixtral, recorded, variants, read, strategy=FromBlock().at(1), routing=True, before=before
+    )
     torch.testing.assert_close(swept.reads[1], swept.reads[2], atol=1e-5, rtol=0)
     assert swept.routing is not None
     torch.testing.assert_close(swept.routing.rerouted[1], swept.routing.rerouted[2], atol=1e-5, rtol=0)

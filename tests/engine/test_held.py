@@ -14,8 +14,7 @@ from torch import Tensor, nn
 import hydrascope as hs
 from hydrascope.anatomy import directions, examine
 from hydrascope.components import Component, parse_knockouts
-from hydrascope.engine.plan import edited_places, held_places
-from hydrascope.engine.scope import Positions
+from hydrascope.engine import Positions, edited_places, held_places
 from hydrascope.prompts import choose_donors
 from tests.engine.test_texts import plain
 from tests.support.families import FAMILIES, VOCABULARY, build

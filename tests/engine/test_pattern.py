@@ -22,10 +22,7 @@ from hydrascope.analysis.layers import by_layer
 from hydrascope.analysis.redistribution import redistribution, redistribution_on_text, redistribution_totals
 from hydrascope.anatomy import Place, directions, examine
 from hydrascope.components import Component, parse_knockouts
-from hydrascope.engine.pattern_proof import prove_pattern
-from hydrascope.engine.scope import Positions
-from hydrascope.engine.strategy import ExpandedCache, WholeSequence
-from hydrascope.engine.text_proof import choose_text_engine
+from hydrascope.engine import ExpandedCache, Positions, WholeSequence, choose_engine, prove_attention_split
 from hydrascope.errors import AnatomyRefused, DetailDropped
 from hydrascope.ledger import open_dataset
 from hydrascope.results import Ledger
@@ -336,20 +333,20 @@ def test_attention_that_cannot_be_split_is_refused(name: str, why: str, scope: P
 def test_other_engines_see_the_same(strategy: Any) -> None:
     """Rows with keys of their own, and whole prompts: for models whose prefix cannot be shared."""
     model = opened("gemma2")
-    assert prove_pattern(model, strategy)
-    assert prove_pattern(model, choose_text_engine(model).strategy)
+    assert prove_attention_split(model, strategy)
+    assert prove_attention_split(model, choose_engine(model).strategy)
 
 
 def test_an_account_that_the_parts_do_not_make_up_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """What holds on short random prompts is checked again on every one: here the attention is wrong after the proof."""
-    from hydrascope.engine import attention
+    from hydrascope.engine import _attention
 
     model = opened("llama")
     task = prepare(model, prompts(), hs.Zero(), hs.Options(
         components="attn.0", target="top", null_draws=0, split_attention=True
     ))  # fmt: skip
-    right = attention._crossed
-    monkeypatch.setattr(attention, "_crossed", lambda w, seen, v, t: right(w, 2 * seen, v, t))
+    right = _attention._products
+    monkeypatch.setattr(_attention, "_products", lambda w, seen, v, t: right(w, 2 * seen, v, t))
     with pytest.raises(AnatomyRefused, match=r"without attn\.0, moved weights and changed values miss .* on prompt"):
         execute(task)
 

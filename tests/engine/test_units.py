@@ -17,11 +17,18 @@ from hydrascope import task as tasks
 from hydrascope.analysis import erasure, parts, repair, responders
 from hydrascope.anatomy import Anatomy, Directions, Place, directions
 from hydrascope.components import parse_component, parse_knockouts
-from hydrascope.engine import batch
-from hydrascope.engine.budget import Budget, Footprint, prompts_in_account, variants_at_once
-from hydrascope.engine.columns import Masks, columns
-from hydrascope.engine.last_token import Swept
-from hydrascope.engine.variants import Variant
+from hydrascope.engine import (
+    BatchContext,
+    Budget,
+    Footprint,
+    Intervention,
+    Masks,
+    Readings,
+    _measure,
+    columns,
+    prompts_in_account,
+)
+from hydrascope.engine._memory import interventions_at_once
 from hydrascope.errors import DetailDropped
 from hydrascope.results import Ledger
 from tests.support.plain import account, slow_copy
@@ -208,28 +215,28 @@ def test_compensation_is_known_from_sums_by_kind(sums: tuple[xr.Dataset, xr.Data
 
 
 def test_variants_are_made_as_they_are_pushed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sweep of all neurons holds the variants of one push, and its replacement values are never all there at once."""
-    alive: list[weakref.ref[Variant]] = []
+    """A run over all neurons holds the interventions of one forward, and its replacement values are never all there."""
+    alive: list[weakref.ref[Intervention]] = []
     pushed: list[int] = []
-    make, push = batch.variant, batch.sweep
+    make, push = BatchContext.intervention, _measure.run_interventions
 
-    def made(*args: Any) -> Variant:
+    def made(*args: Any) -> Intervention:
         variant = make(*args)
         alive.append(weakref.ref(variant))
         return variant
 
-    def swept(opened: hs.Model, clean: Any, variants: list[Variant], *args: Any, **more: Any) -> Swept:
+    def swept(opened: hs.Model, clean: Any, variants: list[Intervention], *args: Any, **more: Any) -> Readings:
         gc.collect()
         assert sum(ref() is not None for ref in alive) == len(variants)
         pushed.append(len(variants))
         return push(opened, clean, variants, *args, **more)
 
-    monkeypatch.setattr(batch, "variant", made)
-    monkeypatch.setattr(batch, "sweep", swept)
+    monkeypatch.setattr(BatchContext, "intervention", made)
+    monkeypatch.setattr(_measure, "run_interventions", swept)
     memory = "400KB"
     found = ASKED.ledger("llama", "neuron.2", memory=memory, null_draws=1)
     size = Footprint.of(model("llama"), 1, copies_prefix=False)
-    most = variants_at_once(Budget.read(memory, torch.device("cpu")), size, 1)
+    most = interventions_at_once(Budget.read(memory, torch.device("cpu")), size, 1)
     assert max(pushed) <= most
     assert len(pushed) > 2 * 2, "the budget must force several pushes"
     assert sum(pushed) == 2 * 48 * 3, "the two prompts of one length go together"

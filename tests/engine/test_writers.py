@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import hydrascope as hs
 from hydrascope.analysis import parts
 from hydrascope.analysis.layers import by_layer
-from hydrascope.engine import splits
+from hydrascope.engine import _units
 from hydrascope.errors import AnatomyRefused, ComponentError, RunError, SettingsChanged
 from tests.support.families import EPSILON, Family
 from tests.support.reference import Run, double_copy, norm_scale, readout, run
@@ -189,14 +189,14 @@ def test_the_same_folder_continues_only_with_the_same_writers(tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["gpt2", "gemma2"])
 def test_shares_that_do_not_sum_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = splits.Aim.by_unit
-    monkeypatch.setattr(splits.Aim, "by_unit", lambda aim, inside: right(aim, inside) * 1.01)
+    right = _units.Aim.by_unit
+    monkeypatch.setattr(_units.Aim, "by_unit", lambda aim, inside: right(aim, inside) * 1.01)
     with pytest.raises(AnatomyRefused, match="check 'heads as writers' failed: heads and biases sum"):
         ledger(name)
 
 
 def test_a_wrong_scale_of_the_post_norm_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(splits.PostNorm, "scale", lambda norm, state: state.float().pow(2).mean(-1).sqrt() * 1.01)
+    monkeypatch.setattr(_units.PostNorm, "scale", lambda norm, state: state.float().pow(2).mean(-1).sqrt() * 1.01)
     with pytest.raises(AnatomyRefused, match="check 'heads as writers' failed"):
         ledger("olmo2")
 

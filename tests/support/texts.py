@@ -9,7 +9,7 @@ import torch
 import hydrascope as hs
 from hydrascope.ablations import Ablation
 from hydrascope.anatomy import examine
-from hydrascope.engine.scope import Positions
+from hydrascope.engine import Positions
 from tests.support.planted import ANSWERS, BOS, FILLERS, QUERY, SUBJECTS, Planted, planted
 from tests.support.tiny import WORDS, network
 
