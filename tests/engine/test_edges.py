@@ -12,6 +12,7 @@ import pytest
 import torch
 import xarray as xr
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 import hydrascope as hs
 from hydrascope import task as tasks
@@ -45,7 +46,7 @@ IN_LEDGER = ("gpt2", "gpt_neox", "gemma2", "llama", "granite", "bloom")
 
 
 @functools.cache
-def network(name: str) -> nn.Module:
+def network(name: str) -> PreTrainedModel:
     """`shrinking` is a granite, which scales what is written, with blocks that pass on less than they are given."""
     made = build("granite" if name == "shrinking" else name)
     if name == "shrinking":
@@ -64,7 +65,7 @@ def model(name: str) -> hs.Model:
 
 
 @functools.cache
-def double(name: str) -> nn.Module:
+def double(name: str) -> PreTrainedModel:
     return double_copy(network(name))
 
 
@@ -99,7 +100,8 @@ def every_edge(name: str) -> list[Knockout]:
 
 
 def part(component: Component) -> Part:
-    return (component.kind, component.layer, *([] if component.unit is None else [component.unit]))
+    whole = component.kind, component.layer
+    return whole if component.unit is None else (*whole, component.unit)
 
 
 def written(sender: Part) -> list[Part]:
@@ -118,6 +120,7 @@ def patched_by_hand(name: str, prompt: int, donor: int, edge: Knockout) -> Tenso
         edge: sender and receiver.
     """
     rows, slow, ids = family(name), double(name), PROMPTS[prompt]
+    assert edge.sender is not None
     sender, receiver = part(edge.sender), part(edge.parts[0])
     clean, other = untouched(name, prompt), untouched(name, donor)
     block = receiver[1]
@@ -130,16 +133,16 @@ def patched_by_hand(name: str, prompt: int, donor: int, edge: Knockout) -> Tenso
             assert receiver[0] == "mlp" and not rows.parallel
             return ablated.values[receiver]
         writes = [ablated.values[writer] - clean.values[writer] for writer in written(sender)]
-        delta, left = rows.multiplier * sum(writes), KEPT[sender[1] : block]
+        delta, left = rows.multiplier * torch.stack(writes).sum(0), KEPT[sender[1] : block]
     if name == "shrinking":
         delta = delta * prod(left)
 
-    def disturb(module: nn.Module, inputs: tuple, named: dict) -> tuple:
+    def disturb(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
         state = (inputs[0] if inputs else named["hidden_states"]).clone()
         state[:, -1] += delta
         return ((state, *inputs[1:]), named) if inputs else (inputs, {**named, "hidden_states": state})
 
-    held = {("attn", block): clean.values["attn", block]} if receiver[0] == "mlp" else {}
+    held: dict[Part, Tensor] = {("attn", block): clean.values["attn", block]} if receiver[0] == "mlp" else {}
     handle = slow.get_submodule(rows.layers)[block].register_forward_pre_hook(disturb, with_kwargs=True)
     try:
         return run(slow, rows, ids, held).values[receiver]
@@ -345,7 +348,7 @@ def test_every_ablation_reaches_the_sender(kind: Any) -> None:
 
 def test_only_the_receiver_and_what_follows_it_can_move() -> None:
     found = ledger("gpt_neox", "attn.0->mlp.1,head.0.0->head.1.1")
-    moved = (np.abs(found["change"]) > 0).any("prompt")
+    moved = (abs(found["change"]) > 0).any("prompt")
     for edge, own in (("attn.0->mlp.1", "mlp.1"), ("head.0.0->head.1.1", "attn.1")):
         here = moved.sel(ablated=edge)
         assert here["writer"].values[here.values].tolist() == [own, "attn.2", "mlp.2"]

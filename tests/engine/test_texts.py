@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -93,7 +94,7 @@ def plain(slow, model: Model, text: Tensor, edited, edits=()) -> tuple[Tensor, T
         for handle in handles:
             handle.remove()
     writes = [
-        sum(g * seen[f"{path}@output"] for path, g in zip(writer.modules, writer.gains, strict=True))
+        torch.stack([g * seen[f"{path}@output"] for path, g in zip(writer.modules, writer.gains, strict=True)]).sum(0)
         for writer in model.anatomy.writers
     ]
     return torch.stack(writes, 1), seen["logits"].double() * model.anatomy.tail.scale
@@ -193,7 +194,7 @@ def test_a_wrong_stream_is_found() -> None:
             object.__setattr__(clean, "returned", tuple(2 * x for x in clean.returned))
             super().push(network, clean, variants)
 
-        def at(self, block):
+        def at(self, block: int, *, watched: bool = False) -> Resumed:
             return Wrong(first_block=block)
 
     failed = {check.name for check in prove_texts(model, Wrong()) if not check.passed}
@@ -233,12 +234,16 @@ def test_a_push_does_only_what_it_must(dtype: torch.dtype, along: int) -> None:
     before = sweep(model, recorded, [], directed, strategy=Resumed())
     edit = Edit(site, torch.zeros(TEXTS, 2, site.width))
     rows: dict[str, int] = {}
+
+    def note(path: str, x: Tensor, _: object) -> None:
+        rows[path] = len(x)
+
     layers = model.network.get_submodule("model.layers")
     with hooked() as hooks:
         for name in ("self_attn.q_proj", "self_attn.o_proj", "mlp"):
             for number, block in enumerate(layers):
-                path = f"{number}.{name}"
-                hooks.on_call(block.get_submodule(name), lambda x, _, path=path: rows.update({path: len(x)}))
+                noted = partial(note, f"{number}.{name}")
+                hooks.on_call(block.get_submodule(name), noted)
         variants = [Variant("attn.1", 1, (edit,))] * 3
         sweep(model, recorded, variants, directed, strategy=Resumed().at(1), before=before)
     assert set(rows.values()) == {(3 + along) * TEXTS}

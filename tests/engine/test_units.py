@@ -20,7 +20,7 @@ from hydrascope.components import parse_component, parse_knockouts
 from hydrascope.engine import batch
 from hydrascope.engine.budget import Budget, Footprint, prompts_in_account, variants_at_once
 from hydrascope.engine.columns import Masks, columns
-from hydrascope.engine.last_token import Swept
+from hydrascope.engine.last_token import Swept, sweep
 from hydrascope.engine.variants import Variant
 from hydrascope.errors import DetailDropped
 from hydrascope.results import Ledger
@@ -52,7 +52,7 @@ def test_units_are_what_the_slow_loop_finds(name: str, kind: str) -> None:
     found = ASKED.ledger(name, UNITS[name], hs.Zero() if kind == "zero" else hs.Mean())
     anatomy, network = model(name).anatomy, slow_copy(model(name).network)
     read: Directions = directions(model(name).network, anatomy.tail, torch.tensor(TARGETS))
-    whole = {site.site for site in (*anatomy.heads, *anatomy.neurons)}
+    whole = {site.site for site in anatomy.heads} | {site.site for site in anatomy.neurons}
     # A full forward that puts a site's own value back shows what the value is: an edit of no width watches its input.
     watch = [(Place(site, 0, 0), torch.zeros(0)) for site in whole]
     clean = [account(network, anatomy, ids, target, watch) for ids, target in zip(PROMPTS, TARGETS, strict=True)]
@@ -67,7 +67,7 @@ def test_units_are_what_the_slow_loop_finds(name: str, kind: str) -> None:
 
             edits = [(place, value(place)) for place in places(anatomy, knockout)]
             ablated = account(network, anatomy, ids, target, edits)
-            sigma = _sigma(model(name), network, ids)
+            sigma = _sigma(model(name), network, list(ids))
             change = (ablated.writes - clean[p].writes) @ read.vectors[p].double() / sigma
             what = f"{knockout} on prompt {p}"
             np.testing.assert_allclose(
@@ -211,7 +211,7 @@ def test_variants_are_made_as_they_are_pushed(monkeypatch: pytest.MonkeyPatch) -
     """A sweep of all neurons holds the variants of one push, and its replacement values are never all there at once."""
     alive: list[weakref.ref[Variant]] = []
     pushed: list[int] = []
-    make, push = batch.variant, batch.sweep
+    make = batch.variant
 
     def made(*args: Any) -> Variant:
         variant = make(*args)
@@ -222,7 +222,7 @@ def test_variants_are_made_as_they_are_pushed(monkeypatch: pytest.MonkeyPatch) -
         gc.collect()
         assert sum(ref() is not None for ref in alive) == len(variants)
         pushed.append(len(variants))
-        return push(opened, clean, variants, *args, **more)
+        return sweep(opened, clean, variants, *args, **more)
 
     monkeypatch.setattr(batch, "variant", made)
     monkeypatch.setattr(batch, "sweep", swept)

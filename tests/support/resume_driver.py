@@ -52,13 +52,15 @@ def attempt(model: str, prompts: str, out: Path, journal: Path, how: dict[str, A
     """One run, from opening the model to its report; does not return."""
     import hydrascope as hs
     from hydrascope.engine import keeper, values
+    from hydrascope.engine.batch import run_batch
     from hydrascope.report import page
     from hydrascope.run import last_token
 
-    last_token.BATCH, keeper.CHUNK, values.CHUNK = BATCH, CHUNK, CHUNK
-    page.render = lambda findings: f"<html>{findings.ds.sizes}</html>"
+    for module, name, smaller in ((last_token, "BATCH", BATCH), (keeper, "CHUNK", CHUNK), (values, "CHUNK", CHUNK)):
+        setattr(module, name, smaller)
+    vars(page)["render"] = lambda findings: f"<html>{findings.ds.sizes}</html>"
     noted = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    last_token.run_batch = watched(noted, "batch", last_token.run_batch, lambda work, rows, *rest: rows)
+    vars(last_token)["run_batch"] = watched(noted, "batch", run_batch, lambda work, rows, *rest: rows)
     fill = values.ValueStore._fill_chunk
     values.ValueStore._fill_chunk = watched(noted, "chunk", fill, lambda store, model, runs, rows, *rest: rows)
     code = 1
