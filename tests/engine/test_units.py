@@ -18,7 +18,7 @@ from hydrascope.analysis import erasure, parts, repair, responders
 from hydrascope.anatomy import Anatomy, Directions, Place, directions
 from hydrascope.components import parse_component, parse_knockouts
 from hydrascope.engine import batch
-from hydrascope.engine.budget import Budget, Footprint, prompts_in_account, variants_at_once
+from hydrascope.engine.budget import Budget, Footprint, prompts_in_account
 from hydrascope.engine.columns import Masks, columns
 from hydrascope.engine.last_token import Swept, sweep
 from hydrascope.engine.variants import Variant
@@ -226,11 +226,9 @@ def test_variants_are_made_as_they_are_pushed(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(batch, "variant", made)
     monkeypatch.setattr(batch, "sweep", swept)
-    memory = "400KB"
-    found = ASKED.ledger("llama", "neuron.2", memory=memory, null_draws=1)
+    found = ASKED.ledger("llama", "neuron.2", memory="400KB", null_draws=1)
     size = Footprint.of(model("llama"), 1, copies_prefix=False)
-    most = variants_at_once(Budget.read(memory, torch.device("cpu")), size, 1)
-    assert max(pushed) <= most
+    assert (max(pushed) + 1) * size.row <= 400 * 2**10 / 2, "with the clean run, half the budget"
     assert len(pushed) > 2 * 2, "the budget must force several pushes"
     assert sum(pushed) == 2 * 48 * 3, "the two prompts of one length go together"
     assert found.sizes["ablated"] == 48
