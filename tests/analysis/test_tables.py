@@ -239,6 +239,7 @@ def test_shares_by_kind_are_not_clipped() -> None:
 def test_who_repairs_is_the_mean_of_every_cell_and_finds_what_was_planted(ds: xr.Dataset) -> None:
     cells = responders.who_repairs(ds)
     mean = ds.change.mean("prompt")
+    row: Any
     for row in cells.sample(40, random_state=0).itertuples():
         assert row.change == pytest.approx(float(mean.sel(ablated=row.ablated, writer=row.writer)), abs=1e-6)
         assert row.change_lo <= row.change <= row.change_hi
@@ -359,8 +360,8 @@ def test_odd_ledgers_give_tables_with_the_same_columns(odd: dict[str, Any], ds: 
         *(repair, layer_effects, by_kind, responders.who_repairs),
         *(erasure.late_mlps, erasure.mechanisms, erasure.released),
     ):
-        columns = function(ds, draws=20).columns  # type: ignore[operator]
-        assert list(function(strange, draws=20).columns) == list(columns)  # type: ignore[operator]
+        columns = function(ds, draws=20).columns
+        assert list(function(strange, draws=20).columns) == list(columns)
     assert list(responders.concentration(strange).columns) == list(responders.concentration(ds).columns)
     assert len(repair(strange, draws=20)) == strange.sizes["ablated"]
     assert closing(strange).closes

@@ -311,7 +311,7 @@ main()
 def test_a_limit_of_the_operating_system(model_folder: Path, prompt_file: Path, tmp_path: Path) -> None:
     command = ["run", model_folder, "--prompts", prompt_file, "--out", tmp_path / "out", *QUICK]
     said = subprocess.run(
-        [sys.executable, "-c", LIMITED, *command], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", LIMITED, *map(str, command)], capture_output=True, text=True, timeout=120, check=False
     )
     assert said.returncode == 2, said.stderr
     assert said.stdout == ""

@@ -12,6 +12,7 @@ import pytest
 import torch
 import xarray as xr
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 import hydrascope as hs
 from hydrascope import task as tasks
@@ -53,7 +54,7 @@ IN_LEDGER = ("gpt2", "gpt_neox", "gemma2", "llama", "granite", "bloom")
 
 
 @functools.cache
-def network(name: str) -> nn.Module:
+def network(name: str) -> PreTrainedModel:
     """`shrinking` is a granite, which scales what is written, with blocks that pass on less than they are given."""
     made = build("granite" if name == "shrinking" else name)
     if name == "shrinking":
@@ -72,7 +73,7 @@ def model(name: str) -> hs.Model:
 
 
 @functools.cache
-def double(name: str) -> nn.Module:
+def double(name: str) -> PreTrainedModel:
     return double_copy(network(name))
 
 
@@ -107,7 +108,8 @@ def every_edge(name: str) -> list[Knockout]:
 
 
 def part(component: Component) -> Part:
-    return (component.kind, component.layer, *([] if component.unit is None else [component.unit]))
+    whole = component.kind, component.layer
+    return whole if component.unit is None else (*whole, component.unit)
 
 
 def written(sender: Part) -> list[Part]:
@@ -126,6 +128,7 @@ def patched_by_hand(name: str, prompt: int, donor: int, edge: Knockout) -> Tenso
         edge: sender and receiver.
     """
     rows, slow, ids = family(name), double(name), PROMPTS[prompt]
+    assert edge.sender is not None
     sender, receiver = part(edge.sender), part(edge.parts[0])
     clean, other = untouched(name, prompt), untouched(name, donor)
     block = receiver[1]
@@ -138,16 +141,16 @@ def patched_by_hand(name: str, prompt: int, donor: int, edge: Knockout) -> Tenso
             assert receiver[0] == "mlp" and not rows.parallel
             return ablated.values[receiver]
         writes = [ablated.values[writer] - clean.values[writer] for writer in written(sender)]
-        delta, left = rows.multiplier * sum(writes), KEPT[sender[1] : block]
+        delta, left = rows.multiplier * torch.stack(writes).sum(0), KEPT[sender[1] : block]
     if name == "shrinking":
         delta = delta * prod(left)
 
-    def disturb(module: nn.Module, inputs: tuple, named: dict) -> tuple:
+    def disturb(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
         state = (inputs[0] if inputs else named["hidden_states"]).clone()
         state[:, -1] += delta
         return ((state, *inputs[1:]), named) if inputs else (inputs, {**named, "hidden_states": state})
 
-    held = {("attn", block): clean.values["attn", block]} if receiver[0] == "mlp" else {}
+    held: dict[Part, Tensor] = {("attn", block): clean.values["attn", block]} if receiver[0] == "mlp" else {}
     handle = slow.get_submodule(rows.layers)[block].register_forward_pre_hook(disturb, with_kwargs=True)
     try:
         return run(slow, rows, ids, held).values[receiver]
@@ -210,7 +213,7 @@ def test_whole_texts(name: str) -> None:
     last = ids.shape[1] - 1
 
     def heard(edited: tuple[int, ...]) -> dict[Any, Any]:
-        clean = record(opened, ids, sites, Layout(*ids.shape, edited, (last,)), keep="streams")
+        clean = record(opened, ids, sites, Layout(ids.shape[0], ids.shape[1], edited, (last,)), keep="streams")
 
         def donated(place: Place, draw: int) -> Tensor:
             return clean.values[place.site][..., place.span].roll(draw, 0)
@@ -222,7 +225,7 @@ def test_whole_texts(name: str) -> None:
         np.testing.assert_allclose(alone[edge, 1][0][:, 0], expected[edge, 1][0], rtol=0, atol=1e-5)
     [edge] = parse_knockouts("attn.0->mlp.0", opened.anatomy.inventory)
     [sender], [receiver] = sender_places(edge, opened.anatomy), edited_places(edge, opened.anatomy)
-    clean = record(opened, ids, sites, Layout(*ids.shape, tuple(range(last + 1)), (last,)))
+    clean = record(opened, ids, sites, Layout(ids.shape[0], ids.shape[1], tuple(range(last + 1)), (last,)))
     seen: list[Tensor] = []
     with hooked() as hooks, torch.no_grad():
         flipped = clean.values[sender.site].roll(1, 0)
@@ -354,7 +357,7 @@ def test_every_ablation_reaches_the_sender(kind: Any) -> None:
 
 def test_only_the_receiver_and_what_follows_it_can_move() -> None:
     found = ledger("gpt_neox", "attn.0->mlp.1,head.0.0->head.1.1")
-    moved = (np.abs(found["change"]) > 0).any("prompt")
+    moved = (abs(found["change"]) > 0).any("prompt")
     for edge, own in (("attn.0->mlp.1", "mlp.1"), ("head.0.0->head.1.1", "attn.1")):
         here = moved.sel(ablated=edge)
         assert here["writer"].values[here.values].tolist() == [own, "attn.2", "mlp.2"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,7 +68,7 @@ def cases(draw: st.DrawFn, tied: bool = True, least_prompts: int = 2) -> Case:
     width = heads * dim if name.startswith("gpt") else draw(st.sampled_from([16, 24, 32]))
     assume(width >= 8)
     if name == "gpt2":
-        config = {"n_layer": depth, "n_head": heads, "n_embd": width}
+        config: dict[str, Any] = {"n_layer": depth, "n_head": heads, "n_embd": width}
     else:
         config = {"num_hidden_layers": depth, "num_attention_heads": heads, "hidden_size": width}
     if name in ("llama", "gemma2"):

@@ -103,7 +103,8 @@ def test_shares_are_what_the_weights_say(name: str) -> None:
 )
 def test_units_and_biases_are_their_layer(name: str, writers: str) -> None:
     """Under donors and under the null, and nothing else of the account moves."""
-    kind, more = hs.Resample(donors=2), {"null_draws": 1}
+    kind = hs.Resample(donors=2)
+    more: dict[str, Any] = {"null_draws": 1}
     apart, whole = (ledger(name, ablation=kind, writers=given, **more) for given in (writers, "layers"))
     joined = by_layer(apart)
     assert joined.attrs["writers"] == "layers"

@@ -131,7 +131,7 @@ def test_a_killed_run_goes_on_with_the_same_constants(tmp_path: Path, monkeypatc
     np.testing.assert_allclose(by_group, whole, atol=1e-4)
     child = os.fork()
     if child == 0:
-        learn, calls = Learning.learn, []
+        learn, calls = Learning.learn, list[int]()
 
         def dying(*arguments):
             if calls:  # the second group

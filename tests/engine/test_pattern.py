@@ -165,6 +165,7 @@ def test_the_split_is_that_of_loops_over_heads_and_keys(name: str, scope: Positi
     whole = run(model, COMPONENTS, positions=scope).dataset
     compared = 0
     for number, prompt in enumerate(prompts().prompts[:2]):
+        assert prompt.input_ids is not None
         clean = attended(slow, model, prompt.input_ids, (), ())
         for knockout in parse_knockouts(COMPONENTS, model.anatomy.inventory):
             places = [place for part in knockout.parts for place in model.anatomy.places(part)]
@@ -362,7 +363,8 @@ def ledger() -> Ledger:
 
 
 def test_tables_are_what_a_plain_loop_finds(ledger: Ledger) -> None:
-    ds, expected = ledger.dataset, []
+    ds = ledger.dataset
+    expected: list[list[Any]] = []
     for name in ds["ablated"].values:
         cell = ds.sel(ablated=name)
         for writer in ds["writer"].values:
@@ -446,6 +448,6 @@ def test_from_the_command_line(model_folder: Path, prompt_file: Path, tmp_path: 
     plan = json.loads(cli(*command, "--split-attention", "--dry-run", "--json").out)
     assert plan["ledger_bytes"] > json.loads(cli(*command, "--dry-run", "--json").out)["ledger_bytes"]
     other = tiny.save(tmp_path / "neo", families.build("gpt_neo"))
-    asked = tiny.write_lines(tmp_path / "ids.jsonl", [{"input_ids": list(p.input_ids)} for p in prompts()])
+    asked = tiny.write_lines(tmp_path / "ids.jsonl", [{"input_ids": p.input_ids} for p in prompts()])
     refused = cli("run", other, "--prompts", asked, "--target", "top", "--donors", "2", "--split-attention")
     assert "does not go through the attention interface" in refused.refusal()

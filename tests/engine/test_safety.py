@@ -59,7 +59,7 @@ def ledger(model: hs.Model, components: str = COMPONENTS, given: hs.PromptSet | 
     return hs.knock_out(model, given or prompts(), components, hs.Resample(donors=2), options=options).dataset
 
 
-def state(network: nn.Module) -> dict[str, Any]:
+def state(network: Any) -> dict[str, Any]:
     """Everything about a network that a run could leave behind."""
     modules = list(network.modules())
     return {
@@ -146,7 +146,7 @@ def test_hooks_of_the_user_work_and_stay():
     plain = ledger(examine(network, None, name="plain"))
     calls = 0
 
-    def steer(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
+    def steer(module: nn.Module, args: object, output: Tensor) -> Tensor:
         nonlocal calls
         calls += 1
         return output * 1.5
@@ -162,7 +162,7 @@ def test_hooks_of_the_user_work_and_stay():
     np.testing.assert_array_equal(ledger(examine(network, None, name="plain"))["change"], plain["change"])
 
 
-def skip_down_projection(mlp: nn.Module, only_last_token: bool) -> None:
+def skip_down_projection(mlp: Any, only_last_token: bool) -> None:
     """The same numbers without passing the module that writes."""
     original = mlp.forward
 
@@ -174,7 +174,7 @@ def skip_down_projection(mlp: nn.Module, only_last_token: bool) -> None:
     mlp.forward = forward
 
 
-def run_twice(mlp: nn.Module, only_last_token: bool) -> None:
+def run_twice(mlp: Any, only_last_token: bool) -> None:
     original = mlp.forward
 
     def forward(x: Tensor) -> Tensor:
@@ -208,7 +208,7 @@ def sabotage() -> Iterator[Callable[..., None]]:
     """Exchanges arguments of the shared-prefix attention, until the test is over."""
     right = _attention.shared_prefix_attention
 
-    def use(**wrong: object) -> None:
+    def use(**wrong: Any) -> None:
         AttentionInterface.register(
             _attention.SHARED_PREFIX,
             lambda *args, **kwargs: right(*args, **{k: wrong.get(k, v) for k, v in kwargs.items()}),

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -169,7 +170,7 @@ def test_steps_that_see_some_of_the_texts_each_end_no_higher(monkeypatch: pytest
     best, zero, mean = (kl("llama", one).mean(0) for one in (Optimal(steps=20), hs.Zero(), hs.Mean()))
     assert (best <= np.minimum(zero, mean) + 1e-6).all()
     assert (best < 0.9 * mean).any()
-    ids = [prompt.input_ids for prompt in prompts()]
+    ids = [prompt.input_ids or () for prompt in prompts()]
     found = batches_of_texts(opened("llama"), ids, EVERYWHERE, 2, 0, Budget(2**30))
     assert sorted(batch for turn in found.turns for batch in turn) == list(range(len(found.batches)))
     assert sorted(text for batch in found.batches for text in batch) == list(range(len(LENGTHS)))
@@ -220,7 +221,7 @@ def test_a_killed_run_learns_no_constant_twice(tmp_path: Path, monkeypatch: pyte
 def test_what_is_kept_for_the_gradient_was_reckoned_with(name: str) -> None:
     model, scope = opened(name), Positions("all", "each", 1)
     tokens, texts = 40, 3
-    ids = [prompt.input_ids for prompt in prompts((tokens,) * texts)]
+    ids = [prompt.input_ids or () for prompt in prompts((tokens,) * texts)]
     found = batches_of_texts(model, ids, scope, 2, 0, Budget(2**30))
     knockouts = parse_knockouts("attn.0,mlp.0", model.anatomy.inventory)
     places = [edited_places(knockout, model.anatomy) for knockout in knockouts]
@@ -288,6 +289,7 @@ def test_several_ablations_of_texts_stand_beside_the_optimal_one(tmp_path: Path)
     np.testing.assert_array_equal(texts["document"], by_hand["resample"]["document"])
     means = {name: ds["kl"].sel(prompt=kept).mean("prompt").to_series() for name, ds in by_hand.items()}
     assert list(table["ablation"].unique()) == ["resample", "mean"]
+    row: Any
     for row in table.itertuples():
         assert row.n == len(kept)
         assert row.loss == pytest.approx(means[row.ablation][row.ablated], rel=1e-5)
@@ -306,9 +308,9 @@ def test_the_text_protocol_learns_measures_and_goes_on_after_an_interruption(
     monkeypatch.setattr("hydrascope.report.page.render", lambda findings: "<html></html>")
     text = " ".join(f"w{4 + (7 * i) % 50}" for i in range(40))
     (tmp_path / "text.txt").write_text(text)
-    command = ("run", model_folder, "--protocol", "text", "--prompts", tmp_path / "text.txt", "--length", "8")
-    command = (*command, "--components", "attn.0,mlp.1,mlp.2", "--ablation", "mean,optimal", "--out", tmp_path / "run")
-    learn, groups = Learning.learn, []
+    what = ("run", model_folder, "--protocol", "text", "--prompts", tmp_path / "text.txt", "--length", "8")
+    command = (*what, "--components", "attn.0,mlp.1,mlp.2", "--ablation", "mean,optimal", "--out", tmp_path / "run")
+    learn, groups = Learning.learn, list[list[Any]]()
 
     def interrupted(self, group):
         if groups:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -101,7 +102,7 @@ def plain(slow, model: Model, text: Tensor, edited, edits=()) -> tuple[Tensor, T
         for handle in handles:
             handle.remove()
     writes = [
-        sum(g * seen[f"{path}@output"] for path, g in zip(writer.modules, writer.gains, strict=True))
+        torch.stack([g * seen[f"{path}@output"] for path, g in zip(writer.modules, writer.gains, strict=True)]).sum(0)
         for writer in model.anatomy.writers
     ]
     return torch.stack(writes, 1), seen["logits"].double() * model.anatomy.tail.scale
@@ -116,7 +117,7 @@ def test_texts_agree_with_plain_float64_forwards(name: str, scope: str) -> None:
     chosen = knockouts(model)
     places = [edited_places(knockout, model.anatomy) for knockout in chosen]
     sites = list({p.site: None for some in places for p in some})
-    recorded = record(model, ids(), sites, Layout(*ids().shape, edited, read), keep="streams")
+    recorded = record(model, ids(), sites, Layout(ids().shape[0], ids().shape[1], edited, read), keep="streams")
     values = recorded.values
     targets = torch.randint(3, VOCABULARY, (TEXTS * len(read),), generator=torch.Generator().manual_seed(4))
     directed = directions(model.network, model.anatomy.tail, targets)
@@ -180,7 +181,7 @@ def _needing(forward, kept):
 
 def test_blocks_are_themselves_again_after_an_error_inside_a_push() -> None:
     model = opened("gpt2")
-    recorded = record(model, ids(), layout=Layout(*ids().shape, (1, 2), (3,)), keep="streams")
+    recorded = record(model, ids(), layout=Layout(ids().shape[0], ids().shape[1], (1, 2), (3,)), keep="streams")
     directed = directions(model.network, model.anatomy.tail, torch.tensor([5, 6]))
     before = run_interventions(model, recorded, [], directed, strategy=FromBlock())
     hooks = _left_on(model)
@@ -202,7 +203,7 @@ def test_a_wrong_stream_is_found() -> None:
             doubled = tuple(2 * x for x in clean.streams.returned)
             super().run(network, replace(clean, streams=replace(clean.streams, returned=doubled)), rows)
 
-        def at(self, block):
+        def at(self, block: int, *, watched: bool = False) -> FromBlock:
             return Wrong(first_block=block)
 
     failed = {check.name for check in prove_engine(model, Wrong()) if not check.passed}
@@ -211,7 +212,7 @@ def test_a_wrong_stream_is_found() -> None:
 
 def test_an_edit_that_does_not_happen_is_refused() -> None:
     model = opened("llama")
-    recorded = record(model, ids(), layout=Layout(*ids().shape, (1, 2), (3,)), keep="streams")
+    recorded = record(model, ids(), layout=Layout(ids().shape[0], ids().shape[1], (1, 2), (3,)), keep="streams")
     directed = directions(model.network, model.anatomy.tail, torch.tensor([5, 6]))
     before = run_interventions(model, recorded, [], directed, strategy=FromBlock())
     site = model.anatomy.places(Component("attn", 0))[0]
@@ -237,17 +238,21 @@ def test_a_push_does_only_what_it_must(dtype: torch.dtype, along: int) -> None:
     """From attention's projection on, without the clean run where rows of other pushes round alike."""
     model = examine(build("llama").to(dtype), None, name="llama")
     site = model.anatomy.places(Component("attn", 1))[0]
-    recorded = record(model, ids(), layout=Layout(*ids().shape, (1, 2), (3,)), keep="streams")
+    recorded = record(model, ids(), layout=Layout(ids().shape[0], ids().shape[1], (1, 2), (3,)), keep="streams")
     directed = directions(model.network, model.anatomy.tail, torch.tensor([5, 6]))
     before = run_interventions(model, recorded, [], directed, strategy=FromBlock())
     edit = Edit(site, torch.zeros(TEXTS, 2, site.width))
     rows: dict[str, int] = {}
+
+    def note(path: str, x: Tensor, _: object) -> None:
+        rows[path] = len(x)
+
     layers = model.network.get_submodule("model.layers")
     with hooked() as hooks:
         for name in ("self_attn.q_proj", "self_attn.o_proj", "mlp"):
             for number, block in enumerate(layers):
                 path = f"{number}.{name}"
-                hooks.on_call(block.get_submodule(name), lambda x, _, path=path: rows.update({path: len(x)}))
+                hooks.on_call(block.get_submodule(name), partial(note, path))
         variants = [Intervention("attn.1", 1, (edit,))] * 3
         run_interventions(model, recorded, variants, directed, strategy=FromBlock().at(1), before=before)
     assert set(rows.values()) == {(3 + along) * TEXTS}

@@ -11,7 +11,7 @@ import pytest
 import hydrascope as hs
 from hydrascope.ablations import Ablation
 from hydrascope.confirmation import at_most
-from hydrascope.engine import Positions, _measure
+from hydrascope.engine import Positions, _measure, run_interventions
 from hydrascope.errors import TooFewDonors
 from hydrascope.run import estimate
 from hydrascope.task import prepare
@@ -36,7 +36,7 @@ def test_texts_positions_and_pushes_are_those_of_the_run(
     ablation: Ablation, scope: Positions, memory: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = {"pushes": 0, "tokens": 0}
-    real = _measure.run_interventions
+    real = run_interventions
 
     def watched(model: hs.Model, recorded: Any, variants: Any, *args: Any, **more: Any) -> Any:
         if variants:
@@ -92,8 +92,8 @@ def test_the_whole_family_is_planned(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     texts = tiny.write_lines(tmp_path / "texts.jsonl", [{"prompt": row.text} for row in rows])
-    command = ("run", model_folder, "--protocol", "text", "--prompts", texts, "--dry-run")
-    command = (*command, "--ablation", "resample,zero", "--dose", "0.5,1")
+    what = ("run", model_folder, "--protocol", "text", "--prompts", texts, "--dry-run")
+    command = (*what, "--ablation", "resample,zero", "--dose", "0.5,1")
     said = cli(*command, "--components", "attn", "--writers", "layers", "--detail", "full")
     assert said.code == 0, said.err
     assert said.out.count("40 texts x 3 knock-outs, 3 interventions a text") == 3

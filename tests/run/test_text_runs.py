@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ import hydrascope as hs
 from hydrascope import figures
 from hydrascope.ablations import Ablation, PositionMean
 from hydrascope.analysis.findings import Findings
-from hydrascope.anatomy import directions
+from hydrascope.anatomy import Place, directions
 from hydrascope.components import parse_knockouts
-from hydrascope.engine import Positions, _measure, edited_places
+from hydrascope.engine import Positions, _measure, edited_places, measure
 from hydrascope.errors import AblationError, HydrascopeError, RunError, TooFewDonors
 from hydrascope.ledger import LedgerBuffer, LedgerFile, _buffer, rows_of_a_chunk
 from hydrascope.report.page import render
@@ -43,9 +44,9 @@ def ledger(name: str, ablation: Ablation, scope: Positions, components: str = CO
     return hs.knock_out(opened(name), prompts(), components, ablation, options=options).dataset
 
 
-def values_of(slow, model, text, scope: Positions, places) -> dict:
+def values_of(slow, model, text, scope: Positions, places) -> dict[Place, torch.Tensor]:
     """What a text has at every edited position of some places, by a plain pass."""
-    seen: dict = {}
+    seen: dict[Place, torch.Tensor] = {}
     handles = []
     for place in places:
         module = slow.get_submodule(place.site.module)
@@ -86,7 +87,7 @@ def last_stream(slow, model, text) -> torch.Tensor:
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2"])
 def test_a_ledger_of_texts_is_that_of_plain_float64_forwards(name: str, kind: str) -> None:
     scope = Positions("all", "each", skip=2)
-    ablation = {"zero": hs.Zero(), "mean": hs.Mean(), "position-mean": PositionMean()}[kind]
+    ablation: Any = {"zero": hs.Zero(), "mean": hs.Mean(), "position-mean": PositionMean()}[kind]
     ds, model = ledger(name, ablation, scope), opened(name)
     slow = slow_copy(model.network)
     texts = [torch.tensor(prompt.input_ids) for prompt in prompts()]
@@ -132,7 +133,7 @@ def test_effects_at_the_last_token_are_the_same_from_both_engines() -> None:
 
 def test_donors_are_other_texts_of_the_same_length(monkeypatch: pytest.MonkeyPatch) -> None:
     tables = []
-    real = _runner.measure
+    real = measure
 
     def watched(work, *args, **more):
         tables.append((work.plan.table.copy(), work.n_clean))
@@ -173,7 +174,7 @@ def test_a_run_that_was_interrupted_ends_in_the_same_numbers(tmp_path: Path, mon
         ).dataset
 
     right = run(tmp_path / "whole")
-    real, calls = _runner.measure, []
+    real, calls = measure, list[int]()
 
     def failing(*args, **more):
         calls.append(0)
@@ -201,8 +202,8 @@ def test_rows_are_written_together_and_whatever_happens() -> None:
         def done(self) -> np.ndarray:
             return np.array([True, True, False, False, True])
 
-        def write(self, rows: range, arrays: dict[str, np.ndarray]) -> None:
-            written.append((rows, arrays))
+        def write(self, rows: range, arrays: Mapping[str, np.ndarray]) -> None:
+            written.append((rows, dict(arrays)))
 
     def rows(start: int, stop: int) -> tuple[range, dict[str, np.ndarray]]:
         by_row = np.arange(start, stop, dtype=float)
@@ -244,7 +245,7 @@ def test_files_of_a_ledger_are_neither_tiny_nor_huge() -> None:
 
 def test_pushes_shrink_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
     right = ledger("gpt2", hs.Zero(), Positions("all", "each"))
-    real, sizes = _measure._measure, []
+    real, sizes = _measure._measure, list[int]()
 
     def tight(context, rows, clean, items, size, *more):
         sizes.append(size)
@@ -266,7 +267,9 @@ def test_pushes_shrink_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch) ->
         (Positions("all", "each", skip=6), {}, RunError, "a text of 7 tokens has no position left to read"),
     ],
 )
-def test_what_cannot_be_done_is_said(scope: Positions, more: dict, error: type[HydrascopeError], said: str) -> None:
+def test_what_cannot_be_done_is_said(
+    scope: Positions, more: dict[str, Any], error: type[HydrascopeError], said: str
+) -> None:
     with pytest.raises(error, match=said):
         ledger("gpt2", hs.Resample(donors=3), scope, **more)
 
@@ -292,7 +295,7 @@ def test_counterfactuals_of_another_length_are_refused_before_anything_is_done()
         ({"skip": -1}, "-1 positions cannot be skipped"),
     ],
 )
-def test_a_scope_that_makes_no_sense_is_refused(values: dict, said: str) -> None:
+def test_a_scope_that_makes_no_sense_is_refused(values: dict[str, Any], said: str) -> None:
     with pytest.raises(RunError, match=said):
         Positions(**values)
 

@@ -32,4 +32,4 @@ def _only_outermost(visitor: ast.NodeVisitor, node: ast.AST) -> None:
         ast.NodeVisitor.generic_visit(visitor, node)
 
 
-_import_hook.JaxtypingTransformer.generic_visit = _only_outermost
+_import_hook.JaxtypingTransformer.generic_visit = _only_outermost  # type: ignore[assignment]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import torch
 
@@ -16,7 +17,7 @@ from tests.support.tiny import WORDS, network
 TOKENS, TEXTS, DOCUMENTS = 9, 24, 8
 
 
-def options(components: str, detail: str, writers: str = "heads") -> hs.Options:
+def options(components: str, detail: Any, writers: str = "heads") -> hs.Options:
     """Everything knocked out at all positions and read at each but the first."""
     return hs.Options(
         components=components,
