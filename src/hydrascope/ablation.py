@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hydrascope.errors import AblationError, MissingCounterfactual, TooFewDonors
-from hydrascope.prompts import EncodedPrompt, choose_donors, sharing
+from hydrascope.prompts import EncodedPrompt, choose_donors, count_shared_answers
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ class Resample(_FromRuns):
         """
         numbers, foils = [prompt.index for prompt in prompts], [prompt.foil_id for prompt in prompts]
         table = choose_donors(targets, self.donors, seed, foils=foils, numbers=numbers)
-        return Donation(table, sharing=sharing(targets, foils, table))
+        return Donation(table, sharing=count_shared_answers(targets, foils, table))
 
 
 def with_donors(texts: Sequence[EncodedPrompt], ablation: Ablation) -> list[EncodedPrompt]:

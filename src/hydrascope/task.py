@@ -27,7 +27,7 @@ from hydrascope.engine.scope import Scope
 from hydrascope.engine.splits import Split
 from hydrascope.engine.text_proof import choose_text_engine
 from hydrascope.errors import EmptyPrompts, RunError
-from hydrascope.prompts import Bos, Encoded, PromptSet, TargetPolicy, encode, told_apart
+from hydrascope.prompts import Bos, Encoded, PromptSet, TargetPolicy, encode, require_distinct_foils
 from hydrascope.run_directory import fresh_or_same
 
 LISTED = 2000
@@ -218,7 +218,7 @@ def prepare(model: Model, prompts: PromptSet, ablation: Ablation | None = None, 
         raise EmptyPrompts(f"the prompt set '{prompts.name}' is empty; give at least one prompt")
     encoded = encode(prompts, model.tokenizer, vocabulary=model.anatomy.n_vocab, context=model.context, bos=options.bos)
     if options.target == "difference":
-        told_apart(encoded)
+        require_distinct_foils(encoded)
     for length in encoded.by_length():
         options.scope.edited(length), options.scope.positions(length)
     engine = choose_engine(model) if options.scope.is_last else choose_text_engine(model)

@@ -14,7 +14,7 @@ from torch import nn
 
 import hydrascope as hs
 from hydrascope.anatomy import Anatomy, directions, examine, prove_anatomy
-from hydrascope.anatomy.solve import MAX_WRITERS, solve
+from hydrascope.anatomy._solve import MAX_WRITERS, solve
 from hydrascope.components import Component
 from hydrascope.engine.proof import choose_engine
 from hydrascope.errors import AnatomyRefused, NotCausalLM

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 import hydrascope as hs
 from hydrascope import task as tasks
-from hydrascope.anatomy import Place, examine
-from hydrascope.anatomy.hooks import hooked
+from hydrascope.anatomy import Place, examine, hooked
 from hydrascope.components import Component, Knockout, parse_knockouts
 from hydrascope.engine import edges
 from hydrascope.engine.capture import capture

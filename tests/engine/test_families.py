@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 import hydrascope as hs
 from hydrascope.ablation import Ablation
-from hydrascope.anatomy import examine
-from hydrascope.anatomy.precision import CLOSING
+from hydrascope.anatomy import CLOSING, examine
 from hydrascope.errors import OutOfBudget
 from hydrascope.prompts import choose_donors
 from hydrascope.run import execute

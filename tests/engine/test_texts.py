@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 import hydrascope as hs
-from hydrascope.anatomy import Model, directions, examine
-from hydrascope.anatomy.hooks import hooked
+from hydrascope.anatomy import Model, directions, examine, hooked
 from hydrascope.components import Component, Knockout, parse_knockouts
 from hydrascope.engine.last_token import sweep
 from hydrascope.engine.plan import Plan, edited_places

@@ -12,7 +12,8 @@ import pytest
 import hydrascope.prompts.tasks as tasks
 from hydrascope.errors import MalformedPrompt, PromptError
 from hydrascope.prompts import Prompt, documents, load
-from hydrascope.prompts.tasks.family import Family, HubTable
+from hydrascope.prompts._hub import HubTable
+from hydrascope.prompts.tasks import PromptTask
 
 library = pytest.importorskip("datasets")
 
@@ -81,7 +82,7 @@ def test_tasks_read_their_tables(
     assert family.hub is not None
     folder = table(tmp_path / task, [row], family.hub.split)
     at_hand = HubTable(str(folder), family.hub.split, family.hub.config)
-    monkeypatch.setitem(tasks.TASKS, task, Family(**{**vars(family), "hub": at_hand}))
+    monkeypatch.setitem(tasks.TASKS, task, PromptTask(**{**vars(family), "hub": at_hand}))
     (found,) = load(task).prompts
     assert prompt is None or found == prompt
     assert found.target is not None

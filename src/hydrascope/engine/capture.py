@@ -12,8 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from hydrascope.anatomy import Model, Site
-from hydrascope.anatomy.hooks import hooked
+from hydrascope.anatomy import Model, Site, hooked
 from hydrascope.engine.attention import KeysValues
 from hydrascope.engine.experts import keep_experts
 from hydrascope.errors import AnatomyRefused, NonFinite

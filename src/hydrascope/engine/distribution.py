@@ -13,8 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hydrascope.anatomy import Tail
-from hydrascope.anatomy.weights import at_hand
+from hydrascope.anatomy import Tail, weights_loaded
 
 SLICE_BYTES = {"cpu": 2 * 2**20}
 """Logits alive at once, in float32: what stays in the cache of a processor's core."""
@@ -81,7 +80,7 @@ def read_logits(
     Returns:
         The measures, float32 on the CPU.
     """
-    with torch.no_grad(), at_hand(head):
+    with torch.no_grad(), weights_loaded(head):
         weight, bias = head.weight, getattr(head, "bias", None)
         states, tokens = normed.transpose(0, 1).contiguous().to(weight.device), tokens.to(weight.device)
         probe = None if known is None or known.probe is None else known.probe.to(weight.device)

@@ -12,9 +12,17 @@ from collections.abc import Sequence
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from hydrascope.anatomy import ExpertSite, Model, Site
-from hydrascope.anatomy.experts import Routed, ask, by_slot, routed_call
-from hydrascope.anatomy.hooks import Arguments, Hooks
+from hydrascope.anatomy import (
+    Arguments,
+    ExpertSite,
+    Hooks,
+    Model,
+    RoutedCall,
+    Site,
+    expert_writes,
+    routed_call,
+    run_experts,
+)
 
 
 def keep_experts(
@@ -40,7 +48,7 @@ def keep_experts(
 
         def keep(arguments: Arguments, _: Tensor, experts: ExpertSite = experts, asked: list[int] = asked) -> None:
             call = routed_call(experts, arguments).at(rows)
-            each = by_slot(model.network, experts, arguments, call)
+            each = expert_writes(model.network, experts, arguments, call)
             for expert in asked:
                 mine = each * (call.index == expert)[..., None]
                 values[experts.site(expert)] = mine.sum(1).view(*shape, -1)
@@ -50,10 +58,10 @@ def keep_experts(
 
 
 def own_writes(
-    network: nn.Module, site: ExpertSite, arguments: Arguments, call: Routed, experts: Int[Tensor, " tokens"]
+    network: nn.Module, site: ExpertSite, arguments: Arguments, call: RoutedCall, experts: Int[Tensor, " tokens"]
 ) -> Float[Tensor, "tokens d"]:
     """What one expert, another for each token, writes in a call."""
     asked = experts[:, None]
     mine = call.index == asked
-    alone = ask(network, site, arguments, call, asked, (call.weight * mine).sum(-1, keepdim=True))
+    alone = run_experts(network, site, arguments, call, asked, (call.weight * mine).sum(-1, keepdim=True))
     return alone * mine.any(-1, keepdim=True)

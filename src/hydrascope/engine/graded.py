@@ -11,9 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from hydrascope.anatomy import Model
-from hydrascope.anatomy.hooks import Hooks, hooked
-from hydrascope.anatomy.weights import at_hand
+from hydrascope.anatomy import Hooks, Model, hooked, weights_loaded
 from hydrascope.engine.capture import Clean
 from hydrascope.engine.rows import Rows
 from hydrascope.engine.strategy import Strategy
@@ -65,7 +63,7 @@ def _kl(
 ) -> Float[Tensor, "variants items"]:
     tail = model.anatomy.tail
     head: Any = model.network.get_submodule(tail.head)
-    with at_hand(head):
+    with weights_loaded(head):
         weight, bias = head.weight.detach(), getattr(head, "bias", None)
         bias = None if bias is None else bias.detach()
         logits = torch.nn.functional.linear(states.to(weight.device), weight, bias).float()

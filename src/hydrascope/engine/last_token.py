@@ -19,8 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hydrascope.anatomy import Directions, Model, Site
-from hydrascope.anatomy.hooks import Hooks, hooked
+from hydrascope.anatomy import Directions, Hooks, Model, Site, hooked
 from hydrascope.components import Component
 from hydrascope.engine.capture import Clean
 from hydrascope.engine.distribution import Distribution, read_logits

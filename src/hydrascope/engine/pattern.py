@@ -22,8 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hydrascope.anatomy import Model, Site
-from hydrascope.anatomy.hooks import Hooks
+from hydrascope.anatomy import Hooks, Model, Site
 from hydrascope.components import Component
 from hydrascope.engine.layout import Layout
 from hydrascope.engine.splits import Aim, Split, aim

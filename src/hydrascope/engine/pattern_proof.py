@@ -10,8 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hydrascope.anatomy import Check, Model, Place, Site, directions, require
-from hydrascope.anatomy.discover import random_ids
+from hydrascope.anatomy import Check, Model, Place, Site, directions, random_ids, require
 from hydrascope.components import Component
 from hydrascope.engine.capture import Clean, capture
 from hydrascope.engine.columns import columns

@@ -16,9 +16,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hydrascope.anatomy import ExpertSite, Model, Site
-from hydrascope.anatomy.experts import Routed, ask, routed_call
-from hydrascope.anatomy.hooks import Arguments, Hooks, first_tensor, hidden_argument
+from hydrascope.anatomy import (
+    Arguments,
+    ExpertSite,
+    Hooks,
+    Model,
+    RoutedCall,
+    Site,
+    first_tensor,
+    hidden_argument,
+    routed_call,
+    run_experts,
+)
 from hydrascope.engine.experts import own_writes
 from hydrascope.engine.layout import Layout
 from hydrascope.errors import HookDidNotFire
@@ -132,24 +141,24 @@ class RoutedMlps:
         hooks.on_whole_call(module, f"write of the experts of block {site.layer}", read)
 
     def _reroute(
-        self, site: ExpertSite, arguments: Arguments, call: Routed, output: Tensor, column: int
+        self, site: ExpertSite, arguments: Arguments, call: RoutedCall, output: Tensor, column: int
     ) -> Float[Tensor, "variants items d"]:
         """What the experts return by the row's own routing beyond what they would by the clean row's."""
         hidden, index, weight = (self.layout.items_of(t.contiguous()) for t in (call.hidden, call.index, call.weight))
-        as_clean = Routed(hidden.flatten(0, 1), *(t[:1].expand_as(t).flatten(0, 1) for t in (index, weight)))
-        asked = ask(self.model.network, site, arguments, as_clean, as_clean.index, as_clean.weight)
+        as_clean = RoutedCall(hidden.flatten(0, 1), *(t[:1].expand_as(t).flatten(0, 1) for t in (index, weight)))
+        asked = run_experts(self.model.network, site, arguments, as_clean, as_clean.index, as_clean.weight)
         known = (index[..., :, None] == index[:1, :, None, :]).any(-1)
         self.found.moved[: len(index), column] = 1 - known.float().mean(-1)
         returned = self.layout.items_of(output)
         return returned - asked.view_as(returned)
 
-    def _replace(self, site: ExpertSite, arguments: Arguments, call: Routed, output: Tensor) -> None:
+    def _replace(self, site: ExpertSite, arguments: Arguments, call: RoutedCall, output: Tensor) -> None:
         edits, where = self.edits[site.module], list(self.layout.edited)
         if not edits:
             return
         variants = torch.tensor([variant for variant, _, _ in edits], device=output.device)
         seen = (self.layout.by_row(t.contiguous()) for t in (call.hidden, call.index, call.weight))
-        some = Routed(*(t[variants][:, :, where].flatten(0, 2) for t in seen))
+        some = RoutedCall(*(t[variants][:, :, where].flatten(0, 2) for t in seen))
         each = self.layout.prompts * len(where)
         experts = torch.tensor([expert for _, expert, _ in edits], device=output.device).repeat_interleave(each)
         own = own_writes(self.model.network, site, arguments, some, experts)

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hydrascope.anatomy import Model, Site
-from hydrascope.anatomy.hooks import Hooks
+from hydrascope.anatomy import Hooks, Model, Site
 from hydrascope.engine.capture import Clean
 from hydrascope.engine.strategy import Strategy
 from hydrascope.engine.variants import Variant

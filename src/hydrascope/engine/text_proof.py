@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from hydrascope.anatomy import Check, Model, directions
-from hydrascope.anatomy.discover import random_ids
+from hydrascope.anatomy import Check, Model, directions, random_ids
 from hydrascope.components import Component
 from hydrascope.engine.last_token import sweep
 from hydrascope.engine.proof import Engine, count_hooks, first_that_holds, parity_error, plain_forward, probed_parts

@@ -19,8 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from hydrascope.anatomy import HeadSite, Model, Site
-from hydrascope.anatomy.hooks import Hooks, first_tensor, hidden_argument, hooked, replace_first_tensor
+from hydrascope.anatomy import HeadSite, Hooks, Model, Site, first_tensor, hidden_argument, hooked, replace_first_tensor
 from hydrascope.engine.capture import Clean
 from hydrascope.engine.experts import keep_experts
 from hydrascope.engine.layout import Layout

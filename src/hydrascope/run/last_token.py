@@ -21,7 +21,7 @@ from hydrascope.engine.passes import passes_of_prompts
 from hydrascope.engine.plan import Plan
 from hydrascope.engine.values import same_length_batches
 from hydrascope.ledger import LedgerFile
-from hydrascope.prompts import EncodedPrompt, Questions, pose
+from hydrascope.prompts import EncodedPrompt, SelectedPrompts, select_prompts
 from hydrascope.run.base import BaseRun, Progress
 from hydrascope.run_directory import RunDirectory
 from hydrascope.task import Task
@@ -43,7 +43,9 @@ class LastTokenRun(BaseRun):
         runs = [ExtraRun(prompt.ids, pair=prompt.pair) for prompt in self.task.encoded.prompts]
         clean = self._store("clean", runs, self.sites, self.keeper)
         options = self.task.options
-        asked = pose(self.task.encoded, options.target, clean.answers, keep_wrong=options.keep_wrong, seed=options.seed)
+        asked = select_prompts(
+            self.task.encoded, options.target, clean.answers, keep_wrong=options.keep_wrong, seed=options.seed
+        )
         kept = asked.prompts
         donation = self.task.ablation.donate(kept, asked.tokens, options.seed)
         rows = [prompt.index for prompt in kept]
@@ -67,7 +69,7 @@ class LastTokenRun(BaseRun):
         moments = {site: Moments.of(pool[: work.n_clean]) for site, pool in work.pools.items()}
         return Learning(self.model, work.plan, lambda block: work.strategy, passes, moments, ablation)
 
-    def _file(self, plan: Plan, asked: Questions, top: np.ndarray, sharing: int) -> LedgerFile:
+    def _file(self, plan: Plan, asked: SelectedPrompts, top: np.ndarray, sharing: int) -> LedgerFile:
         kept = asked.prompts
         foils = {} if asked.foils is None else self._tokens("foil", asked.foils)
         items = {
@@ -88,7 +90,7 @@ class LastTokenRun(BaseRun):
         held = prompts_in_account(self.budget, len(plan.knockouts), len(plan.book.entries))
         return self._ledger(plan, items, min(BATCH, len(kept), held), counts)
 
-    def _sweep(self, work: Work, file: LedgerFile, asked: Questions) -> None:
+    def _sweep(self, work: Work, file: LedgerFile, asked: SelectedPrompts) -> None:
         counted, total = 0, work.plan.variants * len(asked.prompts)
 
         def counting(variants: int) -> None:
@@ -102,7 +104,7 @@ class LastTokenRun(BaseRun):
             else:
                 file.write(rows, self._batch(work, rows, asked, counting))
 
-    def _batch(self, work: Work, rows: range, asked: Questions, done: Callable[[int], None]) -> Arrays:
+    def _batch(self, work: Work, rows: range, asked: SelectedPrompts, done: Callable[[int], None]) -> Arrays:
         found: Arrays = {}
         kept = asked.prompts
         for members in same_length_batches(self.model, [kept[row].ids for row in rows], self.budget):

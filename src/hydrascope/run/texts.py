@@ -26,7 +26,7 @@ from hydrascope.engine.text_values import Places, Values, blocks_of, extra_value
 from hydrascope.engine.texts import Recorded, Resumed
 from hydrascope.errors import OutOfBudget
 from hydrascope.ledger import LedgerFile, rows_of_a_chunk
-from hydrascope.prompts import EncodedPrompt, pose
+from hydrascope.prompts import EncodedPrompt, select_prompts
 from hydrascope.run.base import BaseRun
 from hydrascope.run.unwritten import Unwritten
 
@@ -121,7 +121,7 @@ class TextRun(BaseRun):
         runs = [ExtraRun(prompt.ids, pair=prompt.pair) for prompt in encoded.prompts]
         clean = self._store("clean", runs, (), None)
         options = self.task.options
-        asked = pose(encoded, options.target, clean.answers, keep_wrong=options.keep_wrong, seed=options.seed)
+        asked = select_prompts(encoded, options.target, clean.answers, keep_wrong=options.keep_wrong, seed=options.seed)
         positions = tuple((len(text.ids) - 1,) for text in asked.prompts)
         tokens = tuple((token,) for token in asked.tokens)
         return Items(asked.prompts, positions, tokens, asked.foils, asked.dropped_wrong, asked.dropped_alike)

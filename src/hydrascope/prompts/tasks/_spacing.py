@@ -1,0 +1,44 @@
+"""Prompts for tokenizers of single characters, which begin every answer with the same space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from hydrascope.prompts._prompt_set import Prompt
+from hydrascope.prompts._targets import target_tokens
+from hydrascope.prompts._tokenizer import Tokenizer
+
+
+def with_final_space(prompts: Sequence[Prompt], tokenizer: Tokenizer) -> tuple[Prompt, ...]:
+    """Prompts as they are, or with the space at their end if it would be what follows each of them.
+
+    What is read is the first token of an answer. Where that is a lone space for all, nothing could tell one answer from
+    another; behind the space, their first letters do.
+    """
+    first = {
+        tuple(target_tokens(tokenizer, prompt.text, (), answer)[:1])
+        for prompt in prompts
+        for answer in (prompt.target, prompt.foil)
+        if prompt.text and answer
+    }
+    if len(first) != 1 or str(tokenizer.decode(list(first.pop()))).strip():
+        return tuple(prompts)
+    return tuple(
+        replace(
+            prompt,
+            text=_spaced(prompt.text),
+            counterfactual=_spaced(prompt.counterfactual),
+            target=_bare(prompt.target),
+            foil=_bare(prompt.foil),
+        )
+        for prompt in prompts
+    )
+
+
+def _spaced(text: str | None) -> str | None:
+    return text + " " if text and not text[-1].isspace() else text
+
+
+def _bare(answer: str | None) -> str | None:
+    return answer.lstrip() if answer and answer.strip() else answer
