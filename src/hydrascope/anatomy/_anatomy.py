@@ -1,4 +1,8 @@
-"""What is known about a model once it has been taken apart: its writers, its units, its way to the logits."""
+"""The anatomy of a model: its writers, their units, and its tail.
+
+A writer adds its output to the residual stream; heads, neurons and experts are units of a writer; the tail leads from
+the last residual state to the logits. All of it is data: `_discover` finds it, `_proof` proves it.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +14,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hydrascope.anatomy._sites import Place, Site
-from hydrascope.components import UNIT_KINDS as WRITER_OF
-from hydrascope.components import Component, Inventory
+from hydrascope.components import UNIT_KINDS, Component, Inventory
 
 
 @dataclass(frozen=True)
 class Writer:
-    """What is added to the residual stream under one address: as a rule the output of one module.
+    """One summand of the residual stream, as a rule the output of one module.
 
     Attributes:
         component: its address.
         modules: paths of the modules whose first output tensors are the write (after any post-norm); several where a
             block adds, say, routed and shared experts one after the other.
-        gains: for each, what the block multiplies its output by, times what later blocks multiply the stream by.
+        gains: factor of each module's output in the last residual state: the block's own multiplier times those by
+            which later blocks multiply the stream.
     """
 
     component: Component
@@ -32,10 +36,10 @@ class Writer:
 
 @dataclass(frozen=True)
 class HeadSite:
-    """Where the heads of an attention writer lie side by side: the input of its output projection.
+    """The heads of a block: slices of the attention output projection's input.
 
     Attributes:
-        layer: block index.
+        layer: block index, from 0.
         module: path of the output projection.
         n_heads: number of query heads.
         n_kv: number of key-value groups.
@@ -56,10 +60,10 @@ class HeadSite:
 
 @dataclass(frozen=True)
 class NeuronSite:
-    """Where the neurons of an MLP writer lie side by side: the input of its down projection.
+    """The neurons of a block: entries of the MLP down projection's input.
 
     Attributes:
-        layer: block index.
+        layer: block index, from 0.
         module: path of the down projection.
         n_neurons: number of neurons.
     """
@@ -76,12 +80,12 @@ class NeuronSite:
 
 @dataclass(frozen=True)
 class Link:
-    """How what routed experts return enters their MLP's write: times a number.
+    """How the output of routed experts enters their MLP's write: times a number.
 
     Attributes:
-        module: path of the writing module.
-        side: whether it is added to that module's output, or to its input (a post-norm stands between).
-        gain: the number.
+        module: path of the module that writes.
+        side: whether the experts' output is added to that module's output, or to its input (before a post-norm).
+        gain: the number by which the experts' output is multiplied.
     """
 
     module: str
@@ -91,18 +95,18 @@ class Link:
 
 @dataclass(frozen=True)
 class ExpertSite:
-    """A module that holds all routed experts of an MLP writer, and how it is told whom to ask.
+    """The routed experts of a block: one module that is given the router's choice.
 
     Attributes:
-        layer: block index.
-        module: path of the module.
+        layer: block index, from 0.
+        module: path of the module that holds all experts.
         n_experts: number of experts.
-        top_k: how many of them a token asks.
-        width: size of what they write.
-        hidden: position or name of the argument that the experts read.
-        index: of the one that says which experts each token asks.
-        weight: of the one that weighs their answers.
-        link: the way to the MLP's write; None where it is none of the known ones.
+        top_k: number of experts that each token is routed to.
+        width: size of the last dimension of what an expert writes.
+        hidden: position or name of the argument with the hidden states that the experts read.
+        index: position or name of the argument with the experts chosen for each token.
+        weight: position or name of the argument with the routing weights.
+        link: how the module's output enters the MLP's write; None where it is neither added to it nor to its input.
     """
 
     layer: int
@@ -116,34 +120,35 @@ class ExpertSite:
     link: Link | None = None
 
     def with_link(self, link: Link | None) -> ExpertSite:
-        """The same site, its link known."""
+        """A copy with the given link."""
         return replace(self, link=link)
 
     def site(self, expert: int) -> Site:
-        """One expert's share of the module's output."""
+        """The share of one expert in the module's output."""
         return Site(self.module, "output", self.width, expert)
 
 
 @dataclass(frozen=True)
 class Tail:
-    """From the last residual state z to the logits: y = scale * head(pre_gain * norm(z)), then the soft-cap.
+    """The map from the last residual state to the logits.
 
-    norm(z) = gain * center(z) / sigma(z) + bias with sigma(z) = sqrt(mean(center(z)^2) + eps); all of it found by
-    experiment on the module and proved on real states.
+    From a state z, the logits are softcap(scale * head(pre_gain * norm(z))), where
+    norm(z) = gain * center(z) / sigma(z) + bias and sigma(z) = sqrt(mean(center(z)^2) + eps). All numbers are found by
+    experiment on the modules and proved on real states.
 
     Attributes:
         norm: path of the final norm; None when the head reads the residual itself.
         head: path of the unembedding.
         norm_calls: how often a forward pass calls the norm; the last call is the final norm's.
         centred: whether the norm subtracts the mean (LayerNorm) or not (RMSNorm).
-        eps: the constant under the root.
-        gain: per-channel gain.
-        bias: per-channel bias.
+        eps: constant under the root of sigma.
+        gain: the norm's gain per channel.
+        bias: the norm's bias per channel.
         pre_gain: multiplier between norm and head.
-        scale: multiplier behind the head.
-        softcap: c of c * tanh(y / c), or None.
-        mean_row: mean over the vocabulary of the unembedding's rows.
-        mean_head_bias: mean of the head's bias.
+        scale: multiplier after the head.
+        softcap: c of the soft-cap c * tanh(y / c); None where there is none.
+        mean_row: mean of the unembedding's rows over the vocabulary.
+        mean_head_bias: mean of the head's bias over the vocabulary; 0 without a bias.
     """
 
     norm: str | None
@@ -160,7 +165,7 @@ class Tail:
     mean_head_bias: float
 
     def sigma(self, resid: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows"]:
-        """The norm's scale, in float32 (McGrath et al. 2023, eq. 8). One where there is no norm."""
+        """The norm's scale in float32; 1 without a norm (McGrath et al. 2023, eq. 8)."""
         if self.norm is None:
             return torch.ones(resid.shape[:-1], device=resid.device)
         x = resid.float()
@@ -169,13 +174,13 @@ class Tail:
         return (x.pow(2).mean(-1) + self.eps).sqrt()
 
     def cap(self, logits: Float[Tensor, "*rows vocab"]) -> Float[Tensor, "*rows vocab"]:
-        """The model's logits from the logits before the soft-cap."""
+        """Apply the model's soft-cap to logits."""
         return logits if self.softcap is None else torch.tanh(logits / self.softcap) * self.softcap
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A model taken apart.
+    """The parts of a model and how they connect.
 
     Attributes:
         layers: paths of the blocks, in order.
@@ -184,12 +189,12 @@ class Anatomy:
         neurons: one site per MLP writer whose neurons lie at a single down projection.
         experts: one site per MLP writer that routes tokens to experts.
         reads: pairs (earlier, later) of writers of one block in which the later one reads what the earlier wrote.
-        embed_gain: what is left of the embedding in the last residual state.
-        tail: the way from the last residual state to the logits.
+        embed_gain: factor of the embedding in the last residual state.
+        tail: the map from the last residual state to the logits.
         d_model: width of the residual stream.
         n_vocab: number of logits.
-        additivity_error: largest relative error of "the writes sum to what the block adds".
-        tolerance: relative error allowed in this dtype.
+        additivity_error: largest relative error with which a block's writes sum to what it adds, over all blocks.
+        tolerance: relative error allowed in the model's dtype.
     """
 
     layers: tuple[str, ...]
@@ -212,12 +217,12 @@ class Anatomy:
 
     @property
     def parallel(self) -> bool:
-        """Whether no writer reads another one of its own block."""
+        """Whether no writer reads another one of its block."""
         return not self.reads
 
     @property
     def routes(self) -> bool:
-        """Whether there are routed MLPs, and the way from the experts to the write is known for all of them."""
+        """Whether the model has routed experts, each with a known link."""
         return bool(self.experts) and all(site.link is not None for site in self.experts)
 
     @property
@@ -250,7 +255,14 @@ class Anatomy:
         return next(site for site in self.experts if site.layer == layer)
 
     def places(self, part: Component) -> tuple[Place, ...]:
-        """Where a part's value is read and replaced; its value is these stretches one after the other."""
+        """Where a part's value is read and replaced.
+
+        Args:
+            part: a component that the model has.
+
+        Returns:
+            Slices of module inputs or outputs; concatenated, they are the part's value.
+        """
         if part.kind == "embed":
             return (Place(Site(self.layers[0], "input", self.d_model), 0, self.d_model),)
         if part.kind == "layer":
@@ -269,8 +281,8 @@ class Anatomy:
         return tuple(Place(Site(module, "output", self.d_model), 0, self.d_model) for module in modules)
 
     def written_by(self, part: Component) -> tuple[Component, ...]:
-        """The writers whose write changes at once when `part` is replaced: its own writer, or all of a layer's."""
-        kind = WRITER_OF.get(part.kind, part.kind)
+        """The writers that contain `part`: its own, or all of a layer's."""
+        kind = UNIT_KINDS.get(part.kind, part.kind)
         return tuple(
             writer.component
             for writer in self.writers
@@ -278,7 +290,7 @@ class Anatomy:
         )
 
     def is_downstream(self, writer: Component, part: Component) -> bool:
-        """Whether `writer` can see a change of `part` (not counting the part's own writers)."""
+        """Whether `writer` reads a change of `part` and does not contain it."""
         own = self.written_by(part)
         if writer in own:
             return False

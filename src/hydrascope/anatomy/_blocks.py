@@ -1,4 +1,8 @@
-"""Takes the blocks of a model apart by experiment: who writes, who mixes positions, who reads whom."""
+"""Takes blocks apart by experiment: what writes, what mixes positions, what reads what.
+
+Writers are the modules whose outputs sum to what a block adds. Which of them are attention, and whether they run in
+sequence or in parallel, is read off reruns with disturbed inputs. Costs one pass for each writer of the fullest block.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +20,12 @@ from hydrascope.errors import AnatomyRefused
 
 @dataclass(frozen=True)
 class BlockWriter:
-    """A writer before it has a name.
+    """A module that writes, before it has an address.
 
     Attributes:
         module: path of the module that writes.
         gain: multiplier of its write inside the block.
-        write: what it wrote in the trace, `[batch, tokens, d_model]`.
+        write: its output in the trace, `[batch, tokens, d_model]`.
     """
 
     module: str
@@ -31,14 +35,14 @@ class BlockWriter:
 
 @dataclass(frozen=True)
 class Block:
-    """One block taken apart.
+    """A block and its writers.
 
     Attributes:
         path: path of the block.
-        resid: its input in the trace, `[batch, tokens, d_model]`.
+        resid: the block's input in the trace, `[batch, tokens, d_model]`.
         writers: its writers in the order in which they return.
-        carry: multiplier of its input in its output.
-        error: relative misfit of the sum.
+        carry: multiplier of the block's input in its output.
+        error: relative misfit of the sum of writes.
     """
 
     path: str
@@ -49,10 +53,10 @@ class Block:
 
 
 def take_apart(trace: Trace, path: str, tolerance: float) -> Block:
-    """Find the modules of one block whose outputs sum to what it adds to the residual stream.
+    """Find the modules whose outputs sum to what a block adds.
 
     Args:
-        trace: a recorded pass.
+        trace: a recorded forward pass.
         path: path of the block.
         tolerance: relative error that counts as a fit.
 
@@ -93,18 +97,23 @@ def take_apart(trace: Trace, path: str, tolerance: float) -> Block:
 
 
 def find_mixers(model: nn.Module, trace: Trace, blocks: tuple[Block, ...]) -> list[list[bool]]:
-    """Which writers carry information between positions (attention) and which do not (MLPs).
+    """Find the writers that mix positions, as attention does and MLPs do not.
 
-    Every block gets its recorded input, disturbed at the first position only, and all its earlier writers are held at
+    Every block gets its recorded input, disturbed at the first position only, and all its earlier writers are frozen at
     their recorded values: a writer whose output then changes at a later position mixes positions. All blocks are
-    tested in the same pass, since each one's input is set.
+    tested in one pass, since each one's input is set.
+
+    Args:
+        model: the model.
+        trace: a recorded forward pass of it.
+        blocks: its blocks, in order.
 
     Returns:
         For every block, for every writer, whether it mixes.
     """
     mixes = [[False] * len(block.writers) for block in blocks]
     for turn in range(max(len(block.writers) for block in blocks)):
-        outputs = _rerun(model, trace, blocks, disturb_input=True, hold=turn)
+        outputs = _rerun(model, trace, blocks, disturb_input=True, freeze=turn)
         for b, block in enumerate(blocks):
             if turn < len(block.writers):
                 found = block.writers[turn]
@@ -114,7 +123,14 @@ def find_mixers(model: nn.Module, trace: Trace, blocks: tuple[Block, ...]) -> li
 
 
 def find_reads(model: nn.Module, trace: Trace, blocks: tuple[Block, ...]) -> list[set[tuple[int, int]]]:
-    """Which writer of a block reads what an earlier one of the same block wrote (sequential against parallel).
+    """Find the writers that read an earlier one of their block.
+
+    In sequential blocks the MLP reads what attention wrote, in parallel blocks it does not.
+
+    Args:
+        model: the model.
+        trace: a recorded forward pass of it.
+        blocks: its blocks, in order.
 
     Returns:
         For every block the pairs (earlier, later) of writer indices.
@@ -132,7 +148,7 @@ def find_reads(model: nn.Module, trace: Trace, blocks: tuple[Block, ...]) -> lis
 
 
 def _noise(write: Tensor, model: nn.Module) -> float:
-    """What counts as unchanged: sums in float32 taken in another order, then rounded as the model's arithmetic does."""
+    """The largest change of a write that rounding alone can cause."""
     coarser = max(torch.finfo(write.dtype).eps, torch.finfo(precision(model)).eps)
     rounding = 64 * torch.finfo(torch.float32).eps + 4 * coarser
     return float(write.float().abs().max()) * rounding
@@ -144,10 +160,22 @@ def _rerun(
     blocks: tuple[Block, ...],
     *,
     disturb_input: bool = False,
-    hold: int = 0,
+    freeze: int = 0,
     disturb_writer: int | None = None,
 ) -> dict[str, Tensor]:
-    """Run with every block's input set, some writers held or disturbed; returns each writer's own output."""
+    """Run with every block's input set and some writers changed.
+
+    Args:
+        model: the model.
+        trace: a recorded forward pass of it.
+        blocks: its blocks, in order.
+        disturb_input: add noise to every block's input at the first position.
+        freeze: number of first writers of each block whose output is replaced by its recorded value.
+        disturb_writer: index of the writer in each block whose output gets noise added.
+
+    Returns:
+        Each writer's own output, before any replacement, by the path of its module.
+    """
     seen: dict[str, Tensor] = {}
     generator = torch.Generator().manual_seed(0)
 
@@ -167,7 +195,7 @@ def _rerun(
 
                 def edit(output: Tensor, i: int = i, found: BlockWriter = found) -> Tensor | None:
                     seen[found.module] = output.detach().to(found.write, copy=True)
-                    if i < hold:
+                    if i < freeze:
                         return found.write.reshape(output.shape).to(output)
                     return disturbed(output) if i == disturb_writer else None
 

@@ -1,4 +1,4 @@
-"""Where a model's weights go when it is opened: onto one device, or spread over everything there is."""
+"""The device that a model is opened on: one, or several and main memory and disk."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 from hydrascope.errors import ModelError
 
 SPREAD = "map"
-"""The device name that spreads a model: GPUs first, then main memory, then disk."""
+"""Device name that spreads a model over GPUs, then main memory, then disk."""
 
 _WRITE = f"write cpu, cuda, cuda:1 or {SPREAD}"
 
 
 def destination(name: str, quantised: bool) -> tuple[dict[str, Any], torch.device | None]:
-    """How a model gets to the device that the user named.
+    """How to bring a model to the device that the user named.
 
     Args:
         name: `auto`, `map`, or a device of torch.
-        quantised: its weights are packed for one kind of device, so that they must be read straight onto it.
+        quantised: whether the weights are quantised; such weights have to be read straight onto their device.
 
     Returns:
         Arguments for the library that reads the weights, and the device to move the model to afterwards, if any.

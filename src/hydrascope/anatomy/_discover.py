@@ -1,4 +1,8 @@
-"""From a model to its anatomy: run it once on a few random tokens, take every block apart, find heads and tail."""
+"""Finds the anatomy of a model by experiment on a few random tokens.
+
+Costs about ten short forward passes and no knowledge of the model's family. Nothing found here is taken for granted:
+`_proof` checks it on other tokens.
+"""
 
 from __future__ import annotations
 
@@ -19,23 +23,33 @@ from hydrascope.components import Component
 
 
 def random_ids(model: Any, batch: int = 2, tokens: int = 6, seed: int = 0) -> Tensor:
-    """A few random tokens of the model's vocabulary, `[batch, tokens]`."""
+    """Random tokens of the model's vocabulary.
+
+    Args:
+        model: the model; its embedding gives the vocabulary and the device.
+        batch: number of sequences.
+        tokens: tokens of each.
+        seed: seed of the choice.
+
+    Returns:
+        Token ids, `[batch, tokens]`.
+    """
     vocabulary = model.get_input_embeddings().weight.shape[0]
     ids = torch.randint(0, vocabulary, (batch, tokens), generator=torch.Generator().manual_seed(seed))
     return ids.to(devices(model)[0])
 
 
 def discover(model: nn.Module) -> Anatomy:
-    """Take a model apart by experiment.
+    """Find a model's writers, units and tail by experiment.
 
     Args:
         model: a Hugging Face causal language model in eval mode; it is only run, never changed.
 
     Returns:
-        Its anatomy. What can be proved by running the model again is proved by `hydrascope.anatomy._proof`.
+        The anatomy, not yet proved on other tokens; see `prove_anatomy`.
 
     Raises:
-        AnatomyRefused: by the name of the check that failed.
+        AnatomyRefused: a step failed; the error names it.
     """
     tolerance = ANATOMY[precision(model)]
     trace = record(model, random_ids(model))
@@ -80,9 +94,10 @@ def discover(model: nn.Module) -> Anatomy:
 
 
 def _attends(found: BlockWriter, groups: list[KVGroups | None], layer: int, site: HeadSite | None) -> bool:
-    """Whether a writer that mixes positions is attention: its block caches keys and values, and it has their heads.
+    """Whether a writer that mixes positions is attention.
 
-    Where no block's cache tells anything, the module's name has to.
+    It is if its block caches keys and values and it has their heads. Where no block's cache can be read, the module's
+    name decides.
     """
     if all(group is None for group in groups):
         return "att" in found.module
@@ -91,7 +106,7 @@ def _attends(found: BlockWriter, groups: list[KVGroups | None], layer: int, site
 
 
 def _later_carry(blocks: tuple[Block, ...]) -> list[float]:
-    """What is left at the end of one unit written in each block, where blocks shrink the stream they pass on."""
+    """Factor of each block's writes in the last residual state, where later blocks scale the stream."""
     kept, carry = [], 1.0
     for block in reversed(blocks):
         kept.append(carry)

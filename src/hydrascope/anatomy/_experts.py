@@ -1,7 +1,7 @@
-"""Routed experts: one fused module that is told, token by token, which experts to ask and how to weigh them.
+"""Routed experts: one module that gets the router's choice as arguments.
 
-What one expert writes is what the module returns when only that expert is asked, at the weight it has. A module has
-experts when those writes sum to its output, which is tried and never taken from a name.
+The write of one expert is the module's output when each token is routed to that expert alone, with its routing weight.
+A module has experts if these writes sum to its output; that is tried on a forward pass and never read off a name.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from hydrascope.errors import HookDidNotFire
 
 @dataclass(frozen=True)
 class RoutedCall:
-    """One call of a routed module.
+    """The arguments of one call of a module with routed experts.
 
     Attributes:
-        hidden: what the experts read.
-        index: which experts each token asks.
-        weight: how each answer is weighed.
+        hidden: hidden states that the experts read.
+        index: experts that each token is routed to.
+        weight: routing weight of each of these experts.
     """
 
     hidden: Float[Tensor, "tokens d"]
@@ -36,15 +36,22 @@ class RoutedCall:
     weight: Float[Tensor, "tokens k"]
 
     def at(self, rows: Tensor | slice) -> RoutedCall:
-        """Some of the tokens."""
+        """The call for some of its tokens."""
         return RoutedCall(self.hidden[rows], self.index[rows], self.weight[rows])
 
 
 def routed_call(site: ExpertSite, arguments: Arguments) -> RoutedCall:
-    """What a routed module was called with.
+    """Find hidden states and routing among a module's arguments.
+
+    Args:
+        site: the routed experts.
+        arguments: all arguments of the call.
+
+    Returns:
+        Hidden states and routing, with batch and positions flattened to tokens.
 
     Raises:
-        HookDidNotFire: it was called in another way than when its anatomy was found.
+        HookDidNotFire: the module was called in another way than when its anatomy was found.
     """
     try:
         hidden, index, weight = (_argument(arguments, key) for key in (site.hidden, site.index, site.weight))
@@ -62,25 +69,38 @@ def routed_call(site: ExpertSite, arguments: Arguments) -> RoutedCall:
 def run_experts(
     network: nn.Module, site: ExpertSite, arguments: Arguments, call: RoutedCall, index: Tensor, weight: Tensor
 ) -> Float[Tensor, "tokens d"]:
-    """What the experts of `site` return for the tokens of `call` when they are asked in another way.
+    """Run the experts on the tokens of a call with another routing.
 
     Args:
         network: the model.
-        site: the routed module.
-        arguments: of a real call, for whatever else it takes.
-        call: whose hidden states are read.
-        index: which experts each token asks, as many as one likes.
-        weight: how each answer is weighed.
+        site: the routed experts.
+        arguments: all arguments of a real call; those that are not hidden states or routing are passed on.
+        call: the call whose hidden states are read.
+        index: experts for each token, `[tokens, any number]`.
+        weight: routing weights, shaped as `index`.
+
+    Returns:
+        The weighted sum of the experts' outputs.
     """
     args, kwargs = _given(arguments, {site.hidden: call.hidden, site.index: index, site.weight: weight})
-    with torch.no_grad():  # past the module's hooks, which are what asks
+    with torch.no_grad():  # forward, since hooks on the module call this function
         output = first_tensor(network.get_submodule(site.module).forward(*args, **kwargs))
     assert output is not None
     return output.reshape(-1, output.shape[-1])
 
 
 def with_routing(site: ExpertSite, arguments: Arguments, index: Tensor, weight: Tensor) -> Arguments:
-    """The same call with another routing."""
+    """Replace the routing in a module's arguments.
+
+    Args:
+        site: the routed experts.
+        arguments: all arguments of the call.
+        index: experts for each token, as many entries as the call's own.
+        weight: routing weights, shaped as `index`.
+
+    Returns:
+        The arguments with the new routing.
+    """
     old = (_argument(arguments, key) for key in (site.index, site.weight))
     shaped = (new.view_as(tensor) for new, tensor in zip((index, weight), old, strict=True))
     return _given(arguments, dict(zip((site.index, site.weight), shaped, strict=True)))
@@ -89,7 +109,17 @@ def with_routing(site: ExpertSite, arguments: Arguments, index: Tensor, weight: 
 def expert_writes(
     network: nn.Module, site: ExpertSite, arguments: Arguments, call: RoutedCall
 ) -> Float[Tensor, "tokens k d"]:
-    """What each chosen expert writes on its own, in the order in which the router names them."""
+    """The write of each expert that a token is routed to.
+
+    Args:
+        network: the model.
+        site: the routed experts.
+        arguments: all arguments of the call.
+        call: hidden states and routing of the call.
+
+    Returns:
+        Writes with their routing weights applied, in the router's order.
+    """
     tokens, k = call.index.shape
     each = RoutedCall(call.hidden.repeat_interleave(k, 0), call.index.reshape(-1, 1), call.weight.reshape(-1, 1))
     return run_experts(network, site, arguments, each, each.index, each.weight).view(tokens, k, -1)
@@ -98,17 +128,17 @@ def expert_writes(
 def find_expert_sites(
     network: nn.Module, trace: Trace, blocks: Sequence[Block], writers: Sequence[Writer], tolerance: float
 ) -> tuple[ExpertSite, ...]:
-    """The routed experts of every block whose MLP has them.
+    """Find the routed experts of every MLP that has some.
 
     Args:
         network: the model.
-        trace: a recorded pass of it.
-        blocks: its blocks, taken apart.
-        writers: all writers.
+        trace: a recorded forward pass of it.
+        blocks: its blocks with their writers.
+        writers: the writers of all blocks.
         tolerance: relative error that counts as equal.
 
     Returns:
-        One site per such block.
+        One site for each block with routed experts.
     """
     found: list[ExpertSite] = []
     with hooked() as hooks:
@@ -128,7 +158,16 @@ def find_expert_sites(
 
 
 def expert_error(network: nn.Module, ids: Tensor, sites: Sequence[ExpertSite]) -> float:
-    """How far single experts are from summing to what their module returns; relative, the worst of all sites."""
+    """Largest relative error of "single experts sum to their module's output".
+
+    Args:
+        network: the model.
+        ids: a few tokens, `[batch, tokens]`.
+        sites: the routed experts to check.
+
+    Returns:
+        The largest error over sites; 0 without sites.
+    """
     errors: list[float] = []
     with hooked() as hooks:
         for site in sites:
@@ -142,7 +181,16 @@ def expert_error(network: nn.Module, ids: Tensor, sites: Sequence[ExpertSite]) -
 
 
 def experts_of_last_token(network: nn.Module, ids: Tensor, site: ExpertSite) -> list[int]:
-    """The experts that the last tokens of some prompts ask, most asked first."""
+    """The experts that the last tokens are routed to, most frequent first.
+
+    Args:
+        network: the model.
+        ids: some prompts, `[prompts, tokens]`.
+        site: the routed experts.
+
+    Returns:
+        Indices of experts.
+    """
     index: list[Tensor] = []
     with hooked() as hooks:
         module = network.get_submodule(site.module)
@@ -162,7 +210,7 @@ def _argument(arguments: Arguments, key: int | str) -> Any:
 
 
 def _site(network: nn.Module, layer: int, path: str, arguments: Arguments, output: Tensor) -> ExpertSite | None:
-    """What a call looks like when a routing is among its arguments: integers, and as many weights."""
+    """Recognise a routing among arguments: integers, and as many weights."""
     named: list[tuple[int | str, Any]] = [*enumerate(arguments[0]), *arguments[1].items()]
     tensors = [(key, value) for key, value in named if isinstance(value, Tensor)]
     hidden = hidden_argument(*arguments)
@@ -184,7 +232,7 @@ def _counts(tensor: Tensor) -> bool:
 
 
 def _count(module: nn.Module) -> int | None:
-    """How many experts: as many as every stack of matrices has, or as many modules as there are in a list."""
+    """Number of experts: the first size of stacked weights, or a list's length."""
     stacks = {weight.shape[0] for weight in module.parameters(recurse=False) if weight.ndim > 2}
     if not stacks and isinstance(module, nn.ModuleList):
         stacks = {len(module)}
@@ -206,9 +254,10 @@ def _linked(
     sites: Sequence[ExpertSite],
     tolerance: float,
 ) -> tuple[ExpertSite, ...]:
-    """Disturb what the experts return and see which writers move: only those of an MLP may.
+    """Keep the sites that feed an MLP writer, and find the link of each.
 
-    Every block gets its recorded input, so that all blocks are tried in one pass.
+    The experts' output is disturbed, and no writer but those of the block's MLP may change. Every block gets its
+    recorded input, so that all blocks are tested in one pass.
     """
     generator = torch.Generator().manual_seed(0)
     added: dict[str, Tensor] = {}
@@ -258,7 +307,7 @@ def _link(
     added: Tensor,
     tolerance: float,
 ) -> Link | None:
-    """How a change of what the experts return reaches their writer: times a number, before or behind its module."""
+    """Find whether a change of the experts' output reaches their writer's output or input."""
     before = trace.of(path)[0]
     assert before.output is not None
     gain, error = _multiple(added, after[1] - before.output)
@@ -275,7 +324,7 @@ def _link(
 
 
 def _multiple(one: Tensor, other: Tensor) -> tuple[float, float]:
-    """The number that turns one tensor into another, as nearly as may be, and how far off that is; relative."""
+    """The factor that best turns one tensor into another, and its relative error."""
     if one.numel() != other.numel():
         return 0.0, float("inf")
     a, b = one.double().flatten(), other.double().flatten()

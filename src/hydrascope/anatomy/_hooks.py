@@ -1,4 +1,8 @@
-"""Hooks that are always removed, and the one tensor that matters in whatever a module takes or returns."""
+"""Forward hooks that count their calls and are always removed.
+
+Modules take and return tensors in tuples, dictionaries and model outputs. Hooks here see the hidden state alone: the
+first tensor among the arguments, or the first one in the output.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +17,17 @@ from torch.utils.hooks import RemovableHandle
 from hydrascope.errors import HookDidNotFire
 
 Edit = Callable[[torch.Tensor], torch.Tensor | None]
-"""Looks at a tensor; returns its replacement, or None to leave it."""
+"""Gets a tensor; returns its replacement, or None to leave it."""
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
-"""What a module is called with: by position and by name."""
+"""Positional and keyword arguments of a module's call."""
 
 WholeCall = Callable[[Arguments, torch.Tensor], None]
-"""Looks at all arguments of a call and at its output."""
+"""Gets all arguments of a call and its first output tensor, which it may change in place."""
 
 
 def first_tensor(value: Any) -> torch.Tensor | None:
-    """The first tensor in a module's output: the tensor itself or the first one of a tuple, list or model output."""
+    """The first tensor in a tuple, list, dictionary or model output, or the tensor itself."""
     if isinstance(value, torch.Tensor):
         return value
     if isinstance(value, tuple | list):
@@ -34,7 +38,7 @@ def first_tensor(value: Any) -> torch.Tensor | None:
 
 
 def replace_first_tensor(value: Any, tensor: torch.Tensor) -> Any:
-    """The same container with its first tensor exchanged."""
+    """Replace the first tensor of a container."""
     if isinstance(value, torch.Tensor):
         return tensor
     items = list(value)
@@ -44,13 +48,17 @@ def replace_first_tensor(value: Any, tensor: torch.Tensor) -> Any:
 
 
 def hidden_argument(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor | None:
-    """The hidden state a module is called with: its first positional tensor, else its first tensor keyword."""
+    """The hidden state among arguments: the first positional tensor, else the first keyword one."""
     found = first_tensor(args)
     return first_tensor(kwargs.get("hidden_states", tuple(kwargs.values()))) if found is None else found
 
 
 class Hooks:
-    """A set of forward hooks that counts how often each fired."""
+    """Forward hooks, with a count of how often each fired.
+
+    Attributes:
+        fired: calls of each counted hook by its name.
+    """
 
     def __init__(self) -> None:
         self._handles: list[RemovableHandle] = []
@@ -58,7 +66,14 @@ class Hooks:
         self.fired: dict[str, int] = {}
 
     def on_output(self, module: nn.Module, name: str, edit: Edit, times: int = 1) -> None:
-        """Call `edit` with the module's first output tensor and put its replacement, if any, in place."""
+        """Replace the first tensor of a module's output.
+
+        Args:
+            module: the module to watch.
+            name: unique name of the hook, for errors.
+            edit: gets the tensor; returns its replacement, or None to leave it.
+            times: calls that `require_fired` expects.
+        """
         self._expect(name, times)
 
         def hook(_: nn.Module, __: Any, output: Any) -> Any:
@@ -70,7 +85,14 @@ class Hooks:
         self._handles.append(module.register_forward_hook(hook))
 
     def on_input(self, module: nn.Module, name: str, edit: Edit, times: int = 1) -> None:
-        """The same for the hidden state that the module is called with."""
+        """Replace the hidden state that a module is called with.
+
+        Args:
+            module: the module to watch.
+            name: unique name of the hook, for errors.
+            edit: gets the hidden state; returns its replacement, or None to leave it.
+            times: calls that `require_fired` expects.
+        """
         self._expect(name, times)
 
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -87,7 +109,7 @@ class Hooks:
         self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
 
     def on_return(self, module: nn.Module, name: str, see: Callable[[Any], None]) -> None:
-        """Show `see` all that the module returned, in its container."""
+        """Pass the module's whole output to `see`, once."""
         self._expect(name, 1)
 
         def hook(_: nn.Module, __: Any, output: Any) -> None:
@@ -97,7 +119,7 @@ class Hooks:
         self._handles.append(module.register_forward_hook(hook))
 
     def on_call(self, module: nn.Module, see: Callable[[torch.Tensor | None, torch.Tensor | None], None]) -> None:
-        """Show `see` what the module was called with and what it returned."""
+        """Pass hidden state and first output tensor to `see`, uncounted."""
 
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             see(hidden_argument(args, kwargs), first_tensor(output))
@@ -105,7 +127,7 @@ class Hooks:
         self._handles.append(module.register_forward_hook(hook, with_kwargs=True))
 
     def watch_call(self, module: nn.Module, see: WholeCall) -> None:
-        """Show `see` all that the module was called with, and its first output tensor."""
+        """Pass all arguments and the first output tensor to `see`, uncounted."""
 
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             if (tensor := first_tensor(output)) is not None:
@@ -114,7 +136,7 @@ class Hooks:
         self._handles.append(module.register_forward_hook(hook, with_kwargs=True))
 
     def on_whole_call(self, module: nn.Module, name: str, see: WholeCall) -> None:
-        """The same, counted; `see` may change the output in place."""
+        """Pass all arguments and the first output tensor to `see`, once."""
         self._expect(name, 1)
 
         def counted(arguments: Arguments, output: torch.Tensor) -> None:
@@ -124,7 +146,7 @@ class Hooks:
         self.watch_call(module, counted)
 
     def on_arguments(self, module: nn.Module, name: str, change: Callable[[Arguments], Arguments]) -> None:
-        """Call the module with other arguments."""
+        """Call the module with the arguments that `change` returns, once."""
         self._expect(name, 1)
 
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
@@ -134,10 +156,10 @@ class Hooks:
         self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
 
     def require_fired(self) -> None:
-        """Refuse a pass in which a hook fired more or less often than planned.
+        """Refuse a forward pass in which a hook fired more or less often than planned.
 
         Raises:
-            HookDidNotFire: naming the hook.
+            HookDidNotFire: a count is wrong; the error names the hook.
         """
         for name, times in self.fired.items():
             if times != self._expected[name]:
@@ -152,14 +174,14 @@ class Hooks:
         self._expected[name], self.fired[name] = times, 0
 
     def remove(self) -> None:
-        """Take all hooks off again."""
+        """Remove all hooks."""
         while self._handles:
             self._handles.pop().remove()
 
 
 @contextmanager
 def hooked() -> Iterator[Hooks]:
-    """Hooks that are gone afterwards, whatever happens inside."""
+    """Hooks that are removed when the block ends, also by an error."""
     hooks = Hooks()
     try:
         yield hooks

@@ -1,4 +1,8 @@
-"""Opens a model: from a folder, a bundled name, a hub id, or memory; safetensors only, no foreign code by default."""
+"""Opens a model from a folder, a bundled name, a hub id or memory.
+
+Only safetensors are read, and code that comes with weights is run only if the user allows it. Every model's anatomy is
+found and proved before it is returned, which costs some twenty forward passes of a few tokens.
+"""
 
 from __future__ import annotations
 
@@ -42,26 +46,27 @@ def load(
     dtype: str = "float32",
     trust_remote_code: bool = False,
 ) -> Model:
-    """Open a causal language model, take it apart and prove what was found.
+    """Open a causal language model, find its anatomy and prove it.
 
     Args:
         model: a folder, a bundled name, a hub id, or a Hugging Face module already in memory.
-        tokenizer: for a module in memory; otherwise the one beside the weights is used.
+        tokenizer: tokenizer of a module in memory; by default the one beside the weights.
         device: `cpu`, `cuda`, `cuda:1` ...; `auto` takes a GPU if there is one; `map` spreads the model over all GPUs,
             then main memory, then disk.
-        dtype: `float32`, `bfloat16`, `float16`, or `auto` for the form the weights are stored in.
-        trust_remote_code: run code that comes with the weights. Off unless you trust its author.
+        dtype: `float32`, `bfloat16`, `float16`, `float64`, or `auto` for the dtype that the weights are stored in.
+        trust_remote_code: whether to run code that comes with the weights; only for authors you trust.
 
     Returns:
         The model with its anatomy.
 
     Raises:
         UnknownModel: nothing has this name.
-        RemoteCodeRefused: it needs code of its own and `trust_remote_code` is off.
-        PickleRefused: it has no safetensors weights.
+        RemoteCodeRefused: the model needs code of its own and `trust_remote_code` is off.
+        PickleRefused: the model has no safetensors weights.
         NonFinite: its logits are NaN or infinite.
         NotCausalLM: it does not predict the next token.
         AnatomyRefused: a named check failed.
+        OutOfBudget: the device does not hold the model.
     """
     if isinstance(model, nn.Module):
         return examine(model.eval(), tokenizer, name=type(model).__name__)
@@ -85,13 +90,23 @@ def load(
 
 
 def examine(network: Any, tokenizer: Any, *, name: str, revision: str = "", sibling: str = "") -> Model:
-    """Take a network in memory apart, prove the result and wrap it.
+    """Find and prove the anatomy of a network in memory.
+
+    Args:
+        network: a Hugging Face causal language model in eval mode.
+        tokenizer: its tokenizer, or None if prompts come as token ids.
+        name: name for reports and errors.
+        revision: commit of a hub model, or empty.
+        sibling: bundled model that differs in one ingredient of training, or empty.
+
+    Returns:
+        The model with its anatomy.
 
     Raises:
-        NonFinite: its logits are.
+        NonFinite: the logits are NaN or infinite.
         NotCausalLM: a later token changes the logits of an earlier position.
-        AnatomyRefused: a named check failed, or the network's own code did on a few tokens.
-        OutOfBudget: the device has no room for them.
+        AnatomyRefused: a named check failed, or the network cannot take a few tokens.
+        OutOfBudget: the device has no room for a few tokens.
     """
     _require_finite_and_causal(network, name)
     anatomy = discover(network)

@@ -1,4 +1,4 @@
-"""A model with its tokenizer, its anatomy, and where it came from."""
+"""A model with its tokenizer, its anatomy and its source."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class ModelSource:
     """Where a model came from and in which form it runs.
 
     Attributes:
-        name: as the user wrote it.
-        label: short name for pictures and folders.
+        name: name of the model as the user wrote it.
+        label: short name for charts and folders.
         revision: commit of a hub model, or empty.
-        family: the library's model type.
+        family: transformers' model type, for example `llama`.
         weight_digest: sha256 over names, shapes and evenly spaced values of all weights.
-        dtype: number format that is computed in, for example `float32`.
+        dtype: dtype that the model computes in, for example `float32`.
         device: where the weights are, for example `cpu` or `cuda:0, cpu until used`.
         n_parameters: number of weights.
-        packing: how they are quantised, for example `bitsandbytes 4-bit`; empty where they are not.
+        packing: how the weights are quantised, for example `bitsandbytes 4-bit`; empty where they are not.
         sibling: bundled model that differs from this one in one ingredient of training, or empty.
     """
 
@@ -44,13 +44,13 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class Model:
-    """A model ready to be knocked out.
+    """A model whose anatomy is known and proved.
 
     Attributes:
-        network: the Hugging Face module, in eval mode; never changed, only run.
-        tokenizer: its tokenizer, or None when prompts come as token ids.
-        anatomy: its writers, heads and tail, proved.
-        source: where it came from.
+        network: the Hugging Face module, in eval mode; it is run and never changed.
+        tokenizer: its tokenizer, or None if prompts come as token ids.
+        anatomy: its writers, units and tail.
+        source: its name, revision, dtype and device.
     """
 
     network: Any
@@ -60,32 +60,32 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where its embedding computes."""
+        """The device on which its embedding computes."""
         return self.devices[0]
 
     @cached_property
     def devices(self) -> tuple[torch.device, ...]:
-        """Every device on which some of it computes."""
+        """Every device on which a part of it computes, the embedding's first."""
         return devices(self.network)
 
     @cached_property
     def dtype(self) -> torch.dtype:
-        """The number format that it computes in; of several the coarsest."""
+        """The dtype that it computes in; of several the coarsest."""
         return model_dtype(self.network)
 
     @cached_property
     def all_float32(self) -> bool:
-        """Whether every weight is kept in float32, so that rows of different passes round nearly alike."""
+        """Whether every weight is float32, so that rows of different passes round nearly alike."""
         return all(weight.dtype == torch.float32 for weight in self.network.parameters())
 
     @cached_property
     def closing_tolerance(self) -> float:
-        """Largest |remainder| / max(1, |total effect|) of an account that counts as closed."""
+        """Largest |remainder| / max(1, |total effect|) of an account that closes."""
         return CLOSING[precision(self.network)]
 
     @property
     def context(self) -> int:
-        """Most tokens it can read; a very large number when its config names no limit."""
+        """Most tokens of a prompt; 2^30 if the config names no limit."""
         config = self.network.config.get_text_config()
         limits = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "n_ctx"))
         return next((int(limit) for limit in limits if limit), 1 << 30)

@@ -1,4 +1,7 @@
-"""Proves an anatomy on tokens it was not found on. Each check has a name, a measured value and what is allowed."""
+"""Proves an anatomy on other tokens than it was found on.
+
+Each check has a name, a measured value and the largest value that passes. Costs two short forward passes.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,12 @@ from hydrascope.errors import AnatomyRefused
 
 @dataclass(frozen=True)
 class Check:
-    """One proved, or disproved, statement about a model.
+    """A statement about a model, with its measured error.
 
     Attributes:
-        name: short name; refusals cite it.
-        value: what was measured.
-        allowed: the most that passes.
+        name: short name, cited by refusals.
+        value: measured error.
+        allowed: largest error that passes.
         meaning: the statement in words.
     """
 
@@ -34,15 +37,15 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Whether the statement holds; a NaN never does."""
+        """Whether the error is small enough; NaN is not."""
         return self.value <= self.allowed
 
 
 def require(checks: Iterable[Check]) -> None:
-    """Refuse the model at its first failed check.
+    """Refuse the model if a check failed.
 
     Raises:
-        AnatomyRefused: naming the check, its value and the tolerance.
+        AnatomyRefused: a check failed; the error names the first, its value and its tolerance.
     """
     for check in checks:
         if not check.passed:
@@ -56,10 +59,10 @@ def prove_anatomy(network: nn.Module, anatomy: Anatomy) -> tuple[Check, ...]:
 
     Args:
         network: the model.
-        anatomy: what was found.
+        anatomy: its anatomy as found.
 
     Returns:
-        One check per statement, passed or not.
+        The checks, passed or not.
     """
     trace = record(network, random_ids(network, batch=2, tokens=7, seed=1))
     allowed = anatomy.tolerance * 5
@@ -91,7 +94,7 @@ def _expert_checks(network: nn.Module, anatomy: Anatomy, trace: Trace, allowed: 
     if not anatomy.experts:
         return []
     error = expert_error(network, trace.ids, anatomy.experts)
-    return [Check("experts", error, allowed, "experts asked one by one sum to what their module returns")]
+    return [Check("experts", error, allowed, "experts run one by one sum to what their module returns")]
 
 
 def _tail_checks(network: nn.Module, anatomy: Anatomy, trace: Trace, resid: Tensor, allowed: float) -> list[Check]:

@@ -1,6 +1,6 @@
-"""Directions in the residual stream that read the logit of a token, with the final norm's scale left out.
+"""Directions in the residual stream that read the logit of a token.
 
-With sigma frozen, a writer's direct effect on token i is <write, w_i> / sigma, and
+With the final norm's scale sigma frozen, a writer's direct effect on token i is <write, w_i> / sigma, and
 
     w_i = scale * pre_gain * C (gain * (W_U[i] - mean_V W_U)),    C = I - 11^T/d for LayerNorm, I for RMSNorm
 
@@ -23,13 +23,13 @@ from hydrascope.anatomy._weights import weights_loaded
 
 @dataclass(frozen=True)
 class Directions:
-    """One read-out per prompt.
+    """One read-out direction for each prompt.
 
     Attributes:
-        vectors: w_i of each prompt's target, less that of its foil if it has one; float32.
-        constants: what norm and head biases add to the centred logit, or to the difference; no scale touches it.
-        tokens: the targets.
-        foils: the tokens whose logit is subtracted; None where the target's centred logit is read.
+        vectors: w_i of the target, minus that of the foil where a difference is read; float32.
+        constants: share of norm and head biases in the centred logit or the difference, not divided by sigma.
+        tokens: target token ids.
+        foils: ids of the tokens whose logit is subtracted; None where the target's centred logit is read.
     """
 
     vectors: Float[Tensor, "prompts d"]
@@ -41,16 +41,16 @@ class Directions:
 def directions(
     network: nn.Module, tail: Tail, tokens: Int[Tensor, " prompts"], foils: Int[Tensor, " prompts"] | None = None
 ) -> Directions:
-    """Read-out directions of the given tokens.
+    """The read-out directions of tokens.
 
     Args:
         network: the model, for the rows of its unembedding.
-        tail: how it gets from the last residual state to the logits.
-        tokens: target token of each prompt.
-        foils: token of each prompt whose logit is subtracted, if differences are read.
+        tail: the model's map from the last residual state to the logits.
+        tokens: target token id of each prompt.
+        foils: id of the token whose logit is subtracted, for each prompt; None to read centred logits.
 
     Returns:
-        Vectors and constants, in float32.
+        Vectors and constants in float32, on the device of the tail.
     """
     head: Any = network.get_submodule(tail.head)
     here, bias = tail.mean_row.device, None

@@ -1,8 +1,8 @@
-"""Where a component's value can be read and replaced: a stretch of some module's input or output.
+"""Sites and places: where a component's value is read and replaced.
 
-Heads and key-value groups lie side by side at the INPUT of the attention output projection, neurons at the input of the
-MLP's down projection. Behind a projection they are mixed and cannot be cut apart any more. Routed experts are the
-exception: their module sums them, and can be asked for the share of each.
+Heads and key-value groups are slices of the attention output projection's input, neurons are entries of the MLP down
+projection's input; after a projection they are summed and cannot be separated. Routed experts are summed by their
+module, which can be run for each expert alone.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Literal, NamedTuple
 
 
 class Site(NamedTuple):
-    """One module's input or output, or one expert's share of it.
+    """A module's input or output, or one expert's share of its output.
 
     Attributes:
         module: path of the module.
-        side: which of the two.
-        width: size of its last dimension.
-        expert: whose share of the output; -1 for the whole.
+        side: whether the module's input or its output is meant.
+        width: size of the last dimension.
+        expert: index of the expert whose share is meant; -1 for the whole.
     """
 
     module: str
@@ -32,12 +32,12 @@ class Site(NamedTuple):
 
 @dataclass(frozen=True)
 class Place:
-    """A stretch of a site.
+    """A slice of a site's last dimension.
 
     Attributes:
-        site: whose.
-        start: first entry.
-        stop: one behind the last.
+        site: the module's input or output.
+        start: first index of the slice.
+        stop: index after the last one.
     """
 
     site: Site
@@ -46,10 +46,10 @@ class Place:
 
     @property
     def span(self) -> slice:
-        """The stretch as an index."""
+        """The slice, as an index of the last dimension."""
         return slice(self.start, self.stop)
 
     @property
     def width(self) -> int:
-        """Its length."""
+        """Length of the slice."""
         return self.stop - self.start

@@ -1,7 +1,7 @@
-"""Which module outputs add up to what a block adds to the residual stream.
+"""Finds the module outputs that sum to what a block adds.
 
-Solves y = carry * x + sum_i gain_i * c_i for the smallest set of candidates c_i, trying gains of one first, so that a
-block is explained by the plainest sum that fits.
+Solves y = carry * x + sum_i gain_i * c_i for the smallest set of candidates c_i, with gains of one tried first. Costs a
+Gram matrix of the candidates and then a small linear system for each set of up to four.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ import numpy as np
 from jaxtyping import Float
 
 MAX_WRITERS = 4
+"""Largest number of summands tried."""
 
 LEAST_CARRY = 1e-3
-"""A block that passes on less of its input than this has no residual stream to write to."""
+"""Smallest factor of a block's input in its output for which the block has a residual stream."""
 
 
 @dataclass(frozen=True)
 class Sum:
-    """A solution.
+    """The candidates that sum to a block's output, with their multipliers.
 
     Attributes:
         members: indices of the candidates that are summed.
-        gains: their multipliers.
+        gains: multiplier of each member.
         carry: multiplier of the block's input.
-        error: norm of the misfit relative to the norm of what is explained.
+        error: norm of the misfit over the norm of what is explained.
     """
 
     members: tuple[int, ...]
@@ -43,7 +44,7 @@ def solve(
     candidates: Sequence[Float[np.ndarray, " n"]],
     tolerance: float,
 ) -> Sum | None:
-    """The smallest sum of candidates that turns x into y.
+    """Find the smallest sum of candidates that turns x into y.
 
     Args:
         x: the block's input, flattened, float64.
@@ -52,8 +53,8 @@ def solve(
         tolerance: relative error that counts as a fit.
 
     Returns:
-        The plainest solution: fewest members first, gains of one before fitted gains, a carry of one before a fitted
-        carry; None when nothing up to four members fits while the input is passed on.
+        The simplest solution: a carry of one before a fitted carry, then fewest members, then gains of one before
+        fitted gains. None if no sum of up to four members fits with a carry above the smallest.
     """
     added = y - x
     basis = np.stack([x, *candidates])

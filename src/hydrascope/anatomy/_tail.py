@@ -1,4 +1,8 @@
-"""The way from the last residual state to the logits, found by experiment on the modules themselves."""
+"""Finds the tail: final norm, unembedding, multipliers and soft-cap.
+
+The norm's gain, bias and eps come from its outputs on chosen inputs, so that no norm has to be known by name. Only the
+value of a soft-cap is looked for in the model's config.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +19,10 @@ from hydrascope.anatomy._weights import FLOAT_DTYPES, weights_loaded
 from hydrascope.errors import AnatomyRefused
 
 _SCALES = tuple(2.0**power for power in range(7, 44, 6))
-"""Sizes of input at which eps may be negligible; the first that is, is used. Powers of two round nowhere."""
+"""Input sizes tried in turn until eps is negligible; multiplying by a power of two never rounds."""
 
 _ROWS = 1024
-"""Rows of an unembedding that are in float64 at once."""
+"""Rows of an unembedding that are summed in float64 at a time."""
 
 
 def find_tail(model: nn.Module, trace: Trace, last_block: str, tolerance: float) -> Tail:
@@ -26,8 +30,8 @@ def find_tail(model: nn.Module, trace: Trace, last_block: str, tolerance: float)
 
     Args:
         model: the model.
-        trace: a recorded pass of it.
-        last_block: path of the last block; its output is the last residual state.
+        trace: a recorded forward pass of it.
+        last_block: path of the last block, whose output is the last residual state.
         tolerance: relative error that counts as equal.
 
     Returns:
@@ -73,14 +77,14 @@ def find_tail(model: nn.Module, trace: Trace, last_block: str, tolerance: float)
 
 
 def probe_norm(norm: nn.Module, resid: Float[Tensor, "batch tokens d"]) -> tuple[Tensor, Tensor, float, bool]:
-    """Gain, bias, eps and centring of a norm module, from its answers alone.
+    """Find gain, bias, eps and centring of a norm from its outputs.
 
-    bias is its answer to zero; it centres when adding a constant changes nothing; the gain is read where eps is
-    negligible, eps where it is not.
+    The bias is the output at zero. The norm centres if adding a constant to the input changes nothing. The gain is read
+    at inputs so large that eps is negligible, eps at smaller ones.
 
     Args:
         norm: a LayerNorm- or RMSNorm-like module.
-        resid: residual states, for their width, format and place.
+        resid: residual states, for their width, dtype and device.
 
     Returns:
         `(gain [d], bias [d], eps, centred)`, float32 on the CPU.
@@ -106,7 +110,7 @@ def probe_norm(norm: nn.Module, resid: Float[Tensor, "batch tokens d"]) -> tuple
     gain = ((plain - bias) * core / size).sum(0) / (core / size).pow(2).sum(0)
 
     def kept(s: float) -> float:
-        """S / sqrt(s^2 + eps): what eps leaves of an input of root mean square s."""
+        """The factor s / sqrt(s^2 + eps) of an input with root mean square s."""
         full = core / size * gain
         return float(((ask(unit / size * s) - bias) * full).sum() / full.pow(2).sum())
 
@@ -114,7 +118,15 @@ def probe_norm(norm: nn.Module, resid: Float[Tensor, "batch tokens d"]) -> tuple
 
 
 def _eps(kept: Callable[[float], float], high: float) -> float:
-    """The size at which half of the square is left, squared; zero where no size is small enough to show it."""
+    """Solve for eps, the square of the s at which `kept(s)` squared is one half.
+
+    Args:
+        kept: the factor s / sqrt(s^2 + eps) as a function of s.
+        high: an s at which eps is negligible.
+
+    Returns:
+        The eps, by bisection; 0 if eps is negligible down to 1e-20 times `high`.
+    """
     low = high * 1e-20
     if kept(low) ** 2 > 0.5:
         return 0.0
@@ -137,7 +149,7 @@ def _head_path(model: Any) -> str:
 
 
 def _norm_path(model: nn.Module, trace: Trace, last_block: str, resid: Tensor) -> str | None:
-    """The first module after the blocks that is called with the last residual state."""
+    """Path of the first module after the blocks that takes the last residual state."""
     after = next(i for i, call in enumerate(trace.calls) if call.path == last_block) + 1
     head = _head_path(model)
     for call in trace.calls[after:]:
@@ -159,7 +171,7 @@ def _ratio(a: Tensor, b: Tensor, tolerance: float, where: str) -> float:
 
 
 def _link(model: nn.Module, head: Tensor, logits: Tensor, tolerance: float) -> tuple[float, float | None]:
-    """Multiplier and soft-cap that turn the head's output into the logits; caps are looked for in the config."""
+    """Find the multiplier and soft-cap between the head's output and the logits."""
     y, goal = head.double(), logits.double()
     try:
         return _ratio(y, goal, tolerance, "logits"), None
@@ -181,7 +193,7 @@ def _positive_numbers(model: Any) -> list[float]:
 
 
 def _vocabulary_means(head: Any, path: str, shape: tuple[int, int]) -> tuple[Float[Tensor, " d"], float]:
-    """Means over the vocabulary of the unembedding's rows and of its bias."""
+    """Means of the unembedding's rows and bias over the vocabulary."""
     with weights_loaded(head):
         weight, bias = getattr(head, "weight", None), getattr(head, "bias", None)
         if weight is None or tuple(weight.shape) != shape:

@@ -1,4 +1,7 @@
-"""One forward pass with every module's hidden input and output written down."""
+"""Records the input and output of every module in one forward pass.
+
+Meant for a few tokens: everything is kept in memory. To read or replace some activations, use `hooked`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,13 @@ from hydrascope.errors import AnatomyRefused
 
 @dataclass(frozen=True)
 class Call:
-    """What one module was called with and what it returned; None where that is no tensor."""
+    """One call of one module.
+
+    Attributes:
+        path: path of the module.
+        input: hidden state it was called with; None if there is no floating-point one.
+        output: first tensor it returned; None if there is no floating-point one.
+    """
 
     path: str
     input: Tensor | None
@@ -25,11 +34,11 @@ class Call:
 
 @dataclass(frozen=True)
 class Trace:
-    """All module calls of one forward pass, in the order in which they returned.
+    """The module calls of one forward pass.
 
     Attributes:
-        ids: the tokens.
-        calls: every call; all tensors are on the device of `ids`.
+        ids: token ids.
+        calls: every call in the order of return, with its tensors on the device of `ids`.
         logits: the model's logits.
     """
 
@@ -43,21 +52,21 @@ class Trace:
 
 
 def forward(model: nn.Module, ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens vocab"]:
-    """The logits of the untouched model, without a cache."""
+    """The logits of the untouched model, computed without a cache."""
     with torch.no_grad():
         logits: Tensor = model(input_ids=ids, use_cache=False).logits
     return logits
 
 
 def record(model: nn.Module, ids: Int[Tensor, "batch tokens"]) -> Trace:
-    """Run the model once and keep what goes through each module.
+    """Run the model once and record every module's call.
 
     Args:
         model: a Hugging Face causal language model in eval mode.
-        ids: a few random tokens; everything is kept in memory.
+        ids: a few tokens.
 
     Returns:
-        The trace.
+        The recorded calls and the logits.
 
     Raises:
         AnatomyRefused: the logits are not finite or not one row per token.
@@ -80,21 +89,23 @@ def record(model: nn.Module, ids: Int[Tensor, "batch tokens"]) -> Trace:
 
 
 def _kept(tensor: Tensor | None, device: torch.device) -> Tensor | None:
-    """A copy, brought to one device so that what several devices did can be compared."""
+    """A copy on one device, so that calls on several devices can be compared."""
     if tensor is None or not tensor.is_floating_point():
         return None
     return tensor.detach().to(device, copy=True)
 
 
 def find_layers(model: nn.Module, trace: Trace) -> tuple[str, ...]:
-    """The decoder blocks: the shallowest module list whose members hand the residual stream on to each other.
+    """Find the decoder blocks.
+
+    They are the members of the outermost module list in which each one's output is the next one's input.
 
     Args:
         model: the model.
-        trace: a recorded pass of it.
+        trace: a recorded forward pass of it.
 
     Returns:
-        The paths of the blocks in order.
+        Paths of the blocks, in order.
 
     Raises:
         AnatomyRefused: there is no such list.

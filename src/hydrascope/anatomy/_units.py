@@ -1,4 +1,8 @@
-"""Where heads and neurons live: at the input of a writer's last projection, never behind it."""
+"""Finds the units of a writer, at the input of its last projection.
+
+Heads are counted by the key-value cache, or by the config where the cache tells nothing; neurons by the width of the
+down projection's input. For routed experts see `_experts`.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +22,11 @@ _GROUPS = ("num_key_value_heads", "num_kv_heads", "multi_query_group_num")
 
 @dataclass(frozen=True)
 class KVGroups:
-    """Keys and values that a block keeps for the tokens it has read, which only attention does.
+    """The key-value groups in a block's cache; only attention has some.
 
     Attributes:
-        n_kv: key-value groups.
-        width: width of a value.
+        n_kv: number of key-value groups.
+        width: size of a value vector.
     """
 
     n_kv: int
@@ -30,12 +34,15 @@ class KVGroups:
 
 
 def cached_groups(model: Any, ids: Tensor, n_layers: int) -> list[KVGroups | None]:
-    """What each block keeps in the model's own cache; all None where that does not tell.
+    """Read the key-value groups of each block off the model's own cache.
 
     Args:
         model: the model.
         ids: a few tokens, `[batch, tokens]`.
         n_layers: number of blocks.
+
+    Returns:
+        One entry for each block: None where it caches no keys and values, everywhere if the cache cannot be read.
     """
     nothing: list[KVGroups | None] = [None] * n_layers
     try:
@@ -57,17 +64,17 @@ def _groups(layer: Any, ids: Tensor) -> KVGroups | None:
 def find_head_site(
     model: Any, trace: Trace, layer: int, found: BlockWriter, groups: KVGroups | None
 ) -> HeadSite | None:
-    """The output projection of an attention writer and the size of its heads.
+    """Find the output projection of an attention writer and its heads.
 
     Args:
         model: the model.
-        trace: a recorded pass.
-        layer: block index.
-        found: the block's attention writer; a post-norm is traced back to the projection before it.
-        groups: what the block caches; the config is asked only where that is unknown.
+        trace: a recorded forward pass of it.
+        layer: block index, from 0.
+        found: the attention writer; from a post-norm, the search goes back to the projection before it.
+        groups: the block's cached key-value groups; where unknown, the config gives the number of heads.
 
     Returns:
-        The site, or None when the writer has no projection whose input divides into heads.
+        The site, or None if the writer has no projection whose input divides into heads.
     """
     path = _projection(model, trace, found)
     if path is None:
@@ -84,7 +91,17 @@ def find_head_site(
 
 
 def find_neuron_site(model: Any, trace: Trace, layer: int, found: BlockWriter) -> NeuronSite | None:
-    """The down projection of an MLP writer, or None where there is no single one (routed experts, say)."""
+    """Find the down projection of an MLP writer.
+
+    Args:
+        model: the model.
+        trace: a recorded forward pass of it.
+        layer: block index, from 0.
+        found: the MLP writer; from a post-norm, the search goes back to the projection before it.
+
+    Returns:
+        The site, or None if there is no single projection, as with routed experts.
+    """
     path = _projection(model, trace, found)
     if path is None or _input(trace, path).numel() != trace.ids.numel() * _input(trace, path).shape[-1]:
         return None
@@ -92,7 +109,16 @@ def find_neuron_site(model: Any, trace: Trace, layer: int, found: BlockWriter) -
 
 
 def splitting_error(model: Any, trace: Trace, path: str) -> float:
-    """How far a projection is from writing the sum of what two halves of its input write; relative."""
+    """Relative error of "the writes of a projection's input halves sum to its write".
+
+    Args:
+        model: the model.
+        trace: a recorded forward pass of it.
+        path: path of the projection.
+
+    Returns:
+        The norm of the misfit over the norm of the write.
+    """
     projection, call = model.get_submodule(path), trace.of(path)[0]
     assert call.input is not None
     assert call.output is not None
@@ -106,7 +132,7 @@ def splitting_error(model: Any, trace: Trace, path: str) -> float:
 
 
 def _projection(model: Any, trace: Trace, found: BlockWriter) -> str | None:
-    """The module with a weight matrix that writes, or whose output the writing post-norm takes."""
+    """Path of the weight matrix that writes, or whose output the post-norm takes."""
 
     def is_projection(path: str) -> bool:
         weight = getattr(model.get_submodule(path), "weight", None)

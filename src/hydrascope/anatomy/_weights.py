@@ -1,8 +1,8 @@
-"""Reaches a model's weights wherever they are kept: on several devices, in main memory or on disk until they are used.
+"""Reads a model's weights on several devices, in main memory or on disk.
 
-What is put away stands in the module as an empty tensor on the device `meta`; the library that put it away (accelerate)
-leaves a hook on the module that fetches the weights before its forward pass and puts them away afterwards. A module
-that is called needs no care. Whoever reads a weight itself does so inside `weights_loaded`.
+An offloaded weight is an empty tensor on the device `meta`; accelerate, which offloads it, puts a hook on the module
+that loads it for the forward pass. Calling a module therefore needs no care, but code that reads a weight itself has to
+do so inside `weights_loaded`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 
 FLOAT_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-"""Number formats that can be computed in, the finest first; by what is left of a number, not by their range."""
+"""Dtypes that can be computed in, the most precise first; range does not count."""
 
 
 @contextmanager
 def weights_loaded(module: nn.Module) -> Iterator[None]:
-    """Holds a module's own weights on the device where it computes; submodules' stay where they are."""
+    """Load a module's own weights, not its submodules', onto the device where it computes."""
     hook: Any = getattr(module, "_hf_hook", None)
     if hook is None or not any(tensor.is_meta for tensor in _own(module).values()):
         yield
@@ -35,7 +35,7 @@ def weights_loaded(module: nn.Module) -> Iterator[None]:
 
 
 def device_of(module: nn.Module) -> torch.device | None:
-    """Where a module computes; None where neither a hook nor a weight tells."""
+    """The device on which a module computes; None if neither hook nor weight tells."""
     hook: Any = getattr(module, "_hf_hook", None)
     for one in getattr(hook, "hooks", (hook,))[::-1]:  # several hooks in one
         if (device := getattr(one, "execution_device", None)) is not None and str(device) != "meta":
@@ -44,7 +44,7 @@ def device_of(module: nn.Module) -> torch.device | None:
 
 
 def devices(network: nn.Module) -> tuple[torch.device, ...]:
-    """Every device on which some of the model computes, the tokens' first."""
+    """Every device on which a part of the model computes, the embedding's first."""
     entry: Any = network
     first = device_of(entry.get_input_embeddings())
     found = [first, *(device_of(module) for module in network.modules())]
@@ -52,18 +52,18 @@ def devices(network: nn.Module) -> tuple[torch.device, ...]:
 
 
 def model_dtype(network: nn.Module) -> torch.dtype:
-    """The coarsest number format among the weights that are not packed: what the model's arithmetic is good for."""
+    """The least precise dtype of weights that are not quantised; float32 without such."""
     present = {tensor.dtype for tensor in network.parameters()}
     return next((dtype for dtype in reversed(FLOAT_DTYPES) if dtype in present), torch.float32)
 
 
 def input_dtype(module: nn.Module, otherwise: torch.dtype) -> torch.dtype:
-    """The number format a module takes its input in."""
+    """The dtype in which a module takes its input, or `otherwise` if no weight tells."""
     return next((tensor.dtype for tensor in module.parameters() if tensor.dtype in FLOAT_DTYPES), otherwise)
 
 
 def quantization(network: Any) -> str:
-    """How the weights are quantised, such as `bitsandbytes 4-bit`; empty where they are not."""
+    """How the weights are quantised, such as `bitsandbytes 4-bit`, or empty."""
     settings = getattr(network.config, "quantization_config", None)
     if settings is None:
         return ""
@@ -75,7 +75,7 @@ def quantization(network: Any) -> str:
 
 
 def describe_devices(network: Any) -> str:
-    """Where the weights are, in words: `cuda:0`, or `cuda:0, cpu until used, disk until used`."""
+    """Where the weights are, such as `cuda:0` or `cuda:0, cpu until used`."""
     held = dict.fromkeys(str(tensor.device) for tensor in network.parameters() if not tensor.is_meta)
     if not any(tensor.is_meta for tensor in network.parameters()):
         return ", ".join(held) or "cpu"
@@ -84,19 +84,19 @@ def describe_devices(network: Any) -> str:
 
 
 def parameters(network: Any) -> int:
-    """Number of weights; packed ones count as what they were before."""
+    """Number of weights before any quantisation."""
     return int(network.num_parameters())
 
 
 def weight_digest(network: nn.Module, samples: int = 4096) -> str:
-    """A fingerprint of all weights from evenly spaced values of each, quick even for large models.
+    """A fingerprint of all weights, quick even for large models.
 
     Args:
         network: the model.
-        samples: values read per tensor.
+        samples: least number of evenly spaced values read of each tensor, if it has as many.
 
     Returns:
-        The first 16 hexadecimal digits of a sha256; the same wherever the weights are kept.
+        The first 16 hexadecimal digits of a sha256; it does not depend on where the weights are.
     """
     digest = hashlib.sha256()
     named = sorted((name, value) for name, value in network.state_dict().items() if isinstance(value, Tensor))
