@@ -61,7 +61,7 @@ def written(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-# --- made prompts ------------------------------------------------------------------------------
+# --- generated prompts -------------------------------------------------------------------------
 
 
 def test_made_indirect_objects_name_one_person_twice() -> None:
@@ -149,7 +149,7 @@ def test_made_sentences_are_as_long_as_their_counterfactuals(
 
 def test_a_tokenizer_that_does_not_know_the_words_is_refused() -> None:
     lerna = AutoTokenizer.from_pretrained(zoo.default().path)
-    with pytest.raises(PromptError, match="does not know the words of the made sentences; give a file, ioi:FILE"):
+    with pytest.raises(PromptError, match="does not know the words of the generated sentences; give a file, ioi:FILE"):
         load("ioi", tokenizer=lerna)
 
 

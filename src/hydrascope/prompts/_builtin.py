@@ -1,31 +1,31 @@
-"""Names of the built-in prompt sets: facts of the real world, and those that go with the bundled model."""
+"""The built-in prompt sets: facts of the world, and those of the default bundled model."""
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
+from hydrascope import zoo
 from hydrascope.errors import PromptError
 
 _DATA = Path(__file__).parent / "data"
 
 
 def builtin_names() -> list[str]:
-    """Names under which prompt sets are bundled, sorted."""
+    """Names of the built-in prompt sets, sorted."""
     return sorted(_registry())
 
 
 def builtin_file(name: str) -> Path:
-    """The file of a bundled prompt set.
+    """Find the file of a built-in prompt set.
 
     Args:
         name: `world` for facts of the real world, or the stem of a `.jsonl` file of the default model.
 
     Returns:
-        Path of a JSON lines file that exists.
+        Path of an existing JSON lines file.
 
     Raises:
-        PromptError: there is no such set; the message lists those there are.
+        PromptError: there is no such set; the error lists those there are.
     """
     registry = _registry()
     if name not in registry:
@@ -38,7 +38,5 @@ def builtin_file(name: str) -> Path:
 
 
 def _registry() -> dict[str, Path]:
-    # Imported late and by name: the bundled models stand to the right of the prompts.
-    general = {path.stem: path for path in _DATA.glob("*.jsonl")}
-    default: Path = importlib.import_module("hydrascope.zoo").default().prompts
-    return general | {path.stem: path for path in default.parent.glob("*.jsonl")}
+    folders = (_DATA, zoo.default().prompts.parent)
+    return {path.stem: path for folder in folders for path in folder.glob("*.jsonl")}

@@ -1,4 +1,7 @@
-"""Ordinary text cut into pieces of one length, none of which spans two documents."""
+"""Cuts documents into texts of one length, none of which spans two documents.
+
+For prompts that end where a token is to be predicted, use `load`.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ from hydrascope.prompts._tokenizer import Tokenizer, bare_ids, ids_with_policy
 
 @dataclass(frozen=True)
 class Cut:
-    """How documents become texts.
+    """How documents are cut into texts.
 
     Attributes:
-        length: tokens of every text, the beginning-of-sequence token included where there is one.
-        limit: most texts that are taken, evenly spread over the documents' texts; None for all.
-        bos: who puts a beginning-of-sequence token in front of every text.
+        length: tokens of every text, with the beginning-of-sequence token if there is one.
+        limit: largest number of texts, taken evenly from all that the documents give; None for all.
+        bos: policy for the beginning-of-sequence token, as of `encode`.
     """
 
     length: int = 128
@@ -28,13 +31,15 @@ class Cut:
 
 
 def cut(documents: Sequence[Document], tokenizer: Tokenizer | None, how: Cut, *, name: str, context: int) -> PromptSet:
-    """Cut documents into texts of one length; what is left at the end of a document is left out.
+    """Cut documents into texts of one length.
+
+    Tokens left at the end of a document, too few for a text, are dropped.
 
     Args:
-        documents: at least one.
-        tokenizer: the model's.
+        documents: at least one document.
+        tokenizer: the model's tokenizer, or None if it has none.
         how: length, limit and beginning-of-sequence policy.
-        name: of the prompt set.
+        name: name of the prompt set.
         context: most tokens that the model takes.
 
     Returns:
@@ -71,6 +76,6 @@ def _texts(document: Document, tokenizer: Tokenizer, how: Cut) -> Iterator[Promp
 
 
 def _front(tokenizer: Tokenizer, bos: Bos) -> tuple[int, ...]:
-    """What the policy puts in front of any text."""
+    """Ids that the policy puts in front of every text."""
     word = "a"
     return tuple(ids_with_policy(tokenizer, word, bos)[: -len(bare_ids(tokenizer, word)) or None])

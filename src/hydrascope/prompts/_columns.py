@@ -1,4 +1,4 @@
-"""From one row of a file, or one dictionary, to a prompt."""
+"""Turns the columns of a row, or a dictionary, into a prompt."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ COLUMNS = {
     "counterfactual_input_ids": "counterfactual_input_ids",
     "group": "group",
 }
-"""Columns that are read, and the field of `Prompt` each fills; any other column is ignored."""
+"""Columns that are read, with the field of `Prompt` that each fills; others are ignored."""
 
 _KNOWN_FACT = {"subject", "attribute", "template", "prediction", "prompt", "relation_id"}
 
 
 def prompt_from_row(row: Mapping[str, object]) -> Prompt:
-    """Read one row.
+    """Turn a row of JSON values into a prompt.
 
-    A row with the keys of the known-facts collection of Meng et al. (2022) is read as one: the
-    target is its `attribute`, the group its `relation_id`.
+    In a row with the keys of the known facts of Meng et al. (2022), the target is `attribute` and the group
+    `relation_id`.
 
     Args:
-        row: values by column, as JSON gives them; None stands for an absent value.
+        row: values by column; None stands for an absent value.
 
     Returns:
         The prompt.
 
     Raises:
-        MalformedPrompt: no `prompt` and no `input_ids`, or a value of the wrong type.
+        MalformedPrompt: there is neither `prompt` nor `input_ids`, or a value has the wrong type.
     """
     if row.keys() >= _KNOWN_FACT:
         row = {"prompt": row["prompt"], "target": row["attribute"], "group": row["relation_id"]}
@@ -51,16 +51,16 @@ def prompt_from_row(row: Mapping[str, object]) -> Prompt:
 
 
 def prompt_from_cells(cells: Mapping[str, str]) -> Prompt:
-    """Read one row of a table of text cells, in which an empty cell is an absent value.
+    """Turn a row of text cells into a prompt; an empty cell is an absent value.
 
     Args:
-        cells: text by column; lists of ids as `464 3139` or `[464, 3139]`.
+        cells: text by column; lists of ids are written `464 3139` or `[464, 3139]`.
 
     Returns:
         The prompt.
 
     Raises:
-        MalformedPrompt: as `prompt_from_row`, or a cell of ids that holds something else.
+        MalformedPrompt: there is neither `prompt` nor `input_ids`, or a cell of ids holds something else.
     """
     row: dict[str, object] = {column: cell or None for column, cell in cells.items()}
     for column in ("input_ids", "counterfactual_input_ids"):
@@ -73,10 +73,13 @@ def prompt_from_cells(cells: Mapping[str, str]) -> Prompt:
 
 
 def require_prompt_column(columns: Iterable[str]) -> None:
-    """Refuse columns among which there is neither `prompt` nor `input_ids`.
+    """Require a column `prompt` or `input_ids`.
+
+    Args:
+        columns: names of the columns.
 
     Raises:
-        MalformedPrompt: names the columns there are, and the misspelt one if it is close.
+        MalformedPrompt: there is neither; the error lists the columns and points out a misspelt one.
     """
     found = [str(column) for column in columns]
     if "prompt" in found or "input_ids" in found:

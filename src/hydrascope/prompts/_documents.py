@@ -1,4 +1,7 @@
-"""Ordinary text as documents, the units that no chunk and no bootstrap draw may cut across."""
+"""Reads ordinary text as documents.
+
+No text is cut across two documents, and the bootstrap resamples whole documents.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,16 @@ from hydrascope.prompts._records import ENDINGS, Record, read_text, records
 _TEXT = (".txt", ".text", ".md")
 _END_OF_TEXT = "<|endoftext|>"
 _HEADING = re.compile(r"^ = [^=\n].* = $", re.MULTILINE)
-"""The title of an article in WikiText; headings inside one have more equals signs."""
+"""The title of a WikiText article; headings inside an article have more equals signs."""
 
 
 @dataclass(frozen=True)
 class Document:
-    """One document.
+    """A document.
 
     Attributes:
-        name: where it stood.
-        text: all of it, never only white space.
+        name: file, or row of a file or table, that it was read from.
+        text: the whole text, with at least one character that is not white space.
     """
 
     name: str
@@ -32,27 +35,26 @@ class Document:
 
 
 def documents(source: str | os.PathLike[str]) -> tuple[Document, ...]:
-    """Documents of a file, of a folder, or of a table of the Hugging Face hub.
+    """Read documents from a file, a folder or the Hugging Face hub.
 
-    A text file is one document, unless it marks where documents end: by `<|endoftext|>`, or as WikiText does by the
-    titles of its articles. Rows of JSON, JSON lines and CSV are one document each, under `text`.
+    A text file is one document, or several separated by `<|endoftext|>` or by the article titles of WikiText. In JSON,
+    JSON lines and CSV, the column `text` of each row is one document.
 
     Args:
-        source: a file, a folder (its files, also in folders in it, by name), or `hub:OWNER/NAME` with an optional
-            `:SPLIT` behind it.
+        source: a file, a folder (read with its subfolders, sorted by path), or `hub:OWNER/NAME` with an optional
+            `:SPLIT`.
 
     Returns:
-        At least one document, in the order they stand in.
+        At least one document, in the order of the source.
 
     Raises:
         EmptyPrompts: there is no text.
         PromptError: the source cannot be read.
-        MalformedPrompt: it is no UTF-8, or a row has no text.
+        MalformedPrompt: a file is not UTF-8, or a row has no text.
     """
     name = os.fspath(source)
     if name.startswith("hub:"):
-        dataset, _, split = name.removeprefix("hub:").partition(":")
-        found = tuple(_rows(hub_records(HubTable(dataset, split or "train"))))
+        found = tuple(_rows(hub_records(HubTable.parse(name.removeprefix("hub:")))))
     else:
         found = tuple(document for path in _files(Path(name)) for document in _in_file(path))
     if not found:
@@ -61,7 +63,11 @@ def documents(source: str | os.PathLike[str]) -> tuple[Document, ...]:
 
 
 def is_text(source: str) -> bool:
-    """Whether a source is ordinary text: a text file, a folder, a hub table, or rows under `text` and not `prompt`."""
+    """Whether a source holds ordinary text rather than prompts.
+
+    Args:
+        source: as of `documents`; text files, folders, hub tables and rows with `text` but no `prompt` are text.
+    """
     path = Path(source)
     if source.startswith("hub:") or path.is_dir() or path.suffix.lower() in _TEXT:
         return True

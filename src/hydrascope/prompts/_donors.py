@@ -1,4 +1,4 @@
-"""Which prompt lends its activation to which: donors for resample ablation."""
+"""Chooses donors for resample ablation: whose activation replaces whose."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int
 from hydrascope.errors import TooFewDonors
 
 Indices = Int[np.ndarray, " prompts"]
+"""A token id or a donor's position for each prompt."""
 
 
 def choose_donors(
@@ -23,63 +24,64 @@ def choose_donors(
 ) -> Int[np.ndarray, "{n} prompts"]:
     """Choose `n` donors for every prompt.
 
-    Resample ablation (McGrath et al. 2023, arXiv 2307.15771, eq. 38) replaces an activation by
-    that on another prompt of the same set. A donor with the same target would put back what is
-    to be removed, so none is allowed, and no prompt gets a donor twice. Each round is a
-    derangement, so that every prompt lends exactly once and the ablated activations have the
-    distribution of the clean ones. Where none exists (say, because more than half of the prompts
-    share a target), the donors of that round are drawn independently and uniformly among those
-    still allowed.
+    Resample ablation (McGrath et al. 2023, arXiv 2307.15771, eq. 38) replaces an activation by that on another prompt
+    of the set. A donor with the same target would restore what is to be removed, so none is allowed, and no prompt gets
+    a donor twice. Each round is a derangement: every prompt is a donor exactly once, so that the ablated activations
+    have the distribution of the clean ones. Where no derangement exists (say, because more than half of the prompts
+    share a target), the donors of that round are drawn independently and uniformly from those still allowed.
 
-    Foils are shunned like targets if every prompt then still has `n` donors: a donor whose answer is
-    this prompt's foil would not remove a logit difference but turn it round, and one with the same
-    foil would leave half of it. Otherwise, as where there are but two answers, only targets count.
+    If every prompt then still has `n` donors, foils count like targets: a donor whose target is the prompt's foil would
+    invert a logit difference instead of removing it, and one with the same foil would leave half of it. Otherwise, as
+    where there are only two answers, only targets count.
 
-    The first m rounds do not depend on `n` (as long as it does not decide about foils), so that more
-    donors continue fewer.
+    The first m rounds do not depend on `n` (as long as it does not decide about foils), so that a run with more donors
+    extends one with fewer.
 
     Args:
-        targets: target token of each of P prompts.
-        n: donors per prompt, at least 1.
-        seed: the same seed gives the same donors.
-        foils: each prompt's foil, or None for a prompt without one.
-        numbers: what an error calls each prompt by; its position in `targets` if left out.
+        targets: target token id of each prompt.
+        n: donors for each prompt, at least 1.
+        seed: seed of the choice.
+        foils: foil token id of each prompt, None for a prompt without one; None for a set without any.
+        numbers: number by which an error names each prompt; by default its position in `targets`.
 
     Returns:
-        Positions in `targets`, shape [n, P]: entry [r, i] is the donor of prompt i in round r.
+        Positions in `targets`: entry [r, i] is the donor of prompt i in round r.
 
     Raises:
         TooFewDonors: a prompt has fewer than `n` others with another target.
     """
     target = np.asarray(targets, dtype=np.int64)
     _check_enough(target, n, range(len(target)) if numbers is None else numbers)
-    named = _Named((target,))
+    answers = _Answers((target,))
     if foils is not None:
-        both = _Named.both(target, foils)
-        named = both if both.enough(n) else named
+        both = _Answers.both(target, foils)
+        answers = both if both.enough(n) else answers
     rng = np.random.default_rng(seed)
     rounds = np.empty((n, len(target)), dtype=np.int64)
     for r in range(n):
-        draw = _Round(named, rounds[:r], rng)
+        draw = _Round(answers, rounds[:r], rng)
         balanced = draw.derangement()
         rounds[r] = draw.independent() if balanced is None else balanced
     return rounds
 
 
 def count_shared_answers(
-    targets: Sequence[int] | Indices, foils: Sequence[int | None], donors: Int[np.ndarray, "draws prompts"]
+    targets: Sequence[int] | Indices, foils: Sequence[int | None], donors: Int[np.ndarray, "donors prompts"]
 ) -> int:
-    """How many of the chosen donors name the target or the foil of their prompt, as target or foil of their own.
+    """Count donors that share a target or foil with their prompt.
 
-    Such a donor turns the logit difference round, or leaves half of it, instead of taking it away.
+    Such a donor inverts the logit difference, or leaves half of it, instead of removing it.
 
     Args:
-        targets: target token of each prompt.
-        foils: each prompt's foil, or None.
-        donors: what `choose_donors` returned for them.
+        targets: target token id of each prompt.
+        foils: foil token id of each prompt, None for a prompt without one.
+        donors: positions in `targets`, as `choose_donors` returns them.
+
+    Returns:
+        The number of such entries in `donors`.
     """
-    named = _Named.both(np.asarray(targets, dtype=np.int64), foils)
-    return sum(int(named.meet(chosen).sum()) for chosen in donors)
+    answers = _Answers.both(np.asarray(targets, dtype=np.int64), foils)
+    return sum(int(answers.shared_with(chosen).sum()) for chosen in donors)
 
 
 def _check_enough(target: Indices, n: int, numbers: Sequence[int]) -> None:
@@ -97,22 +99,26 @@ def _check_enough(target: Indices, n: int, numbers: Sequence[int]) -> None:
 
 
 @dataclass(frozen=True)
-class _Named:
-    """The tokens that each prompt names, its target first; no donor may name any of them."""
+class _Answers:
+    """The answers of each prompt: its target, and its foil where foils count.
+
+    Attributes:
+        tokens: token ids of the targets, then of the foils.
+    """
 
     tokens: tuple[Indices, ...]
 
     @classmethod
-    def both(cls, target: Indices, foils: Sequence[int | None]) -> _Named:
-        """Targets, and foils where there are such."""
+    def both(cls, target: Indices, foils: Sequence[int | None]) -> _Answers:
+        """Targets and foils; the target again for a prompt without a foil."""
         second = [token if foil is None else foil for token, foil in zip(target, foils, strict=True)]
         return cls((target, np.array(second, dtype=np.int64)))
 
     def __len__(self) -> int:
         return len(self.tokens[0])
 
-    def meet(self, prompts: int | Indices) -> Bool[np.ndarray, " prompts"]:
-        """Which prompts share a token with the given one, or with the one given in their place."""
+    def shared_with(self, prompts: int | Indices) -> Bool[np.ndarray, " prompts"]:
+        """Whether each prompt shares an answer with one prompt, or with its own of several."""
         found: Bool[np.ndarray, " prompts"] = np.zeros(len(self), dtype=bool)
         for mine in self.tokens:
             for other in self.tokens:
@@ -120,38 +126,37 @@ class _Named:
         return found
 
     def enough(self, n: int) -> bool:
-        """Whether every prompt has that many others that it does not meet."""
-        return all(int((~self.meet(i)).sum()) >= n for i in range(len(self)))
+        """Whether every prompt shares no answer with at least `n` others."""
+        return all(int((~self.shared_with(i)).sum()) >= n for i in range(len(self)))
 
 
 class _Round:
-    """One round of choices, given the rounds before."""
+    """One donor for every prompt, other than those of earlier rounds."""
 
-    def __init__(self, named: _Named, used: Int[np.ndarray, "rounds prompts"], rng: np.random.Generator) -> None:
-        self.named = named
+    def __init__(self, answers: _Answers, used: Int[np.ndarray, "rounds prompts"], rng: np.random.Generator) -> None:
+        self.answers = answers
         self.used = used
         self.rng = rng
 
     def independent(self) -> Indices:
-        """A uniform choice for each prompt by itself."""
+        """A uniform choice for each prompt independently."""
         return np.array(
-            [self.rng.choice(np.flatnonzero(self._donors_of(i))) for i in range(len(self.named))],
+            [self.rng.choice(np.flatnonzero(self._donors_of(i))) for i in range(len(self.answers))],
             dtype=np.int64,
         )
 
     def derangement(self) -> Indices | None:
-        """A permutation that gives every prompt an allowed donor, or None if there is none.
+        """A permutation that gives every prompt an allowed donor, or None.
 
-        A random permutation is repaired: a prompt with a forbidden donor swaps with a random
-        prompt such that both end well; where no swap helps, an augmenting path of the bipartite
-        graph prompts - allowed donors does, and where there is no such path, no permutation
-        exists (Berge 1957).
+        A random permutation is repaired: a prompt with a forbidden donor swaps with a random prompt such that both get
+        an allowed one. Where no swap does, donors are shifted along an augmenting path of the bipartite graph of
+        prompts and allowed donors; if there is no such path, there is no permutation (Berge 1957).
         """
-        size = len(self.named)
-        if size and np.unique(self.named.tokens[0], return_counts=True)[1].max() * 2 > size:
+        size = len(self.answers)
+        if size and np.unique(self.answers.tokens[0], return_counts=True)[1].max() * 2 > size:
             return None
         donor = self.rng.permutation(size)
-        bad = self.named.meet(donor) | (self.used == donor).any(axis=0)
+        bad = self.answers.shared_with(donor) | (self.used == donor).any(axis=0)
         for i in self.rng.permutation(np.flatnonzero(bad)).tolist():
             if not bad[i]:
                 continue
@@ -193,11 +198,11 @@ class _Round:
             donor[loser] = given_up
 
     def _donors_of(self, prompt: int) -> Bool[np.ndarray, " prompts"]:
-        allowed = ~self.named.meet(prompt)
+        allowed = ~self.answers.shared_with(prompt)
         allowed[self.used[:, prompt]] = False
         return allowed
 
     def _takers_of(self, donor: int) -> Bool[np.ndarray, " prompts"]:
-        takers = ~self.named.meet(donor)
+        takers = ~self.answers.shared_with(donor)
         takers &= ~(self.used == donor).any(axis=0)
         return takers

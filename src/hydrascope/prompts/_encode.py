@@ -1,6 +1,6 @@
-"""From prompts to token ids: beginning-of-sequence policy, targets, limits of the model.
+"""Tokenises prompts and targets for one model.
 
-No prompt is ever padded: an engine takes prompts of one length at a time (`Encoded.by_length`).
+Prompts are never padded; `Encoded.by_length` groups those that can be run together.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from hydrascope.prompts._targets import target_tokens
 from hydrascope.prompts._tokenizer import Tokenizer, bare_ids, ids_with_policy
 
 Bos = Literal["auto", "always", "never"]
+"""Policy for the beginning-of-sequence token; see `encode`."""
+
 SingleToken = Literal["first", "require"]
+"""Policy for targets of several tokens; see `encode`."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +28,14 @@ class EncodedPrompt:
 
     Attributes:
         index: position in the prompt set, from 0.
-        ids: all token ids, the beginning of the sequence included.
-        text: the prompt's text; for ids without text, the decoded ids (without a tokenizer, the
-            ids as numbers).
+        ids: token ids, with the beginning-of-sequence token if there is one.
+        text: the prompt's text; for ids without text, the decoded ids (without a tokenizer, the ids as numbers).
         target_id: id of the target token, or None if the prompt names no target.
         target_text: the target as given, or the decoded `target_id`.
-        target_truncated: the given target, or foil, has more tokens than the one that is used, its first.
-        foil_id: id of the foil's token, or None if the prompt names no foil.
-        counterfactual_ids: ids of the counterfactual prompt under the same policy.
-        group: the given group, or a name of its own, so that the prompt is its own cluster.
+        target_truncated: whether target or foil has more tokens than the first, which alone is used.
+        foil_id: id of the foil token, or None if the prompt names no foil.
+        counterfactual_ids: token ids of the counterfactual prompt, or None if there is none.
+        group: the group as given, or a name that no other prompt has.
     """
 
     index: int
@@ -48,7 +50,7 @@ class EncodedPrompt:
 
     @property
     def pair(self) -> tuple[int, int] | None:
-        """Target and foil, of a prompt that has both."""
+        """Target and foil, or None if the prompt lacks one."""
         return None if self.target_id is None or self.foil_id is None else (self.target_id, self.foil_id)
 
 
@@ -57,8 +59,8 @@ class Encoded:
     """Prompts in the tokens of one model.
 
     Attributes:
-        prompts: in the order of the set.
-        bos: the policy they were encoded under.
+        prompts: the prompts in the order of the set.
+        bos: policy for the beginning-of-sequence token.
     """
 
     prompts: tuple[EncodedPrompt, ...]
@@ -66,11 +68,11 @@ class Encoded:
 
     @property
     def n_truncated_targets(self) -> int:
-        """Number of prompts of whose target, or foil, only the first token is used."""
+        """Number of prompts with a target or foil of several tokens."""
         return sum(prompt.target_truncated for prompt in self.prompts)
 
     def by_length(self) -> dict[int, tuple[EncodedPrompt, ...]]:
-        """Prompts by number of tokens, shortest first; within a length, in order."""
+        """Prompts by number of tokens, shortest first, each length in order."""
         groups: dict[int, list[EncodedPrompt]] = defaultdict(list)
         for prompt in self.prompts:
             groups[len(prompt.ids)].append(prompt)
@@ -88,12 +90,11 @@ def encode(
 ) -> Encoded:
     """Tokenise prompts and targets for one model.
 
-    Beginning of the sequence (of texts; given ids are taken as they are): `auto` leaves it to the
-    tokenizer, but drops what it appends after the text, such as an end-of-sequence token, since
-    the model is asked what follows the text; `always` puts exactly one beginning-of-sequence
-    token in front; `never` puts none.
+    Given ids are taken as they are. For texts, `bos` decides about the beginning-of-sequence token: `auto` leaves it to
+    the tokenizer, but drops what that appends after the text, such as an end-of-sequence token, since the model is to
+    predict what follows the text; `always` puts exactly one in front; `never` puts none.
 
-    Targets and foils: see `target_tokens` for how the token that follows the prompt is found.
+    `target_tokens` says how the tokens of targets and foils are found.
 
     Args:
         prompt_set: the prompts.
@@ -101,18 +102,18 @@ def encode(
         vocabulary: number of token ids of the model.
         context: most tokens that the model takes.
         bos: `auto`, `always` or `never`.
-        single_token_targets: `first` uses the first token of a longer target or foil and says so in
-            `target_truncated`; `require` refuses it.
+        single_token_targets: `first` uses the first token of a longer target or foil and sets `target_truncated`;
+            `require` refuses it.
 
     Returns:
         The encoded prompts, in order.
 
     Raises:
-        MalformedPrompt: a text without tokens, or an id outside the vocabulary.
-        PromptTooLong: a prompt or counterfactual with more than `context` tokens.
-        TargetError: an empty target or foil, one the tokenizer does not know, one outside the vocabulary,
-            or one of several tokens although one is required.
-        PromptError: text but no tokenizer, `always` but no such token, or an unknown policy.
+        MalformedPrompt: a text has no tokens, or an id is outside the vocabulary.
+        PromptTooLong: a prompt or counterfactual has more than `context` tokens.
+        TargetError: a target or foil is empty, unknown to the tokenizer, outside the vocabulary, or of several tokens
+            although one is required.
+        PromptError: there is text but no tokenizer, `always` but no such token, or a policy is unknown.
     """
     for value, policies in ((bos, get_args(Bos)), (single_token_targets, get_args(SingleToken))):
         if value not in policies:
@@ -131,7 +132,7 @@ def _own_group(index: int, taken: set[str]) -> str:
 
 @dataclass(frozen=True)
 class _Encoder:
-    """What stays the same from prompt to prompt."""
+    """Encodes one prompt after another under fixed policies."""
 
     tokenizer: Tokenizer | None
     vocabulary: int
@@ -187,7 +188,7 @@ class _Encoder:
     def _follower(
         self, where: str, what: str, text: str | None, ids: Sequence[int], given: str | None, given_id: int | None
     ) -> tuple[int | None, bool]:
-        """Id of the target or foil, if there is one, and whether it has further tokens."""
+        """Id of the first token of target or foil, if given, and whether it has more tokens."""
         if given_id is not None:
             return self._in_vocabulary(where, what, given_id), False
         if given is None:

@@ -1,4 +1,4 @@
-"""Prompt sets from files, names and Python lists."""
+"""Loads prompt sets from files, names and Python lists."""
 
 from __future__ import annotations
 
@@ -21,28 +21,27 @@ def load(
     name: str | None = None,
     tokenizer: Tokenizer | None = None,
 ) -> PromptSet:
-    """Load prompts from wherever they are.
+    """Load a prompt set from a file, a name or a list.
 
-    Files have one prompt per line (`.jsonl`, `.csv` with a header) or are one JSON list (`.json`,
-    `.jsonl`). Columns: `prompt` or `input_ids`, and optionally `target`, `target_id`, `foil`,
-    `foil_id`, `counterfactual`, `counterfactual_input_ids`, `group`; others are ignored. The
-    known-facts format (see `prompt_from_row`) is recognised by its keys.
+    A file has one prompt a line (`.jsonl`, or `.csv` with a header) or is one JSON list (`.json`, `.jsonl`). Columns
+    are `prompt` or `input_ids`, and optionally `target`, `target_id`, `foil`, `foil_id`, `counterfactual`,
+    `counterfactual_input_ids` and `group`; others are ignored. Known facts (see `prompt_from_row`) are recognised by
+    their keys. For ordinary text, use `documents` and `cut`.
 
     Args:
-        spec: a path ending in `.jsonl`, `.json` or `.csv`; the name of a built-in set such as
-            `facts`; a task, `ioi`, or a task and the file or folder it is to read,
-            `relations:FOLDER` (see `hydrascope.prompts.tasks`); or a list of texts, dictionaries
-            (as rows of a file) and `Prompt`s.
-        name: label of the set; by default the stem of the file, the built-in name, or `inline`.
-        tokenizer: the model's, for tasks that choose names or years by how it writes them.
+        spec: a path ending in `.jsonl`, `.json` or `.csv`; the name of a built-in set such as `facts`; a task such as
+            `ioi`, or a task and a file or folder to read, as in `relations:FOLDER` (see `hydrascope.prompts.tasks`); or
+            a list of texts, `Prompt`s and dictionaries with the columns of a file.
+        name: name of the set; by default the stem of the file, the built-in name, or `inline`.
+        tokenizer: the model's tokenizer; needed by tasks that choose names or years by how it writes them.
 
     Returns:
         The prompts in the order given.
 
     Raises:
         EmptyPrompts: there is no prompt.
-        MalformedPrompt: a line cannot be read; the message names file and line.
-        PromptError: no such file, built-in set or task, or a file of another kind.
+        MalformedPrompt: a line cannot be read; the error names file and line.
+        PromptError: there is no such file, built-in set or task, or the file is of another kind.
     """
     if isinstance(spec, PromptSet):
         return spec if name is None else PromptSet(name, spec.prompts, spec.source, spec.unfit)

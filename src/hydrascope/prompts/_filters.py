@@ -1,4 +1,4 @@
-"""Which prompts a run keeps."""
+"""Rules by which a run keeps or drops prompts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from hydrascope.prompts._encode import Encoded, EncodedPrompt
 
 @dataclass(frozen=True)
 class Kept:
-    """What a filter left.
+    """The prompts that a filter kept.
 
     Attributes:
-        encoded: the prompts that stay; each keeps its index in the whole set.
-        dropped: number of prompts that did not pass.
+        encoded: the kept prompts, each with its index in the whole set.
+        dropped: number of prompts that were dropped.
     """
 
     encoded: Encoded
@@ -23,24 +23,23 @@ class Kept:
 
     @property
     def prompts(self) -> tuple[EncodedPrompt, ...]:
-        """The prompts that stay."""
+        """The kept prompts."""
         return self.encoded.prompts
 
 
 def answered_correctly(encoded: Encoded, clean_top: Sequence[int]) -> Kept:
     """Keep the prompts that the model completes correctly.
 
-    McGrath et al. (2023), arXiv 2307.15771, restrict their prompts to those the model completes
-    correctly, so that the direct effects concern a fact it knows: kept if argmax of the clean
-    next-token distribution = target. A prompt without a target has the model's top token as its
-    target and is always kept.
+    A prompt is kept if its target is the most probable next token of the clean run, so that direct effects concern a
+    fact that the model knows (McGrath et al. 2023, arXiv 2307.15771). A prompt without a target is always kept, since
+    the model's top token is its target.
 
     Args:
-        encoded: N prompts.
-        clean_top: token ids by prompt index, the most probable next token of the clean run.
+        encoded: the prompts.
+        clean_top: id of the clean run's most probable next token, by prompt index.
 
     Returns:
-        The prompts kept, in order, and how many were dropped.
+        The kept prompts, in order.
 
     Raises:
         EmptyPrompts: no prompt is completed correctly.
@@ -57,15 +56,15 @@ def answered_correctly(encoded: Encoded, clean_top: Sequence[int]) -> Kept:
 def target_above_foil(encoded: Encoded, clean_margin: Sequence[float]) -> Kept:
     """Keep the prompts on which the model prefers the target to the foil.
 
-    For a logit difference this is what being right means (Wang et al. 2022, arXiv 2211.00593), whether or not a third
-    token is more probable than both.
+    A positive logit difference counts as correct (Wang et al. 2022, arXiv 2211.00593), even if a third token is more
+    probable than both.
 
     Args:
-        encoded: N prompts with target and foil.
-        clean_margin: by prompt index, the clean logit of the target minus that of the foil.
+        encoded: prompts with target and foil.
+        clean_margin: clean logit of the target minus that of the foil, by prompt index.
 
     Returns:
-        The prompts kept, in order, and how many were dropped.
+        The kept prompts, in order.
 
     Raises:
         EmptyPrompts: the target is above the foil on no prompt.
@@ -80,13 +79,15 @@ def target_above_foil(encoded: Encoded, clean_margin: Sequence[float]) -> Kept:
 
 
 def require_distinct_foils(encoded: Encoded) -> Kept:
-    """Keep the prompts whose target and foil differ in their first tokens, since nothing else is read.
+    """Keep the prompts whose target and foil differ in their first tokens.
+
+    Further tokens of target and foil are not read.
 
     Args:
-        encoded: N prompts.
+        encoded: prompts with target and foil.
 
     Returns:
-        The prompts kept, in order, and how many were dropped.
+        The kept prompts, in order.
 
     Raises:
         TargetError: a prompt lacks target or foil.

@@ -1,4 +1,7 @@
-"""Tables of the Hugging Face hub, through its `datasets` library, which is imported only here and only when needed."""
+"""Reads tables of the Hugging Face hub.
+
+The library `datasets`, an optional dependency, is imported here alone and only when a table is read.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,10 @@ class HubTable:
     """A table on the Hugging Face hub.
 
     Attributes:
-        dataset: `OWNER/NAME`.
-        split: its part.
-        config: its configuration; None for the only one.
-        rows: how many it has; 0 if unknown.
+        dataset: name of the data set, `OWNER/NAME`.
+        split: name of the split.
+        config: name of the configuration; None if there is only one.
+        rows: number of rows; 0 if unknown.
     """
 
     dataset: str
@@ -27,12 +30,24 @@ class HubTable:
     config: str | None = None
     rows: int = 0
 
+    @classmethod
+    def parse(cls, text: str) -> HubTable:
+        """Parse `OWNER/NAME` or `OWNER/NAME:SPLIT`; the split is `train` if none is given."""
+        dataset, _, split = text.partition(":")
+        return cls(dataset, split or "train")
+
 
 def hub_records(table: HubTable) -> Iterator[Record]:
-    """Rows of a table, downloaded or from the library's own cache.
+    """Read the rows of a table, downloaded or from the library's cache.
+
+    Args:
+        table: the table to read.
+
+    Returns:
+        The rows in order.
 
     Raises:
-        PromptError: the library is not installed, or it cannot get at the table.
+        PromptError: the library is not installed, or cannot load the table.
     """
     for number, row in enumerate(_load(table)):
         yield Record(f"{table.dataset}, row {number}", row)
@@ -48,7 +63,7 @@ def _load(table: HubTable) -> Any:
         ) from None
     try:
         return library.load_dataset(table.dataset, table.config, split=table.split)
-    except Exception as error:  # no network, no such table, a damaged cache: a class of their own for each
+    except Exception as error:  # each cause (no network, no such table, a damaged cache) has a class of its own
         said = " ".join(str(error).split()).split(". ")[0].rstrip(".") or type(error).__name__
         raise PromptError(
             f"'{table.dataset}' cannot be loaded from the Hugging Face hub ({said}); check name and network, or give "

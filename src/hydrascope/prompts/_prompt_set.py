@@ -1,4 +1,4 @@
-"""A prompt as a user gives it, and a named set of prompts."""
+"""Prompts as a user gives them, before any model has seen them."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ from hydrascope.errors import EmptyPrompts, MalformedPrompt
 
 @dataclass(frozen=True)
 class Prompt:
-    """What one prompt asks, before any tokenizer has seen it.
+    """A prompt, and optionally what should and what should not follow it.
 
     Attributes:
-        text: the text up to the token to predict.
-        input_ids: token ids to use as they are instead of tokenising `text`; with both,
-            the ids are run and the text is shown.
+        text: text up to the token to predict.
+        input_ids: token ids to run as they are; `text`, if given too, is only shown.
         target: text that should follow; its first token is the target.
-        target_id: id of the target token; decides over `target`.
-        foil: text that should not follow; a logit difference is that of the target and its first token.
-        foil_id: id of the foil's token; decides over `foil`.
+        target_id: id of the target token; goes before `target`.
+        foil: text that should not follow; its first token's logit is subtracted in a logit difference.
+        foil_id: id of the foil token; goes before `foil`.
         counterfactual: text of the counterfactual prompt.
-        counterfactual_input_ids: token ids of the counterfactual prompt; decide over its text.
-        group: prompts of one group (say, of one template) are resampled together.
+        counterfactual_input_ids: token ids of the counterfactual prompt; go before its text.
+        group: name of the group, say of a template; the bootstrap resamples whole groups.
 
     Raises:
-        MalformedPrompt: neither text nor ids, an empty one, or a value of the wrong type.
+        MalformedPrompt: there is neither text nor ids, a value is empty, or one has the wrong type.
     """
 
     text: str | None = None
@@ -64,13 +63,13 @@ class Prompt:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """Prompts under one name; never empty.
+    """A named set of at least one prompt.
 
     Attributes:
-        name: short label, shown in reports.
-        prompts: the prompts in order; their positions identify them everywhere else.
-        source: where they came from: a path, `bundled`, `generated`, `hub:...` or `memory`.
-        unfit: prompts left out beforehand because the model's tokenizer does not write them as their task needs.
+        name: short name, shown in reports.
+        prompts: the prompts in order; elsewhere, a prompt's index is its position here.
+        source: where the prompts came from: a path, `bundled`, `generated`, `hub:...` or `memory`.
+        unfit: number of prompts left out because the model's tokenizer does not write them as their task needs.
 
     Raises:
         EmptyPrompts: there is no prompt.
@@ -87,23 +86,13 @@ class PromptSet:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the prompts in canonical JSON; nothing else enters."""
+        """SHA-256 of the prompts alone, in canonical JSON."""
         rows = [{k: v for k, v in asdict(prompt).items() if v is not None} for prompt in self.prompts]
         canonical = json.dumps(rows, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
-    def head(self, n: int) -> PromptSet:
-        """The first `n` prompts, or all of them if there are fewer.
-
-        Raises:
-            EmptyPrompts: `n` is below 1.
-        """
-        if n < 1:
-            raise EmptyPrompts(f"the first {n} of '{self.name}' are no prompts; take at least 1")
-        return self[:n]
-
     def spread(self, n: int) -> PromptSet:
-        """`n` prompts evenly spread over all, or all of them if there are fewer.
+        """Take `n` prompts evenly from all, or all of them if there are fewer.
 
         Raises:
             EmptyPrompts: `n` is below 1.

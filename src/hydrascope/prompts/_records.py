@@ -1,4 +1,4 @@
-"""Rows of JSON, JSON lines and CSV files, each with the place it stands at, whatever its columns mean."""
+"""Reads rows of JSON, JSON lines and CSV files, whatever their columns mean."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from hydrascope.errors import MalformedPrompt, PromptError
 
 ENDINGS = (".jsonl", ".json", ".csv")
+"""Endings of files with rows."""
 
 _Row = TypeVar("_Row")
 _Read = TypeVar("_Read")
@@ -20,21 +21,27 @@ _Read = TypeVar("_Read")
 
 @dataclass(frozen=True)
 class Record:
-    """One row.
+    """A row of a file, and where it stands.
 
     Attributes:
-        where: what an error calls its place.
-        values: by column; of a CSV file all are text, and an empty cell is an empty text.
+        where: file and line, for errors.
+        values: values by column; in a CSV file all are text, empty cells included.
     """
 
     where: str
     values: Mapping[str, Any]
 
     def text(self, column: str) -> str:
-        """A column that must hold text.
+        """The text of a column that must hold some.
+
+        Args:
+            column: name of the column.
+
+        Returns:
+            A text that is not empty.
 
         Raises:
-            MalformedPrompt: it is missing, empty or something else.
+            MalformedPrompt: the column is missing, empty or no text.
         """
         value = self.values.get(column)
         if not isinstance(value, str) or not value:
@@ -44,22 +51,35 @@ class Record:
 
 
 def records(path: Path) -> Iterator[Record]:
-    """Rows of a file that ends in `.jsonl`, `.json` or `.csv`.
+    """Read the rows of a `.jsonl`, `.json` or `.csv` file.
+
+    Args:
+        path: path of the file.
+
+    Returns:
+        The rows in order.
 
     Raises:
-        PromptError: no such file, or one of another kind.
-        MalformedPrompt: a line cannot be read; the message names file and line.
+        PromptError: there is no such file, or it has another ending.
+        MalformedPrompt: a line cannot be read; the error names file and line.
     """
     text = read_text(path)
     yield from csv_records(path, text) if path.suffix.lower() == ".csv" else json_records(path, text)
 
 
 def read_text(path: Path, endings: tuple[str, ...] = ENDINGS) -> str:
-    """The whole of a UTF-8 file that has one of the endings.
+    """Read a UTF-8 file that has one of some endings.
+
+    Args:
+        path: path of the file.
+        endings: allowed endings, each with its dot.
+
+    Returns:
+        The file's whole text.
 
     Raises:
-        PromptError: no such file, or one of another kind.
-        MalformedPrompt: it is no UTF-8.
+        PromptError: there is no such file, or it has another ending.
+        MalformedPrompt: the file is not UTF-8.
     """
     if path.suffix.lower() not in endings:
         raise PromptError(f"'{path}' is no prompt file; give a file that ends in {', '.join(endings)}")
@@ -74,7 +94,7 @@ def read_text(path: Path, endings: tuple[str, ...] = ENDINGS) -> str:
 
 
 def json_records(path: Path, text: str) -> Iterator[Record]:
-    """One JSON object a line, or one JSON list of objects."""
+    """Read one JSON object a line, or one JSON list of objects."""
     if text.lstrip().startswith("["):
         for number, item in enumerate(parse_json(path, 1, text), start=1):
             yield _object(f"{path}, entry {number}", item)
@@ -86,10 +106,18 @@ def json_records(path: Path, text: str) -> Iterator[Record]:
 
 
 def parse_json(path: Path, first_line: int, text: str) -> Any:
-    """JSON that begins at a line of a file.
+    """Parse JSON that begins at some line of a file.
+
+    Args:
+        path: path of the file, for errors.
+        first_line: number of the line at which the text begins, from 1.
+        text: the text to parse.
+
+    Returns:
+        The parsed value.
 
     Raises:
-        MalformedPrompt: it is none.
+        MalformedPrompt: the text is not valid JSON; the error names file and line.
     """
     try:
         return json.loads(text)
@@ -104,12 +132,18 @@ def parse_json(path: Path, first_line: int, text: str) -> Any:
 def csv_records(
     path: Path, text: str, check_header: Callable[[list[str]], None] = lambda columns: None
 ) -> Iterator[Record]:
-    """Rows under a header.
+    """Read CSV rows under a header.
 
     Args:
-        path: for errors.
-        text: of the file.
-        check_header: refuses columns by raising `MalformedPrompt`.
+        path: path of the file, for errors.
+        text: text of the file.
+        check_header: gets the names of the columns and raises `MalformedPrompt` to refuse them.
+
+    Returns:
+        The rows in order.
+
+    Raises:
+        MalformedPrompt: a line is not valid CSV or has too many cells; the error names file and line.
     """
     # strict: an unclosed quote would otherwise swallow the rest of the file as one cell.
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -136,7 +170,7 @@ def csv_records(
 
 
 def at(where: str, read: Callable[[_Row], _Read], row: _Row) -> _Read:
-    """Read a row, and name its place in what is wrong with it."""
+    """Call `read` on a row, and put the row's place in front of its errors."""
     try:
         return read(row)
     except MalformedPrompt as error:
@@ -144,10 +178,10 @@ def at(where: str, read: Callable[[_Row], _Read], row: _Row) -> _Read:
 
 
 def as_object(item: object) -> Mapping[str, Any]:
-    """A JSON object.
+    """Require a JSON object.
 
     Raises:
-        MalformedPrompt: it is something else.
+        MalformedPrompt: the item is something else.
     """
     if not isinstance(item, Mapping):
         shown = repr(item)

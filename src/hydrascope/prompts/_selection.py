@@ -1,12 +1,12 @@
-"""Which logit a run reads of every prompt: the policies of `--target`.
+"""Selects prompts and the logit to read after each: the policies of `--target`.
 
-label: the prompt's target, on prompts that the model completes with it.
+label: the target's logit, on prompts that the model completes with the target.
 difference: the target's logit minus the foil's, on prompts where it is positive.
-top: the clean run's top token.
-random-top: a random one of the clean run's ten most probable tokens. Having picked the very highest logit, `top` is
-lowered by any disturbance on average; this is the control.
-kl: the whole distribution. KL divergence has no linear read-out, so the account is of the top token, and knock-outs are
-ranked by KL instead of by its logit.
+top: the logit of the clean run's top token.
+random-top: the logit of a random one of the clean run's ten most probable tokens; the control for `top`, which any
+disturbance lowers on average because the highest logit was chosen.
+kl: the whole distribution. KL divergence has no linear read-out, so the account is of the top token, but knock-outs are
+ranked by KL divergence.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from hydrascope.prompts._encode import Encoded, EncodedPrompt
 from hydrascope.prompts._filters import answered_correctly, require_distinct_foils, target_above_foil
 
 TargetPolicy = Literal["label", "difference", "top", "random-top", "kl"]
+"""What is read after each prompt."""
 
 LEADING = 10
-"""Most probable tokens that `random-top` draws from."""
+"""Number of most probable tokens that `random-top` draws from."""
 
 
 @dataclass(frozen=True)
 class CleanAnswers:
-    """What the untouched model says after N prompts.
+    """The untouched model's predictions after each prompt.
 
     Attributes:
-        top: its most probable token.
-        leading: its most probable tokens, best first; all of them where the vocabulary is smaller.
-        margin: logit of the target minus that of the foil; NaN where a prompt has not both.
+        top: id of the most probable token.
+        leading: ids of the `LEADING` most probable tokens, most probable first; fewer in a smaller vocabulary.
+        margin: logit of the target minus that of the foil; NaN for a prompt that lacks one.
     """
 
     top: Int[np.ndarray, " prompts"]
@@ -43,14 +44,14 @@ class CleanAnswers:
 
 @dataclass(frozen=True)
 class SelectedPrompts:
-    """The prompts that a run keeps and the logit it reads of each.
+    """The prompts that a run keeps, and the tokens whose logits it reads.
 
     Attributes:
-        prompts: shortest first, within a length in order.
-        tokens: the target of each.
-        foils: the token whose logit is subtracted; None where the target's own logit is read.
-        dropped_wrong: prompts left out because the model completes them otherwise.
-        dropped_alike: prompts left out because target and foil begin with the same token.
+        prompts: the kept prompts, shortest first, each length in order.
+        tokens: target token id of each prompt.
+        foils: id of the token whose logit is subtracted, for each prompt; None where no difference is read.
+        dropped_wrong: number of prompts dropped because the model does not complete them correctly.
+        dropped_alike: number of prompts dropped because target and foil begin with the same token.
     """
 
     prompts: tuple[EncodedPrompt, ...]
@@ -63,21 +64,21 @@ class SelectedPrompts:
 def select_prompts(
     encoded: Encoded, policy: TargetPolicy, clean: CleanAnswers, *, keep_wrong: bool, seed: int
 ) -> SelectedPrompts:
-    """Choose what is read of every prompt, and the prompts that stay.
+    """Select prompts and the logit to read after each.
 
     Args:
-        encoded: all N prompts.
-        policy: see the module.
-        clean: what the model says, by prompt index.
-        keep_wrong: keep prompts that the model completes otherwise.
-        seed: of `random-top`; a prompt's draw depends on nothing but seed and index.
+        encoded: all prompts of the run.
+        policy: what is read; the module's docstring lists the policies.
+        clean: the untouched model's predictions, by prompt index.
+        keep_wrong: whether to keep prompts that the model does not complete correctly.
+        seed: seed of `random-top`; a prompt's token depends on nothing but seed and prompt index.
 
     Returns:
-        Prompts with their tokens.
+        The kept prompts with their tokens.
 
     Raises:
-        EmptyPrompts: none stays.
-        TargetError: a difference is asked for and a prompt lacks target or foil.
+        EmptyPrompts: no prompt is kept.
+        TargetError: a difference is to be read, but a prompt lacks target or foil.
     """
     foiled, wrong, alike = policy == "difference", 0, 0
     if foiled:

@@ -1,4 +1,4 @@
-"""How a text becomes ids: with or without what the tokenizer adds around it."""
+"""Token ids of a text, with or without special tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hydrascope.errors import PromptError
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """What is asked of a tokenizer; those of transformers answer it, and this package need not import them."""
+    """What a tokenizer has to offer, so that transformers need not be imported."""
 
     @property
     def bos_token_id(self) -> int | None: ...
@@ -22,31 +22,31 @@ class Tokenizer(Protocol):
     def unk_token(self) -> str | None: ...
 
     def __call__(self, text: str, *, add_special_tokens: bool = True, verbose: bool = True) -> Any:
-        """A mapping with the `input_ids` of a text."""
+        """Tokenise a text; the result has its `input_ids`."""
 
     def decode(self, token_ids: Sequence[int]) -> Any:
-        """The text of some ids."""
+        """The text of token ids."""
 
 
 def bare_ids(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Ids of the text alone, without special tokens around it."""
+    """Token ids of a text without special tokens."""
     return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def ids_with_policy(tokenizer: Tokenizer, text: str, bos: str) -> list[int]:
-    """Ids of a text under a beginning-of-sequence policy.
+    """Token ids of a text under a beginning-of-sequence policy.
 
     Args:
-        tokenizer: a Hugging Face tokenizer.
-        text: the text.
-        bos: `auto` (what the tokenizer puts in front, nothing after the text), `always` (exactly
-            one beginning-of-sequence token in front) or `never` (none).
+        tokenizer: the model's tokenizer.
+        text: the text to tokenise.
+        bos: `auto` (what the tokenizer puts in front, and nothing after the text), `always` (exactly one
+            beginning-of-sequence token in front) or `never` (none).
 
     Returns:
-        The ids.
+        The token ids.
 
     Raises:
-        PromptError: `always`, but the tokenizer has no such token.
+        PromptError: `bos` is `always`, but the tokenizer has no such token.
     """
     bare = bare_ids(tokenizer, text)
     if bos == "auto":

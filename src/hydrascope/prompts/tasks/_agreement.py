@@ -1,6 +1,6 @@
-"""Agreement of the verb with its subject.
+"""Subject-verb agreement (files of Marks et al. 2024, arXiv 2403.19647).
 
-Files are those of Marks et al. (2024), arXiv 2403.19647; the made sentences are our own.
+The generated sentences are our own. The foil is the verb in the other number.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from hydrascope.prompts._prompt_set import Prompt
 from hydrascope.prompts._records import Record
 from hydrascope.prompts._tokenizer import Tokenizer, bare_ids
-from hydrascope.prompts.tasks._task import MADE, PromptTask, TaskPrompts
+from hydrascope.prompts.tasks._task import N_GENERATED, PromptTask, TaskPrompts
 
 _SUBJECTS = (
     "teacher", "doctor", "farmer", "student", "singer", "painter", "driver", "soldier", "neighbor", "writer",
@@ -25,10 +25,9 @@ _VERBS = ((" is", " are"), (" was", " were"), (" has", " have"), (" does", " do"
 
 
 def pairs(rows: Iterable[Record], tokenizer: Tokenizer | None = None) -> TaskPrompts:
-    """Rows with `clean_prefix`, `clean_answer`, `patch_prefix` and `patch_answer`.
+    """Read rows with `clean_prefix`, `clean_answer`, `patch_prefix` and `patch_answer`.
 
-    The foil is the verb in the other number, the counterfactual the sentence whose verb it is. A sentence in both
-    numbers and with all verbs is one group.
+    The counterfactual is the sentence in the other number. A sentence in both numbers and with all verbs is one group.
     """
     for row in rows:
         text, other = row.text("clean_prefix"), row.text("patch_prefix")
@@ -41,11 +40,11 @@ def pairs(rows: Iterable[Record], tokenizer: Tokenizer | None = None) -> TaskPro
         )
 
 
-def made(tokenizer: Tokenizer | None = None) -> TaskPrompts:
-    """Sentences with the verb directly after its subject, or after another noun in between; a subject is one group.
+def generate(tokenizer: Tokenizer | None = None) -> TaskPrompts:
+    """Generate sentences that end before the verb, some with a second noun after the subject.
 
-    Subjects that the tokenizer writes in equally many tokens in both numbers are taken, if there are such, so that a
-    sentence and its counterfactual are of one length.
+    Subjects that the tokenizer writes in equally many tokens in both numbers are taken, if there are any, so that a
+    sentence and its counterfactual have the same length. The sentences of one subject are one group.
     """
     rng = np.random.default_rng(0)
     subjects = [subject for subject in _SUBJECTS if tokenizer is not None and _alike(tokenizer, subject)] or _SUBJECTS
@@ -54,7 +53,7 @@ def made(tokenizer: Tokenizer | None = None) -> TaskPrompts:
         (subject, f" {join} the {noun}{end}")
         for subject, join, noun, end in product(subjects, _JOINS, _BETWEEN, ("", "s"))
     ]
-    chosen = simple + [apart[i] for i in rng.permutation(len(apart))[: MADE - len(simple)]]
+    chosen = simple + [apart[i] for i in rng.permutation(len(apart))[: N_GENERATED - len(simple)]]
     for number, (subject, between) in enumerate(chosen):
         plural, verb = number % 2, _VERBS[(number // 2) % len(_VERBS)]
         both = (f"The {subject}{between}", f"The {subject}s{between}")
@@ -74,8 +73,8 @@ def _alike(tokenizer: Tokenizer, subject: str) -> bool:
 
 AGREEMENT = PromptTask(
     name="agreement",
-    asks="the verb in the number of its subject, the other number as foil",
-    takes="FILE, JSON lines with clean_prefix, clean_answer, patch_prefix, patch_answer",
+    description="the verb in the number of its subject, the other number as foil",
+    input_format="FILE, JSON lines with clean_prefix, clean_answer, patch_prefix, patch_answer",
     read=pairs,
-    generate=made,
+    generate=generate,
 )

@@ -1,4 +1,4 @@
-"""Counterfactuals out of the set itself: another question of the same kind with another answer."""
+"""Finds counterfactuals in a task's own prompts."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from collections.abc import Callable, Hashable, Sequence
 def partners(
     answers: Sequence[str], *kinds: Sequence[Hashable], alike: Callable[[int, int], bool] = lambda i, j: True
 ) -> list[int | None]:
-    """For each question the next one, counted round, of the same kind and with another answer.
+    """For each prompt, find the next of the same kind with another answer.
 
     Args:
-        answers: of N questions.
-        kinds: the kind of each, from the narrowest to the widest; the narrowest with a partner decides.
-        alike: whether a question has a partner's length; of one kind such a partner goes before others.
+        answers: answer of each prompt.
+        kinds: kind of each prompt, once for each way to group prompts, from the narrowest to the widest; the narrowest
+            kind with a partner decides.
+        alike: whether two prompts, given by their positions, are of one length; such partners go before others of the
+            same kind.
 
     Returns:
-        N positions; None where even the widest kind has no other answer.
+        Position of each prompt's partner; None if even the widest kind has no other answer.
     """
     found: list[int | None] = [None] * len(answers)
     for kind in kinds:

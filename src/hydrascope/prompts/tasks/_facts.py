@@ -23,20 +23,19 @@ class _Fact(NamedTuple):
 
 
 def counterfact(rows: Iterable[Record], tokenizer: Tokenizer | None = None) -> TaskPrompts:
-    """Rows of CounterFact, as published (`requested_rewrite`) or flat (`prompt`, `target_true`, `target_false`).
+    """Read CounterFact as published (`requested_rewrite`) or flat (`prompt`, `target_true`, `target_false`).
 
-    The false answer that comes with each fact is its foil; the counterfactual is another fact with another answer,
-    by preference the same sentence about another subject, or at least one of the same relation.
+    The foil is the false answer that comes with the fact. The counterfactual is a fact with another answer: if possible
+    the same sentence about another subject, otherwise one of the same relation, otherwise any.
     """
     facts = [_rewrite(row) if "requested_rewrite" in row.values else _flat(row) for row in rows]
     return _prompts(facts, tokenizer)
 
 
 def known(rows: Iterable[Record], tokenizer: Tokenizer | None = None) -> TaskPrompts:
-    """Rows of the known facts: `subject`, `attribute`, `template`, `prompt`, `relation_id`.
+    """Read known facts: `subject`, `attribute`, `template`, `prompt` and `relation_id`.
 
-    Counterfactual and foil are another subject, by preference in the same sentence or at least of the same relation,
-    and its answer.
+    The counterfactual is chosen as for CounterFact; the foil is its answer.
     """
     return _prompts(
         [
@@ -68,7 +67,7 @@ def _rewrite(row: Record) -> _Fact:
 
 
 def _prompts(facts: list[_Fact], tokenizer: Tokenizer | None) -> TaskPrompts:
-    """Of partners that are equally near, one whose prompt is as long goes before others."""
+    """Make prompts, with counterfactuals of the same length where possible."""
     kinds = [(fact.relation, fact.template) for fact in facts], [fact.relation for fact in facts], [0] * len(facts)
     lengths = [0 if tokenizer is None else len(bare_ids(tokenizer, fact.prompt)) for fact in facts]
     answers = [fact.answer for fact in facts]
@@ -85,14 +84,14 @@ def _prompts(facts: list[_Fact], tokenizer: Tokenizer | None) -> TaskPrompts:
 
 COUNTERFACT = PromptTask(
     name="counterfact",
-    asks="facts of the world, each with a false answer as foil",
-    takes="FILE, CounterFact as JSON or CSV",
+    description="facts of the world, each with a false answer as foil",
+    input_format="FILE, CounterFact as JSON or CSV",
     read=counterfact,
     hub=HubTable("NeelNanda/counterfact-tracing", "train", rows=21919),
 )
 KNOWN = PromptTask(
     name="known-facts",
-    asks="facts of the world, with another answer of the relation as foil",
-    takes="FILE, the known facts as JSON",
+    description="facts of the world, with another answer of the relation as foil",
+    input_format="FILE, the known facts as JSON",
     read=known,
 )

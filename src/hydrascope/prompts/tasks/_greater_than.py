@@ -1,7 +1,7 @@
 """Years that come later (greater-than; Hanna et al. 2023, arXiv 2305.00586).
 
-A span that began in 1732 ends in 17 and two digits more. The target is the year after, 33, the foil the year before,
-31; in the counterfactual the span begins in the year 01, after which every other year is later.
+A span that began in 1732 ends in 17 and two more digits. The target is the year after, 33, the foil the year before,
+31. In the counterfactual the span begins in the year 01, so that every other year is later.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hydrascope.errors import EmptyPrompts, MalformedPrompt, PromptError
 from hydrascope.prompts._prompt_set import Prompt
 from hydrascope.prompts._records import Record
 from hydrascope.prompts._tokenizer import Tokenizer, bare_ids
-from hydrascope.prompts.tasks._task import MADE, PromptTask, TaskPrompts
+from hydrascope.prompts.tasks._task import N_GENERATED, PromptTask, TaskPrompts
 
 _SPANS = (
     "war", "siege", "strike", "reign", "truce", "drought", "dispute", "voyage", "trial", "famine", "project", "revolt",
@@ -29,15 +29,16 @@ _SENTENCES = (
 _CENTURIES = range(11, 20)
 
 
-def made(tokenizer: Tokenizer | None = None) -> TaskPrompts:
-    """Prompts of our own, with years that the tokenizer writes as century and two digits.
+def generate(tokenizer: Tokenizer | None = None) -> TaskPrompts:
+    """Generate prompts, with years that the tokenizer writes as century and two digits.
 
     Raises:
-        EmptyPrompts: it writes none so.
+        EmptyPrompts: the tokenizer writes no year in that way.
+        PromptError: there is no tokenizer.
     """
     tokenizer = _required(tokenizer)
     rng = np.random.default_rng(0)
-    # not 02 or 99: the year before would be that of the counterfactual, the year after the next century's
+    # not 02 or 99, as the year before 02 is the counterfactual's and the year after 99 is in the next century
     wanted = [f"{century}{year:02d}" for century in _CENTURIES for year in range(3, 99)]
     years = [
         year
@@ -50,7 +51,7 @@ def made(tokenizer: Tokenizer | None = None) -> TaskPrompts:
             "another task"
         )
     possible = list(product(range(len(_SENTENCES)), _SPANS, years))
-    for chosen in rng.permutation(len(possible))[:MADE]:
+    for chosen in rng.permutation(len(possible))[:N_GENERATED]:
         sentence, span, year = possible[chosen]
         text, other = (
             _SENTENCES[sentence].format(span=span, century=year[:2], year=digits) for digits in (year[2:], "01")
@@ -59,10 +60,11 @@ def made(tokenizer: Tokenizer | None = None) -> TaskPrompts:
 
 
 def read(rows: Iterable[Record], tokenizer: Tokenizer | None = None) -> TaskPrompts:
-    """Rows with `clean`, `corrupted` and the two digits of the first year, `label`.
+    """Read rows with `clean`, `corrupted` and `label`, the two digits of the first year.
 
     Raises:
-        MalformedPrompt: a text without a first year and a century at its end.
+        MalformedPrompt: a text does not name a first year, or does not end in a century.
+        PromptError: there is no tokenizer.
     """
     tokenizer = _required(tokenizer)
     for row in rows:
@@ -78,7 +80,7 @@ def read(rows: Iterable[Record], tokenizer: Tokenizer | None = None) -> TaskProm
 
 
 def _prompt(tokenizer: Tokenizer, text: str, other: str, year: str) -> Prompt | None:
-    """A prompt; those that differ only in the years are one group."""
+    """Make a prompt, in one group with those that differ only in the years."""
     later, earlier = (_following(tokenizer, text, f"{int(year[2:]) + step:02d}") for step in (1, -1))
     if later is None or earlier is None:
         return None
@@ -95,22 +97,22 @@ def _required(tokenizer: Tokenizer | None) -> Tokenizer:
 
 
 def _apart(tokenizer: Tokenizer, year: str) -> bool:
-    """Whether the year is two tokens, its century and the rest."""
+    """Whether the year is the tokens of its century and one more."""
     century = bare_ids(tokenizer, f"year {year[:2]}")
     whole = bare_ids(tokenizer, f"year {year}")
     return whole[:-1] == century and str(tokenizer.decode(whole[-1:])).strip() == year[2:]
 
 
 def _following(tokenizer: Tokenizer, text: str, digits: str) -> int | None:
-    """The token of two digits directly after the text, with no space between, if they are one."""
+    """The token of two digits directly after the text; None if they are not one token."""
     before, joined = bare_ids(tokenizer, text), bare_ids(tokenizer, text + digits)
     return joined[-1] if joined[:-1] == before else None
 
 
 GREATER_THAN = PromptTask(
     name="greater-than",
-    asks="a later year of the century, the year before as foil",
-    takes="FILE, CSV or JSON with clean, corrupted and label",
+    description="a later year of the century, the year before as foil",
+    input_format="FILE, CSV or JSON with clean, corrupted and label",
     read=read,
-    generate=made,
+    generate=generate,
 )

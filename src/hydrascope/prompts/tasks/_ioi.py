@@ -1,7 +1,7 @@
-"""Indirect objects (IOI; Wang et al. 2022, arXiv 2211.00593): who is given something, and not who gives it.
+"""Indirect object identification (IOI; Wang et al. 2022, arXiv 2211.00593).
 
-Two people are named, one of them again; the target is the other (IO), the foil the repeated one (S). In the
-counterfactual the two have changed places everywhere, so that target and foil have too.
+Two people are named, one of them twice. The target is the one named once, the indirect object (IO); the foil is the one
+named twice, the subject (S). In the counterfactual the two names are exchanged everywhere.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from hydrascope.prompts._prompt_set import Prompt
 from hydrascope.prompts._records import Record
 from hydrascope.prompts._targets import target_tokens
 from hydrascope.prompts._tokenizer import Tokenizer, bare_ids
-from hydrascope.prompts.tasks._task import MADE, PromptTask, TaskPrompts
+from hydrascope.prompts.tasks._task import N_GENERATED, PromptTask, TaskPrompts
 
 _ENOUGH = 12
-"""Names of one token that suffice; with fewer, those of the most common length are taken."""
+"""Number of single-token names that suffice; with fewer, names of the most common length are used."""
 
 _NAMES = (
     "Mary", "John", "Tom", "James", "Paul", "Mark", "Peter", "David", "Anna", "Sarah", "Laura", "Kate", "Jack",
@@ -49,25 +49,25 @@ _THINGS = ("letter", "ticket", "map", "lamp", "basket", "key", "coin", "photo", 
 
 
 class _Names(NamedTuple):
-    """Names that the tokenizer writes in equally many tokens, and the first token in which they can differ."""
+    """Names of one length in tokens, and the first token of each in a prompt."""
 
     names: tuple[str, ...]
     first: tuple[int, ...]
 
 
-def made(tokenizer: Tokenizer | None = None) -> TaskPrompts:
-    """Prompts of our own, with names that the tokenizer, if given, writes in equally many tokens.
+def generate(tokenizer: Tokenizer | None = None) -> TaskPrompts:
+    """Generate prompts, with names that the tokenizer, if given, writes in equally many tokens.
 
     Raises:
-        PromptError: the tokenizer does not know the words.
+        PromptError: the tokenizer does not know the words, or begins all names alike.
     """
     rng = np.random.default_rng(0)
     names = _writable(tokenizer)
     words = re.sub(r"[{}]", "", " ".join((*_SENTENCES, *_PLACES, *_THINGS)))
     if tokenizer is not None and _unknown(tokenizer, words):
-        raise PromptError("the tokenizer does not know the words of the made sentences; give a file, ioi:FILE")
+        raise PromptError("the tokenizer does not know the words of the generated sentences; give a file, ioi:FILE")
     seen: set[str] = set()
-    while len(seen) < MADE:
+    while len(seen) < N_GENERATED:
         number, (place, thing) = len(seen) % len(_SENTENCES), (rng.choice(_PLACES), rng.choice(_THINGS))
         one, two = rng.choice(len(names.names), 2, replace=False)
         if names.first[one] == names.first[two]:
@@ -81,14 +81,13 @@ def made(tokenizer: Tokenizer | None = None) -> TaskPrompts:
 
 
 def read(rows: Iterable[Record], tokenizer: Tokenizer | None = None) -> TaskPrompts:
-    """Rows with the text under `prompt` or `clean`, and the answer under `answer`, `target` or nowhere.
+    """Read rows with a text under `prompt` or `clean`, and optionally `answer` or `target`.
 
-    Who is who is read off the text: of the capitalised words, the one that stands there twice or more is S, and the
-    one joined to it by "and" is IO. A `corrupted` or `counterfactual` text is taken as it is. Token ids in such files
-    belong to some other model and are ignored.
+    Of two capitalised words joined by "and", the one that occurs again is S and the other IO. A text under `corrupted`
+    or `counterfactual` is the counterfactual. Token ids in such files belong to another model and are ignored.
 
     Raises:
-        MalformedPrompt: a text in which nobody is named twice, or the answer is somebody else.
+        MalformedPrompt: nobody in a text is named twice, or the answer is not IO.
     """
     for row in rows:
         text = row.text("prompt" if "prompt" in row.values else "clean")
@@ -129,7 +128,7 @@ def _writable(tokenizer: Tokenizer | None) -> _Names:
     written = {name: bare_ids(tokenizer, " " + name) for name in _NAMES if not _unknown(tokenizer, name)}
     lengths = Counter(len(ids) for ids in written.values())
     if not lengths:
-        raise PromptError("the tokenizer does not know the names of the made sentences; give a file, ioi:FILE")
+        raise PromptError("the tokenizer does not know the names of the generated sentences; give a file, ioi:FILE")
     length = 1 if lengths[1] >= _ENOUGH else max(lengths, key=lambda tokens: (lengths[tokens], -tokens))
     names = tuple(name for name, ids in written.items() if len(ids) == length)
     for space in ("", " "):
@@ -150,8 +149,8 @@ def _unknown(tokenizer: Tokenizer, text: str) -> bool:
 
 IOI = PromptTask(
     name="ioi",
-    asks="who is given something, the giver as foil",
-    takes="FILE, JSON or CSV with prompt or clean, and optionally answer and corrupted",
+    description="who is given something, the giver as foil",
+    input_format="FILE, JSON or CSV with prompt or clean, and optionally answer and corrupted",
     read=read,
-    generate=made,
+    generate=generate,
 )

@@ -13,10 +13,11 @@ from hydrascope.prompts._tokenizer import Tokenizer
 from hydrascope.prompts.tasks._task import PromptTask, TaskPrompts
 
 _AFTER = ".,;:!?\"'’”)"
+"""Punctuation that can follow the last word."""
 
 
 def passages(path: Path) -> Iterator[Record]:
-    """Rows with a `text`, or a text file with a passage a line."""
+    """Read rows with a `text`, or a text file with a passage on each line."""
     if path.suffix.lower() != ".txt":
         yield from records(path)
         return
@@ -26,10 +27,12 @@ def passages(path: Path) -> Iterator[Record]:
 
 
 def last_words(rows: Iterable[Record], tokenizer: Tokenizer | None = None) -> TaskPrompts:
-    """A passage without its last word, which is the target; what closes the sentence is left out.
+    """Split each passage into a prompt and its last word, the target.
+
+    Punctuation after the last word is dropped.
 
     Raises:
-        MalformedPrompt: a passage of less than two words.
+        MalformedPrompt: a passage has fewer than two words.
     """
     for row in rows:
         words = row.text("text").rstrip().rstrip(_AFTER).rsplit(None, 1)
@@ -40,8 +43,8 @@ def last_words(rows: Iterable[Record], tokenizer: Tokenizer | None = None) -> Ta
 
 LAMBADA = PromptTask(
     name="lambada",
-    asks="the last word of a passage",
-    takes="FILE, rows with a text, or a text file with a passage a line",
+    description="the last word of a passage",
+    input_format="FILE, rows with a text, or a text file with a passage a line",
     read=last_words,
     rows=passages,
     hub=HubTable("EleutherAI/lambada_openai", "test", "default", rows=5153),

@@ -1,4 +1,4 @@
-"""Relations between subjects and objects, one to a file (LRE; Hernandez et al. 2023, arXiv 2308.09124)."""
+"""Relations between subjects and objects (LRE; Hernandez et al. 2023, arXiv 2308.09124)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from hydrascope.prompts.tasks._counterfactuals import partners
 from hydrascope.prompts.tasks._task import PromptTask, TaskPrompts
 
 Samples = list[tuple[str, str]]
-"""Subjects and objects."""
+"""Pairs of subject and object."""
 
 
 def relation_files(path: Path) -> Iterator[Record]:
-    """A relation's file, or those of a folder and the folders in it, by name.
+    """Read a relation's file, or all of a folder and its subfolders, sorted by path.
 
     Raises:
-        PromptError: there is none, or it cannot be read.
+        PromptError: there is no such file, or it cannot be read.
     """
     files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
     if not files:
@@ -32,14 +32,13 @@ def relation_files(path: Path) -> Iterator[Record]:
 
 
 def relations(rows: Iterable[Record], tokenizer: Tokenizer | None = None) -> TaskPrompts:
-    """Every sample of every relation, in turn with each of its templates.
+    """Make a prompt of every sample, taking the relation's templates in turn.
 
-    Templates for prompts without examples are taken where there are any. Counterfactual and foil are the next subject
-    of the relation with another object, in the same template, and that object; where the tokenizer is known, the next
-    such subject that makes a prompt of the same length, if there is one.
+    Zero-shot templates are used where there are any. The counterfactual is the same template with the next subject of
+    the relation that has another object (if possible one that keeps the prompt's length); the foil is that object.
 
     Raises:
-        MalformedPrompt: a file without samples, or with a template that has no place for the subject.
+        MalformedPrompt: a file has no samples, or a template has no place for the subject.
     """
     for row in rows:
         templates, samples = _templates(row), _samples(row)
@@ -65,7 +64,7 @@ def _templates(row: Record) -> list[str]:
 
 
 def _alike(tokenizer: Tokenizer | None, templates: Sequence[str], samples: Samples) -> Callable[[int, int], bool]:
-    """Whether a sample's prompt stays as long with the subject of another one."""
+    """A test whether a sample's prompt keeps its length with the subject of another."""
 
     @cache
     def length(template: str, subject: str) -> int:
@@ -91,8 +90,8 @@ def _samples(row: Record) -> Samples:
 
 RELATIONS = PromptTask(
     name="relations",
-    asks="the object of a relation, with that of another subject as foil",
-    takes="FILE or FOLDER, JSON with prompt_templates and samples, a relation each",
+    description="the object of a relation, with that of another subject as foil",
+    input_format="FILE or FOLDER, JSON with prompt_templates and samples, a relation each",
     read=relations,
     rows=relation_files,
 )

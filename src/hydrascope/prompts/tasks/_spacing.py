@@ -1,4 +1,4 @@
-"""Prompts for tokenizers of single characters, which begin every answer with the same space."""
+"""Adapts prompts to tokenizers of single characters, which begin every answer with a space."""
 
 from __future__ import annotations
 
@@ -11,10 +11,17 @@ from hydrascope.prompts._tokenizer import Tokenizer
 
 
 def with_final_space(prompts: Sequence[Prompt], tokenizer: Tokenizer) -> tuple[Prompt, ...]:
-    """Prompts as they are, or with the space at their end if it would be what follows each of them.
+    """End every prompt in a space if the first token of all answers is a space.
 
-    What is read is the first token of an answer. Where that is a lone space for all, nothing could tell one answer from
-    another; behind the space, their first letters do.
+    Only the first token of an answer is read. If that is a space for all of them, targets and foils cannot be told
+    apart; after the space, their first letters can.
+
+    Args:
+        prompts: the prompts of a task.
+        tokenizer: the model's tokenizer.
+
+    Returns:
+        The prompts with the space at their end, or unchanged.
     """
     first = {
         tuple(target_tokens(tokenizer, prompt.text, (), answer)[:1])

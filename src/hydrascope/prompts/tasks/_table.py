@@ -1,7 +1,4 @@
-"""Tasks by name: `--prompts ioi` makes or downloads prompts, `--prompts relations:FOLDER` reads them.
-
-One module a family; this table is all that knows them.
-"""
+"""The table of tasks, and how the prompts of a task are found."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from hydrascope.prompts.tasks._ioi import IOI
 from hydrascope.prompts.tasks._lambada import LAMBADA
 from hydrascope.prompts.tasks._relations import RELATIONS
 from hydrascope.prompts.tasks._spacing import with_final_space
-from hydrascope.prompts.tasks._task import MADE, PromptTask, TaskPrompts
+from hydrascope.prompts.tasks._task import N_GENERATED, PromptTask, TaskPrompts
 
 
 def _as_they_are(rows: Iterable[Record], tokenizer: Tokenizer | None = None) -> TaskPrompts:
@@ -30,47 +27,46 @@ def _as_they_are(rows: Iterable[Record], tokenizer: Tokenizer | None = None) -> 
 
 
 def _named_table(path: Path) -> Iterator[Record]:
-    dataset, _, split = path.as_posix().partition(":")
-    return hub_records(HubTable(dataset, split or "train"))
+    return hub_records(HubTable.parse(path.as_posix()))
 
 
 HUB = PromptTask(
     name="hub",
-    asks="whatever a table of the Hugging Face hub asks under 'prompt', 'target' ...",
-    takes="OWNER/NAME or hub:OWNER/NAME:SPLIT",
+    description="whatever a table of the Hugging Face hub asks under 'prompt', 'target' ...",
+    input_format="OWNER/NAME or hub:OWNER/NAME:SPLIT",
     read=_as_they_are,
     rows=_named_table,
 )
 
 TASKS: dict[str, PromptTask] = {
-    family.name: family for family in (IOI, GREATER_THAN, AGREEMENT, COUNTERFACT, KNOWN, RELATIONS, LAMBADA, HUB)
+    task.name: task for task in (IOI, GREATER_THAN, AGREEMENT, COUNTERFACT, KNOWN, RELATIONS, LAMBADA, HUB)
 }
-"""All families by what to type."""
+"""All tasks by name."""
 
 
 def named_task(spec: str) -> PromptTask | None:
-    """The task that `NAME` or `NAME:FILE` names, if it names one."""
+    """The task that `NAME` or `NAME:FILE` names, or None."""
     return TASKS.get(spec.partition(":")[0])
 
 
 def load_task(spec: str, tokenizer: Tokenizer | None = None, name: str | None = None) -> PromptSet:
-    """Make, read or download the prompts of a task.
+    """Generate, read or download the prompts of a task.
 
     Args:
         spec: `NAME`, or `NAME:FILE` with a file, folder or built-in set.
-        tokenizer: the model's; needed by tasks that choose what they ask by how it is written.
-        name: label of the set.
+        tokenizer: the model's tokenizer; needed by tasks that choose words by how it writes them.
+        name: name of the set; by default that of the task and the file.
 
     Returns:
-        The prompts. Those that the tokenizer does not write as the task needs are counted in `unfit`.
+        The prompts; `unfit` counts those that the tokenizer does not write as the task needs.
 
     Raises:
-        EmptyPrompts: none is left.
-        PromptError: no such file or table, or no tokenizer where one is needed.
+        EmptyPrompts: no prompt is left.
+        PromptError: there is no such file or table, or no tokenizer where one is needed.
     """
-    task, _, where = spec.partition(":")
-    family = TASKS[task]
-    found, source, label = _found(family, where, tokenizer)
+    task_name, _, where = spec.partition(":")
+    task = TASKS[task_name]
+    found, source, label = _found(task, where, tokenizer)
     prompts = list(found)
     fit = tuple(prompt for prompt in prompts if prompt is not None)
     unfit = len(prompts) - len(fit)
@@ -82,28 +78,28 @@ def load_task(spec: str, tokenizer: Tokenizer | None = None, name: str | None = 
 
 
 def listed_tasks() -> Iterator[str]:
-    """A line for each task: its name, what it asks, where its prompts come from and how many there are."""
-    for family in TASKS.values():
-        yield f"{family.name}: {family.asks}; {_origin(family)}{family.name}:{family.takes}"
+    """A line for each task: its name, what it asks, and where its prompts come from."""
+    for task in TASKS.values():
+        yield f"{task.name}: {task.description}; {_origin(task)}{task.name}:{task.input_format}"
 
 
-def _origin(family: PromptTask) -> str:
-    if family.generate is not None:
-        return f"{MADE} made prompts, or "
-    if family.hub is not None:
-        return f"{family.hub.rows:,} prompts from the Hugging Face hub ({family.hub.dataset}), or "
+def _origin(task: PromptTask) -> str:
+    if task.generate is not None:
+        return f"{N_GENERATED} generated prompts, or "
+    if task.hub is not None:
+        return f"{task.hub.rows:,} prompts from the Hugging Face hub ({task.hub.dataset}), or "
     return ""
 
 
-def _found(family: PromptTask, where: str, tokenizer: Tokenizer | None) -> tuple[TaskPrompts, str, str]:
-    """Prompts, where they come from, and what to call them."""
+def _found(task: PromptTask, where: str, tokenizer: Tokenizer | None) -> tuple[TaskPrompts, str, str]:
+    """Prompts of a task, their source and the name of their set."""
     if where:
         bundled = where in builtin_names() and not Path(where).exists()
         path = builtin_file(where) if bundled else Path(where)
-        source = f"{HUB.name}:{where}" if family is HUB else str(path)
-        return family.read(family.rows(path), tokenizer), source, f"{family.name}-{path.stem}"
-    if family.generate is not None:
-        return family.generate(tokenizer), "generated", family.name
-    if family.hub is not None:
-        return family.read(hub_records(family.hub), tokenizer), f"hub:{family.hub.dataset}", family.name
-    raise PromptError(f"the task '{family.name}' reads what you give it; write {family.name}:{family.takes}")
+        source = f"{HUB.name}:{where}" if task is HUB else str(path)
+        return task.read(task.rows(path), tokenizer), source, f"{task.name}-{path.stem}"
+    if task.generate is not None:
+        return task.generate(tokenizer), "generated", task.name
+    if task.hub is not None:
+        return task.read(hub_records(task.hub), tokenizer), f"hub:{task.hub.dataset}", task.name
+    raise PromptError(f"the task '{task.name}' reads what you give it; write {task.name}:{task.input_format}")

@@ -11,30 +11,30 @@ from hydrascope.prompts._prompt_set import Prompt
 from hydrascope.prompts._records import Record, records
 from hydrascope.prompts._tokenizer import Tokenizer
 
-MADE = 240
-"""Prompts that a task makes by itself."""
+N_GENERATED = 240
+"""Number of prompts that a task generates."""
 
 TaskPrompts = Iterator[Prompt | None]
-"""Prompts in order; None for one that the model's tokenizer does not write as the task needs."""
+"""Prompts of a task, with None for one that the tokenizer does not write as the task needs."""
 
 
 @dataclass(frozen=True)
 class PromptTask:
-    """A kind of prompt that can be asked for by name.
+    """A kind of prompt that can be loaded by name.
 
     Attributes:
-        name: what to type.
-        asks: what its prompts ask, in a few words.
-        takes: what it reads after `NAME:`.
-        read: rows to prompts.
-        rows: rows of a file or folder.
-        generate: makes prompts where no file is given.
-        hub: the table that is read where no file is given and nothing is made.
+        name: name of the task, as of `--prompts NAME`.
+        description: what its prompts ask, in a few words.
+        input_format: what can be given after `NAME:`, for the list of tasks and for errors.
+        read: turns rows into prompts.
+        rows: reads the rows of a file or folder.
+        generate: makes prompts if no file is given; None if the task cannot.
+        hub: table that is read if no file is given and the task cannot generate; None if there is none.
     """
 
     name: str
-    asks: str
-    takes: str
+    description: str
+    input_format: str
     read: Callable[[Iterable[Record], Tokenizer | None], TaskPrompts]
     rows: Callable[[Path], Iterator[Record]] = records
     generate: Callable[[Tokenizer | None], TaskPrompts] | None = None
