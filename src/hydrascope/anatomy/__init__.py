@@ -1,8 +1,8 @@
-"""Opens a Hugging Face model, finds its writers by experiment, and proves the result.
+"""Opens a Hugging Face model and finds its parts by experiment.
 
-`load` opens a model by name or folder, `examine` takes one that is in memory; both return a `Model` with its proved
-`Anatomy`. Its `places` say where a component's value is read and replaced, `directions` how a logit is read off the
-residual stream, and `hooked` gives hooks that count their calls and are always removed.
+`load` opens a model by name or folder, `examine` takes one in memory; both prove its `Anatomy` and return a `Model`.
+Its `places` say where a component's value is read and replaced, `directions` how a logit is read off the residual
+stream, and `hooked` gives hooks that count their calls and are always removed.
 """
 
 from hydrascope.anatomy._anatomy import Anatomy, ExpertSite, HeadSite, Link, NeuronSite, Tail, Writer

@@ -1,4 +1,4 @@
-"""Takes blocks apart by experiment: what writes, what mixes positions, what reads what.
+"""Finds by experiment what the modules of a block write, mix and read.
 
 Writers are the modules whose outputs sum to what a block adds. Which of them are attention, and whether they run in
 sequence or in parallel, is read off reruns with disturbed inputs. Costs one pass for each writer of the fullest block.
@@ -103,11 +103,6 @@ def find_mixers(model: nn.Module, trace: Trace, blocks: tuple[Block, ...]) -> li
     their recorded values: a writer whose output then changes at a later position mixes positions. All blocks are
     tested in one pass, since each one's input is set.
 
-    Args:
-        model: the model.
-        trace: a recorded forward pass of it.
-        blocks: its blocks, in order.
-
     Returns:
         For every block, for every writer, whether it mixes.
     """
@@ -126,11 +121,6 @@ def find_reads(model: nn.Module, trace: Trace, blocks: tuple[Block, ...]) -> lis
     """Find the writers that read an earlier one of their block.
 
     In sequential blocks the MLP reads what attention wrote, in parallel blocks it does not.
-
-    Args:
-        model: the model.
-        trace: a recorded forward pass of it.
-        blocks: its blocks, in order.
 
     Returns:
         For every block the pairs (earlier, later) of writer indices.

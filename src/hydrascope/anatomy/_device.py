@@ -1,4 +1,4 @@
-"""The device that a model is opened on: one, or several and main memory and disk."""
+"""Chooses the device of a model, or spreads it over several, memory and disk."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def _attends(found: BlockWriter, groups: list[KVGroups | None], layer: int, site
 
 
 def _later_carry(blocks: tuple[Block, ...]) -> list[float]:
-    """Factor of each block's writes in the last residual state, where later blocks scale the stream."""
+    """Factor by which the blocks after each one scale the residual stream."""
     kept, carry = [], 1.0
     for block in reversed(blocks):
         kept.append(carry)

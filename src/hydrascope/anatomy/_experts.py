@@ -43,10 +43,6 @@ class RoutedCall:
 def routed_call(site: ExpertSite, arguments: Arguments) -> RoutedCall:
     """Find hidden states and routing among a module's arguments.
 
-    Args:
-        site: the routed experts.
-        arguments: all arguments of the call.
-
     Returns:
         Hidden states and routing, with batch and positions flattened to tokens.
 
@@ -92,12 +88,6 @@ def run_experts(
 def with_routing(site: ExpertSite, arguments: Arguments, index: Tensor, weight: Tensor) -> Arguments:
     """Replace the routing in a module's arguments.
 
-    Args:
-        site: the routed experts.
-        arguments: all arguments of the call.
-        index: experts for each token, as many entries as the call's own.
-        weight: routing weights, shaped as `index`.
-
     Returns:
         The arguments with the new routing.
     """
@@ -110,12 +100,6 @@ def expert_writes(
     network: nn.Module, site: ExpertSite, arguments: Arguments, call: RoutedCall
 ) -> Float[Tensor, "tokens k d"]:
     """The write of each expert that a token is routed to.
-
-    Args:
-        network: the model.
-        site: the routed experts.
-        arguments: all arguments of the call.
-        call: hidden states and routing of the call.
 
     Returns:
         Writes with their routing weights applied, in the router's order.
@@ -160,11 +144,6 @@ def find_expert_sites(
 def expert_error(network: nn.Module, ids: Tensor, sites: Sequence[ExpertSite]) -> float:
     """Largest relative error of "single experts sum to their module's output".
 
-    Args:
-        network: the model.
-        ids: a few tokens, `[batch, tokens]`.
-        sites: the routed experts to check.
-
     Returns:
         The largest error over sites; 0 without sites.
     """
@@ -182,11 +161,6 @@ def expert_error(network: nn.Module, ids: Tensor, sites: Sequence[ExpertSite]) -
 
 def experts_of_last_token(network: nn.Module, ids: Tensor, site: ExpertSite) -> list[int]:
     """The experts that the last tokens are routed to, most frequent first.
-
-    Args:
-        network: the model.
-        ids: some prompts, `[prompts, tokens]`.
-        site: the routed experts.
 
     Returns:
         Indices of experts.
@@ -307,7 +281,7 @@ def _link(
     added: Tensor,
     tolerance: float,
 ) -> Link | None:
-    """Find whether a change of the experts' output reaches their writer's output or input."""
+    """Find how a change of the experts' output reaches their writer."""
     before = trace.of(path)[0]
     assert before.output is not None
     gain, error = _multiple(added, after[1] - before.output)

@@ -27,7 +27,7 @@ WholeCall = Callable[[Arguments, torch.Tensor], None]
 
 
 def first_tensor(value: Any) -> torch.Tensor | None:
-    """The first tensor in a tuple, list, dictionary or model output, or the tensor itself."""
+    """The first tensor in a module's output, whatever contains it."""
     if isinstance(value, torch.Tensor):
         return value
     if isinstance(value, tuple | list):
@@ -48,7 +48,7 @@ def replace_first_tensor(value: Any, tensor: torch.Tensor) -> Any:
 
 
 def hidden_argument(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor | None:
-    """The hidden state among arguments: the first positional tensor, else the first keyword one."""
+    """The hidden state among arguments: the first tensor, positional ones first."""
     found = first_tensor(args)
     return first_tensor(kwargs.get("hidden_states", tuple(kwargs.values()))) if found is None else found
 
@@ -156,7 +156,7 @@ class Hooks:
         self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
 
     def require_fired(self) -> None:
-        """Refuse a forward pass in which a hook fired more or less often than planned.
+        """Refuse a forward pass in which a hook fired too often or too rarely.
 
         Raises:
             HookDidNotFire: a count is wrong; the error names the hook.

@@ -75,7 +75,7 @@ class Model:
 
     @cached_property
     def all_float32(self) -> bool:
-        """Whether every weight is float32, so that rows of different passes round nearly alike."""
+        """Whether all weights are float32, so that different passes round nearly alike."""
         return all(weight.dtype == torch.float32 for weight in self.network.parameters())
 
     @cached_property

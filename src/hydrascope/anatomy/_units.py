@@ -93,12 +93,6 @@ def find_head_site(
 def find_neuron_site(model: Any, trace: Trace, layer: int, found: BlockWriter) -> NeuronSite | None:
     """Find the down projection of an MLP writer.
 
-    Args:
-        model: the model.
-        trace: a recorded forward pass of it.
-        layer: block index, from 0.
-        found: the MLP writer; from a post-norm, the search goes back to the projection before it.
-
     Returns:
         The site, or None if there is no single projection, as with routed experts.
     """
@@ -110,11 +104,6 @@ def find_neuron_site(model: Any, trace: Trace, layer: int, found: BlockWriter) -
 
 def splitting_error(model: Any, trace: Trace, path: str) -> float:
     """Relative error of "the writes of a projection's input halves sum to its write".
-
-    Args:
-        model: the model.
-        trace: a recorded forward pass of it.
-        path: path of the projection.
 
     Returns:
         The norm of the misfit over the norm of the write.

@@ -22,7 +22,7 @@ FLOAT_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 @contextmanager
 def weights_loaded(module: nn.Module) -> Iterator[None]:
-    """Load a module's own weights, not its submodules', onto the device where it computes."""
+    """Load a module's own weights, not those of submodules, onto its device."""
     hook: Any = getattr(module, "_hf_hook", None)
     if hook is None or not any(tensor.is_meta for tensor in _own(module).values()):
         yield
@@ -52,7 +52,7 @@ def devices(network: nn.Module) -> tuple[torch.device, ...]:
 
 
 def model_dtype(network: nn.Module) -> torch.dtype:
-    """The least precise dtype of weights that are not quantised; float32 without such."""
+    """The least precise dtype among weights that are not quantised."""
     present = {tensor.dtype for tensor in network.parameters()}
     return next((dtype for dtype in reversed(FLOAT_DTYPES) if dtype in present), torch.float32)
 

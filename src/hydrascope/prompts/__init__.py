@@ -1,4 +1,4 @@
-"""Prompts: what they are, where they come from, and which of a model's logits is read after each.
+"""Prompts, where they come from, and the logit that is read after each.
 
 `load` turns files, built-in names, tasks and lists into a `PromptSet`; `documents` and `cut` turn text into one.
 `encode` tokenises a set for one model. `select_prompts` chooses the logit to read and leaves out what the model gets

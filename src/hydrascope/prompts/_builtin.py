@@ -1,4 +1,4 @@
-"""The built-in prompt sets: facts of the world, and those of the default bundled model."""
+"""The built-in prompt sets: facts, and those of the default model."""
 
 from __future__ import annotations
 

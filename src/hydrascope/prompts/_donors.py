@@ -118,7 +118,7 @@ class _Answers:
         return len(self.tokens[0])
 
     def shared_with(self, prompts: int | Indices) -> Bool[np.ndarray, " prompts"]:
-        """Whether each prompt shares an answer with one prompt, or with its own of several."""
+        """Whether each prompt shares an answer with a given one, or with one of its own."""
         found: Bool[np.ndarray, " prompts"] = np.zeros(len(self), dtype=bool)
         for mine in self.tokens:
             for other in self.tokens:
@@ -168,7 +168,7 @@ class _Round:
         return donor if all(self._augment(donor, bad, int(i)) for i in np.flatnonzero(bad)) else None
 
     def _augment(self, donor: Indices, bad: Bool[np.ndarray, " prompts"], start: int) -> bool:
-        """Give `start` an allowed donor by shifting donors along a shortest augmenting path."""
+        """Give `start` an allowed donor along a shortest augmenting path."""
         owner = np.argsort(donor)
         reached_from = np.full(len(donor), -1)
         queue = [start]

@@ -188,7 +188,7 @@ class _Encoder:
     def _follower(
         self, where: str, what: str, text: str | None, ids: Sequence[int], given: str | None, given_id: int | None
     ) -> tuple[int | None, bool]:
-        """Id of the first token of target or foil, if given, and whether it has more tokens."""
+        """First token of target or foil, and whether there are more."""
         if given_id is not None:
             return self._in_vocabulary(where, what, given_id), False
         if given is None:

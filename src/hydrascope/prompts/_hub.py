@@ -32,7 +32,7 @@ class HubTable:
 
     @classmethod
     def parse(cls, text: str) -> HubTable:
-        """Parse `OWNER/NAME` or `OWNER/NAME:SPLIT`; the split is `train` if none is given."""
+        """Parse `OWNER/NAME` or `OWNER/NAME:SPLIT`, by default the split `train`."""
         dataset, _, split = text.partition(":")
         return cls(dataset, split or "train")
 

@@ -1,7 +1,7 @@
-"""Prompts of published tasks, by name: made, read from a file or folder, or downloaded.
+"""Prompts of published tasks: generated, read or downloaded.
 
-`--prompts ioi` makes the prompts of a task, `--prompts relations:FOLDER` reads them. To add a task, write a module with
-a `PromptTask` and name it in `_table.py`.
+`--prompts ioi` generates the prompts of a task, `--prompts relations:FOLDER` reads them. To add a task, write a module
+with a `PromptTask` and name it in `_table.py`.
 """
 
 from hydrascope.prompts.tasks._table import TASKS, listed_tasks, load_task, named_task

@@ -41,7 +41,7 @@ def pairs(rows: Iterable[Record], tokenizer: Tokenizer | None = None) -> TaskPro
 
 
 def generate(tokenizer: Tokenizer | None = None) -> TaskPrompts:
-    """Generate sentences that end before the verb, some with a second noun after the subject.
+    """Generate sentences up to the verb, some with a noun after the subject.
 
     Subjects that the tokenizer writes in equally many tokens in both numbers are taken, if there are any, so that a
     sentence and its counterfactual have the same length. The sentences of one subject are one group.

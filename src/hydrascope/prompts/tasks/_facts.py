@@ -23,7 +23,10 @@ class _Fact(NamedTuple):
 
 
 def counterfact(rows: Iterable[Record], tokenizer: Tokenizer | None = None) -> TaskPrompts:
-    """Read CounterFact as published (`requested_rewrite`) or flat (`prompt`, `target_true`, `target_false`).
+    """Read CounterFact, with `requested_rewrite` as published or with flat columns.
+
+    Flat columns are `prompt`, `relation_id`, `target_true` and `target_false`, and optionally `relation_prefix` and
+    `relation_suffix`.
 
     The foil is the false answer that comes with the fact. The counterfactual is a fact with another answer: if possible
     the same sentence about another subject, otherwise one of the same relation, otherwise any.

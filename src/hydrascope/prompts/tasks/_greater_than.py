@@ -30,7 +30,7 @@ _CENTURIES = range(11, 20)
 
 
 def generate(tokenizer: Tokenizer | None = None) -> TaskPrompts:
-    """Generate prompts, with years that the tokenizer writes as century and two digits.
+    """Generate prompts with years written as a century and one more token.
 
     Raises:
         EmptyPrompts: the tokenizer writes no year in that way.
@@ -60,7 +60,7 @@ def generate(tokenizer: Tokenizer | None = None) -> TaskPrompts:
 
 
 def read(rows: Iterable[Record], tokenizer: Tokenizer | None = None) -> TaskPrompts:
-    """Read rows with `clean`, `corrupted` and `label`, the two digits of the first year.
+    """Read rows with `clean`, `corrupted` and `label`, the year's last two digits.
 
     Raises:
         MalformedPrompt: a text does not name a first year, or does not end in a century.
@@ -104,7 +104,7 @@ def _apart(tokenizer: Tokenizer, year: str) -> bool:
 
 
 def _following(tokenizer: Tokenizer, text: str, digits: str) -> int | None:
-    """The token of two digits directly after the text; None if they are not one token."""
+    """The token of two digits directly after the text, or None."""
     before, joined = bare_ids(tokenizer, text), bare_ids(tokenizer, text + digits)
     return joined[-1] if joined[:-1] == before else None
 

@@ -56,7 +56,7 @@ class _Names(NamedTuple):
 
 
 def generate(tokenizer: Tokenizer | None = None) -> TaskPrompts:
-    """Generate prompts, with names that the tokenizer, if given, writes in equally many tokens.
+    """Generate prompts with names of one length in tokens.
 
     Raises:
         PromptError: the tokenizer does not know the words, or begins all names alike.
@@ -81,7 +81,7 @@ def generate(tokenizer: Tokenizer | None = None) -> TaskPrompts:
 
 
 def read(rows: Iterable[Record], tokenizer: Tokenizer | None = None) -> TaskPrompts:
-    """Read rows with a text under `prompt` or `clean`, and optionally `answer` or `target`.
+    """Read rows with `prompt` or `clean`, and optionally `answer` or `target`.
 
     Of two capitalised words joined by "and", the one that occurs again is S and the other IO. A text under `corrupted`
     or `counterfactual` is the counterfactual. Token ids in such files belong to another model and are ignored.

@@ -1,4 +1,4 @@
-"""Relations between subjects and objects (LRE; Hernandez et al. 2023, arXiv 2308.09124)."""
+"""Subjects and objects of relations (LRE; Hernandez et al. 2023, arXiv 2308.09124)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adapts prompts to tokenizers of single characters, which begin every answer with a space."""
+"""Adapts prompts to tokenizers that make the space a token of its own."""
 
 from __future__ import annotations
 
