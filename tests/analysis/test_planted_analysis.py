@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import hydrascope as hs
-from hydrascope.ablation import Ablation
+from hydrascope.ablations import Ablation
 from hydrascope.analysis import erasure, repair, responders, verdict
 from hydrascope.anatomy import examine
 from tests.support.planted import N_LAYERS, RECIPES, Planted, Response, planted
