@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from hydrascope.anatomy._anatomy import ExpertSite, Link, Writer
 from hydrascope.anatomy._blocks import Block
 from hydrascope.anatomy._hooks import Arguments, first_tensor, hidden_argument, hooked
+from hydrascope.anatomy._precision import relative_error
 from hydrascope.anatomy._trace import Trace, forward
 from hydrascope.errors import HookDidNotFire
 
@@ -131,7 +132,7 @@ def find_expert_sites(
                 if path.startswith(block.path + "."):
 
                     def see(arguments: Arguments, output: Tensor, layer: int = layer, path: str = path) -> None:
-                        site = _site(network, layer, path, arguments, output)
+                        site = _recognise(network, layer, path, arguments, output)
                         if site is not None and _misfit(network, site, arguments, output) < 5 * tolerance:
                             found.append(site)
 
@@ -183,29 +184,29 @@ def _argument(arguments: Arguments, key: int | str) -> Any:
     return arguments[0][key] if isinstance(key, int) else arguments[1][key]
 
 
-def _site(network: nn.Module, layer: int, path: str, arguments: Arguments, output: Tensor) -> ExpertSite | None:
+def _recognise(network: nn.Module, layer: int, path: str, arguments: Arguments, output: Tensor) -> ExpertSite | None:
     """Recognise a routing among arguments: integers, and as many weights."""
     named: list[tuple[int | str, Any]] = [*enumerate(arguments[0]), *arguments[1].items()]
     tensors = [(key, value) for key, value in named if isinstance(value, Tensor)]
     hidden = hidden_argument(*arguments)
     tokens = output.numel() // max(1, output.shape[-1])
-    indices = [(key, t) for key, t in tensors if _counts(t) and t.ndim > 1 and t.numel() == tokens * t.shape[-1]]
+    indices = [(key, t) for key, t in tensors if _is_integer(t) and t.ndim > 1 and t.numel() == tokens * t.shape[-1]]
     if len(indices) != 1 or hidden is None or hidden.numel() != tokens * hidden.shape[-1]:
         return None
     index = indices[0][1]
     weights = [k for k, t in tensors if t.is_floating_point() and t is not hidden and t.shape == index.shape]
-    count = _count(network.get_submodule(path))
+    count = _n_experts(network.get_submodule(path))
     if len(weights) != 1 or count is None or int(index.max()) >= count:
         return None
     key = next(key for key, value in tensors if value is hidden)
     return ExpertSite(layer, path, count, index.shape[-1], output.shape[-1], key, indices[0][0], weights[0])
 
 
-def _counts(tensor: Tensor) -> bool:
+def _is_integer(tensor: Tensor) -> bool:
     return not tensor.is_floating_point() and not tensor.is_complex() and tensor.dtype != torch.bool
 
 
-def _count(module: nn.Module) -> int | None:
+def _n_experts(module: nn.Module) -> int | None:
     """Number of experts: the first size of stacked weights, or a list's length."""
     stacks = {weight.shape[0] for weight in module.parameters(recurse=False) if weight.ndim > 2}
     if not stacks and isinstance(module, nn.ModuleList):
@@ -216,8 +217,7 @@ def _count(module: nn.Module) -> int | None:
 def _misfit(network: nn.Module, site: ExpertSite, arguments: Arguments, output: Tensor) -> float:
     call = routed_call(site, arguments)
     summed = expert_writes(network, site, arguments, call).double().sum(1)
-    whole = output.double().reshape(summed.shape)
-    return float((summed - whole).norm() / whole.norm().clamp_min(1e-30))
+    return relative_error(summed, output.reshape(summed.shape))
 
 
 def _linked(
@@ -304,4 +304,4 @@ def _multiple(one: Tensor, other: Tensor) -> tuple[float, float]:
     a, b = one.double().flatten(), other.double().flatten()
     gain = float(a @ b / (a @ a).clamp_min(1e-30))
     gain = 1.0 if abs(gain - 1) < 1e-5 else gain
-    return gain, float((b - gain * a).norm() / b.norm().clamp_min(1e-30))
+    return gain, relative_error(gain * a, b)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from hydrascope.anatomy._weights import FLOAT_DTYPES, model_dtype, quantization
 
@@ -18,6 +19,11 @@ ANATOMY = {torch.float64: 2e-5, torch.float32: 2e-5, torch.float16: 4e-3, torch.
 
 CLOSING = {torch.float64: 1e-3, torch.float32: 1e-3, torch.float16: 5e-2, torch.bfloat16: 3e-1}
 """Largest |remainder| / max(1, |total effect|) of an account that closes, in logits."""
+
+
+def relative_error(measured: Tensor, right: Tensor) -> float:
+    """Norm of the difference over the norm of the right value, in float64."""
+    return float((measured.double() - right.double()).norm() / right.double().norm().clamp_min(1e-30))
 
 
 def precision(network: Any) -> torch.dtype:

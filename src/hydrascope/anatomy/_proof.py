@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hydrascope.anatomy._anatomy import Anatomy
 from hydrascope.anatomy._discover import random_ids
 from hydrascope.anatomy._experts import expert_error
+from hydrascope.anatomy._precision import relative_error
 from hydrascope.anatomy._readout import directions
 from hydrascope.anatomy._trace import Trace, record
 from hydrascope.anatomy._units import splitting_error
@@ -78,16 +79,14 @@ def prove_anatomy(network: nn.Module, anatomy: Anatomy) -> tuple[Check, ...]:
     projections = [site.module for site in anatomy.heads] + [site.module for site in anatomy.neurons]
     split = [splitting_error(network, trace, path) for path in projections]
     checks = [
-        Check("additive residual", _relative(total, resid), allowed, "embedding and writes sum to the last residual"),
+        Check(
+            "additive residual", relative_error(total, resid), allowed, "embedding and writes sum to the last residual"
+        ),
         Check("units", max(split, default=0.0), allowed, "heads and neurons sum to what their projection writes"),
         *_expert_checks(network, anatomy, trace, allowed),
         *_tail_checks(network, anatomy, trace, resid, allowed),
     ]
     return tuple(checks)
-
-
-def _relative(a: Tensor, b: Tensor) -> float:
-    return float((a.double() - b.double()).norm() / b.double().norm().clamp_min(1e-30))
 
 
 def _expert_checks(network: nn.Module, anatomy: Anatomy, trace: Trace, allowed: float) -> list[Check]:
@@ -105,10 +104,10 @@ def _tail_checks(network: nn.Module, anatomy: Anatomy, trace: Trace, resid: Tens
     if tail.norm is not None:
         normed = trace.of(tail.norm)[-1].output
         assert normed is not None
-        norm_error = _relative(state / sigma * tail.gain + tail.bias, normed)
+        norm_error = relative_error(state / sigma * tail.gain + tail.bias, normed)
     head = trace.of(tail.head)[-1].output
     assert head is not None
-    link_error = _relative(tail.cap(head.float() * tail.scale), trace.logits)
+    link_error = relative_error(tail.cap(head.float() * tail.scale), trace.logits)
     tokens = trace.logits[:, -1].argmax(-1)
     read = directions(network, tail, tokens)
     logits = head[:, -1].float() * tail.scale

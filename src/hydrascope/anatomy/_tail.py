@@ -57,7 +57,7 @@ def find_tail(model: nn.Module, trace: Trace, last_block: str, tolerance: float)
         normed = output
         gain, bias, eps, centred = probe_norm(model.get_submodule(norm_path), resid)
     pre_gain = _ratio(normed, head_call.input, tolerance, "state before the head")
-    scale, softcap = _link(model, head_call.output, trace.logits, tolerance)
+    scale, softcap = _head_to_logits(model, head_call.output, trace.logits, tolerance)
     head: Any = model.get_submodule(head_path)
     mean_row, mean_head_bias = _vocabulary_means(head, head_path, (trace.logits.shape[-1], resid.shape[-1]))
     return Tail(
@@ -170,7 +170,7 @@ def _ratio(a: Tensor, b: Tensor, tolerance: float, where: str) -> float:
     raise AnatomyRefused("linear tail", f"the {where} is no multiple of the normed last residual state")
 
 
-def _link(model: nn.Module, head: Tensor, logits: Tensor, tolerance: float) -> tuple[float, float | None]:
+def _head_to_logits(model: nn.Module, head: Tensor, logits: Tensor, tolerance: float) -> tuple[float, float | None]:
     """Find the multiplier and soft-cap between the head's output and the logits."""
     y, goal = head.double(), logits.double()
     try:

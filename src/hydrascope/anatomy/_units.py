@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hydrascope.anatomy._anatomy import HeadSite, NeuronSite
 from hydrascope.anatomy._blocks import BlockWriter
+from hydrascope.anatomy._precision import relative_error
 from hydrascope.anatomy._trace import Trace
 
 _HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads")
@@ -117,7 +118,7 @@ def splitting_error(model: Any, trace: Trace, path: str) -> float:
     with torch.no_grad():
         silent = projection(torch.zeros_like(left)).to(call.output).double()
         halves = projection(left).to(call.output).double() + projection(right).to(call.output).double()
-    return float((halves - silent - call.output.double()).norm() / call.output.double().norm().clamp_min(1e-30))
+    return relative_error(halves - silent, call.output)
 
 
 def _projection(model: Any, trace: Trace, found: BlockWriter) -> str | None:

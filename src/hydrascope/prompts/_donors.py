@@ -175,7 +175,7 @@ class _Round:
         for prompt in queue:  # grows as donors are reached
             new = np.flatnonzero(self._donors_of(prompt) & (reached_from < 0))
             reached_from[new] = prompt
-            # The donors that badly served prompts hold are the free ones.
+            # A donor is free if the prompt that has it may not keep it.
             free = new[bad[owner[new]]]
             if len(free):
                 self._shift(donor, reached_from, start, int(self.rng.choice(free)))
