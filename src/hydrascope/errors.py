@@ -1,8 +1,32 @@
 """The errors that a user can mend.
 
+    HydrascopeError
+      ModelError
+        UnknownModel            no such folder, hub id or bundled name
+        RemoteCodeRefused       the model wants to run code that came with its weights
+        PickleRefused           only pickled weights, no safetensors
+        NotCausalLM             the model does not predict the next token
+        AnatomyRefused          a check of the anatomy or of the engine failed
+      PromptError
+        EmptyPrompts            nothing to run on
+        MalformedPrompt         a line of a prompt file cannot be read
+        TargetError             a target that is no token of this model
+        PromptTooLong           more tokens than the model's context
+      ComponentError            an address that names no part of this model
+      AblationError
+        TooFewDonors            not enough prompts with another target
+        MissingCounterfactual   a counterfactual ablation without counterfactual prompts
+      RunError
+        SettingsChanged         the run directory was made with other settings
+        OutputError             the run directory cannot be written or read
+        NonFinite               an activation or logit is NaN or infinite
+        HookDidNotFire          a planned edit or read-out did not happen
+        LedgerDoesNotClose      total effect and the sum of its parts differ
+        OutOfBudget             the memory budget, or the device, is too small for a single prompt
+        DetailDropped           the ledger lacks numbers that an analysis needs
+
 Each message is one sentence that says what is wrong, where, and what to do about it. The command line prints it,
-nothing else, and exits with `exit_code`. In Python, catch `HydrascopeError` for all of them, or `ModelError`,
-`PromptError`, `ComponentError`, `AblationError` or `RunError` for those of one stage.
+nothing else, and exits with `exit_code`.
 """
 
 from __future__ import annotations
