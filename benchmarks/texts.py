@@ -25,7 +25,7 @@ from torch import Tensor
 from transformers import GPT2Config
 
 import hydrascope as hs
-from hydrascope.anatomy.hooks import hooked
+from hydrascope.anatomy import hooked
 from hydrascope.components import Component
 from hydrascope.engine import Positions
 

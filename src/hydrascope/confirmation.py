@@ -73,4 +73,4 @@ def _holding(task: Task, chosen: Sequence[str]) -> Task:
 
 
 def _alone(knockout: Knockout) -> bool:
-    return len(knockout.parts) == 1 and not knockout.held and knockout.sender is None
+    return len(knockout.parts) == 1 and not knockout.frozen and knockout.sender is None

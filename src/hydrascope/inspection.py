@@ -10,8 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from hydrascope.anatomy import Check, Model, prove_anatomy
-from hydrascope.anatomy.precision import CLOSING, precision
+from hydrascope.anatomy import CLOSING, Check, Model, precision, prove_anatomy
 from hydrascope.engine import Engine, choose_engine
 
 

@@ -33,7 +33,7 @@ from hydrascope.engine import (
     sender_places,
 )
 from hydrascope.errors import EmptyPrompts, RunError
-from hydrascope.prompts import Bos, Encoded, PromptSet, TargetPolicy, encode, told_apart
+from hydrascope.prompts import Bos, Encoded, PromptSet, TargetPolicy, encode, require_distinct_foils
 from hydrascope.run_directory import fresh_or_same
 
 LISTED = 2000
@@ -223,7 +223,7 @@ def prepare(model: Model, prompts: PromptSet, ablation: Ablation | None = None, 
         raise EmptyPrompts(f"the prompt set '{prompts.name}' is empty; give at least one prompt")
     encoded = encode(prompts, model.tokenizer, vocabulary=model.anatomy.n_vocab, context=model.context, bos=options.bos)
     if options.target == "difference":
-        told_apart(encoded)
+        require_distinct_foils(encoded)
     for length in encoded.by_length():
         options.positions.ablated_in(length), options.positions.read_in(length)
     engine = choose_engine(model) if options.positions.is_last else choose_engine(model, OF_WHOLE_TEXTS)

@@ -16,8 +16,7 @@ from transformers import PreTrainedModel
 
 import hydrascope as hs
 from hydrascope import task as tasks
-from hydrascope.anatomy import Place, examine
-from hydrascope.anatomy.hooks import hooked
+from hydrascope.anatomy import Place, examine, hooked
 from hydrascope.components import Component, Knockout, parse_knockouts
 from hydrascope.engine import (
     AT_LAST_TOKEN,

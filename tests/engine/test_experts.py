@@ -13,8 +13,7 @@ from torch import Tensor
 
 import hydrascope as hs
 from hydrascope.analysis.routing import routing, routing_totals
-from hydrascope.anatomy import Link, Place, directions, examine
-from hydrascope.anatomy.proof import prove_anatomy, require
+from hydrascope.anatomy import Link, Place, directions, examine, prove_anatomy, require
 from hydrascope.components import Component
 from hydrascope.engine import Edit, FromBlock, Intervention, Layout, record, run_interventions
 from hydrascope.errors import AnatomyRefused, ComponentError, DetailDropped, HookDidNotFire

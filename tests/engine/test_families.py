@@ -14,8 +14,7 @@ from transformers import PreTrainedModel
 
 import hydrascope as hs
 from hydrascope.ablations import Ablation
-from hydrascope.anatomy import examine
-from hydrascope.anatomy.precision import CLOSING
+from hydrascope.anatomy import CLOSING, examine
 from hydrascope.errors import OutOfBudget
 from hydrascope.prompts import choose_donors
 from hydrascope.run import execute

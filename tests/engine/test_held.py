@@ -82,10 +82,10 @@ def test_the_ledger_is_that_of_the_slow_loop(name: str) -> None:
     slow, donors = double_copy(network(name)), resample_table()
     clean = [run(slow, FAMILIES[name], prompt) for prompt in PROMPTS]
     assert found["ablated"].values.tolist()[:2] == ["attn.0/attn.1", "attn.0/mlp.1/attn.2"]
-    assert set(found["ablated_kind"].values) == {"held"}
+    assert set(found["ablated_kind"].values) == {"frozen"}
     for knockout in parse_knockouts(HELD, model(name).anatomy.inventory):
-        held = {one for component in knockout.held for one in single(component)}
-        parts = tuple(one for component in (*knockout.parts, *knockout.held) for one in single(component))
+        held = {one for component in knockout.frozen for one in single(component)}
+        parts = tuple(one for component in (*knockout.parts, *knockout.frozen) for one in single(component))
 
         def value(of: Part, prompt: int, draw: int, held: set[Part] = held) -> Tensor:
             return clean[prompt if of in held else int(donors[draw, prompt])].values[of]

@@ -38,14 +38,14 @@ _WITHOUT = {
     "mlp": "one MLP",
     "layer": "one whole layer",
     "joint": "several parts at once",
-    "held": "one part, others held",
+    "frozen": "one part, others held",
 }
 _RESTORED = {
     "attn": "attention layers",
     "mlp": "MLPs",
     "layer": "whole layers",
     "joint": "several parts",
-    "held": "others held",
+    "frozen": "others held",
 }
 
 
