@@ -101,7 +101,7 @@ def test_charts_of_units_draw_what_the_tables_hold(theme: figures.Theme) -> None
         "answers": (figures.head_answers(answers(ds, draws=DRAWS), table, names), 0),
         "scatter": (figures.neuron_scatter(scatter, names, "attn.1"), WIDTH * len(names)),
         "carried": (figures.carried_by_few(curves, ["attn.1"]), len(curves)),
-        "nth": (figures.nth_neuron(curves, ["attn.1"]), len(figures.neurons.NTH) * len(curves)),
+        "nth": (figures.nth_neuron(curves, ["attn.1"]), len(figures.NTH) * len(curves)),
         "half": (figures.half_by_layer(sparsity, layers=LAYERS), 2),
     }
     for name, (chart, rows) in charts.items():

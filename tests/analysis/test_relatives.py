@@ -11,7 +11,7 @@ from hydrascope.analysis import parts
 from hydrascope.analysis.agreement import MEASURES, agreement, by_ablation, sentence, spearman
 from hydrascope.analysis.dose import by_dose, curves, linearity
 from hydrascope.analysis.findings import Findings
-from hydrascope.report.page import render
+from hydrascope.report import render
 from tests.support.synthetic import synthetic_ledger
 
 
@@ -114,9 +114,9 @@ def test_relatives_have_sections_in_the_report() -> None:
     ds = synthetic_ledger(n_layers=4).assign_attrs(ablation="resample", dose=1.0)
     other = synthetic_ledger(n_layers=4, seed=1).assign_attrs(ablation="zero", dose=1.0)
     page = render(Findings(ds, draws=50, also={"zero": other, "dose-0.5": scaled(ds, 0.5, 0.25)}))
-    assert "Do the ablations agree?" in page and "Ranked by compensation" in page
+    assert "Agreement between ablations" in page and "Ranked by compensation" in page
     assert "Dose and response" in page and "at half the dose (25 to 25" in page.replace("\u202f", " ")
-    assert "Do the ablations agree?" not in render(Findings(ds, draws=50))
+    assert "Agreement between ablations" not in render(Findings(ds, draws=50))
 
 
 def test_what_the_least_harmful_constant_costs_stands_beside_the_others() -> None:

@@ -48,7 +48,7 @@ def state(folder: Path) -> dict[str, int]:
 @pytest.fixture
 def quick_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """A report is drawn in seconds; tests that are not about it take an empty page."""
-    monkeypatch.setattr("hydrascope.report.page.render", lambda dataset: "<html></html>")
+    monkeypatch.setattr("hydrascope.report._page.render", lambda dataset: "<html></html>")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from tests.support.planted import planted
 
 @pytest.fixture(autouse=True)
 def _quick_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hydrascope.report.page.render", lambda dataset: f"<html>{list(dataset.also)}</html>")
+    monkeypatch.setattr("hydrascope.report._page.render", lambda dataset: f"<html>{list(dataset.also)}</html>")
 
 
 @pytest.fixture(scope="module")

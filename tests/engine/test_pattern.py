@@ -388,13 +388,13 @@ def test_tables_are_what_a_plain_loop_finds(ledger: Ledger) -> None:
 
 def test_the_report_shows_the_split_only_where_it_was_asked_for(ledger: Ledger, tmp_path: Path) -> None:
     page = ledger.report(tmp_path / "split.html").read_text(encoding="utf-8")
-    assert "Does attention look elsewhere?" in page
-    assert all(f'id="redistribution-{i}"' in page for i in (1, 2, 3))
+    assert "Attention split: pattern effect and value effect" in page
+    assert all(f'id="attention-split-{i}"' in page for i in (1, 2, 3))
     assert "nor what would be left without the other" in page
     last = Ledger(ledger.dataset.sel(ablated=["attn.3"])).report(tmp_path / "last.html").read_text(encoding="utf-8")
     assert "nothing that was knocked out has an attention layer behind it" in last
     plain = ledger.dataset.drop_vars(["redistributed_change", "moved_weight"])
-    assert "look elsewhere" not in Ledger(plain).report(tmp_path / "plain.html").read_text(encoding="utf-8")
+    assert "Attention split" not in Ledger(plain).report(tmp_path / "plain.html").read_text(encoding="utf-8")
 
 
 def test_text_has_tables_and_a_section_too(tmp_path: Path) -> None:
@@ -409,7 +409,7 @@ def test_text_has_tables_and_a_section_too(tmp_path: Path) -> None:
     np.testing.assert_allclose(every["redistributed"], expected.sel(ablated=every.index), atol=1e-6)
     assert found.redistribution().columns.tolist() == table.columns.tolist()
     page = found.report(tmp_path / "text.html").read_text(encoding="utf-8")
-    assert all(f'id="redistribution-{i}"' in page for i in (1, 2))
+    assert all(f'id="attention-split-{i}"' in page for i in (1, 2))
 
 
 @pytest.mark.parametrize("theme", [figures.LIGHT, figures.DARK], ids=["light", "dark"])
@@ -425,10 +425,10 @@ def test_charts_draw_what_the_tables_hold(ledger: Ledger, theme: figures.Theme) 
     )
     attention = int((whole["ablated_kind"] == "attn").sum())
     for chart, rows in (
-        (figures.redistribution_by_answer(table, names, "attn.0", layers=4), 2 * len(table)),
-        (figures.redistributed_by_layer(whole, "attn", layers=4), 2 * attention),
-        (figures.moved_weight_by_layer(whole, "attn", layers=4), attention),
-        (figures.redistribution_by_depth(lines, "all", layers=3), 6),
+        (figures.attention_by_writer(table, names, "attn.0", layers=4), 2 * len(table)),
+        (figures.two_ways_by_layer(whole, figures.ATTENTION, "attn", layers=4), 2 * attention),
+        (figures.moved_by_layer(whole, figures.ATTENTION, "attn", layers=4), attention),
+        (figures.attention_by_depth(lines, "all", layers=3), 6),
     ):
         spec = figures.themed(chart, theme)
         assert spec["description"] and spec["width"] == "container"
@@ -442,7 +442,7 @@ def test_from_the_command_line(model_folder: Path, prompt_file: Path, tmp_path: 
     assert cli(*command, "--split-attention", "--out", tmp_path / "split").code == 0
     ds = open_dataset(tmp_path / "split")
     assert ds.attrs["split_attention"] and "moved_weight" in ds
-    assert "look elsewhere" in (tmp_path / "split" / "report.html").read_text(encoding="utf-8")
+    assert "Attention split" in (tmp_path / "split" / "report.html").read_text(encoding="utf-8")
     assert cli("confirm", tmp_path / "split").code == 0  # the recorded command is read again
     held = tmp_path / "split" / "also" / "held"
     assert not held.exists() or "moved_weight" not in open_dataset(held)

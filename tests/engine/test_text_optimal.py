@@ -299,7 +299,7 @@ def test_several_ablations_of_texts_stand_beside_the_optimal_one(tmp_path: Path)
 def test_the_text_protocol_learns_measures_and_goes_on_after_an_interruption(
     model_folder: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hydrascope.report.page.render", lambda findings: "<html></html>")
+    monkeypatch.setattr("hydrascope.report._page.render", lambda findings: "<html></html>")
     text = " ".join(f"w{4 + (7 * i) % 50}" for i in range(40))
     (tmp_path / "text.txt").write_text(text)
     command = ("run", model_folder, "--protocol", "text", "--prompts", tmp_path / "text.txt", "--length", "8")

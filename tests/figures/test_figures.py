@@ -16,8 +16,7 @@ import vl_convert
 
 from hydrascope import figures
 from hydrascope.analysis import erasure, repair, responders
-from hydrascope.figures.build import every_nth
-from hydrascope.figures.theme import DARK, KIND_LABELS, LIGHT, PART_LABELS, Theme, recolouring
+from hydrascope.figures import DARK, KIND_LABELS, LIGHT, PART_LABELS, Theme, every_nth, recolouring
 from tests.support.synthetic import synthetic_ledger
 
 LAYERS = 8
@@ -49,13 +48,13 @@ class Shown:
         self.make: dict[str, Callable[[], Any]] = {
             "balance": lambda: figures.balance(self.repair),
             "prompts": lambda: figures.prompt_views(self.views, layers=layers),
-            "clouds": lambda: figures.compensation_against_loss(self.clouds, self.repair),
+            "clouds": lambda: figures.compensation_by_prompt(self.clouds, self.repair),
             "slope": lambda: figures.slope_by_layer(self.repair, "restoring_slope", layers=layers),
             "slope r2": lambda: figures.slope_by_layer(self.repair, "r2", layers=layers, legend=False),
             "parts": lambda: figures.parts_by_layer(self.repair, kind, layers=layers),
             "restored": lambda: figures.restored_by_layer(self.repair, kind, layers=layers),
-            "who attn": lambda: figures.who_repairs(self.who, "attn"),
-            "who mlp": lambda: figures.who_repairs(self.who, "mlp", legend=False),
+            "who attn": lambda: figures.compensation_matrix(self.who, "attn"),
+            "who mlp": lambda: figures.compensation_matrix(self.who, "mlp", legend=False),
             "late": lambda: figures.late_mlp_effects(self.late, layers=layers),
             "released": lambda: figures.released_by_layer(self.released, kind, layers=layers),
         }
@@ -63,7 +62,7 @@ class Shown:
             self.make |= {
                 "direct": lambda: figures.effect_by_layer(self.effects, "direct_effect", layers=layers),
                 "drop": lambda: figures.effect_by_layer(self.effects, "drop", layers=layers, legend=False),
-                "scatter": lambda: figures.unembed_against_drop(self.points),
+                "scatter": lambda: figures.direct_against_total(self.points),
                 "r2": lambda: figures.agreement_by_layer(self.effects, "r2", layers=layers),
                 "exceeds": lambda: figures.agreement_by_layer(self.effects, "share_exceeds", layers=layers),
             }

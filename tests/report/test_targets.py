@@ -8,11 +8,12 @@ import pytest
 import xarray as xr
 
 from hydrascope.analysis.findings import Findings
-from hydrascope.analysis.quantity import quantity
 from hydrascope.analysis.verdict import verdict
-from hydrascope.report.facts import caveats, run_facts
-from hydrascope.report.listing import listing
-from hydrascope.report.page import render
+from hydrascope.report import render
+from hydrascope.report._caveats import caveats
+from hydrascope.report._facts import run_facts
+from hydrascope.report._listing import knockouts
+from hydrascope.report._run import Run
 from tests.support.synthetic import synthetic_ledger
 
 
@@ -47,7 +48,7 @@ def test_the_page_speaks_of_one_thing(policy: str) -> None:
 def test_why_prompts_were_dropped_follows_the_question() -> None:
     for policy, says in (("label", "first choice was another token"), ("difference", "its foil was above the answer")):
         assert says in dict(run_facts(ledger(policy)))["Prompts"]
-        found = " ".join(caveats(ledger(policy), Findings(ledger(policy)).repair, 0))
+        found = " ".join(caveats(Run(Findings(ledger(policy)), "attn.4")))
         assert ("above its foil" in found) == (policy == "difference")
 
 
@@ -55,7 +56,7 @@ def test_by_divergence_the_largest_change_of_the_distribution_comes_first() -> N
     ds = ledger("kl")
     order = ds["kl"].mean("prompt").to_series().sort_values(ascending=False)
     findings = Findings(ds)
-    shown = listing(findings.repair, findings.who_repairs, quantity(ds), by_kl=True)
+    shown = knockouts(Run(findings, "attn.4"))
     assert [row[0].text for row in shown.rows] == list(order.index)
     assert shown.columns[:2] == ("knocked out", "KL (nats)")
     assert [row[1].value for row in shown.rows] == pytest.approx(order.to_list(), rel=1e-5)
@@ -65,8 +66,6 @@ def test_by_divergence_the_largest_change_of_the_distribution_comes_first() -> N
     assert f"{order.index[0]} matters most: " in " ".join(found.leading)
     assert "KL divergence has no linear read-out" in " ".join(found.details)
     assert "KL" not in " ".join(verdict(ledger("top")).sentences)
-    plain = listing(findings.repair, findings.who_repairs, quantity(ds))
+    plain = knockouts(Run(Findings(ledger("top")), "attn.4"))
     assert "KL (nats)" not in plain.columns
-    assert any(
-        "ranks first in the clean run" in note or "rank first" in note for note in caveats(ds, findings.repair, 0)
-    )
+    assert any("rank first in the clean run" in note for note in caveats(Run(findings, "attn.4")))

@@ -113,13 +113,13 @@ def test_rows_are_numbered_alike_whichever_texts_an_ablation_leaves_out(tmp_path
 def test_the_report_has_both_sections_and_both_selections(findings: Findings) -> None:
     text = render(findings)
     plain = " ".join(" ".join(Parsed(text).words).split()).replace("\u202f", " ")
-    assert "Dose and response" in plain and "Do the ablations agree?" in plain
+    assert "Dose and response" in plain and "Agreement between ablations" in plain
     for words in ("On top tokens half the dose", "On all tokens half the dose", "the same tokens throughout"):
         assert words in plain
     for title in ("Ranked by total effect, top tokens", "Ranked by self-repair, all tokens"):
         assert title in text
     alone = render(Findings(findings.ds, DRAWS))
-    assert "Dose and response" not in alone and "Do the ablations agree?" not in alone
+    assert "Dose and response" not in alone and "Agreement between ablations" not in alone
 
 
 def test_two_knock_outs_have_no_ranking_and_the_report_says_so(findings: Findings) -> None:
@@ -138,7 +138,7 @@ def test_the_sentence_tells_top_tokens_and_all(findings: Findings) -> None:
 def test_from_the_command_line(
     model_folder: Path, rows: list[tiny.Row], tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hydrascope.report.page.render", lambda dataset: "<html></html>")
+    monkeypatch.setattr("hydrascope.report._page.render", lambda dataset: "<html></html>")
     asked = [{"prompt": row.text, "group": f"d{i % 8}"} for i, row in enumerate(rows)]
     prompts = tiny.write_lines(tmp_path / "texts.jsonl", asked)
     command = (

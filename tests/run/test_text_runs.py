@@ -20,7 +20,7 @@ from hydrascope.engine.plan import edited_places
 from hydrascope.engine.scope import Positions
 from hydrascope.errors import AblationError, HydrascopeError, RunError, TooFewDonors
 from hydrascope.ledger import LedgerFile, rows_of_a_chunk
-from hydrascope.report.page import render
+from hydrascope.report import render
 from hydrascope.run import texts as text_run
 from hydrascope.run import unwritten
 from hydrascope.task import prepare
@@ -310,6 +310,8 @@ def test_texts_without_enough_others_of_their_length_are_left_out_and_counted() 
 def test_who_is_needed_has_a_section_whatever_is_kept_apart_and_whoever_was_held(writers: str, held: str) -> None:
     ds = ledger("gpt2", hs.Zero(), Positions("all", "each"), f"attn.0,mlp.0,{held}", writers=writers)
     page = render(Findings(ds, draws=50))
-    assert "Who is needed" in page and "With attn.0 knocked out" in page
-    bars = json.dumps(figures.repair_held(Findings(ds, draws=50).by_layer.freeze, "attn.0", "attention", "").to_dict())
-    assert bars.count("nothing held") >= 1 and bars.count("attn.1" if "attn.1" in held else "mlp.1") >= 1
+    assert "who is needed" in page and "With attn.0 knocked out" in page
+    bars = json.dumps(
+        figures.repair_frozen(Findings(ds, draws=50).by_layer.freeze, "attn.0", "attention", "").to_dict()
+    )
+    assert bars.count("nothing frozen") >= 1 and bars.count("attn.1" if "attn.1" in held else "mlp.1") >= 1

@@ -52,7 +52,7 @@ def attempt(model: str, prompts: str, out: Path, journal: Path, how: dict[str, A
     """One run, from opening the model to its report; does not return."""
     import hydrascope as hs
     from hydrascope.engine import keeper, values
-    from hydrascope.report import page
+    from hydrascope.report import _page as page
     from hydrascope.run import last_token
 
     last_token.BATCH, keeper.CHUNK, values.CHUNK = BATCH, CHUNK, CHUNK

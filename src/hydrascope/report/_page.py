@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import xarray as xr
@@ -22,20 +21,44 @@ from markupsafe import Markup
 from hydrascope.analysis.findings import Findings
 from hydrascope.analysis.text_verdict import text_verdict
 from hydrascope.analysis.tokens import is_text
-from hydrascope.analysis.verdict import Verdict, verdict
+from hydrascope.analysis.verdict import verdict
 from hydrascope.errors import OutputError
-from hydrascope.figures.theme import DARK, LIGHT, recolouring, vega_config
-from hydrascope.report import facts, text_facts, text_literature, text_sections
-from hydrascope.report.facts import Pairs
-from hydrascope.report.listing import Listing, listing
-from hydrascope.report.literature import SCOPE
-from hydrascope.report.numbers import tied
-from hydrascope.report.scripts import bundle
-from hydrascope.report.section import Section
-from hydrascope.report.sections import SECTIONS
+from hydrascope.figures import DARK, LIGHT, recolouring, vega_config
+from hydrascope.report import _account, _companions, _compensation, _effects, _facts, _tokens, _two_ways, _units
+from hydrascope.report._caveats import caveats
+from hydrascope.report._facts import Pairs
+from hydrascope.report._listing import Listing, knockouts
+from hydrascope.report._literature import SCOPE, SCOPE_OF_TOKENS
+from hydrascope.report._numbers import tied
+from hydrascope.report._run import Run
+from hydrascope.report._scripts import bundle
+from hydrascope.report._section import Section
 from hydrascope.report.sibling import same_of_sibling
-from hydrascope.report.tables import Tables
-from hydrascope.report.text_tables import TextTables
+
+SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
+    _account.balance,
+    _account.self_repair,
+    _effects.effects,
+    _tokens.mechanisms,
+    _two_ways.attention_by_depth,
+    _tokens.tokens,
+    _tokens.norm,
+    _tokens.comparison,
+    _units.heads,
+    _effects.agreement,
+    _effects.prompts,
+    _compensation.compensation,
+    _compensation.kinds,
+    _compensation.matrix,
+    _companions.freeze,
+    _compensation.erasure,
+    _units.neurons,
+    _two_ways.attention_by_writer,
+    _two_ways.routing,
+    _companions.dose,
+    _companions.ablations,
+)
+"""The sections in the order of the page; each is left out where the ledger does not record what it shows."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +127,7 @@ def render(ds: xr.Dataset | Findings) -> str:
         "dark": {"config": vega_config(DARK), "colours": recolouring(LIGHT, DARK)},
     }
     return _template().render(
-        page=_text_page(findings) if is_text(findings.ds) else _page(findings),
+        page=_page(findings),
         themes=in_script(json.dumps(themes)),
         css=Markup(_asset("page.css")),
         js=Markup(_asset("page.js")),
@@ -119,55 +142,30 @@ def in_script(text: str) -> Markup:
 
 
 def _page(findings: Findings) -> Page:
-    found = verdict(findings.by_layer)
-    tables = Tables(findings, found.focus)
-    return _assembled(
-        findings,
-        found,
-        [made for section in SECTIONS if (made := section(tables)) is not None],
-        facts=facts.headline_facts(findings.ds),
-        table=listing(tables.repair, tables.who, tables.quantity, by_kl=findings.ds.attrs["target_policy"] == "kl"),
-        run=facts.run_facts(findings.ds),
-        caveats=facts.caveats(findings.ds, tables.repair, int((~tables.who["is_own"]).sum()) if len(tables.who) else 0),
-        opening=facts.OPENING.format(ablated=tables.featured),
-        scope=SCOPE,
-    )
-
-
-def _text_page(findings: Findings) -> Page:
-    found = text_verdict(findings)
-    tables = TextTables(findings, found.focus)
-    return _assembled(
-        findings,
-        found,
-        [made for section in text_sections.SECTIONS if (made := section(tables)) is not None],
-        facts=text_facts.headline_facts(findings.ds),
-        table=text_sections.heads_listing(tables),
-        run=text_facts.run_facts(findings.ds),
-        caveats=text_facts.caveats(tables),
-        opening=text_facts.OPENING.format(ablated=found.focus),
-        scope=text_literature.SCOPE,
-    )
-
-
-def _assembled(findings: Findings, found: Verdict, sections: Sequence[Section], **of_its_kind: Any) -> Page:
-    """A page with what those of all kinds of run say in the same way."""
-    ds, closed, versions = findings.ds, findings.closing, facts.versions(findings.ds)
+    ds, closed, versions = findings.ds, findings.closing, _facts.versions(findings.ds)
+    found = text_verdict(findings) if is_text(ds) else verdict(findings.by_layer)
+    run = Run(findings, found.focus)
+    hero, *sections = [made for section in SECTIONS if (made := section(run)) is not None]
     return Page(
         model=str(ds.attrs["model_name"]),
         headline=tied(found.headline),
+        facts=_facts.headline_facts(ds),
         leading=tuple(map(tied, found.leading)),
         details=tuple(map(tied, found.details)),
         sibling=str(ds.attrs.get("sibling", "")),
         same_of_sibling=same_of_sibling(ds),
-        hero=sections[0],
-        sections=tuple(sections[1:]),
+        hero=hero,
+        sections=tuple(sections),
+        table=knockouts(run),
+        run=_facts.run_facts(ds),
         closes=closed.closes,
-        closing=facts.closing_sentence(closed),
+        closing=_facts.closing_sentence(closed),
+        caveats=caveats(run),
         command=str(ds.attrs["command"]),
         versions=", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
+        opening=_facts.opening(ds, run.focus),
+        scope=SCOPE_OF_TOKENS if run.of_tokens else SCOPE,
         version=versions.get("hydrascope", ""),
-        **of_its_kind,
     )
 
 

@@ -7,22 +7,24 @@ from collections.abc import Sequence
 import altair as alt
 import pandas as pd
 
-from hydrascope.figures.build import (
+from hydrascope.figures._chart import (
+    CHOSEN,
+    KNOCKED_OUT,
     View,
     compact,
+    estimate,
     finish,
-    kind_colour,
-    kind_shape,
-    picker,
+    knockout_picker,
     reading,
-    with_labels,
-    zero_line,
+    rule,
 )
-from hydrascope.figures.theme import LIGHT
+from hydrascope.figures._over_layers import kind_colour, kind_shape, with_labels
+from hydrascope.figures._theme import LIGHT, PART_LABELS
 
 SELECTED = {"top": "On their top tokens", "all": "On all tokens"}
 """What the two selections of tokens are called above a chart."""
-_GIVERS = {"attn": "attention", "mlp": "MLPs", "mixer": "mixers", "norm": "final norm", "bias": "biases"}
+GIVERS = {part: PART_LABELS[part] for part in ("attn", "mlp", "mixer", "norm")} | {"bias": "biases"}
+"""Who gives back, as a mechanism's name begins, and what it is called."""
 _ROLES = {"attn": LIGHT.attn, "mlp": LIGHT.mlp, "mixer": LIGHT.mixer, "norm": LIGHT.norm, "bias": LIGHT.own}
 _WAYS = {"suppression": "wrote against the target", "promotion": "wrote for it"}
 _NORM = "scale alone"
@@ -51,10 +53,8 @@ def repair_by_depth(table: pd.DataFrame, lines: pd.DataFrame, selection: str, *,
             color=kind_colour(rows),
             shape=kind_shape(rows) if rows["kind"].nunique() > 1 else alt.value("circle"),
             tooltip=[
-                alt.Tooltip("ablated:N", title="knocked out"),
-                reading("self_repair", "self-repair"),
-                reading("self_repair_lo", "from"),
-                reading("self_repair_hi", "to"),
+                KNOCKED_OUT,
+                *estimate("self_repair", "self-repair"),
                 reading("own_change", "own change"),
             ],
         )
@@ -74,7 +74,7 @@ def repair_by_depth(table: pd.DataFrame, lines: pd.DataFrame, selection: str, *,
         )
     )
     return finish(
-        zero_line() + points + line,
+        rule(0) + points + line,
         title=SELECTED[selection],
         description=f"Self-repair of every part over relative depth, {SELECTED[selection].lower()}.",
         height=280,
@@ -93,12 +93,12 @@ def mechanisms_by_depth(lines: pd.DataFrame, selection: str, *, n_layers: int, w
     rows = lines[lines["selection"] == selection]
     named = rows["mechanism"].str.extract(r"^(?P<giver>attn|mlp|mixer|norm|bias)(?:_(?P<way>\w+))?$")
     known = named["giver"].notna()
-    there = [giver for giver in _GIVERS if giver in set(named["giver"])]
+    there = [giver for giver in GIVERS if giver in set(named["giver"])]
     bars = rows[known].assign(
-        giver=named.loc[known, "giver"].map(_GIVERS), way=named.loc[known, "way"].map(_WAYS).fillna(_NORM)
+        giver=named.loc[known, "giver"].map(GIVERS), way=named.loc[known, "way"].map(_WAYS).fillna(_NORM)
     )
     bars = bars.assign(rank=[there.index(giver) for giver in named.loc[known, "giver"]])
-    scale = alt.Scale(domain=[_GIVERS[giver] for giver in there], range=[_ROLES[giver] for giver in there])
+    scale = alt.Scale(domain=[GIVERS[giver] for giver in there], range=[_ROLES[giver] for giver in there])
     size = max(6, min(44, 300 // n_layers))
     x = _depth(pad=0.5 / max(1, n_layers - 1))
     told = [alt.Tooltip("layer:Q", title="layer"), alt.Tooltip("parts:Q", title="parts")]
@@ -107,7 +107,7 @@ def mechanisms_by_depth(lines: pd.DataFrame, selection: str, *, n_layers: int, w
         .mark_bar(size=size)
         .encode(
             x=x,
-            y=alt.Y("mean:Q", title="given back (logits)", stack="zero"),
+            y=alt.Y("mean:Q", title="self-repair (logits)", stack="zero"),
             color=alt.Color("giver:N", scale=scale, legend=None if ways else alt.Legend(symbolOpacity=1)),
             opacity=alt.Opacity(
                 "way:O",
@@ -131,7 +131,7 @@ def mechanisms_by_depth(lines: pd.DataFrame, selection: str, *, n_layers: int, w
         .encode(x=x, y=alt.Y("mean:Q"), tooltip=[*told, reading("mean", "sum")])
     )
     return finish(
-        alt.layer(stack, zero_line(), sums),
+        alt.layer(stack, rule(0), sums),
         title=SELECTED[selection],
         description=f"Self-repair of every layer's parts by mechanism, {SELECTED[selection].lower()}.",
         height=280,
@@ -149,7 +149,7 @@ def effect_against_change(points: pd.DataFrame, names: Sequence[str], shown: str
     x = alt.X("direct_effect:Q", title="direct effect (logits)", axis=alt.Axis(grid=True, domain=False, tickCount=8))
     y = alt.Y("total_effect:Q", title="change of the target’s logit")
     scale = alt.Scale(domain=[TOP, REST], range=[LIGHT.mlp, LIGHT.own])
-    base = alt.Chart(compact(points)).transform_filter("datum.ablated == knocked")
+    base = alt.Chart(compact(points)).transform_filter(CHOSEN)
     cloud = base.mark_point().encode(
         x=x,
         y=y,
@@ -173,11 +173,11 @@ def effect_against_change(points: pd.DataFrame, names: Sequence[str], shown: str
     )
     line = (
         alt.Chart(compact(ends))
-        .transform_filter("datum.ablated == knocked")
+        .transform_filter(CHOSEN)
         .mark_line(strokeWidth=1.4, strokeDash=[5, 4], color=LIGHT.total)
         .encode(x=x, y=y)
     )
-    chart = alt.layer(zero_line(), cloud, line).add_params(picker("knocked", "Knocked out", names, shown))
+    chart = alt.layer(rule(0), cloud, line).add_params(knockout_picker(names, shown))
     return finish(
         chart,
         title=alt.ExprRef("'Every token without ' + knocked"),
@@ -199,7 +199,7 @@ def norm_ratio(bins: pd.DataFrame, names: Sequence[str], shown: str) -> View:
     words = {"top": TOP, "all": "all tokens"}
     scale = alt.Scale(domain=list(words.values()), range=[LIGHT.norm, LIGHT.total])
     bins = bins.assign(which=bins["selection"].map(words))
-    base = alt.Chart(compact(bins)).transform_filter("datum.ablated == knocked")
+    base = alt.Chart(compact(bins)).transform_filter(CHOSEN)
     colour = alt.Color("which:N", scale=scale, legend=alt.Legend(symbolOpacity=1, symbolType="square"))
     told = [
         alt.Tooltip("low:Q", title="from", format=".3f"),
@@ -216,8 +216,7 @@ def norm_ratio(bins: pd.DataFrame, names: Sequence[str], shown: str) -> View:
         .mark_line(interpolate="step-after", strokeWidth=1.5)
         .encode(x=x, y=y, color=colour)
     )
-    one = alt.Chart(alt.Data(values=[{}])).mark_rule(strokeDash=[4, 3]).encode(x=alt.datum(1))
-    chart = alt.layer(bars, every, one).add_params(picker("knocked", "Knocked out", names, shown))
+    chart = alt.layer(bars, every, rule(1, "x", dash=[4, 3])).add_params(knockout_picker(names, shown))
     return finish(
         chart,
         title=alt.ExprRef("'Final norm without ' + knocked"),

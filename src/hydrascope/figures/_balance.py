@@ -1,14 +1,12 @@
-"""The account of one knock-out: what was lost, who gave back how much, and the total."""
+"""The decomposition of one total effect: own change, compensation by kind, norm effect, total."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import altair as alt
 import pandas as pd
 
-from hydrascope.figures.build import MARKS, UNIT, View, compact, finish, picker
-from hydrascope.figures.theme import LIGHT, PART_LABELS, colour_scale
+from hydrascope.figures._chart import CHOSEN, MARKS, UNIT, View, compact, finish, knockout_picker, rule, strongest
+from hydrascope.figures._theme import LIGHT, PART_LABELS, colour_scale
 
 COLUMNS = {
     "own": "own_change",
@@ -22,7 +20,7 @@ COLUMNS = {
 
 
 def balance_steps(table: pd.DataFrame) -> pd.DataFrame:
-    """The bars of the account, one row per knock-out and part.
+    """The bars of the decomposition, one row per knock-out and part.
 
     Args:
         table: from `analysis.repair.repair`.
@@ -39,15 +37,7 @@ def balance_steps(table: pd.DataFrame) -> pd.DataFrame:
                 continue
             value = float(row[column])
             start = 0.0 if part == "total" else at
-            rows.append(
-                {
-                    "ablated": row["ablated"],
-                    "part": PART_LABELS[part],
-                    "value": value,
-                    "start": start,
-                    "end": start + value,
-                }
-            )
+            rows.append((row["ablated"], PART_LABELS[part], value, start, start + value))
             at += value
     return pd.DataFrame(rows, columns=["ablated", "part", "value", "start", "end"])
 
@@ -61,19 +51,14 @@ def balance(table: pd.DataFrame, shown: str | None = None, *, unit: str = UNIT) 
         unit: what the logits are of, on the axis.
     """
     steps = balance_steps(table)
-    names = _strongest(table, MARKS // 18)
+    names = [str(name) for name in strongest(table, MARKS // 18)["ablated"]]
     steps = steps[steps["ablated"].isin(names)]
     steps = steps.assign(next=steps.groupby("ablated")["part"].shift(-1))
-    parts = [label for label in PART_LABELS.values() if label in set(steps["part"])]
-    roles = {role: label for role, label in PART_LABELS.items() if label in parts}
+    roles = {role: label for role, label in PART_LABELS.items() if label in set(steps["part"])}
+    parts = list(roles.values())
 
-    base = alt.Chart(compact(steps)).transform_filter("datum.ablated == knocked")
-    y = alt.Y(
-        "part:N",
-        sort=parts,
-        title=None,
-        axis=alt.Axis(domain=False, grid=False, labelFontSize=13, labelLimit=140),
-    )
+    base = alt.Chart(compact(steps)).transform_filter(CHOSEN)
+    y = alt.Y("part:N", sort=parts, title=None, axis=alt.Axis(domain=False, grid=False, labelFontSize=13))
     x = alt.X(
         "start:Q",
         title=unit,
@@ -91,7 +76,6 @@ def balance(table: pd.DataFrame, shown: str | None = None, *, unit: str = UNIT) 
             alt.Tooltip("end:Q", title="running total", format="+.3~g"),
         ],
     )
-    zero = alt.Chart(alt.Data(values=[{}])).mark_rule().encode(x=alt.datum(0))
     links = (
         base.transform_filter("datum.next != null")
         .mark_rule(strokeDash=[2, 2])
@@ -103,16 +87,9 @@ def balance(table: pd.DataFrame, shown: str | None = None, *, unit: str = UNIT) 
     # the line at 0 must not strike the numbers through
     halo = text.mark_text(align="left", dx=7, fontSize=13, stroke=LIGHT.paper, strokeWidth=5)
     values = text.mark_text(align="left", dx=7, fontSize=13)
-    chart = alt.layer(zero, links, bars, halo, values).add_params(picker("knocked", "Knocked out", names, shown))
     return finish(
-        chart,
+        alt.layer(rule(0, "x"), links, bars, halo, values).add_params(knockout_picker(names, shown)),
         title=alt.ExprRef("'Without ' + knocked"),
         description="Bars laid end to end: own change, attention, MLPs and final norm sum to the total effect.",
         height=46 * len(parts),
     )
-
-
-def _strongest(table: pd.DataFrame, most: int) -> Sequence[str]:
-    if len(table) > most:
-        table = table.loc[table["own_change"].abs().nlargest(most).index].sort_index()
-    return [str(name) for name in table["ablated"]]

@@ -8,49 +8,40 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from hydrascope.figures.build import (
+from hydrascope.figures._chart import (
+    CHOSEN,
+    KNOCKED_OUT,
     LEGEND,
     MARKS,
     UNIT,
     View,
     compact,
-    depth,
+    estimate,
     every_nth,
     finish,
+    knockout_picker,
+    reading,
+    rule,
+)
+from hydrascope.figures._over_layers import (
+    depth,
     kind_colour,
     kind_shape,
     line_with_interval,
-    picker,
     places,
-    reading,
     with_labels,
-    zero_line,
+    without,
 )
-from hydrascope.figures.theme import LIGHT, PART_LABELS, colour_scale
+from hydrascope.figures._theme import LIGHT, PART_LABELS, colour_scale
 
 CONVENTIONS = {
     "restored": "without the norm (McGrath et al.)",
     "restored_with_norm": "with the norm (Rushing & Nanda)",
 }
 
-_WITHOUT = {
-    "attn": "one attention layer",
-    "mlp": "one MLP",
-    "layer": "one whole layer",
-    "joint": "several parts at once",
-    "held": "one part, others held",
-}
-_RESTORED = {
-    "attn": "attention layers",
-    "mlp": "MLPs",
-    "layer": "whole layers",
-    "joint": "several parts",
-    "held": "others held",
-}
 
-
-def compensation_against_loss(points: pd.DataFrame, table: pd.DataFrame, *, shown: str | None = None) -> View:
-    """One point per prompt: what the knocked-out part lost, and what the others gave back.
+def compensation_by_prompt(points: pd.DataFrame, table: pd.DataFrame, *, shown: str | None = None) -> View:
+    """One point per prompt: the knocked-out part's own change across, sign turned, and compensation upwards.
 
     Args:
         points: tables of `analysis.repair.compensation_points`, one below the other, with a column `ablated`.
@@ -64,12 +55,11 @@ def compensation_against_loss(points: pd.DataFrame, table: pd.DataFrame, *, show
     cloud = points[points["prompt"].isin(prompts["prompt"])].assign(lost=lambda rows: -rows["own_change"])
     texts = prompts[["prompt", "text"]].assign(text=prompts["text"].str.slice(0, 90))
 
-    chosen = "datum.ablated == knocked"
-    x = alt.X("lost:Q", title="lost by the knocked-out part (logits)", axis=alt.Axis(grid=True, domain=False))
-    y = alt.Y("compensation:Q", title="given back by all others (logits)")
+    x = alt.X("lost:Q", title="lost: minus own change (logits)", axis=alt.Axis(grid=True, domain=False))
+    y = alt.Y("compensation:Q", title="compensation by all others (logits)")
     dots = (
         alt.Chart(compact(cloud[["ablated", "prompt", "lost", "compensation"]]))
-        .transform_filter(chosen)
+        .transform_filter(CHOSEN)
         .transform_lookup(lookup="prompt", from_=alt.LookupData(data=texts, key="prompt", fields=["text"]))
         .mark_point(size=26, opacity=0.55, color=LIGHT.muted)
         .encode(
@@ -78,18 +68,17 @@ def compensation_against_loss(points: pd.DataFrame, table: pd.DataFrame, *, show
             tooltip=[
                 alt.Tooltip("text:N", title="prompt"),
                 reading("lost", "lost"),
-                reading("compensation", "given back"),
+                reading("compensation", "compensation"),
             ],
         )
     )
     fitted = _fitted_lines(points, table)
-    base = alt.Chart(compact(fitted)).transform_filter(chosen)
+    base = alt.Chart(compact(fitted)).transform_filter(CHOSEN)
     line = base.transform_filter("datum.line == 'fit'").mark_line(strokeWidth=2.5).encode(x=x, y=y)
     full = base.transform_filter("datum.line == 'full'").mark_line(strokeWidth=1.2, strokeDash=[5, 4]).encode(x=x, y=y)
-    zero = zero_line()
     told = (
         alt.Chart(compact(table[["ablated", "restoring_slope", "r2"]]))
-        .transform_filter(chosen)
+        .transform_filter(CHOSEN)
         .transform_calculate(
             told="'slope ' + format(datum.restoring_slope, '.2f') + ',  R² '"
             " + (isValid(datum.r2) ? format(datum.r2, '.2f') : '–')"
@@ -97,9 +86,9 @@ def compensation_against_loss(points: pd.DataFrame, table: pd.DataFrame, *, show
         .mark_text(align="left", baseline="top", fontSize=13, fontWeight=600)
         .encode(x=alt.value(8), y=alt.value(4), text="told:N")
     )
-    chart = alt.layer(zero, dots, _paint(full, "own"), _paint(line, "total"), told)
+    chart = alt.layer(rule(0), dots, _paint(full, "own"), _paint(line, "total"), told)
     return finish(
-        chart.add_params(picker("knocked", "Knocked out", names, shown)),
+        chart.add_params(knockout_picker(names, shown)),
         title=alt.ExprRef("'Without ' + knocked + ', prompt by prompt'"),
         description="Scatter of compensation against loss, with the fitted line and the line of full repair.",
         height=380,
@@ -109,9 +98,9 @@ def compensation_against_loss(points: pd.DataFrame, table: pd.DataFrame, *, show
 def slope_by_layer(
     table: pd.DataFrame, measure: Literal["restoring_slope", "r2"], *, layers: int, legend: bool = True
 ) -> View:
-    """Slope or R² of compensation on loss for every layer that was knocked out (figure 7d).
+    """Slope or R² of compensation on own change for every layer that was knocked out (figure 7d).
 
-    The null, a random direction of the same length, is drawn hollow where the run has one.
+    The random-direction control is drawn hollow where the run has one.
 
     Args:
         table: from `analysis.repair.repair`.
@@ -135,16 +124,10 @@ def slope_by_layer(
     lines = line_with_interval(
         table[columns],
         measure,
-        title="",
         x=x,
-        legend=legend,
         y=y,
-        tooltip=[
-            alt.Tooltip("ablated:N", title="knocked out"),
-            reading(measure, "slope" if slope else "R²", ".2f"),
-            reading(f"{measure}_lo", "from", ".2f"),
-            reading(f"{measure}_hi", "to", ".2f"),
-        ],
+        tooltip=[KNOCKED_OUT, *estimate(measure, "slope" if slope else "R²", ".2f")],
+        legend=legend,
     )
     null = table.dropna(subset=["null"])
     title = "Slope (hollow: random direction)" if slope else "R² (hollow: random direction)"
@@ -158,20 +141,17 @@ def slope_by_layer(
             y="null:Q",
             color=colour,
             shape=kind_shape(table, legend),
-            tooltip=[
-                alt.Tooltip("ablated:N", title="knocked out"),
-                reading("null", "random direction", ".2f"),
-            ],
+            tooltip=[KNOCKED_OUT, reading("null", "random direction", ".2f")],
         )
     )
-    layers_ = [zero_line(), lines] if null.empty else [zero_line(), lines, hollow]
+    layers_ = [rule(0), lines] if null.empty else [rule(0), lines, hollow]
     return finish(alt.layer(*layers_), title=title, description=f"{title}, over the layers, by kind.", height=150)
 
 
 def parts_by_layer(
     table: pd.DataFrame, ablated_kind: str, *, layers: int, legend: bool = True, unit: str = UNIT
 ) -> View:
-    """Who answers each knock-out of one kind: attention, MLPs and norm, stacked (figure 8).
+    """Compensation by attention and MLPs, and norm effect, stacked for each knock-out of one kind (figure 8).
 
     Args:
         table: from `analysis.repair.repair`.
@@ -211,8 +191,8 @@ def parts_by_layer(
             y2="to:Q",
             color=alt.Color("part:N", scale=colour_scale(roles), legend=alt.Legend() if legend else None),
             tooltip=[
-                alt.Tooltip("ablated:N", title="knocked out"),
-                alt.Tooltip("part:N", title="answer by"),
+                KNOCKED_OUT,
+                alt.Tooltip("part:N", title="compensation by"),
                 reading("value", "logits"),
             ],
         )
@@ -225,15 +205,15 @@ def parts_by_layer(
             x=place.x("start"),
             x2="stop:Q",
             y="lost:Q",
-            tooltip=[alt.Tooltip("ablated:N", title="knocked out"), reading("lost", "lost")],
+            tooltip=[KNOCKED_OUT, reading("lost", "lost")],
         )
     )
-    title = f"Without {_without(ablated_kind)}"
-    chart = alt.layer(bars, zero_line(), _paint(ticks, "total"))
+    title = f"W{without(ablated_kind)[1:]}"
+    chart = alt.layer(bars, rule(0), _paint(ticks, "total"))
     return finish(
         chart,
         title=title,
-        description=f"{title}: answers by kind, stacked, over the layers; lines are the losses.",
+        description=f"{title}: compensation by kind, stacked, over the layers; lines are the losses.",
         spare=0 if legend else LEGEND,
     )
 
@@ -255,8 +235,8 @@ def restored_by_layer(table: pd.DataFrame, ablated_kind: str, *, layers: int, le
                 convention=label,
                 at=table["at"] + shift,
                 share=table[name],
-                low=table[f"{name}_lo"],
-                high=table[f"{name}_hi"],
+                share_lo=table[f"{name}_lo"],
+                share_hi=table[f"{name}_hi"],
             )
             for (name, label), shift in zip(CONVENTIONS.items(), (-0.12, 0.12), strict=True)
         ],
@@ -275,31 +255,25 @@ def restored_by_layer(table: pd.DataFrame, ablated_kind: str, *, layers: int, le
         legend=key,
     )
     base = alt.Chart(compact(long)).encode(x=x, color=colour)
-    spans = base.mark_rule(strokeWidth=2, opacity=0.6, clip=True).encode(y=alt.Y("low:Q", scale=scale), y2="high:Q")
+    spans = base.mark_rule(strokeWidth=2, opacity=0.6, clip=True)
+    spans = spans.encode(y=alt.Y("share_lo:Q", scale=scale), y2="share_hi:Q")
     dots = base.mark_point(size=50, clip=True).encode(
         y=y,
         shape=shape,
         tooltip=[
-            alt.Tooltip("ablated:N", title="knocked out"),
+            KNOCKED_OUT,
             alt.Tooltip("convention:N", title="counted"),
-            reading("share", "restored", ".0%"),
-            reading("low", "from", ".0%"),
-            reading("high", "to", ".0%"),
+            *estimate("share", "restored", ".0%"),
         ],
     )
-    title = f"Share restored, {_RESTORED.get(ablated_kind, ablated_kind)}"
-    full = alt.Chart(alt.Data(values=[{"full": 1.0}])).mark_rule(strokeDash=[5, 4]).encode(y="full:Q")
+    title = f"Share restored, {without(ablated_kind)}"
     return finish(
-        alt.layer(zero_line(), full, spans, dots),
+        alt.layer(rule(0), rule(1, dash=[5, 4]), spans, dots),
         title=title,
         description=f"{title}: share of the loss with intervals, over the layers.",
         height=220,
         spare=0 if legend else LEGEND + 14,
     )
-
-
-def _without(ablated_kind: str) -> str:
-    return _WITHOUT.get(ablated_kind, f"one {ablated_kind}")
 
 
 def _fitted_lines(points: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:

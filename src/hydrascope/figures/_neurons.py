@@ -1,4 +1,4 @@
-"""Which neurons answer, and how few of them carry the answer (Rushing & Nanda 2024, arXiv 2402.15390)."""
+"""Which neurons respond, and how few of them carry the self-repair (Rushing & Nanda 2024, arXiv 2402.15390)."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Sequence
 import altair as alt
 import pandas as pd
 
-from hydrascope.figures.build import (
+from hydrascope.figures._chart import (
+    CHOSEN,
+    KNOCKED_OUT,
     LEGEND,
     View,
     compact,
-    depth,
     finish,
-    line_with_interval,
-    picker,
+    knockout_picker,
     reading,
-    with_labels,
-    zero_line,
+    rule,
 )
-from hydrascope.figures.theme import KIND_LABELS, LIGHT, colour_scale
+from hydrascope.figures._over_layers import depth, line_with_interval, with_labels
+from hydrascope.figures._theme import KIND_LABELS, LIGHT, colour_scale
 
 CLASSES = {
     "positive": "anti-erasure",
@@ -54,10 +54,9 @@ def neuron_scatter(table: pd.DataFrame, names: Sequence[str], shown: str | None 
         scale=alt.Scale(padding=12),
     )
     y = alt.Y("change:Q", title="change (logits)", scale=alt.Scale(padding=12))
-    upright = alt.Chart(alt.Data(values=[{}])).mark_rule(strokeWidth=1).encode(x=alt.datum(0))
     points = (
         alt.Chart(compact(rows[["ablated", "neuron", "class", "direct_effect", "change", "share_in_half"]]))
-        .transform_filter("datum.ablated == knocked")
+        .transform_filter(CHOSEN)
         .mark_point(size=46, opacity=0.9, stroke=LIGHT.paper, strokeWidth=0.6)
         .encode(
             x=x,
@@ -72,10 +71,10 @@ def neuron_scatter(table: pd.DataFrame, names: Sequence[str], shown: str | None 
                 alt.Tooltip("share_in_half:Q", title="prompts on which it is among the first half", format=".0%"),
             ],
         )
-        .add_params(picker("knocked", "Knocked out", names, shown))
+        .add_params(knockout_picker(names, shown))
     )
     return finish(
-        alt.layer(zero_line(), upright, points),
+        alt.layer(rule(0), rule(0, "x"), points),
         title=alt.ExprRef("'Neurons without ' + knocked"),
         description="Scatter of neurons: clean direct effect across, change under the knock-out upwards.",
         height=HEIGHT,
@@ -98,7 +97,7 @@ def carried_by_few(curves: pd.DataFrame, names: Sequence[str], shown: str | None
         scale=alt.Scale(domain=[0, 1], nice=False),
         axis=alt.Axis(format=".0%", tickCount=5),
     )
-    base = alt.Chart(compact(rows[columns])).transform_filter("datum.ablated == knocked").encode(x=_number_axis(rows))
+    base = alt.Chart(compact(rows[columns])).transform_filter(CHOSEN).encode(x=_number_axis(rows))
     band = base.mark_area(opacity=0.18, color=LIGHT.mlp).encode(y="carried_q1:Q", y2="carried_q3:Q")
     line = base.mark_line(color=LIGHT.mlp).encode(y=y)
     dots = base.mark_point(size=26, fill=LIGHT.mlp).encode(
@@ -110,9 +109,8 @@ def carried_by_few(curves: pd.DataFrame, names: Sequence[str], shown: str | None
             reading("carried_q3", "third quartile", ".0%"),
         ],
     )
-    half = alt.Chart(alt.Data(values=[{}])).mark_rule(strokeDash=[4, 3]).encode(y=alt.datum(0.5))
     return finish(
-        alt.layer(half, band, line, dots.add_params(picker("knocked", "Knocked out", names, shown))),
+        alt.layer(rule(0.5, dash=[4, 3]), band, line, dots.add_params(knockout_picker(names, shown))),
         title=alt.ExprRef("'Repair carried without ' + knocked"),
         description="Share of the repair carried by the strongest neurons of a prompt, over how many they are.",
         height=HEIGHT,
@@ -136,7 +134,7 @@ def nth_neuron(curves: pd.DataFrame, names: Sequence[str], shown: str | None = N
     levels = list(NTH.values())
     lines = (
         alt.Chart(compact(long))
-        .transform_filter("datum.ablated == knocked")
+        .transform_filter(CHOSEN)
         .mark_line(color=LIGHT.mlp, point=alt.OverlayMarkDef(size=18, color=LIGHT.mlp))
         .encode(
             x=_number_axis(rows, "n-th strongest neuron"),
@@ -157,7 +155,7 @@ def nth_neuron(curves: pd.DataFrame, names: Sequence[str], shown: str | None = N
                 alt.Tooltip("prompts:Q", title="on so many prompts", format=".0%"),
             ],
         )
-        .add_params(picker("knocked", "Knocked out", names, shown))
+        .add_params(knockout_picker(names, shown))
     )
     return finish(
         alt.layer(lines),
@@ -182,12 +180,10 @@ def half_by_layer(table: pd.DataFrame, *, layers: int) -> View:
     chart = line_with_interval(
         rows[["ablated", "ablated_layer", "ablated_kind", "kind", "neurons", "half", "half_lo", "half_hi"]],
         "half",
-        title="",
         x=depth("ablated_layer", "layer knocked out", layers),
-        legend=True,
         y=y,
         tooltip=[
-            alt.Tooltip("ablated:N", title="knocked out"),
+            KNOCKED_OUT,
             alt.Tooltip("half:Q", title="carry half (median)", format="~g"),
             alt.Tooltip("half_lo:Q", title="first quartile", format="~g"),
             alt.Tooltip("half_hi:Q", title="third quartile", format="~g"),

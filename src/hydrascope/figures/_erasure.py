@@ -1,13 +1,14 @@
-"""What late MLPs take away, and what they let go under a knock-out."""
+"""Erasure by late MLPs, and how much of it a knock-out releases."""
 
 from __future__ import annotations
 
 import altair as alt
 import pandas as pd
 
-from hydrascope.figures.build import LEGEND, UNIT, View, compact, depth, finish, reading, zero_line
-from hydrascope.figures.stacked import stacked
-from hydrascope.figures.theme import LIGHT
+from hydrascope.figures._bars import stacked
+from hydrascope.figures._chart import LEGEND, UNIT, View, compact, estimate, finish, reading, rule
+from hydrascope.figures._over_layers import depth
+from hydrascope.figures._theme import LIGHT
 
 PARTS = {
     "positive": ("relaxed", "relaxed suppression"),
@@ -26,14 +27,8 @@ def late_mlp_effects(table: pd.DataFrame, *, layers: int, unit: str = UNIT) -> V
         layers: number of blocks of the model.
         unit: what the logits are of, on the axis.
     """
-    columns = [
-        "writer",
-        "writer_layer",
-        "direct_effect",
-        "direct_effect_lo",
-        "direct_effect_hi",
-        "share_negative",
-    ]
+    ends = ["direct_effect", "direct_effect_lo", "direct_effect_hi"]
+    columns = ["writer", "writer_layer", *ends, "share_negative"]
     first = int(table["writer_layer"].min())
     x = depth("writer_layer", "MLP", layers, first)
     y = alt.Y("direct_effect:Q", title=f"direct effect ({unit})")
@@ -48,9 +43,7 @@ def late_mlp_effects(table: pd.DataFrame, *, layers: int, unit: str = UNIT) -> V
             y2="zero:Q",
             tooltip=[
                 alt.Tooltip("writer:N", title="writer"),
-                reading("direct_effect", "direct effect"),
-                reading("direct_effect_lo", "from"),
-                reading("direct_effect_hi", "to"),
+                *estimate("direct_effect", "direct effect"),
                 reading("share_negative", "prompts it writes against", ".0%"),
             ],
         )
@@ -61,7 +54,7 @@ def late_mlp_effects(table: pd.DataFrame, *, layers: int, unit: str = UNIT) -> V
         spans.append(span.encode(y="direct_effect_lo:Q", y2="direct_effect_hi:Q"))
     title = "Late MLPs in the clean run"
     return finish(
-        alt.layer(bars, *spans, zero_line()),
+        alt.layer(bars, *spans, rule(0)),
         title=title,
         description=f"{title}: mean direct effect on the answer, below zero is against it.",
         spare=LEGEND + 14,

@@ -1,31 +1,31 @@
-"""Who answers whose knock-out."""
+"""The compensation matrix: knock-outs by responding writers."""
 
 from __future__ import annotations
 
 import altair as alt
 import pandas as pd
 
-from hydrascope.figures.build import LEGEND, MARKS, View, compact, finish, reading
-from hydrascope.figures.theme import KIND_LABELS, LIGHT, diverging_scale
+from hydrascope.figures._chart import KNOCKED_OUT, LEGEND, MARKS, View, compact, finish, reading
+from hydrascope.figures._theme import KIND_LABELS, LIGHT, diverging_scale
 
 ROWS = 100
-"""Most knock-outs shown; the strongest answers are kept."""
+"""Most knock-outs shown; those with the strongest responses are kept."""
 
 
-def who_repairs(table: pd.DataFrame, writer_kind: str, *, legend: bool = True) -> View:
-    """Heat map of mean changes: knocked out downwards, answering layer across.
+def compensation_matrix(table: pd.DataFrame, writer_kind: str, *, legend: bool = True) -> View:
+    """Heat map of mean changes: knocked out downwards, responding writer across.
 
     The colours have the same limits for every kind of writer. Cells of the knocked-out part itself
-    are grey, since its own change would drown the answers; dots mark answers that differ from zero
+    are grey, since its own change would drown the others; dots mark changes that differ from zero
     after correction over all cells.
 
     Args:
         table: from `analysis.responders.who_repairs`, all kinds.
-        writer_kind: kind of the answering writers drawn.
+        writer_kind: kind of the responding writers drawn.
         legend: whether to explain the colours.
     """
-    answers = table[~table["is_own"]]
-    limit = float(answers["change"].abs().max()) if len(answers) else 1.0
+    others = table[~table["is_own"]]
+    limit = float(others["change"].abs().max()) if len(others) else 1.0
     rows = rows_shown(table)
     cells = table[(table["writer_kind"] == writer_kind) & table["ablated"].isin(rows)]
     columns = [
@@ -47,7 +47,7 @@ def who_repairs(table: pd.DataFrame, writer_kind: str, *, legend: bool = True) -
     )
     x = alt.X(
         "writer_layer:O",
-        title=f"{KIND_LABELS.get(writer_kind, writer_kind)} layer that answers".replace("MLP layer", "MLP"),
+        title=f"{KIND_LABELS.get(writer_kind, writer_kind)} layer that responds".replace("MLP layer", "MLP"),
         axis=alt.Axis(labelAngle=0, domain=False, values=_ticks(cells["writer_layer"])),
     )
     scale_legend = alt.Legend(
@@ -66,8 +66,8 @@ def who_repairs(table: pd.DataFrame, writer_kind: str, *, legend: bool = True) -
             y=y,
             color=alt.Color("change:Q", scale=diverging_scale(limit), legend=scale_legend if legend else None),
             tooltip=[
-                alt.Tooltip("ablated:N", title="knocked out"),
-                alt.Tooltip("writer:N", title="answers"),
+                KNOCKED_OUT,
+                alt.Tooltip("writer:N", title="responds"),
                 reading("change", "change (logits)"),
                 reading("change_sim_lo", "from"),
                 reading("change_sim_hi", "to"),
@@ -86,11 +86,11 @@ def who_repairs(table: pd.DataFrame, writer_kind: str, *, legend: bool = True) -
         .encode(x=x, y=y)
     )
     step = 20 if len(rows) <= 20 else 14 if len(rows) <= 48 else 11
-    title = f"Answers of {'MLPs' if writer_kind == 'mlp' else KIND_LABELS.get(writer_kind, writer_kind)}"
+    title = f"Compensation by {'MLPs' if writer_kind == 'mlp' else KIND_LABELS.get(writer_kind, writer_kind)}"
     return finish(
         alt.layer(own, tiles, dots).resolve_legend(color="independent"),
         title=title,
-        description=f"{title}: heat map of the mean change of each layer under each knock-out.",
+        description=f"{title}: heat map of the mean change of each writer under each knock-out.",
         height=step * len(rows),
         spare=0 if legend else LEGEND + 28,
     )
@@ -107,11 +107,11 @@ def rows_shown(table: pd.DataFrame) -> list[str]:
     Args:
         table: from `analysis.responders.who_repairs`.
     """
-    answers = table[~table["is_own"]]
+    others = table[~table["is_own"]]
     names = [str(name) for name in dict.fromkeys(table["ablated"])]
     # two charts share the cells; dots come on top
     most = min(ROWS, MARKS // max(1, 2 * table["writer_layer"].nunique()))
     if len(names) <= most:
         return names
-    strongest = set(answers.groupby("ablated")["change"].agg(lambda change: change.abs().max()).nlargest(most).index)
+    strongest = set(others.groupby("ablated")["change"].agg(lambda change: change.abs().max()).nlargest(most).index)
     return [name for name in names if name in strongest]

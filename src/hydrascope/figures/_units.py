@@ -8,15 +8,25 @@ from typing import Any, Literal
 import altair as alt
 import pandas as pd
 
-from hydrascope.figures.build import MARKS, View, compact, finish, picker, reading
-from hydrascope.figures.theme import LIGHT, diverging_scale
+from hydrascope.figures._chart import (
+    CHOSEN,
+    KNOCKED_OUT,
+    MARKS,
+    View,
+    compact,
+    estimate,
+    finish,
+    knockout_picker,
+    reading,
+)
+from hydrascope.figures._theme import LIGHT, diverging_scale
 
 Shown = Literal["direct_effect", "own_change", "compensation_attn", "total_effect", "restored_with_norm"]
 
 _TITLES: dict[Shown, str] = {
     "direct_effect": "Direct effect",
     "own_change": "Own change",
-    "compensation_attn": "Answer of later attention",
+    "compensation_attn": "Compensation by later attention",
     "total_effect": "Total effect",
     "restored_with_norm": "Share restored, norm included",
 }
@@ -48,19 +58,19 @@ def has_unit_grid(table: pd.DataFrame) -> bool:
 def unit_grid(table: pd.DataFrame, value: Shown) -> View:
     """Heat map over layers (downwards) and units (across).
 
-    Direct effect, own change and total effect have the same colours for the same numbers; answers, which are smaller,
-    have their own. Shares are left empty where they may not be read, and take the colour of the end beyond 100 %.
+    Direct effect, own change and total effect have the same colours for the same numbers; compensation, which is
+    smaller, has its own. Shares are left empty where they may not be read, and take the colour of the end beyond 100 %.
 
     Args:
         table: from `analysis.repair.repair`.
         value: what is drawn.
     """
     rows = unit_rows(table)
-    return _grid(rows, value, str(rows["kind"].iloc[0]), [alt.Tooltip("ablated:N", title="knocked out")])
+    return _grid(rows, value, str(rows["kind"].iloc[0]), [KNOCKED_OUT])
 
 
 def head_grid(table: pd.DataFrame, value: Shown) -> View:
-    """The same of all heads that a ledger knows; hovering over one tells what else is known of it.
+    """Heat map over layers (downwards) and heads (across); hovering over one tells what else is known of it.
 
     Args:
         table: from `analysis.heads.heads`.
@@ -81,7 +91,7 @@ def head_grid(table: pd.DataFrame, value: Shown) -> View:
 
 
 def head_answers(table: pd.DataFrame, every: pd.DataFrame, names: Sequence[str], shown: str | None = None) -> View:
-    """How every head answers one knock-out, on the grid of layers and heads.
+    """How every head responds to one knock-out, on the grid of layers and heads.
 
     Args:
         table: from `analysis.heads.answers`.
@@ -94,7 +104,7 @@ def head_answers(table: pd.DataFrame, every: pd.DataFrame, names: Sequence[str],
     encoding, height = _axes(every["layer"], every["unit"], "layer", "head")
     tiles = (
         alt.Chart(compact(rows))
-        .transform_filter("datum.ablated == knocked")
+        .transform_filter(CHOSEN)
         .mark_rect(stroke=LIGHT.paper, strokeWidth=1)
         .encode(
             **encoding,
@@ -103,17 +113,15 @@ def head_answers(table: pd.DataFrame, every: pd.DataFrame, names: Sequence[str],
             ),
             tooltip=[
                 alt.Tooltip("head:N", title="head"),
-                reading("change", "writes more by"),
-                reading("change_lo", "from"),
-                reading("change_hi", "to"),
+                *estimate("change", "writes more by"),
                 reading("direct_effect", "direct effect"),
             ],
         )
-        .add_params(picker("knocked", "Knocked out", names, shown))
+        .add_params(knockout_picker(names, shown))
     )
     return finish(
         alt.layer(_empty(every, encoding), tiles),
-        title=alt.ExprRef("'Answers of heads without ' + knocked"),
+        title=alt.ExprRef("'Compensation by heads without ' + knocked"),
         description="How much more or less every head writes for the answer under one knock-out.",
         height=height,
     )
@@ -127,17 +135,8 @@ def _grid(rows: pd.DataFrame, value: Shown, kind: str, told: Sequence[alt.Toolti
     form = "+.0%" if share else "+.3~g"
     known = rows[rows["meaningful"] if share else rows[value].notna()]
     fields: list[dict[str, Any]] = [tip.to_dict() for tip in told]  # type: ignore[misc]
-    columns = dict.fromkeys(
-        [
-            *(str(field["field"]) for field in fields),
-            "ablated",
-            "ablated_layer",
-            "unit",
-            value,
-            f"{value}_lo",
-            f"{value}_hi",
-        ]
-    )
+    told_of = [str(field["field"]) for field in fields]
+    columns = dict.fromkeys([*told_of, "ablated", "ablated_layer", "unit", value, f"{value}_lo", f"{value}_hi"])
     tiles = (
         alt.Chart(compact(known[list(columns)]))
         .mark_rect(stroke=LIGHT.paper, strokeWidth=1)
@@ -146,9 +145,7 @@ def _grid(rows: pd.DataFrame, value: Shown, kind: str, told: Sequence[alt.Toolti
             color=alt.Color(f"{value}:Q", scale=diverging_scale(limit), legend=_legend(share)),
             tooltip=[
                 told[0],
-                reading(value, _TITLES[value].lower(), form),
-                reading(f"{value}_lo", "from", form),
-                reading(f"{value}_hi", "to", form),
+                *estimate(value, _TITLES[value].lower(), form),
                 *told[1:],
             ],
         )

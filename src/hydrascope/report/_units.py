@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -10,10 +11,10 @@ import pandas as pd
 from hydrascope import figures
 from hydrascope.analysis.heads import answers, has_heads
 from hydrascope.analysis.neurons import ALL, curves, has_neurons
-from hydrascope.report.listing import Cell, Listing
-from hydrascope.report.numbers import NONE, fixed, interval, number, percent
-from hydrascope.report.section import Draft, Section, finished
-from hydrascope.report.tables import Tables
+from hydrascope.report._listing import Cell, Listing, Row, estimate, listed, named
+from hydrascope.report._numbers import NONE, fixed, interval, number, percent
+from hydrascope.report._run import Run
+from hydrascope.report._section import Draft, Section
 
 CHOICES = 12
 """Most knock-outs that can be chosen in a chart of neurons."""
@@ -21,17 +22,16 @@ LISTED = 15
 """Neurons in the table."""
 
 
-def heads(t: Tables) -> Section | None:
-    """Every head: what it writes, what its loss costs, who repairs it; and how heads answer."""
-    if not has_heads(t.apart.ds):
+def heads(run: Run) -> Section | None:
+    """Every head: what it writes, what its loss costs, who compensates; and how heads respond."""
+    findings = run.findings
+    if run.of_tokens or not has_heads(run.ds):
         return None
-    table, draft, notes = t.apart.heads, Draft("heads"), []
+    table, draft, notes = findings.heads, Draft("heads", "Head by head"), []
     written, asked = table["direct_effect"].notna().any(), table["knocked_out"].any()
-    if written:
-        draft.add(figures.head_grid(table, "direct_effect"))
+    if written or asked:
+        draft.add(figures.head_grid(table, "direct_effect" if written else "own_change"))
     if asked:
-        if not written:
-            draft.add(figures.head_grid(table, "own_change"))
         draft.add(figures.head_grid(table, "total_effect"))
         if table["meaningful"].any():
             draft.add(figures.head_grid(table, "restored_with_norm"))
@@ -45,17 +45,15 @@ def heads(t: Tables) -> Section | None:
                 "--writers heads keeps heads apart."
             )
     if written:
-        found = answers(t.apart.ds, draws=t.apart.draws, seed=t.apart.seed)
-        if names := _choices(t, set(found["ablated"])):
-            draft.add(figures.head_answers(found, table, names, t.featured))
+        found = answers(run.ds, draws=findings.draws, seed=findings.seed)
+        if names := run.strongest(CHOICES, set(found["ablated"])):
+            draft.add(figures.head_answers(found, table, names, run.focus))
     if asked:
         notes.append(_most_repaired(table))
-    return finished(
-        draft,
-        "Head by head",
-        "A row is a layer, a cell one of its heads: green adds to the answer’s logit or gives it back, purple takes "
-        "from it; hover over a head for its other numbers and for who makes up for it.",
-        notes=(" ".join(filter(None, notes)),) if any(notes) else (),
+    return draft.finished(
+        "A row is a layer, a cell one of its heads: green adds to the answer’s logit or compensates, purple takes from "
+        "it; hover over a head for its other numbers and for who compensates for it.",
+        [" ".join(filter(None, notes))],
     )
 
 
@@ -66,50 +64,38 @@ def _most_repaired(table: pd.DataFrame) -> str:
     row = known.iloc[int(known["own_change"].abs().to_numpy().argmax())]
     return (
         f"The loss that weighs most is that of {row['head']}: own change {fixed(row['own_change'])}, total effect "
-        f"{fixed(row['total_effect'])}, {percent(row['restored_with_norm'])} restored; no other writer makes up "
-        f"for more of it than {row['repairer']} ({fixed(row['repairer_change'])})."
+        f"{fixed(row['total_effect'])}, {percent(row['restored_with_norm'])} restored; no other writer "
+        f"compensates for more of it than {row['repairer']} ({fixed(row['repairer_change'])})."
     )
 
 
-def neurons(t: Tables) -> Section | None:
-    """The neurons that answer, and how few of them carry the repair."""
-    title = "Neuron by neuron"
-    if not has_neurons(t.apart.ds):
+def neurons(run: Run) -> Section | None:
+    """The neurons that respond, and how few of them carry the self-repair."""
+    if run.of_tokens or not has_neurons(run.ds):
         return None
-    sparsity = _one_scope(t.apart.sparsity)
+    draft, sparsity = Draft("neurons", "Neuron by neuron"), _one_scope(run.findings.sparsity)
     if sparsity.empty:
-        return Section("neurons", title, reason="no MLP whose neurons are kept apart comes after what was knocked out.")
-    names = _choices(t, set(sparsity["ablated"]))
-    shown = t.featured if t.featured in names else names[0]
-    table = t.apart.neurons
-    draft = Draft("neurons")
+        return draft.absent("no MLP whose neurons are kept apart comes after what was knocked out.")
+    names = run.strongest(CHOICES, set(sparsity["ablated"]))
+    shown, table = run.first(names), run.findings.neurons
+    drawn = pd.concat([curves(run.ds, name) for name in names], ignore_index=True)
     draft.add(figures.neuron_scatter(table, names, shown))
-    drawn = pd.concat([curves(t.apart.ds, name) for name in names], ignore_index=True)
     draft.add(figures.carried_by_few(drawn, names, shown))
     draft.add(figures.nth_neuron(drawn, names, shown))
-    draft.add(figures.half_by_layer(sparsity, layers=t.layers))
-    return finished(
-        draft,
-        title,
+    draft.add(figures.half_by_layer(sparsity, layers=run.layers))
+    return draft.finished(
         "Each mark is one neuron, left of the upright line if it wrote against the answer in the clean run, above the "
         "level line if it now adds to it: anti-erasure, top left, lets go of what it held back; promotion, top right, "
         "newly writes for the answer.",
-        notes=(_in_words(sparsity[sparsity["ablated"] == shown].iloc[0]),),
+        [_in_words(sparsity[sparsity["ablated"] == shown].iloc[0])],
         listing=_listing(table[table["ablated"] == shown].head(LISTED), shown),
     )
 
 
 def _one_scope(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per knock-out: all split MLPs together where several can answer."""
+    """One row per knock-out: all split MLPs together where several can respond."""
     several = set(table.loc[table["scope"] == ALL, "ablated"])
     return table[(table["scope"] == ALL) | ~table["ablated"].isin(several)]
-
-
-def _choices(t: Tables, among: set[str]) -> list[str]:
-    """Of the knock-outs that can be shown those that lose most, and the featured one, in the ledger's order."""
-    rows = t.repair[t.repair["ablated"].isin(among)]
-    most = set(rows.loc[rows["own_change"].abs().nlargest(CHOICES).index, "ablated"]) | ({t.featured} & among)
-    return [str(name) for name in rows["ablated"] if name in most]
 
 
 def _in_words(row: pd.Series[Any]) -> str:
@@ -134,31 +120,26 @@ def _in_words(row: pd.Series[Any]) -> str:
 
 def _listing(table: pd.DataFrame, shown: str) -> Listing:
     places = 2 if table["change"].abs().max() >= 0.5 else 3
+    order = named(table, "neuron")
 
-    def estimate(row: dict[Any, Any], name: str) -> Cell:
-        small = interval(row[f"{name}_lo"], row[f"{name}_hi"], places)
-        return Cell(fixed(row[name], places), float(row[name]), "" if small == NONE else small)
+    def part(name: str) -> Callable[[Row], Cell]:
+        return lambda row: Cell(fixed(row[name], places), float(row[name]))
 
-    rows = tuple(
-        (
-            Cell(str(row["neuron"]), i),
-            Cell(str(row["class"]), i),
-            estimate(row, "direct_effect"),
-            estimate(row, "change"),
-            *(
-                Cell(fixed(row[part], places), float(row[part]))
-                for part in ("relaxed", "promoted", "lost", "strengthened")
-            ),
-            Cell(percent(row["share_in_half"]), float(row["share_in_half"])),
-        )
-        for i, row in enumerate(table.to_dict("records"))
-    )
-    columns = ("neuron", "what it does", "direct effect", "change", "let go", "newly written", "lost", "held back more")
-    return Listing(
-        f"Of all neurons kept apart, the {len(rows)} that change most without {shown}: means over prompts in logits, "
+    return listed(
+        table,
+        {
+            "neuron": order,
+            "what it does": lambda row: Cell(str(row["class"]), order(row).value),
+            "direct effect": estimate("direct_effect", places),
+            "change": estimate("change", places),
+            "let go": part("relaxed"),
+            "newly written": part("promoted"),
+            "lost": part("lost"),
+            "held back more": part("strengthened"),
+            "in the half": lambda row: Cell(percent(row["share_in_half"]), float(row["share_in_half"])),
+        },
+        f"Of all neurons kept apart, the {len(table)} that change most without {shown}: means over prompts in logits, "
         "with 95 % intervals in small print. The four parts are taken prompt by prompt and sum to the change; the last "
         "column is the share of prompts on which a neuron is among the fewest that carry half of the repair.",
-        (*columns, "in the half"),
-        rows,
-        title="The neurons that move most",
+        "The neurons that move most",
     )

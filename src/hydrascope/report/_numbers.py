@@ -54,10 +54,15 @@ def interval(low: float, high: float, places: int = 2) -> str:
     return f"{fixed(low, places)} to {fixed(high, places)}"
 
 
+def signed(value: float, places: int = 2) -> str:
+    """A value with so many decimals and its sign, also where it is positive."""
+    return ("+" if value > 0 else "") + fixed(value, places)
+
+
 def summands(values: Sequence[float], places: int = 2) -> list[str]:
     """The terms of a sum as they stand in one line: signs between them, the first with its own."""
     first, *rest = values
-    return [fixed(first, places), *(_signed(value, places) for value in rest)]
+    return [fixed(first, places), *(_summand(value, places) for value in rest)]
 
 
 def tied(sentence: str) -> str:
@@ -67,7 +72,7 @@ def tied(sentence: str) -> str:
     return _BRACKET.sub(lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), sentence)
 
 
-def _signed(value: float, places: int) -> str:
+def _summand(value: float, places: int) -> str:
     text = fixed(abs(value), places)
     sign = MINUS if value < 0 and float(f"{value:.{places}f}") != 0 else "+"
     return f"{sign} {text}"

@@ -1,0 +1,164 @@
+"""Changes that come about in two ways: attention's pattern and value effect, and routing of experts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import altair as alt
+import pandas as pd
+
+from hydrascope.figures._bars import SQUARES, Parts, bars, shares, stacked, sums
+from hydrascope.figures._chart import CHOSEN, View, finish, knockout_picker, rule
+from hydrascope.figures._over_layers import depth, without
+from hydrascope.figures._theme import LIGHT
+from hydrascope.figures._tokens import SELECTED
+
+
+@dataclass(frozen=True)
+class TwoWays:
+    """How the charts of one split look and what they say.
+
+    Attributes:
+        parts: the two ways.
+        whose: writers that change, in the plural.
+        how: both ways in words, for those who cannot see the chart.
+        share: column of `analysis.two_ways.totals` that says how far the cause moved.
+        moved: title of its chart.
+        axis: title of its axis.
+        colour: of its bars.
+    """
+
+    parts: Parts
+    whose: str
+    how: str
+    share: str
+    moved: str
+    axis: str
+    colour: str
+
+
+ATTENTION = TwoWays(
+    parts={"attn": ("redistributed", "pattern effect"), "mixer": ("revalued", "value effect")},
+    whose="attention layers",
+    how="pattern effect and value effect",
+    share="moved_weight",
+    moved="Attention weight that moved",
+    axis="weight on other tokens",
+    colour=LIGHT.attn,
+)
+
+ROUTING = TwoWays(
+    parts={"mlp": ("same_experts", "same experts"), "mixer": ("rerouted", "re-routed")},
+    whose="routed MLPs",
+    how="what the same experts write and what re-routing adds",
+    share="routing_change",
+    moved="Experts that changed",
+    axis="experts that are new",
+    colour=LIGHT.mixer,
+)
+
+
+def two_ways_by_layer(
+    table: pd.DataFrame, ways: TwoWays, ablated_kind: str, *, layers: int, legend: bool = True
+) -> View:
+    """What all writers behind each knock-out change together, in two parts.
+
+    Args:
+        table: from `analysis.two_ways.totals`.
+        ways: which split it is of.
+        ablated_kind: kind of component knocked out.
+        layers: number of blocks of the model.
+        legend: whether to explain the colours.
+    """
+    title = f"All later {ways.whose}, {without(ablated_kind)}"
+    return finish(
+        stacked(
+            table[table["ablated_kind"] == ablated_kind],
+            ways.parts,
+            layers=layers,
+            title=f"change of {ways.whose} (logits)",
+            legend=alt.Legend() if legend else None,
+        ),
+        title=title,
+        description=f"{title}: change split into {ways.how}; diamonds are sums.",
+        spare=0 if legend else SQUARES,
+    )
+
+
+def moved_by_layer(table: pd.DataFrame, ways: TwoWays, ablated_kind: str, *, layers: int) -> View:
+    """How far the cause of one way moved: a share, the mean over the writers behind each knock-out.
+
+    Args:
+        table: from `analysis.two_ways.totals`.
+        ways: which split it is of.
+        ablated_kind: kind of component knocked out.
+        layers: number of blocks of the model.
+    """
+    title = f"{ways.moved}, {without(ablated_kind)}"
+    return shares(
+        table[table["ablated_kind"] == ablated_kind],
+        ways.share,
+        layers=layers,
+        colour=ways.colour,
+        axis=ways.axis,
+        writers=f"{ways.whose} behind it",
+        title=title,
+        description=f"{title}: {ways.axis} than in the clean run, as a share.",
+    )
+
+
+def attention_by_writer(table: pd.DataFrame, names: Sequence[str], shown: str, *, layers: int) -> View:
+    """Pattern effect and value effect of every attention layer behind one knock-out, and their sum.
+
+    Args:
+        table: from `analysis.redistribution.redistribution`, of whole layers.
+        names: the knock-outs that can be chosen.
+        shown: the one shown first.
+        layers: number of blocks of the model.
+    """
+    rows = table[table["ablated"].isin(names)].assign(at=table["writer_layer"])
+    rows = rows.assign(moved=[f"{share:.1%}" for share in rows["moved_weight"]])
+    drawn = bars(
+        rows,
+        depth("left", "responding attention layer", layers),
+        ATTENTION.parts,
+        title="change (logits)",
+        legend=alt.Legend(),
+        told={"ablated": "knocked out", "writer": "responding", "moved": "of its weight moved"},
+    )
+    chart = alt.layer(drawn.transform_filter(CHOSEN), rule(0), sums(rows).transform_filter(CHOSEN))
+    return finish(
+        chart.add_params(knockout_picker(names, shown)),
+        title=alt.ExprRef("'Later attention layers without ' + knocked"),
+        description=f"Change of every later attention layer, split into {ATTENTION.how}; diamonds are sums.",
+    )
+
+
+def attention_by_depth(lines: pd.DataFrame, selection: str, *, layers: int, legend: bool = True) -> View:
+    """Pattern effect and value effect behind the parts of each layer, on ordinary text, and their sum.
+
+    Args:
+        lines: from `analysis.mechanisms.by_depth` of `analysis.redistribution.redistribution_on_text`.
+        selection: `top` or `all`.
+        layers: number of blocks of the model.
+        legend: whether to explain the colours.
+    """
+    chosen = lines[lines["selection"] == selection]
+    rows = chosen.pivot(index=["layer", "parts"], columns="mechanism", values="mean").reset_index()
+    named = [f"layer {layer}, {n} parts" for layer, n in zip(rows["layer"], rows["parts"], strict=True)]
+    rows = rows.assign(at=rows["layer"], ablated=named, change=rows["attention"])
+    drawn = bars(
+        rows,
+        depth("left", "layer knocked out", layers),
+        ATTENTION.parts,
+        title="compensation by attention (logits)",
+        legend=alt.Legend() if legend else None,
+    )
+    return finish(
+        alt.layer(drawn, rule(0), sums(rows)),
+        title=SELECTED[selection],
+        description=f"Compensation by attention, split into {ATTENTION.how}, {SELECTED[selection].lower()}; diamonds "
+        "are sums.",
+        spare=0 if legend else SQUARES,
+    )
