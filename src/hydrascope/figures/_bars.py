@@ -1,4 +1,4 @@
-"""Bars over the knock-outs: parts stacked on zero with their sums as diamonds, and shares with intervals."""
+"""Bars over the knock-outs: parts stacked on zero with their sums as diamonds, and single values with intervals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import MappingProxyType
 import altair as alt
 import pandas as pd
 
-from hydrascope.figures._chart import KNOCKED_OUT, LEGEND, View, compact, estimate, finish, reading, rule
+from hydrascope.figures._chart import KNOCKED_OUT, LEGEND, View, compact, reading, rule
 from hydrascope.figures._over_layers import places
 from hydrascope.figures._theme import LIGHT, colour_scale
 
@@ -112,35 +112,23 @@ def sums(table: pd.DataFrame) -> alt.Chart:
     return diamonds
 
 
-def shares(
-    table: pd.DataFrame, share: str, *, layers: int, colour: str, axis: str, writers: str, title: str, description: str
+def with_intervals(
+    rows: pd.DataFrame, value: str, *, x: alt.X, y: alt.Y, colour: str, tooltip: Sequence[alt.Tooltip]
 ) -> View:
-    """A share of each knock-out, the mean over the writers behind it, with its interval.
+    """Bars of one colour from zero, each with its interval.
 
     Args:
-        table: rows of `analysis.two_ways.totals`.
-        share: its column.
-        layers: number of blocks of the model.
+        rows: one for each bar: `at` (its place across), the value, the ends of its interval and what `tooltip` names.
+        value: column drawn.
+        x: the axis across, of a column `left`.
+        y: the vertical axis.
         colour: of the bars.
-        axis: title of the vertical axis.
-        writers: what the writers are called.
-        title: of the chart.
-        description: for those who cannot see it.
+        tooltip: what is shown for a bar.
     """
-    place = places(table, layers, by="change")
-    columns = ["ablated", "at", "writers", share, f"{share}_lo", f"{share}_hi"]
-    base = alt.Chart(compact(place.table[columns])).transform_calculate(
-        left="datum.at - 0.3", right="datum.at + 0.3", zero="0"
-    )
-    drawn = base.mark_rect(stroke=None, fill=colour).encode(
-        x=place.x("left"),
-        x2="right:Q",
-        y=alt.Y(f"{share}:Q", title=axis, axis=alt.Axis(format="%")),
-        y2="zero:Q",
-        tooltip=[KNOCKED_OUT, *estimate(share, axis, ".1%"), alt.Tooltip("writers:Q", title=writers)],
-    )
-    spans = []
-    if place.table[f"{share}_lo"].notna().any():
+    base = alt.Chart(compact(rows)).transform_calculate(left="datum.at - 0.34", right="datum.at + 0.34", zero="0")
+    bar = base.mark_rect(stroke=None, fill=colour)
+    drawn = [bar.encode(x=x, x2="right:Q", y=y, y2="zero:Q", tooltip=list(tooltip))]
+    if rows[f"{value}_lo"].notna().any():
         span = base.mark_rule(strokeWidth=1.5, color=LIGHT.total)
-        spans.append(span.encode(x="at:Q", y=f"{share}_lo:Q", y2=f"{share}_hi:Q"))
-    return finish(alt.layer(drawn, *spans, rule(0)), title=title, description=description, spare=SQUARES)
+        drawn.append(span.encode(x="at:Q", y=f"{value}_lo:Q", y2=f"{value}_hi:Q"))
+    return alt.layer(*drawn, rule(0))

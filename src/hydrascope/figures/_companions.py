@@ -19,7 +19,7 @@ from hydrascope.figures._chart import (
     reading,
     rule,
 )
-from hydrascope.figures._over_layers import depth, is_curve, line_with_interval, places, with_labels
+from hydrascope.figures._over_layers import depth, is_curve, line_with_interval, places
 from hydrascope.figures._theme import LIGHT, PART_LABELS, colour_scale
 
 ROW = 34
@@ -168,8 +168,7 @@ def half_share(table: pd.DataFrame, *, layers: int, counted: str = "") -> View:
         layers: number of blocks of the model.
         counted: what the totals are means over, where that has to be said.
     """
-    rows = with_labels(table)
-    placed = places(rows, layers, by="total_effect")
+    placed = places(table, layers, by="total_effect")
     y = alt.Y(
         "half_share:Q", title="share of the total effect", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%")
     )

@@ -119,10 +119,8 @@ def slope_by_layer(
     domain = _readable(ends) if slope else [-0.03, 1.03]
     y = alt.Y(f"{measure}:Q", title=None, scale=alt.Scale(domain=domain), axis=alt.Axis(tickCount=5))
     x = depth("ablated_layer", "layer knocked out", layers)
-    columns = ["ablated", "ablated_layer", "ablated_kind", "kind", measure, f"{measure}_lo", f"{measure}_hi"]
-    colour = kind_colour(table, legend)
     lines = line_with_interval(
-        table[columns],
+        table,
         measure,
         x=x,
         y=y,
@@ -139,7 +137,7 @@ def slope_by_layer(
         .encode(
             x=x,
             y="null:Q",
-            color=colour,
+            color=kind_colour(table, legend),
             shape=kind_shape(table, legend),
             tooltip=[KNOCKED_OUT, reading("null", "random direction", ".2f")],
         )

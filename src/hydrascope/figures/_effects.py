@@ -52,12 +52,11 @@ def effect_by_layer(table: pd.DataFrame, effect: Effect, *, layers: int, legend:
         legend: whether to explain the colours; leave it to the first of several charts.
         unit: what the logits are of, on the axis.
     """
-    table = with_labels(table)
     ends = [f"{name}{end}" for name in _EFFECTS for end in ("", "_lo", "_hi")]
     low, high = min(0.0, table[ends].min().min()), max(0.0, table[ends].max().max())
     y = alt.Y(f"{effect}:Q", title=unit, scale=alt.Scale(domain=[low, high], nice=True))
     lines = line_with_interval(
-        _columns(table, effect),
+        table,
         effect,
         x=depth("ablated_layer", layers=layers),
         y=y,
@@ -120,12 +119,11 @@ def agreement_by_layer(table: pd.DataFrame, measure: Agreement, *, layers: int) 
         measure: `r2`, or `share_exceeds`, the share of prompts above the line of agreement.
         layers: number of blocks of the model.
     """
-    table = with_labels(table)
     percent = measure == "share_exceeds"
     axis = alt.Axis(format="%" if percent else ".1f", tickCount=5)
     y = alt.Y(f"{measure}:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=axis)
     lines = line_with_interval(
-        _columns(table, measure),
+        table,
         measure,
         x=depth("ablated_layer", layers=layers),
         y=y,
@@ -209,10 +207,6 @@ def prompt_views(
         description="Direct effects of attention layers and MLPs on one prompt, clean and knocked out.",
         height=320,
     )
-
-
-def _columns(table: pd.DataFrame, value: str) -> pd.DataFrame:
-    return table[["ablated", "ablated_layer", "ablated_kind", "kind", value, f"{value}_lo", f"{value}_hi"]]
 
 
 def _one(view: pd.DataFrame, text: str, knockout: str) -> pd.DataFrame:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
-from hydrascope.figures._bars import stacked
-from hydrascope.figures._chart import LEGEND, UNIT, View, compact, estimate, finish, reading, rule
+from hydrascope.figures._bars import stacked, with_intervals
+from hydrascope.figures._chart import LEGEND, UNIT, View, estimate, finish, reading
 from hydrascope.figures._over_layers import depth
 from hydrascope.figures._theme import LIGHT
 
@@ -28,33 +28,22 @@ def late_mlp_effects(table: pd.DataFrame, *, layers: int, unit: str = UNIT) -> V
         unit: what the logits are of, on the axis.
     """
     ends = ["direct_effect", "direct_effect_lo", "direct_effect_hi"]
-    columns = ["writer", "writer_layer", *ends, "share_negative"]
-    first = int(table["writer_layer"].min())
-    x = depth("writer_layer", "MLP", layers, first)
-    y = alt.Y("direct_effect:Q", title=f"direct effect ({unit})")
-    base = alt.Chart(compact(table[columns])).encode(x=x)
-    bars = (
-        base.transform_calculate(left="datum.writer_layer - 0.36", right="datum.writer_layer + 0.36", zero="0")
-        .mark_rect(stroke=None, fill=LIGHT.mlp)
-        .encode(
-            x=depth("left", "MLP", layers, first),
-            x2="right:Q",
-            y=y,
-            y2="zero:Q",
-            tooltip=[
-                alt.Tooltip("writer:N", title="writer"),
-                *estimate("direct_effect", "direct effect"),
-                reading("share_negative", "prompts it writes against", ".0%"),
-            ],
-        )
+    rows = table[["writer", "writer_layer", *ends, "share_negative"]]
+    drawn = with_intervals(
+        rows.rename(columns={"writer_layer": "at"}),
+        "direct_effect",
+        x=depth("left", "MLP", layers, int(table["writer_layer"].min())),
+        y=alt.Y("direct_effect:Q", title=f"direct effect ({unit})"),
+        colour=LIGHT.mlp,
+        tooltip=[
+            alt.Tooltip("writer:N", title="writer"),
+            *estimate("direct_effect", "direct effect"),
+            reading("share_negative", "prompts it writes against", ".0%"),
+        ],
     )
-    spans = []
-    if table["direct_effect_lo"].notna().any():
-        span = base.mark_rule(strokeWidth=1.5, color=LIGHT.total)
-        spans.append(span.encode(y="direct_effect_lo:Q", y2="direct_effect_hi:Q"))
     title = "Late MLPs in the clean run"
     return finish(
-        alt.layer(bars, *spans, rule(0)),
+        drawn,
         title=title,
         description=f"{title}: mean direct effect on the answer, below zero is against it.",
         spare=LEGEND + 14,

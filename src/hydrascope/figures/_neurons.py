@@ -18,7 +18,7 @@ from hydrascope.figures._chart import (
     reading,
     rule,
 )
-from hydrascope.figures._over_layers import depth, line_with_interval, with_labels
+from hydrascope.figures._over_layers import depth, line_with_interval
 from hydrascope.figures._theme import KIND_LABELS, LIGHT, colour_scale
 
 CLASSES = {
@@ -173,12 +173,12 @@ def half_by_layer(table: pd.DataFrame, *, layers: int) -> View:
     """
     whole = table[table["ablated_kind"].isin(KIND_LABELS)]
     table = whole if len(whole) else table
-    rows = with_labels(table).assign(half_lo=table["half_q1"], half_hi=table["half_q3"]).dropna(subset=["half"])
+    rows = table.assign(half_lo=table["half_q1"], half_hi=table["half_q3"]).dropna(subset=["half"])
     least, most = float(rows["half_lo"].min()), float(rows["half_hi"].max())
     scale = alt.Scale(type="log", domain=[max(0.8, 0.8 * least), 1.25 * most], nice=False)
     y = alt.Y("half:Q", title=None, scale=scale, axis=alt.Axis(format="d", tickCount=4))
     chart = line_with_interval(
-        rows[["ablated", "ablated_layer", "ablated_kind", "kind", "neurons", "half", "half_lo", "half_hi"]],
+        rows,
         "half",
         x=depth("ablated_layer", "layer knocked out", layers),
         y=y,

@@ -145,14 +145,18 @@ def line_with_interval(
     """A line over depth for each kind, with its interval (`value_lo`, `value_hi`) as a pale band.
 
     Args:
-        table: columns `kind`, `ablated_kind`, `ablated_layer`, `value` and the ends of its interval.
+        table: a row per knock-out: `ablated_kind`, `ablated_layer`, `value`, the ends of its interval, and what `x`
+            and `tooltip` name.
         value: column drawn.
         x: the depth axis.
         y: the vertical axis.
         tooltip: what is shown for a point.
         legend: whether to explain colours and shapes.
     """
-    base = alt.Chart(compact(table)).encode(x=x, color=kind_colour(table, legend))
+    table = with_labels(table)
+    told = [str(tip.to_dict()["field"]) for tip in (x, *tooltip)]
+    columns = dict.fromkeys(["ablated_kind", "ablated_layer", "kind", value, f"{value}_lo", f"{value}_hi", *told])
+    base = alt.Chart(compact(table[list(columns)])).encode(x=x, color=kind_colour(table, legend))
     drawn: list[alt.Chart] = []
     # several heads of one layer are no curve
     if is_curve(table):

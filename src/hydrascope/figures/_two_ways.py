@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import altair as alt
 import pandas as pd
 
-from hydrascope.figures._bars import SQUARES, Parts, bars, shares, stacked, sums
-from hydrascope.figures._chart import CHOSEN, View, finish, knockout_picker, rule
-from hydrascope.figures._over_layers import depth, without
+from hydrascope.figures._bars import SQUARES, Parts, bars, stacked, sums, with_intervals
+from hydrascope.figures._chart import CHOSEN, KNOCKED_OUT, View, estimate, finish, knockout_picker, rule
+from hydrascope.figures._over_layers import depth, places, without
 from hydrascope.figures._theme import LIGHT
 from hydrascope.figures._tokens import SELECTED
 
@@ -96,16 +96,22 @@ def moved_by_layer(table: pd.DataFrame, ways: TwoWays, ablated_kind: str, *, lay
         layers: number of blocks of the model.
     """
     title = f"{ways.moved}, {without(ablated_kind)}"
-    return shares(
-        table[table["ablated_kind"] == ablated_kind],
+    place = places(table[table["ablated_kind"] == ablated_kind], layers, by="change")
+    ends = [ways.share, f"{ways.share}_lo", f"{ways.share}_hi"]
+    drawn = with_intervals(
+        place.table[["ablated", "at", "writers", *ends]],
         ways.share,
-        layers=layers,
+        x=place.x("left"),
+        y=alt.Y(f"{ways.share}:Q", title=ways.axis, axis=alt.Axis(format="%")),
         colour=ways.colour,
-        axis=ways.axis,
-        writers=f"{ways.whose} behind it",
-        title=title,
-        description=f"{title}: {ways.axis} than in the clean run, as a share.",
+        tooltip=[
+            KNOCKED_OUT,
+            *estimate(ways.share, ways.axis, ".1%"),
+            alt.Tooltip("writers:Q", title=f"{ways.whose} behind it"),
+        ],
     )
+    description = f"{title}: {ways.axis} than in the clean run, as a share."
+    return finish(drawn, title=title, description=description, spare=SQUARES)
 
 
 def attention_by_writer(table: pd.DataFrame, names: Sequence[str], shown: str, *, layers: int) -> View:

@@ -56,8 +56,9 @@ def self_repair(run: Run) -> Section | None:
         return draft.absent(NOTHING_REMOVED, _WORDS)
     for selection in figures.SELECTED:
         draft.add(figures.repair_by_depth(table, lines, selection, n_layers=run.layers))
-    kept = int((~run.losses["removed"]).sum())
     pooled, many = run.tables.pooled_mechanisms, f"{noun(run.ds)}s"
+    kept = int((~run.losses["removed"]).sum())
+    left_out = f"{kept} of the {many} {'is' if kept == 1 else 'are'} left out: the replacement did not remove"
     counted = f"means over {int(pooled['parts'].iloc[0])} {many} of the second half" if len(pooled) else ""
     return draft.finished(
         f"Each point is one of the {many}: above zero the target’s logit falls by less than it directly lost, below "
@@ -66,7 +67,7 @@ def self_repair(run: Run) -> Section | None:
         [
             f"The sum: {counted}, on their top tokens, in logits." if counted else "",
             "The two charts have scales of their own."
-            + (f" {kept} of the {many} are left out because the replacement did not remove them." if kept else ""),
+            + (f" {left_out} {'it' if kept == 1 else 'them'}." if kept else ""),
         ],
         equation=_pooled(run) if counted else (),
         words=_WORDS,

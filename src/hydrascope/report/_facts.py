@@ -129,18 +129,23 @@ def edited(positions: str) -> str:
     return "all positions" if positions == "all" else f"position{'s' if ',' in positions else ''} {positions}"
 
 
-def closing_sentence(found: Closing) -> str:
-    """Whether total effects are the sums of their parts, with the error and its tolerance."""
+def closing_sentence(found: Closing, row: str) -> str:
+    """Whether total effects are the sums of their parts, with the error and its tolerance.
+
+    Args:
+        found: the closing check.
+        row: what a row of the ledger is, `prompt` or `token`.
+    """
     error, tolerance = number(found.error, 2), number(found.tolerance, 1)
     clean = number(found.clean_error, 2)
     if found.closes:
         return (
-            "Yes. For every prompt and knock-out the parts sum to the total measured at the model's output: the "
+            f"Yes. For every {row} and knock-out the parts sum to the total measured at the model’s output: the "
             f"largest relative error is {error} (tolerance {tolerance}), and the direct effects sum to the clean "
             f"logit within {clean}."
         )
     return (
-        f"No. The largest relative error is {error}, at prompt {found.prompt} without {found.ablated}, and the "
+        f"No. The largest relative error is {error}, at {row} {found.prompt} without {found.ablated}, and the "
         f"direct effects miss the clean logit by {clean}; {tolerance} is allowed. Do not rely on this report."
     )
 

@@ -70,7 +70,7 @@ REFERENCES: dict[str, tuple[Reference, ...]] = {
     "agreement": (
         Reference(
             "R² near 0 in early and middle layers, up to ≈ 0.5 in the last ones; the direct effect exceeds the "
-            "drop for ≈ 75–90 % of prompts in most layers (Fig. 2c, d).",
+            "loss for ≈ 75–90 % of prompts in most layers (Fig. 2c, d).",
             MCGRATH,
         ),
     ),

@@ -159,7 +159,7 @@ def _page(findings: Findings) -> Page:
         table=knockouts(run),
         run=_facts.run_facts(ds),
         closes=closed.closes,
-        closing=_facts.closing_sentence(closed),
+        closing=_facts.closing_sentence(closed, "token" if run.of_tokens else "prompt"),
         caveats=caveats(run),
         command=str(ds.attrs["command"]),
         versions=", ".join(f"{name} {version}" for name, version in versions.items()) + ".",

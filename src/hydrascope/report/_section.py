@@ -91,7 +91,8 @@ class Draft:
         """The section with its charts and references; notes that are empty are left out."""
         panels = tuple(_panel(f"{self.slug}-{i}", *chart) for i, chart in enumerate(self.charts, start=1))
         references = tuple(replace(one, text=tied(one.text)) for one in REFERENCES[self.slug])
-        return Section(self.slug, self.title, tied(how), panels, references, tuple(filter(None, notes)), **more)
+        captions = tuple(tied(note) for note in notes if note)
+        return Section(self.slug, self.title, tied(how), panels, references, captions, **more)
 
 
 def _panel(name: str, chart: Chart, shape: str) -> Panel:
