@@ -28,6 +28,7 @@ from hydrascope.figures._over_layers import (
     kind_colour,
     kind_shape,
     line_with_interval,
+    many,
     places,
     with_labels,
     without,
@@ -206,7 +207,7 @@ def parts_by_layer(
             tooltip=[KNOCKED_OUT, reading("lost", "lost")],
         )
     )
-    title = f"W{without(ablated_kind)[1:]}"
+    title = without(ablated_kind)
     chart = alt.layer(bars, rule(0), _paint(ticks, "total"))
     return finish(
         chart,
@@ -264,7 +265,7 @@ def restored_by_layer(table: pd.DataFrame, ablated_kind: str, *, layers: int, le
             *estimate("share", "restored", ".0%"),
         ],
     )
-    title = f"Share restored, {without(ablated_kind)}"
+    title = f"Share restored, {many(ablated_kind)}"
     return finish(
         alt.layer(rule(0), rule(1, dash=[5, 4]), spans, dots),
         title=title,

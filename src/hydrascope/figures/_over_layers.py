@@ -25,13 +25,18 @@ _ROLES = {
 }
 """Kind to its role in the theme: units have the colour of the writer that they are a part of."""
 _SHAPES = {"attention": "circle", "MLP": "square", "mixer": "diamond", "layer": "triangle-down"}
-_NOUNS = {"attn": "attention layer", "mlp": "MLP", "layer": "whole layer", "kv": "group of heads"}
+_NOUNS = {"attn": "attention layer", "mlp": "MLP", "layer": "whole layer", "kv": "KV group"}
 _SEVERAL = {"joint": "several parts at once", "held": "one part, others frozen"}
 
 
 def without(kind: str) -> str:
-    """A kind of knock-out as a title says it: `without one attention layer`."""
-    return f"without {_SEVERAL.get(kind) or f'one {_NOUNS.get(kind, kind)}'}"
+    """A kind of knock-out as a title: `Without one attention layer`."""
+    return f"Without {_SEVERAL.get(kind) or f'one {_NOUNS.get(kind, kind)}'}"
+
+
+def many(kind: str) -> str:
+    """A kind of knock-out in the plural: `attention layers`."""
+    return _SEVERAL.get(kind) or f"{_NOUNS.get(kind, kind)}s"
 
 
 def with_labels(table: pd.DataFrame, source: str = "ablated_kind") -> pd.DataFrame:

@@ -71,7 +71,7 @@ def two_ways_by_layer(
         layers: number of blocks of the model.
         legend: whether to explain the colours.
     """
-    title = f"All later {ways.whose}, {without(ablated_kind)}"
+    title = without(ablated_kind)
     return finish(
         stacked(
             table[table["ablated_kind"] == ablated_kind],
@@ -81,7 +81,7 @@ def two_ways_by_layer(
             legend=alt.Legend() if legend else None,
         ),
         title=title,
-        description=f"{title}: change split into {ways.how}; diamonds are sums.",
+        description=f"{title}: change of all later {ways.whose} split into {ways.how}; diamonds are sums.",
         spare=0 if legend else SQUARES,
     )
 
@@ -95,7 +95,6 @@ def moved_by_layer(table: pd.DataFrame, ways: TwoWays, ablated_kind: str, *, lay
         ablated_kind: kind of component knocked out.
         layers: number of blocks of the model.
     """
-    title = f"{ways.moved}, {without(ablated_kind)}"
     place = places(table[table["ablated_kind"] == ablated_kind], layers, by="change")
     ends = [ways.share, f"{ways.share}_lo", f"{ways.share}_hi"]
     drawn = with_intervals(
@@ -110,8 +109,8 @@ def moved_by_layer(table: pd.DataFrame, ways: TwoWays, ablated_kind: str, *, lay
             alt.Tooltip("writers:Q", title=f"{ways.whose} behind it"),
         ],
     )
-    description = f"{title}: {ways.axis} than in the clean run, as a share."
-    return finish(drawn, title=title, description=description, spare=SQUARES)
+    description = f"{ways.moved}, {without(ablated_kind).lower()}: share that is not as in the clean run."
+    return finish(drawn, title=ways.moved, description=description, spare=SQUARES)
 
 
 def attention_by_writer(table: pd.DataFrame, names: Sequence[str], shown: str, *, layers: int) -> View:
