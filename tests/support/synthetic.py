@@ -311,6 +311,7 @@ def _attributes(
         "engines_passed_over": "[]",
         "positions": "last",
         "ablation": "resample",
+        "ablation_learned": False,
         "donors": donors,
         "null_draws": int(null),
         "seed": seed,

@@ -30,26 +30,26 @@ def repair_held(table: pd.DataFrame, ablated: str, measure: str, title: str, *, 
     rows = table[(table["ablated"] == ablated) & (table["measure"] == measure)]
     rows = pd.concat([rows[rows["role"] == role] for role in _SHOWN], ignore_index=True)
     ends = ("", "_lo", "_hi")
-    free = {"held": _NOTHING, "colour": "total", **{f"value{end}": rows[f"repair{end}"].iloc[0] for end in ends}}
+    free = {"frozen": _NOTHING, "colour": "total", **{f"value{end}": rows[f"repair{end}"].iloc[0] for end in ends}}
     bars = [free] + [
         {
-            "held": in_words(str(row["held"]), str(row["role"])),
+            "frozen": in_words(str(row["frozen"]), str(row["role"])),
             "colour": "own" if row["role"] == "controls" else "attn",
-            **{f"value{end}": row[f"repair_held{end}"] for end in ends},
+            **{f"value{end}": row[f"repair_frozen{end}"] for end in ends},
             "removed": row["removed"],
         }
         for row in rows.to_dict("records")
     ]
     data = compact(pd.DataFrame(bars))
     base = alt.Chart(data).encode(
-        y=alt.Y("held:N", sort=[bar["held"] for bar in bars], title=None, axis=alt.Axis(labelLimit=170)),
+        y=alt.Y("frozen:N", sort=[bar["frozen"] for bar in bars], title=None, axis=alt.Axis(labelLimit=170)),
         x=alt.X("value:Q", title=f"given back ({unit})"),
     )
     scale = alt.Scale(domain=["total", "attn", "own"], range=[LIGHT.total, LIGHT.attn, LIGHT.own])
     filled = base.mark_bar(height=18).encode(
         color=alt.Color("colour:N", scale=scale, legend=None),
         tooltip=[
-            alt.Tooltip("held:N", title="held"),
+            alt.Tooltip("frozen:N", title="held"),
             reading("value", "given back"),
             reading("value_lo", "from"),
             reading("value_hi", "to"),
@@ -80,7 +80,7 @@ def removed_by_holding(table: pd.DataFrame, measure: str) -> View:
     long = pd.concat(
         [here[here["role"] == role].assign(who=label) for role, label in _SINGLE.values()], ignore_index=True
     )
-    columns = ["ablated", "held", "who", "removed", "removed_lo", "removed_hi"]
+    columns = ["ablated", "frozen", "who", "removed", "removed_lo", "removed_hi"]
     labels = {role: label for role, (_, label) in _SINGLE.items()}
     offset = alt.YOffset("who:N", sort=list(labels.values()))
     base = alt.Chart(compact(long[columns])).encode(
@@ -93,7 +93,7 @@ def removed_by_holding(table: pd.DataFrame, measure: str) -> View:
         shape=alt.Shape("who:N", scale=alt.Scale(domain=list(labels.values()), range=["circle", "diamond"])),
         tooltip=[
             alt.Tooltip("ablated:N", title="knocked out"),
-            alt.Tooltip("held:N", title="held"),
+            alt.Tooltip("frozen:N", title="held"),
             reading("removed", "removed", ".0%"),
             reading("removed_lo", "from", ".0%"),
             reading("removed_hi", "to", ".0%"),

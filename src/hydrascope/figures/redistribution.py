@@ -13,7 +13,7 @@ from hydrascope.figures.stacked import bars, stacked
 from hydrascope.figures.texts import SELECTED
 from hydrascope.figures.theme import LIGHT
 
-PARTS = {"attn": ("redistributed", "by moved weight"), "mixer": ("revalued", "by changed values")}
+PARTS = {"attn": ("pattern_effect", "by moved weight"), "mixer": ("value_effect", "by changed values")}
 """Role in the theme to a part of the change and its name."""
 
 

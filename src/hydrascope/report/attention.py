@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from hydrascope import figures
-from hydrascope.analysis.mechanisms import by_depth
-from hydrascope.analysis.redistribution import has_redistribution
+from hydrascope.analysis import has_attention_split, mechanisms_by_depth
 from hydrascope.figures.texts import SELECTED
 from hydrascope.report.section import Draft, Section, finished
 from hydrascope.report.tables import Tables
@@ -62,9 +61,9 @@ def redistributed(t: Tables) -> Section | None:
 
 def redistributed_on_text(t: TextTables) -> Section | None:
     """The same on ordinary text."""
-    if not has_redistribution(t.ds):
+    if not has_attention_split(t.ds):
         return None
-    lines = by_depth(t.findings.redistribution_on_text, t.layers)
+    lines = mechanisms_by_depth(t.findings.attention_split_on_tokens, t.layers)
     if lines.empty:
         return Section(
             SLUG, TITLE, reason="donors left the direct effect of everything that was knocked out as it was."

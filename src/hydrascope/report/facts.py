@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from hydrascope.analysis.closing import Closing, rounding
+from hydrascope.analysis import Closing, rounding
 from hydrascope.report.numbers import number
 
 Pairs = tuple[tuple[str, str], ...]

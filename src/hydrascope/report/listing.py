@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from hydrascope.analysis.quantity import Quantity
+from hydrascope.analysis import Quantity
 from hydrascope.figures import is_curve
 from hydrascope.report.numbers import NONE, fixed, interval, percent
 

@@ -19,10 +19,7 @@ import jinja2
 import xarray as xr
 from markupsafe import Markup
 
-from hydrascope.analysis.findings import Findings
-from hydrascope.analysis.text_verdict import text_verdict
-from hydrascope.analysis.tokens import is_text
-from hydrascope.analysis.verdict import Verdict, verdict
+from hydrascope.analysis import Findings, Summary, reads_each, summarise
 from hydrascope.errors import OutputError
 from hydrascope.figures.theme import DARK, LIGHT, recolouring, vega_config
 from hydrascope.report import facts, text_facts, text_literature, text_sections
@@ -104,7 +101,7 @@ def render(ds: xr.Dataset | Findings) -> str:
         "dark": {"config": vega_config(DARK), "colours": recolouring(LIGHT, DARK)},
     }
     return _template().render(
-        page=_text_page(findings) if is_text(findings.ds) else _page(findings),
+        page=_text_page(findings) if reads_each(findings.ds) else _page(findings),
         themes=in_script(json.dumps(themes)),
         css=Markup(_asset("page.css")),
         js=Markup(_asset("page.js")),
@@ -119,7 +116,7 @@ def in_script(text: str) -> Markup:
 
 
 def _page(findings: Findings) -> Page:
-    found = verdict(findings.by_layer)
+    found = summarise(findings)
     tables = Tables(findings, found.focus)
     return _assembled(
         findings,
@@ -135,7 +132,7 @@ def _page(findings: Findings) -> Page:
 
 
 def _text_page(findings: Findings) -> Page:
-    found = text_verdict(findings)
+    found = summarise(findings)
     tables = TextTables(findings, found.focus)
     return _assembled(
         findings,
@@ -150,7 +147,7 @@ def _text_page(findings: Findings) -> Page:
     )
 
 
-def _assembled(findings: Findings, found: Verdict, sections: Sequence[Section], **of_its_kind: Any) -> Page:
+def _assembled(findings: Findings, found: Summary, sections: Sequence[Section], **of_its_kind: Any) -> Page:
     """A page with what those of all kinds of run say in the same way."""
     ds, closed, versions = findings.ds, findings.closing, facts.versions(findings.ds)
     return Page(

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from hydrascope import figures
-from hydrascope.analysis import harm
-from hydrascope.analysis.agreement import LEAST
-from hydrascope.analysis.findings import Findings
+from hydrascope.analysis import FEWEST_RANKED, Findings, ablation_loss_sentence
 from hydrascope.report.numbers import fixed, interval, percent
 from hydrascope.report.section import Draft, Section, finished
 from hydrascope.report.tables import Tables
@@ -124,14 +122,14 @@ def _ablations(
     counted: str,
     drawn: str,
 ) -> Section | None:
-    table = findings.agreement
+    table = findings.rank_agreement
     if table.empty:
         return None
-    if (count := int(table["n"].max())) < LEAST:
+    if (count := int(table["n"].max())) < FEWEST_RANKED:
         return Section(
             "ablations",
             AGREE,
-            reason=f"a rank correlation needs {LEAST} knock-outs or more, and the runs have {count} in common.",
+            reason=f"a rank correlation needs {FEWEST_RANKED} knock-outs or more, and the runs have {count} in common.",
         )
     draft, notes = Draft("ablations"), []
     for measure, title in shown.items():
@@ -148,7 +146,7 @@ def _ablations(
         "number is the rank correlation of the knock-outs’ mean effects under two of them, its interval below.",
         notes=(
             f"{count} knock-outs, the same {counted} throughout; intervals from drawing {drawn}.",
-            *filter(None, (*notes, harm.sentence(findings.harm))),
+            *filter(None, (*notes, ablation_loss_sentence(findings.ablation_loss))),
             "A finding that only one ablation shows is a finding about that ablation. The rest of the page is about "
             "the first.",
         ),

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hydrascope import figures
-from hydrascope.analysis import repair
-from hydrascope.analysis.quantity import Quantity
+from hydrascope.analysis import Quantity, effect_points
 from hydrascope.report.attention import redistributed
 from hydrascope.report.confirmation import confirmation
 from hydrascope.report.numbers import fixed, number, summands
@@ -91,7 +90,7 @@ def agreement(t: Tables) -> Section:
     if t.ds.sizes["prompt"] < FEW:
         return Section("agreement", AGREEMENT, reason=f"agreement over prompts needs {FEW} prompts or more.")
     draft = Draft("agreement")
-    points = repair.effect_points(t.ds)
+    points = effect_points(t.ds)
     draft.add(figures.unembed_against_drop(points), "tall")
     draft.add(figures.agreement_by_layer(t.effects, "r2", layers=t.layers))
     draft.add(figures.agreement_by_layer(t.effects, "share_exceeds", layers=t.layers))

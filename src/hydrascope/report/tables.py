@@ -9,11 +9,15 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hydrascope.analysis import repair
-from hydrascope.analysis.findings import Findings
-from hydrascope.analysis.quantity import Quantity, quantity
-from hydrascope.analysis.redistribution import has_redistribution
-from hydrascope.analysis.routing import has_routing
+from hydrascope.analysis import (
+    Findings,
+    Quantity,
+    compensation_points,
+    has_attention_split,
+    has_routing,
+    prompt_view,
+    quantity,
+)
 
 VIEWS = 3
 """Prompts in the single-prompt view: largest, median and smallest answer."""
@@ -92,17 +96,17 @@ class Tables:
     @property
     def attention_split(self) -> bool:
         """Whether changes of attention are split into moved weights and changed values."""
-        return has_redistribution(self.ds)
+        return has_attention_split(self.ds)
 
     @property
     def redistribution(self) -> pd.DataFrame:
-        """`analysis.redistribution.redistribution`."""
-        return self.findings.redistribution
+        """`attention_split`."""
+        return self.findings.attention_split
 
     @property
     def redistribution_totals(self) -> pd.DataFrame:
-        """`analysis.redistribution.redistribution_totals`."""
-        return self.findings.redistribution_totals
+        """`attention_split_totals`."""
+        return self.findings.attention_split_totals
 
     @cached_property
     def released(self) -> pd.DataFrame:
@@ -140,11 +144,11 @@ class Tables:
         return [str(name) for name in table["ablated"]]
 
     def clouds(self) -> pd.DataFrame:
-        """`analysis.repair.compensation_points` of the knock-outs that lose most, one below the other."""
+        """`analysis.compensation_points` of the knock-outs that lose most, one below the other."""
         table = self.repair.loc[self.repair["own_change"].abs().nlargest(CLOUDS).index].sort_index()
         names = [str(name) for name in table["ablated"]]
         return pd.concat(
-            [repair.compensation_points(self.ds, name).assign(ablated=name) for name in names],
+            [compensation_points(self.ds, name).assign(ablated=name) for name in names],
             ignore_index=True,
         )
 
@@ -152,16 +156,16 @@ class Tables:
         """Single-prompt tables: prompts with the largest, median and smallest answer to `featured`.
 
         Returns:
-            (prompt in words, knock-out) to the table of `analysis.repair.prompt_view`.
+            (prompt in words, knock-out) to the table of `analysis.prompt_view`.
         """
-        points = repair.compensation_points(self.ds, self.featured).sort_values("compensation", ascending=False)
+        points = compensation_points(self.ds, self.featured).sort_values("compensation", ascending=False)
         ranks = np.linspace(0, len(points) - 1, min(VIEWS, len(points))).round().astype(int)
         chosen = points.iloc[ranks]
         names = self.in_view
         found: dict[tuple[str, str], pd.DataFrame] = {}
         for row in chosen.to_dict("records"):
             text = in_words(row["prompt"], row["text"], row["target"])
-            found |= {(text, name): repair.prompt_view(self.ds, row["prompt"], name) for name in names}
+            found |= {(text, name): prompt_view(self.ds, row["prompt"], name) for name in names}
         return found
 
 

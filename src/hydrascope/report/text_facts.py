@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import xarray as xr
 
-from hydrascope.analysis.closing import rounding
-from hydrascope.analysis.statistics import ROUGH_BELOW
+from hydrascope.analysis import ROUGH_BELOW, rounding
 from hydrascope.report import facts
 from hydrascope.report.facts import Pairs
 from hydrascope.report.text_tables import TextTables

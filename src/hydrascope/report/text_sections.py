@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from hydrascope import figures
-from hydrascope.analysis.mechanisms import WHOLE
-from hydrascope.analysis.text_verdict import TOP
+from hydrascope.analysis import TOP_TOKENS as TOP
+from hydrascope.analysis import WHOLE
 from hydrascope.figures.texts import SELECTED
 from hydrascope.report.attention import redistributed_on_text
 from hydrascope.report.confirmation import confirmation

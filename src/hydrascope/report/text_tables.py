@@ -9,11 +9,18 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hydrascope.analysis import mechanisms, parts, self_repair
-from hydrascope.analysis.findings import Findings
-from hydrascope.analysis.statistics import Array, divide
-from hydrascope.analysis.text_verdict import noun
-from hydrascope.analysis.tokens import SELECTIONS, TOP_SHARE, Tokens
+from hydrascope.analysis import (
+    SELECTIONS,
+    TOP_SHARE,
+    Array,
+    Findings,
+    Tokens,
+    divide,
+    mechanisms_by_depth,
+    names,
+    noun,
+    self_repair_by_depth,
+)
 from hydrascope.figures.texts import REST, TOP
 
 CHOICES = 6
@@ -69,12 +76,12 @@ class TextTables:
     @cached_property
     def repair_lines(self) -> pd.DataFrame:
         """`analysis.self_repair.by_depth`."""
-        return self_repair.by_depth(self.repair, self.layers)
+        return self_repair_by_depth(self.repair, self.layers)
 
     @cached_property
     def mechanism_lines(self) -> pd.DataFrame:
         """`analysis.mechanisms.by_depth`."""
-        return mechanisms.by_depth(self.findings.mechanisms, self.layers)
+        return mechanisms_by_depth(self.findings.mechanisms, self.layers)
 
     @property
     def pooled(self) -> pd.DataFrame:
@@ -102,7 +109,7 @@ class TextTables:
 
     def points(self) -> pd.DataFrame:
         """Tokens of the chosen knock-outs: all top ones, and an even selection of the others."""
-        text, target = (np.array(parts.names(self.ds, name), dtype=object) for name in ("text", "target"))
+        text, target = (np.array(names(self.ds, name), dtype=object) for name in ("text", "target"))
         tables = []
         for name, k in self._columns():
             top = np.flatnonzero(self._top[:, k])[:DRAWN]

@@ -8,8 +8,7 @@ from typing import Any
 import pandas as pd
 
 from hydrascope import figures
-from hydrascope.analysis.heads import answers, has_heads
-from hydrascope.analysis.neurons import ALL, curves, has_neurons
+from hydrascope.analysis import ALL_MLPS, has_heads, has_neurons, head_answers, neuron_curves
 from hydrascope.report.listing import Cell, Listing
 from hydrascope.report.numbers import NONE, fixed, interval, number, percent
 from hydrascope.report.section import Draft, Section, finished
@@ -45,7 +44,7 @@ def heads(t: Tables) -> Section | None:
                 "--writers heads keeps heads apart."
             )
     if written:
-        found = answers(t.apart.ds, draws=t.apart.draws, seed=t.apart.seed)
+        found = head_answers(t.apart.ds, **t.apart.settings)
         if names := _choices(t, set(found["ablated"])):
             draft.add(figures.head_answers(found, table, names, t.featured))
     if asked:
@@ -76,7 +75,7 @@ def neurons(t: Tables) -> Section | None:
     title = "Neuron by neuron"
     if not has_neurons(t.apart.ds):
         return None
-    sparsity = _one_scope(t.apart.sparsity)
+    sparsity = _one_scope(t.apart.neuron_sparsity)
     if sparsity.empty:
         return Section("neurons", title, reason="no MLP whose neurons are kept apart comes after what was knocked out.")
     names = _choices(t, set(sparsity["ablated"]))
@@ -84,7 +83,7 @@ def neurons(t: Tables) -> Section | None:
     table = t.apart.neurons
     draft = Draft("neurons")
     draft.add(figures.neuron_scatter(table, names, shown))
-    drawn = pd.concat([curves(t.apart.ds, name) for name in names], ignore_index=True)
+    drawn = pd.concat([neuron_curves(t.apart.ds, name) for name in names], ignore_index=True)
     draft.add(figures.carried_by_few(drawn, names, shown))
     draft.add(figures.nth_neuron(drawn, names, shown))
     draft.add(figures.half_by_layer(sparsity, layers=t.layers))
@@ -101,8 +100,8 @@ def neurons(t: Tables) -> Section | None:
 
 def _one_scope(table: pd.DataFrame) -> pd.DataFrame:
     """One row per knock-out: all split MLPs together where several can answer."""
-    several = set(table.loc[table["scope"] == ALL, "ablated"])
-    return table[(table["scope"] == ALL) | ~table["ablated"].isin(several)]
+    several = set(table.loc[table["scope"] == ALL_MLPS, "ablated"])
+    return table[(table["scope"] == ALL_MLPS) | ~table["ablated"].isin(several)]
 
 
 def _choices(t: Tables, among: set[str]) -> list[str]:
@@ -113,7 +112,7 @@ def _choices(t: Tables, among: set[str]) -> list[str]:
 
 
 def _in_words(row: pd.Series[Any]) -> str:
-    where = "the MLPs kept apart" if row["scope"] == ALL else row["scope"]
+    where = "the MLPs kept apart" if row["scope"] == ALL_MLPS else row["scope"]
     spread = interval(row["overlap_lo"], row["overlap_hi"])
     overlap = fixed(row["overlap"]) + ("" if spread == NONE else f" ({spread})")
     alike = (
