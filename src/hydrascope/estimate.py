@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from hydrascope.ablation import Ablation, Mean, Optimal, with_donors
+from hydrascope.ablations import Ablation, with_donors
 from hydrascope.engine.budget import Budget, Footprint, prompts_at_once, require_account, room, variants_at_once
 from hydrascope.engine.columns import columns
 from hydrascope.engine.edges import blocks_to_receiver
@@ -101,7 +101,7 @@ def estimate(task: Task) -> Estimate:
         OutOfBudget: a single prompt does not fit the memory budget, or the ledger what is free.
         TooFewDonors: no text has donors of its length.
     """
-    return _at_the_last_token(task) if task.scope.is_last else _of_texts(task)
+    return _at_the_last_token(task) if task.positions.is_last else _of_texts(task)
 
 
 def _at_the_last_token(task: Task) -> Estimate:
@@ -120,7 +120,7 @@ def _at_the_last_token(task: Task) -> Estimate:
     together = min(prompts_at_once(budget, footprint), len(lengths))
     variants = len(task.knockouts) * draws
     pushed = min(variants, variants_at_once(budget, footprint, together)) * together
-    extra = ablation.draws if ablation.name in ("noise", "counterfactual") else 0
+    extra = ablation.extra_runs
     prefill = sum(lengths) * (1 + extra)
     embedding = model.network.get_input_embeddings().weight.numel()
     body = model.source.n_parameters - embedding
@@ -153,17 +153,17 @@ def _at_the_last_token(task: Task) -> Estimate:
 
 def _of_texts(task: Task) -> Estimate:
     """Push by push, as the engine cuts them."""
-    model, ablation, scope, strategy = task.model, task.ablation, task.scope, task.engine.strategy
+    model, ablation, scope, strategy = task.model, task.ablation, task.positions, task.engine.strategy
     assert isinstance(strategy, Resumed)
     plan = task.plan(np.zeros((ablation.draws, 0), dtype=np.int64))
     budget, layers = Budget.read(task.options.memory, *model.devices), model.anatomy.n_layers
     texts = with_donors(task.encoded.prompts, ablation) if scope.read == "each" else task.encoded.prompts
-    lent = ablation.draws if ablation.name in ("noise", "counterfactual") else 0
+    lent = ablation.extra_runs
     cost = cache(partial(_pushes, plan, strategy))
     pushes = needed = edited = read = 0
     blocks = 0.0  # passed by the tokens of all variants
     for tokens, count in Counter(len(text.ids) for text in texts).items():
-        places, rows = len(scope.edited(tokens)), len(scope.positions(tokens))
+        places, rows = len(scope.ablated_in(tokens)), len(scope.read_in(tokens))
         edited, read = edited + count * places, read + count * rows
         at_once = texts_at_once(model.device, tokens, plan.variants)
         row = text_footprint(model, tokens, rows, len(plan.columns), len(plan.attending))
@@ -179,7 +179,7 @@ def _of_texts(task: Task) -> Estimate:
     learning = _learning(ablation, 1 / max(1, read // READ_A_STEP))
     blocks += learning * whole * sum(layers - strategy.at(k.first_layer).first_block for k in plan.knockouts)
     # a clean pass, its logits once more from the engine, and what the ablation or the filter needs beside them
-    passes = 2 + lent + isinstance(ablation, Mean) + (scope.read == "last")
+    passes = 2 + lent + (ablation.basis != "runs") + (scope.read == "last")
     body = model.source.n_parameters - model.network.get_input_embeddings().weight.numel()
     meets_vocabulary = whole * (passes - 1) + read * (1 + plan.variants * task.options.measured)
     meets_vocabulary += ceil(learning * read * len(plan.knockouts))
@@ -205,9 +205,9 @@ def _of_texts(task: Task) -> Estimate:
 
 def _learning(ablation: Ablation, seen: float) -> float:
     """How often a knock-out passes everything while constants are learned, a step seeing so much of it."""
-    if not isinstance(ablation, Optimal):
+    if ablation.learning is None:
         return 0.0
-    return 3 * ablation.steps * seen + CANDIDATES  # forwards, and backwards that cost as much as two
+    return 3 * ablation.learning.steps * seen + CANDIDATES  # forwards, and backwards that cost as much as two
 
 
 class _Pushes(NamedTuple):

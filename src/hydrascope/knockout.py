@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hydrascope.ablation import Ablation
+from hydrascope.ablations import Ablation
 from hydrascope.anatomy import Model
 from hydrascope.confirmation import confirming
 from hydrascope.errors import RunError

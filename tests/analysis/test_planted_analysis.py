@@ -15,7 +15,7 @@ import torch
 
 import hydrascope as hs
 from hydrascope import analysis
-from hydrascope.ablation import Ablation
+from hydrascope.ablations import Ablation
 from hydrascope.analysis import Findings, summarise
 from hydrascope.anatomy import examine
 from tests.support.planted import N_LAYERS, RECIPES, Planted, Response, planted

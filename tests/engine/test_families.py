@@ -11,7 +11,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 import hydrascope as hs
-from hydrascope.ablation import Ablation
+from hydrascope.ablations import Ablation
 from hydrascope.anatomy import examine
 from hydrascope.anatomy.precision import CLOSING
 from hydrascope.errors import OutOfBudget

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import hydrascope as hs
-from hydrascope.ablation import Ablation
+from hydrascope.ablations import Ablation
 from hydrascope.anatomy import Directions, directions, examine
 from hydrascope.components import Component
 from hydrascope.engine.capture import Clean, capture

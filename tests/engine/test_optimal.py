@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 import hydrascope as hs
-from hydrascope.ablation import Ablation, Optimal
+from hydrascope.ablations import Ablation, Optimal
 from hydrascope.engine import constants
 from hydrascope.engine.batch import Constants
 from hydrascope.engine.objective import Harm
 from hydrascope.engine.optimal import Learning
-from hydrascope.engine.scope import Scope
+from hydrascope.engine.scope import Positions
 from hydrascope.errors import AblationError
 from tests.engine.test_families import PROMPTS, TARGETS, double, model, parts, prompt_set
 from tests.support.families import FAMILIES
@@ -152,8 +152,8 @@ def test_a_killed_run_goes_on_with_the_same_constants(tmp_path: Path, monkeypatc
     assert 0 < sum(groups) < len(NAMES), "what had been learned was not learned again"
 
 
-@pytest.mark.parametrize("scope", [Scope(), Scope("all")])
-def test_an_edge_is_refused(scope: Scope) -> None:
-    options = hs.Options(keep_wrong=True, scope=scope)
+@pytest.mark.parametrize("scope", [Positions(), Positions("all")])
+def test_an_edge_is_refused(scope: Positions) -> None:
+    options = hs.Options(keep_wrong=True, positions=scope)
     with pytest.raises(AblationError, match=r"attn\.0->mlp\.2 is an edge"):
         hs.knock_out(model("llama"), prompt_set(), "attn.0->mlp.2", Optimal(), options=options)

@@ -22,7 +22,7 @@ from hydrascope.analysis import attention_split, attention_split_on_tokens, atte
 from hydrascope.anatomy import Place, directions, examine
 from hydrascope.components import Component, parse_knockouts
 from hydrascope.engine.pattern_proof import prove_pattern
-from hydrascope.engine.scope import Scope
+from hydrascope.engine.scope import Positions
 from hydrascope.engine.strategy import ExpandedCache, WholeSequence
 from hydrascope.engine.text_proof import choose_text_engine
 from hydrascope.errors import AnatomyRefused, DetailDropped
@@ -37,7 +37,7 @@ from tests.support.reference import DoubleEverywhere, double_copy
 torch.set_num_threads(1)
 TOLERANCE = 2e-4
 TOKENS = 8  # longer than the sliding windows
-LAST, TEXT = Scope(), Scope("all", "each", skipped=3)
+LAST, TEXT = Positions(), Positions("all", "each", skip=3)
 COMPONENTS = "attn.0,mlp.0,head.1.2"
 FAMILIES = ["gpt2", "llama", "mistral", "qwen3", "phi", "gemma2", "olmo2", "granite", "gpt_oss"]
 """Plain; grouped queries; windows; norms of queries and keys; parallel blocks; soft-cap, windows and post-norms;
@@ -160,18 +160,18 @@ def by_hand(
 
 @pytest.mark.parametrize("scope", [LAST, TEXT], ids=["last", "text"])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_split_is_that_of_loops_over_heads_and_keys(name: str, scope: Scope) -> None:
+def test_the_split_is_that_of_loops_over_heads_and_keys(name: str, scope: Positions) -> None:
     model = opened(name)
     slow = double_copy(model.network)
-    apart = run(model, COMPONENTS, writers="heads", scope=scope).dataset
-    whole = run(model, COMPONENTS, scope=scope).dataset
+    apart = run(model, COMPONENTS, writers="heads", positions=scope).dataset
+    whole = run(model, COMPONENTS, positions=scope).dataset
     compared = 0
     for number, prompt in enumerate(prompts().prompts[:2]):
         clean = attended(slow, model, prompt.input_ids, (), ())
         for knockout in parse_knockouts(COMPONENTS, model.anatomy.inventory):
             places = [place for part in knockout.parts for place in model.anatomy.places(part)]
-            ablated = attended(slow, model, prompt.input_ids, places, scope.edited(TOKENS))
-            for position in scope.positions(TOKENS):
+            ablated = attended(slow, model, prompt.input_ids, places, scope.ablated_in(TOKENS))
+            for position in scope.read_in(TOKENS):
                 row = number if scope is LAST else _row(whole, number, position)
                 of = {"prompt": row, "ablated": [str(k) for k in apart["ablated"].values].index(str(knockout))}
                 for layer in range(knockout.first_layer + 1, model.anatomy.n_layers):
@@ -231,8 +231,8 @@ def test_a_held_head_moves_nothing() -> None:
 
 def test_sums_by_kind_and_runs_that_were_not_asked() -> None:
     model = opened("llama")
-    full = run(model, "attn.0,mlp.1", scope=TEXT, writers="heads").dataset
-    kinds = run(model, "attn.0,mlp.1", scope=TEXT, writers="heads", detail="kinds").dataset
+    full = run(model, "attn.0,mlp.1", positions=TEXT, writers="heads").dataset
+    kinds = run(model, "attn.0,mlp.1", positions=TEXT, writers="heads", detail="kinds").dataset
     assert "moved_weight" not in kinds
     for sign, entry in ((full["direct_effect"] < 0, "attn.against"), (full["direct_effect"] >= 0, "attn.for")):
         attention = full["redistributed_change"].where(full["writer_kind"] == "attn", 0)
@@ -323,11 +323,11 @@ def test_weight_that_moves_between_like_tokens_changes_nothing() -> None:
         ("jamba", "no attention layer"),
     ],
 )
-def test_attention_that_cannot_be_split_is_refused(name: str, why: str, scope: Scope) -> None:
+def test_attention_that_cannot_be_split_is_refused(name: str, why: str, scope: Positions) -> None:
     model = opened(name)
     before = model.network.config._attn_implementation
     with pytest.raises(AnatomyRefused, match=f"moved weights.*{why}.*leave out --split-attention"):
-        run(model, "mlp.0", scope=scope)
+        run(model, "mlp.0", positions=scope)
     assert model.network.config._attn_implementation == before
 
 
@@ -397,7 +397,9 @@ def test_the_report_shows_the_split_only_where_it_was_asked_for(ledger: Ledger, 
 
 
 def test_text_has_tables_and_a_section_too(tmp_path: Path) -> None:
-    found = run(opened("gpt2"), "head", scope=Scope("all", "each"), writers="heads", detail="kinds", given=prompts(8))
+    found = run(
+        opened("gpt2"), "head", positions=Positions("all", "each"), writers="heads", detail="kinds", given=prompts(8)
+    )
     table = attention_split_on_tokens(found.dataset, resamples=50)
     every = table[table["selection"] == "all"].pivot(index="ablated", columns="mechanism", values="mean")
     np.testing.assert_allclose(every["pattern_effect"] + every["value_effect"], every["attention"], atol=1e-6)

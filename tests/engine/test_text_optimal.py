@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import hydrascope as hs
-from hydrascope.ablation import Ablation, Optimal, PositionMean
+from hydrascope.ablations import Ablation, Optimal, PositionMean
 from hydrascope.analysis import ablation_loss, ablation_loss_sentence
 from hydrascope.anatomy import Place
 from hydrascope.components import parse_knockouts
@@ -27,7 +27,7 @@ from hydrascope.engine.objective import Harm
 from hydrascope.engine.optimal import Learning
 from hydrascope.engine.passes import graded_text_footprint, passes_of_texts
 from hydrascope.engine.plan import edited_places
-from hydrascope.engine.scope import Scope
+from hydrascope.engine.scope import Positions
 from hydrascope.engine.texts import Resumed
 from hydrascope.errors import OutOfBudget
 from tests.conftest import Cli
@@ -36,7 +36,7 @@ from tests.run.test_text_runs import COMPONENTS, LENGTHS, prompts
 from tests.support.plain import slow_copy
 from tests.support.reference import DoubleEverywhere
 
-EVERYWHERE = Scope("all", "each", 1)
+EVERYWHERE = Positions("all", "each", 1)
 
 
 def kl(
@@ -44,11 +44,11 @@ def kl(
     ablation: Ablation,
     components: str = COMPONENTS,
     texts: hs.PromptSet | None = None,
-    scope: Scope = EVERYWHERE,
+    scope: Positions = EVERYWHERE,
     out: Path | None = None,
 ) -> np.ndarray:
     """By read position and knock-out."""
-    options = hs.Options(scope=scope, null_draws=0, keep_wrong=True)
+    options = hs.Options(positions=scope, null_draws=0, keep_wrong=True)
     return (
         hs.knock_out(opened(name), texts or prompts(), components, ablation, options=options, out=out)
         .dataset["kl"]
@@ -70,9 +70,9 @@ def learned(monkeypatch: pytest.MonkeyPatch) -> dict[int, Constants]:
     return seen
 
 
-def plain_log_probs(name: str, text: Tensor, scope: Scope, edits: Sequence[tuple[Place, Tensor]] = ()) -> Tensor:
+def plain_log_probs(name: str, text: Tensor, scope: Positions, edits: Sequence[tuple[Place, Tensor]] = ()) -> Tensor:
     """Next-token distribution at the read positions of one text, by a full forward in float64."""
-    slow, edited = slow_copy(opened(name).network), list(scope.edited(len(text)))
+    slow, edited = slow_copy(opened(name).network), list(scope.ablated_in(len(text)))
     handles = []
     for place, value in edits:
 
@@ -91,10 +91,10 @@ def plain_log_probs(name: str, text: Tensor, scope: Scope, edits: Sequence[tuple
             handles.append(module.register_forward_hook(after))
     with DoubleEverywhere():
         logits = slow(input_ids=text[None], use_cache=False).logits[0]
-    return logits[list(scope.positions(len(text)))].log_softmax(-1)
+    return logits[list(scope.read_in(len(text)))].log_softmax(-1)
 
 
-def plain_loss(name: str, scope: Scope, edits: Sequence[tuple[Place, Tensor]]) -> Tensor:
+def plain_loss(name: str, scope: Positions, edits: Sequence[tuple[Place, Tensor]]) -> Tensor:
     """Mean KL divergence over the read positions of all texts."""
     each = []
     for prompt in prompts():
@@ -117,12 +117,12 @@ def test_zeros_the_mean_and_donors_cost_no_less(name: str) -> None:
     ("name", "address", "scope"),
     [
         ("gpt2", "mlp.1", EVERYWHERE),
-        ("llama", "head.1.2", Scope("1,3,-1", "each", 2)),
-        ("gemma2", "attn.0+mlp.2", Scope("all", "last")),
+        ("llama", "head.1.2", Positions("1,3,-1", "each", 2)),
+        ("gemma2", "attn.0+mlp.2", Positions("all", "last")),
     ],
 )
 def test_losses_and_gradients_are_those_of_plain_float64_forwards(
-    name: str, address: str, scope: Scope, monkeypatch: pytest.MonkeyPatch
+    name: str, address: str, scope: Positions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[list[Tensor], Tensor, list[Tensor]]] = []
     measure = Harm.losses_and_slopes
@@ -148,7 +148,7 @@ def test_losses_and_gradients_are_those_of_plain_float64_forwards(
 
 
 def test_what_was_learned_is_put_at_every_position_of_every_length(learned: dict[int, Constants]) -> None:
-    scope = Scope("0,2,-1", "each", 1)
+    scope = Positions("0,2,-1", "each", 1)
     found = kl("llama", Optimal(steps=3), scope=scope).mean(0)
     model = opened("llama")
     for number, knockout in enumerate(parse_knockouts(COMPONENTS, model.anatomy.inventory)):
@@ -214,7 +214,7 @@ def test_a_killed_run_learns_no_constant_twice(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2"])
 def test_what_is_kept_for_the_gradient_was_reckoned_with(name: str) -> None:
-    model, scope = opened(name), Scope("all", "each", 1)
+    model, scope = opened(name), Positions("all", "each", 1)
     tokens, texts = 40, 3
     ids = [prompt.input_ids for prompt in prompts((tokens,) * texts)]
     found = passes_of_texts(model, ids, scope, 2, 0, Budget(2**30))
@@ -234,7 +234,7 @@ def test_what_is_kept_for_the_gradient_was_reckoned_with(name: str) -> None:
         harm.losses_and_slopes(values, 0)
     used = sum(size for where, size in kept.items() if where not in weights)
     rows = max(map(len, found.batches)) * len(knockouts)
-    assert used < rows * graded_text_footprint(model, tokens, len(scope.positions(tokens)))
+    assert used < rows * graded_text_footprint(model, tokens, len(scope.read_in(tokens)))
     assert all(weight.requires_grad for weight in model.network.parameters())
 
 
@@ -257,7 +257,7 @@ def test_groups_shrink_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_several_ablations_of_texts_stand_beside_the_optimal_one(tmp_path: Path) -> None:
-    options = hs.Options(scope=EVERYWHERE, null_draws=0)
+    options = hs.Options(positions=EVERYWHERE, null_draws=0)
     components = "attn.1,mlp.0,attn.2,mlp.2"
     lengths = (7, 7, 9, 9, 9, 11)  # the longest has nobody to lend to it
     ledger = hs.knock_out(

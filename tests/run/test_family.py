@@ -117,11 +117,11 @@ def test_several_ablations_on_the_command_line(
 
 
 def test_donors_go_to_those_that_draw_several() -> None:
-    from hydrascope.ablation import listed
+    from hydrascope.ablations import named_ablations
 
-    assert listed("zero, resample", 4) == (hs.Zero(), hs.Resample(donors=4))
+    assert named_ablations("zero, resample", 4) == (hs.Zero(), hs.Resample(donors=4))
     with pytest.raises(AblationError):
-        listed("zero,mean", 4)
+        named_ablations("zero,mean", 4)
 
 
 def test_doses_on_the_command_line(

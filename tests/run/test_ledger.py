@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 
 import hydrascope as hs
-from hydrascope.ablation import Ablation
+from hydrascope.ablations import Ablation
 from hydrascope.ledger import open_dataset
 from tests.support import tiny
 

@@ -9,7 +9,7 @@ from math import ceil
 
 import torch
 
-from hydrascope.ablation import Optimal
+from hydrascope.ablations import Learning as Descent
 from hydrascope.anatomy import Anatomy, Model, Site
 from hydrascope.components import Knockout
 from hydrascope.engine.batch import Constants
@@ -47,7 +47,6 @@ class Learning:
         strategy: of a push whose first edited block is known.
         passes: clean passes of all prompts or texts.
         moments: of every site, over the same.
-        ablation: steps and rate.
     """
 
     model: Model
@@ -55,7 +54,6 @@ class Learning:
     strategy: Callable[[int], Strategy]
     passes: Passes
     moments: Mapping[Site, Moments]
-    ablation: Optimal
 
     @property
     def groups(self) -> list[list[int]]:
@@ -81,10 +79,12 @@ class Learning:
         places = [self.plan.edited[number] for number in group]
         strategy = self.strategy(min(knockout.first_layer for knockout in knockouts))
         origins = [[Origin.at(place, self.moments) for place in some] for some in places]
-        return learn(Harm(self.model, strategy, knockouts, places, self.passes), origins, self.ablation)
+        descent = self.plan.ablation.learning
+        assert descent is not None
+        return learn(Harm(self.model, strategy, knockouts, places, self.passes), origins, descent)
 
 
-def learn(harm: Harm, origins: Sequence[Sequence[Origin]], ablation: Optimal) -> list[Constants]:
+def learn(harm: Harm, origins: Sequence[Sequence[Origin]], descent: Descent) -> list[Constants]:
     """The constants of least harm, and of no more than zeros or the mean do.
 
     Gradient descent (Adam) begins at the better of the two. Where every step sees everything, each value on the way is
@@ -93,7 +93,7 @@ def learn(harm: Harm, origins: Sequence[Sequence[Origin]], ablation: Optimal) ->
     Args:
         harm: what is minimised.
         origins: of every place of every knock-out.
-        ablation: steps and rate.
+        descent: steps and rate.
 
     Returns:
         For each knock-out one value per place, float32 on the CPU.
@@ -110,7 +110,7 @@ def learn(harm: Harm, origins: Sequence[Sequence[Origin]], ablation: Optimal) ->
     start = best
     steps = [[torch.zeros_like(value, requires_grad=True) for value in some] for some in best]
     optimiser = torch.optim.Adam([step for some in steps for step in some])
-    for number in range(ablation.steps):
+    for number in range(descent.steps):
         values = _moved(start, spreads, steps)
         losses, slopes = harm.losses_and_slopes(values, number)
         if len(harm.passes.turns) == 1:
@@ -118,7 +118,7 @@ def learn(harm: Harm, origins: Sequence[Sequence[Origin]], ablation: Optimal) ->
         for some in zip(steps, slopes, spreads, strict=True):
             for step, slope, spread in zip(*some, strict=True):
                 step.grad = slope * spread
-        optimiser.param_groups[0]["lr"] = ablation.rate * (1 - number / ablation.steps)
+        optimiser.param_groups[0]["lr"] = descent.rate * (1 - number / descent.steps)
         optimiser.step()
     values = _moved(start, spreads, steps)
     best, _ = _better(best, lowest, values, harm.losses(values))

@@ -12,7 +12,7 @@ import torch
 from hydrascope.anatomy import Model
 from hydrascope.engine.budget import Budget, Footprint
 from hydrascope.engine.capture import Clean, capture
-from hydrascope.engine.scope import Scope
+from hydrascope.engine.scope import Positions
 from hydrascope.engine.strategy import Strategy
 from hydrascope.engine.text_batch import LEAST_VARIANTS, text_footprint, tokens_at_once
 from hydrascope.engine.texts import Recorded, record_texts
@@ -103,7 +103,7 @@ def passes_of_prompts(model: Model, strategy: Strategy, prompts: Sequence[Sequen
 
 
 def passes_of_texts(
-    model: Model, texts: Sequence[Sequence[int]], scope: Scope, knockouts: int, seed: int, budget: Budget
+    model: Model, texts: Sequence[Sequence[int]], scope: Positions, knockouts: int, seed: int, budget: Budget
 ) -> Passes:
     """Those of whole texts; a step sees some of them, in an order of their own, until all have had their turn.
 
@@ -116,17 +116,17 @@ def passes_of_texts(
         budget: memory budget.
     """
     longest = max(map(len, texts))
-    row = graded_text_footprint(model, longest, len(scope.positions(longest)))
+    row = graded_text_footprint(model, longest, len(scope.read_in(longest)))
     rows = max(1, min(tokens_at_once(model.device) // longest, budget.bytes // KEPT_SHARE // row))
     size = max(1, rows // min(knockouts, LEAST_VARIANTS))
-    size = min(size, max(1, READ_A_STEP // len(scope.positions(longest))))
+    size = min(size, max(1, READ_A_STEP // len(scope.read_in(longest))))
     batches = batches_of_texts(texts, size)
-    read = tuple(len(batch) * len(scope.positions(len(texts[batch[0]]))) for batch in batches)
+    read = tuple(len(batch) * len(scope.read_in(len(texts[batch[0]]))) for batch in batches)
 
     def make(number: int) -> Recorded:
         ids = torch.tensor([list(texts[i]) for i in batches[number]])
         tokens = ids.shape[1]
-        return record_texts(model, ids, scope.edited(tokens), scope.positions(tokens))
+        return record_texts(model, ids, scope.ablated_in(tokens), scope.read_in(tokens))
 
     passes = Passes(batches, read, _turns(read, seed), max(1, rows // size), make, {})
     return passes.keep(budget.bytes // KEPT_SHARE)

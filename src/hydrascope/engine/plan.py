@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
-from hydrascope.ablation import Ablation
+from hydrascope.ablations import Ablation
 from hydrascope.anatomy import Anatomy, Place
 from hydrascope.components import UNIT_KINDS, Component, Knockout
 from hydrascope.engine.columns import Column, Masks, columns

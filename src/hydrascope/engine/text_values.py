@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hydrascope.ablation import ExtraRun
+from hydrascope.ablations import ExtraRun
 from hydrascope.anatomy import Model, Site
 from hydrascope.engine.texts import Recorded, record_texts
 from hydrascope.engine.values import embedding_noise

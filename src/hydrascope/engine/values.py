@@ -12,7 +12,7 @@ import zarr
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hydrascope.ablation import ExtraRun
+from hydrascope.ablations import ExtraRun
 from hydrascope.anatomy import Model, Site
 from hydrascope.engine.budget import Budget, Footprint, prompts_at_once
 from hydrascope.engine.capture import Clean, capture

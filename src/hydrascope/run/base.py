@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from hydrascope.ablation import ExtraRun
+from hydrascope.ablations import ExtraRun
 from hydrascope.anatomy import Site
 from hydrascope.engine.batch import Constants
 from hydrascope.engine.budget import Budget, require_account, room
@@ -109,6 +109,7 @@ class BaseRun:
         return str(token) if self.model.tokenizer is None else str(self.model.tokenizer.decode([token]))
 
     def _attributes(self, plan: Plan) -> dict[str, Any]:
+        noun = "text" if self.task.positions.read == "each" else "prompt"
         source, anatomy, record = self.model.source, self.model.anatomy, self.directory.record
         return {
             "model": source.name,
@@ -122,12 +123,15 @@ class BaseRun:
             "engine": self.task.engine.strategy.name,
             "engines_passed_over": json.dumps(self.task.engine.passed_over),
             "protocol": self.task.options.protocol,
-            "positions": self.task.scope.knocked_out,
-            "read": self.task.scope.read,
-            "skipped_positions": self.task.scope.skipped,
+            "positions": self.task.positions.ablate,
+            "read": self.task.positions.read,
+            "skipped_positions": self.task.positions.skip,
             "writers": self.task.writers,
             "detail": plan.detail,
             "ablation": plan.ablation.name,
+            "ablation_learned": plan.ablation.learning is not None,
+            "ablation_caveat": plan.ablation.caveat(noun),
+            "replaced_by": plan.ablation.replaced_by(noun),
             "donors": plan.ablation.draws,
             "dose": plan.dose,
             "split_attention": bool(plan.heads),

@@ -51,7 +51,7 @@ def execute(
             dataset, _ = execute(task, Path(folder) / "run", command=command, progress=progress)
             return dataset, None
     started = time.monotonic()
-    kind = LastTokenRun if task.scope.is_last else TextRun
+    kind = LastTokenRun if task.positions.is_last else TextRun
     budget = Budget.read(task.options.memory, *task.model.devices)
     facts = {"memory": budget.bytes, "command": command, "versions": versions(), "created": _now()}
     with locked(out):

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from hydrascope.ablation import ExtraRun, Optimal
+from hydrascope.ablations import ExtraRun
 from hydrascope.engine.account import Arrays
 from hydrascope.engine.batch import Work, run_batch
 from hydrascope.engine.budget import Budget, prompts_in_account
@@ -55,17 +55,16 @@ class LastTokenRun(BaseRun):
         sharing = 0 if asked.foils is None else donation.sharing
         file = self._file(plan, asked, clean.top[rows], sharing)
         work = Work(self.model, plan, self.task.engine.strategy, pools, len(kept), self.budget, self.tolerance)
-        if isinstance(self.task.ablation, Optimal):
-            learning = partial(self._learning, work, kept, self.task.ablation)
-            work = replace(work, learned=self._constants(plan, learning))
+        if plan.ablation.learning is not None:
+            work = replace(work, learned=self._constants(plan, partial(self._learning, work, kept)))
         self._sweep(work, file, asked)
         self._close(file, time.monotonic() - started)
 
-    def _learning(self, work: Work, prompts: Sequence[EncodedPrompt], ablation: Optimal) -> Learning:
+    def _learning(self, work: Work, prompts: Sequence[EncodedPrompt]) -> Learning:
         ids = [prompt.ids for prompt in prompts]
         passes = passes_of_prompts(self.model, work.strategy, ids, self.budget)
         moments = {site: Moments.of(pool[: work.n_clean]) for site, pool in work.pools.items()}
-        return Learning(self.model, work.plan, lambda block: work.strategy, passes, moments, ablation)
+        return Learning(self.model, work.plan, lambda block: work.strategy, passes, moments)
 
     def _file(self, plan: Plan, asked: Questions, top: np.ndarray, sharing: int) -> LedgerFile:
         kept = asked.prompts

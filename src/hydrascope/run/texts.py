@@ -12,7 +12,7 @@ from itertools import accumulate, groupby
 import numpy as np
 import torch
 
-from hydrascope.ablation import Donation, ExtraRun, Mean, Optimal, PositionMean, Resample, with_donors
+from hydrascope.ablations import Donation, ExtraRun, with_donors
 from hydrascope.anatomy import Site
 from hydrascope.engine.account import Arrays
 from hydrascope.engine.batch import Constants, Work
@@ -88,8 +88,8 @@ class TextRun(BaseRun):
         plan = self.task.plan(np.zeros((self.task.ablation.draws, 0), dtype=np.int64))
         file = self._file(plan, items)
         learned: dict[int, Constants] = {}
-        if isinstance(self.task.ablation, Optimal):
-            learned = self._constants(plan, partial(self._learning, plan, items, self.task.ablation))
+        if plan.ablation.learning is not None:
+            learned = self._constants(plan, partial(self._learning, plan, items))
         moments = cache(partial(self._moments, items))
         counted, total = 0, plan.variants * len(items.texts)
 
@@ -111,11 +111,11 @@ class TextRun(BaseRun):
         self._close(file, time.monotonic() - started)
 
     def _items(self) -> Items:
-        scope, encoded = self.task.scope, self.task.encoded
+        scope, encoded = self.task.positions, self.task.encoded
         if scope.read == "each":
             lending = with_donors(encoded.prompts, self.task.ablation)
             texts = tuple(sorted(lending, key=lambda text: (len(text.ids), text.index)))
-            positions = tuple(scope.positions(len(text.ids)) for text in texts)
+            positions = tuple(scope.read_in(len(text.ids)) for text in texts)
             tokens = tuple(tuple(t.ids[p + 1] for p in some) for t, some in zip(texts, positions, strict=True))
             return Items(texts, positions, tokens, dropped_alone=len(encoded.prompts) - len(texts))
         runs = [ExtraRun(prompt.ids, pair=prompt.pair) for prompt in encoded.prompts]
@@ -131,7 +131,7 @@ class TextRun(BaseRun):
             with_donors([items.texts[i] for i in same_length], self.task.ablation)
 
     def _file(self, plan: Plan, items: Items) -> LedgerFile:
-        scope = self.task.scope
+        scope = self.task.positions
         # of all texts, lest another ablation, which keeps others, number the same position otherwise
         longest = max(len(text.ids) for text in self.task.encoded.prompts)
         each = [(text, p) for text, some in zip(items.texts, items.positions, strict=True) for p in some]
@@ -161,7 +161,7 @@ class TextRun(BaseRun):
         )
 
     def _shown(self, text: EncodedPrompt, position: int) -> str:
-        if self.task.scope.read == "last":
+        if self.task.positions.read == "last":
             return text.text
         ids = list(text.ids[max(0, position + 1 - SHOWN) : position + 1])
         tokenizer = self.model.tokenizer
@@ -177,26 +177,26 @@ class TextRun(BaseRun):
         """What replacements are made of where that is not a single other run."""
         ids = [items.texts[i].ids for i in texts]
         places = self._places(len(ids[0]))
-        match self.task.ablation:
-            case PositionMean():
-                return position_means(self.model, ids, places, self._at_once(len(ids[0]), 1))
-            case Mean() if not isinstance(self.task.ablation, Optimal):
-                means = {site: moment.mean.float() for site, moment in moments().items()}
-                return {site: mean.expand(1, len(places.edited), -1) for site, mean in means.items()}
-        return {}
+        ablation = self.task.ablation
+        if ablation.basis == "runs" or ablation.learning is not None:
+            return {}
+        if ablation.basis == "positions":
+            return position_means(self.model, ids, places, self._at_once(len(ids[0]), 1))
+        means = {site: moment.mean.float() for site, moment in moments().items()}
+        return {site: mean.expand(1, len(places.edited), -1) for site, mean in means.items()}
 
-    def _learning(self, plan: Plan, items: Items, ablation: Optimal) -> Learning:
+    def _learning(self, plan: Plan, items: Items) -> Learning:
         """One constant per place for texts of all lengths."""
         strategy, seed = self.task.engine.strategy, self.task.options.seed
         assert isinstance(strategy, Resumed)
         texts = [text.ids for text in items.texts]
         widest = max(Counter(knockout.first_layer for knockout in plan.knockouts).values())
-        passes = passes_of_texts(self.model, texts, self.task.scope, widest, seed, self.budget)
-        return Learning(self.model, plan, strategy.at, passes, self._moments(items), ablation)
+        passes = passes_of_texts(self.model, texts, self.task.positions, widest, seed, self.budget)
+        return Learning(self.model, plan, strategy.at, passes, self._moments(items))
 
     def _places(self, tokens: int) -> Places:
-        scope = self.task.scope
-        return Places(self.sites, scope.edited(tokens), scope.positions(tokens))
+        scope = self.task.positions
+        return Places(self.sites, scope.ablated_in(tokens), scope.read_in(tokens))
 
     def _at_once(self, tokens: int, variants: int) -> int:
         return texts_at_once(self.model.device, tokens, variants)
@@ -290,11 +290,8 @@ class TextRun(BaseRun):
 
     def _donate(self, texts: Sequence[EncodedPrompt], tokens: Sequence[tuple[int, ...]], block: int) -> Donation:
         # at every position no donor can be kept from sharing one of the targets; at the last one it can
-        if self.task.scope.read == "last":
+        if self.task.positions.read == "last":
             targets = [some[0] for some in tokens]
         else:
             targets, texts = list(range(len(texts))), [replace(text, foil_id=None) for text in texts]
-        seed = self.task.options.seed
-        if isinstance(self.task.ablation, Resample):
-            seed = int(np.random.SeedSequence((seed, block)).generate_state(1)[0])
-        return self.task.ablation.donate(texts, targets, seed)
+        return self.task.ablation.donate(texts, targets, self.task.options.seed, block=block)
