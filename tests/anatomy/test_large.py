@@ -16,7 +16,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 import hydrascope as hs
-from hydrascope.analysis.closing import rounding
+from hydrascope.analysis import rounding
 from hydrascope.anatomy import load, placement
 from hydrascope.anatomy.precision import CLOSING
 from hydrascope.anatomy.weights import at_hand, weight_digest

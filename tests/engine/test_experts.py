@@ -12,7 +12,7 @@ import xarray as xr
 from torch import Tensor
 
 import hydrascope as hs
-from hydrascope.analysis.routing import routing, routing_totals
+from hydrascope.analysis import routing, routing_totals
 from hydrascope.anatomy import Link, Place, directions, examine
 from hydrascope.anatomy.proof import prove_anatomy, require
 from hydrascope.components import Component
@@ -248,7 +248,7 @@ def test_models_without_routing_and_sums_by_kind_have_no_split(mixtral: hs.Model
 @pytest.mark.parametrize("table_of", [routing, routing_totals])
 def test_tables_are_what_a_plain_loop_finds(ledger: Ledger, table_of: Any) -> None:
     ds = ledger.dataset
-    table = table_of(ds, draws=50)
+    table = table_of(ds, resamples=50)
     expected = []
     for name in ds["ablated"].values:
         cell = ds.sel(ablated=name)

@@ -13,8 +13,8 @@ import xarray as xr
 from torch import Tensor, nn
 
 import hydrascope as hs
-from hydrascope.analysis import parts
-from hydrascope.analysis.layers import by_layer
+from hydrascope.analysis import _ledger_access as access
+from hydrascope.analysis import by_layer
 from hydrascope.engine import splits
 from hydrascope.errors import AnatomyRefused, ComponentError, RunError, SettingsChanged
 from tests.support.families import EPSILON, Family
@@ -131,7 +131,7 @@ def test_heads_and_biases_are_their_layer(name: str) -> None:
     layers = [name in ("attn.1", "mlp.0", "layer.1") for name in apart["ablated"].values]
     np.testing.assert_allclose(apart["own_change"][:, layers], whole["own_change"][:, layers], rtol=0, atol=1e-5)
     for kinds in (("attn", "bias"), ("mlp",)):  # a bias that a post-norm scales moves, and is no head's
-        answers = [sum(parts.response(found, kind) for kind in kinds)[:, layers] for found in (apart, whole)]
+        answers = [sum(access.response(found, kind) for kind in kinds)[:, layers] for found in (apart, whole)]
         np.testing.assert_allclose(*answers, rtol=0, atol=1e-5)
 
 

@@ -21,11 +21,7 @@ from hypothesis import strategies as st
 
 import hydrascope as hs
 from hydrascope.ablations import Ablation
-from hydrascope.analysis import erasure, findings, responders
-from hydrascope.analysis import repair as repair_module
-from hydrascope.analysis.findings import Findings
-from hydrascope.analysis.repair import repair
-from hydrascope.analysis.verdict import verdict
+from hydrascope.analysis import Findings, _closing, repair, summarise
 from hydrascope.errors import OutputError
 from hydrascope.report import _facts, _scripts, render, write_report
 from hydrascope.report._caveats import caveats
@@ -112,7 +108,7 @@ def test_it_is_small_and_loads_nothing() -> None:
 
 def test_it_says_the_verdict_and_every_section() -> None:
     ds, _, page = base()
-    found = verdict(ds)
+    found = summarise(Findings(ds))
     plain = page.text.replace("\u202f", " ").replace("\xa0", " ")
     for sentence in (found.headline, *found.sentences):
         assert " ".join(sentence.replace("\u202f", " ").replace("\xa0", " ").split()) in plain
@@ -128,7 +124,7 @@ def test_it_says_the_verdict_and_every_section() -> None:
 
 def test_the_picture_stands_before_the_findings_and_the_details_behind_them() -> None:
     ds, html, _ = base()
-    found = verdict(ds)
+    found = summarise(Findings(ds))
     order = ['class="deck"', 'id="balance-1"', 'class="equation"', "What was found", "In detail", "On this page"]
     places = [html.index(mark) for mark in order]
     assert places == sorted(places)
@@ -151,23 +147,23 @@ def test_a_model_given_by_its_place_is_named_by_its_folder_and_the_command_kept(
 
 @pytest.mark.parametrize("name", ["repair", "who_repairs", "late_mlps", "released", "closing"])
 def test_a_table_is_computed_once_for_verdict_report_and_notebook(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    home = next(module for module in (repair_module, responders, erasure, findings) if hasattr(module, name))
-    made, calls = getattr(home, name), []
-    monkeypatch.setattr(home, name, lambda *given, **more: calls.append(1) or made(*given, **more))
+    home, attribute = (_closing, name) if name == "closing" else (vars(Findings)[name], "function")
+    made, calls = getattr(home, attribute), []
+    monkeypatch.setattr(home, attribute, lambda *given, **more: calls.append(1) or made(*given, **more))
     ledger = Ledger(synthetic_ledger(n_prompts=8, n_layers=2))
-    ledger.verdict(), ledger.repair(), ledger.who_repairs(), ledger.erasure(), ledger.closing()
+    ledger.summary(), ledger.repair(), ledger.who_repairs(), ledger.released(), ledger.closing()
     render(ledger.findings)
-    ledger.verdict()
+    ledger.summary()
     assert len(calls) == 1
 
 
 def test_what_a_caller_does_to_a_table_changes_no_other() -> None:
     ledger = Ledger(synthetic_ledger(n_prompts=8, n_layers=2))
-    before = ledger.verdict()
-    for table in (ledger.repair(), ledger.who_repairs(), ledger.who_repairs("attn.0"), ledger.erasure()):
+    before = ledger.summary()
+    for table in (ledger.repair(), ledger.who_repairs(), ledger.who_repairs("attn.0"), ledger.released()):
         del table["ablated"]
     assert "ablated" in ledger.repair()
-    assert Ledger(ledger.dataset).verdict() == ledger.verdict() == before
+    assert Ledger(ledger.dataset).summary() == ledger.summary() == before
 
 
 def test_headings_are_in_order_and_every_chart_has_a_description() -> None:
@@ -197,8 +193,8 @@ def test_the_table_holds_the_numbers_of_the_analysis() -> None:
 
 def test_the_balance_shown_first_is_the_one_the_verdict_describes() -> None:
     ds, html, _ = base()
-    assert verdict(ds).focus == "attn.4"
-    assert f"for {verdict(ds).focus}; the sum misses the measured total" in html
+    assert summarise(Findings(ds)).focus == "attn.4"
+    assert f"for {summarise(Findings(ds)).focus}; the sum misses the measured total" in html
     own, attention, mlps, norm, total = re.findall(r"<dd>(.*?)</dd>", html.split('class="equation"')[1])[:5]
     values = [
         float(text.replace("−", "-").replace(" ", "").lstrip("+=")) for text in (own, attention, mlps, norm, total)
@@ -278,10 +274,10 @@ def test_heads_and_neurons_have_sections_of_their_own_and_the_rest_speaks_of_lay
         for reference in REFERENCES[name]:
             assert " ".join(reference.text.split()) in page.text
     found = Ledger(apart)
-    assert found.verdict().headline == verdict(whole).headline in page.text
-    row = found.neuron_sparsity().query("scope == 'all'").set_index("ablated").loc[verdict(whole).focus]
+    assert found.summary().headline == summarise(Findings(whole)).headline in page.text
+    row = found.neuron_sparsity().query("scope == 'all'").set_index("ablated").loc[summarise(Findings(whole)).focus]
     assert f"is carried by {row['half']:g} of {row['neurons']} neurons on the median prompt" in page.text
-    table = found.neurons(verdict(whole).focus, most=15)
+    table = found.neurons(summarise(Findings(whole)).focus, most=15)
     rows = [attrs["data-value"] for tag, attrs in page.tags if tag == "td"]
     assert float(str(rows[2])) == pytest.approx(float(table["change"].iloc[0]))
     assert str(table["neuron"].iloc[0]) in page.text

@@ -7,8 +7,7 @@ import re
 import pytest
 import xarray as xr
 
-from hydrascope.analysis.findings import Findings
-from hydrascope.analysis.verdict import verdict
+from hydrascope.analysis import Findings, summarise
 from hydrascope.report import render
 from hydrascope.report._caveats import caveats
 from hydrascope.report._facts import run_facts
@@ -25,13 +24,13 @@ def ledger(policy: str, **more: object) -> xr.Dataset:
 
 @pytest.mark.parametrize("policy", ["label", "difference"])
 def test_every_sentence_names_what_was_measured(policy: str) -> None:
-    told = " ".join([verdict(ledger(policy)).headline, *verdict(ledger(policy)).sentences])
+    told = " ".join([summarise(Findings(ledger(policy))).headline, *summarise(Findings(ledger(policy))).sentences])
     assert ("logit difference" in told) == (policy == "difference")
     assert ("target" in told) == (policy == "label")
 
 
 def test_the_same_numbers_are_told_of_both() -> None:
-    assert verdict(ledger("label")).numbers == verdict(ledger("difference")).numbers
+    assert summarise(Findings(ledger("label"))).numbers == summarise(Findings(ledger("difference"))).numbers
 
 
 @pytest.mark.parametrize("policy", ["label", "difference"])
@@ -61,11 +60,11 @@ def test_by_divergence_the_largest_change_of_the_distribution_comes_first() -> N
     assert shown.columns[:2] == ("knocked out", "KL (nats)")
     assert [row[1].value for row in shown.rows] == pytest.approx(order.to_list(), rel=1e-5)
     assert "change the distribution most, by KL divergence" in shown.caption
-    found = verdict(findings)
+    found = summarise(findings)
     assert found.numbers["largest_kl_knockout"] == order.index[0]
     assert f"{order.index[0]} matters most: " in " ".join(found.leading)
     assert "KL divergence has no linear read-out" in " ".join(found.details)
-    assert "KL" not in " ".join(verdict(ledger("top")).sentences)
+    assert "KL" not in " ".join(summarise(Findings(ledger("top"))).sentences)
     plain = knockouts(Run(Findings(ledger("top")), "attn.4"))
     assert "KL (nats)" not in plain.columns
     assert any("rank first in the clean run" in note for note in caveats(Run(findings, "attn.4")))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import hydrascope as hs
-from hydrascope.analysis.findings import Findings
+from hydrascope.analysis import Findings
 from hydrascope.report import render
 from hydrascope.report._caveats import caveats
 from hydrascope.report._literature import REFERENCES, STRETCHES
@@ -117,7 +117,7 @@ def test_the_verdict_says_what_was_planted(name: str, finding: str, words: str) 
     ds = planted_ledger(name, "kinds", BOTH).dataset
     if name == "norm":  # what makes the stream long sits in the first half
         ds = ds.assign_coords(ablated_layer=("ablated", [2, 3]))
-    found = Ledger(ds).verdict()
+    found = Ledger(ds).summary()
     assert found.finding == finding
     assert words in found.headline
     assert all(np.isfinite(value) for value in found.numbers.values() if not isinstance(value, str))
@@ -126,7 +126,7 @@ def test_the_verdict_says_what_was_planted(name: str, finding: str, words: str) 
 def test_nothing_removed_is_no_repair_and_still_a_report() -> None:
     model = planted("neither")
     ledger = run(model, same_subject(model, 12), hs.Resample(donors=1), "kinds", BOTH)
-    found = ledger.verdict()
+    found = ledger.summary()
     assert found.finding == "nothing lost"
     assert any("head.1.0, head.2.0" in sentence for sentence in found.details)
     text = render(Findings(ledger.dataset, DRAWS))
@@ -137,7 +137,7 @@ def test_nothing_removed_is_no_repair_and_still_a_report() -> None:
 def test_few_documents_are_said_to_be_few() -> None:
     ds = tiny_ledger("kinds").dataset
     few = ds.isel(prompt=np.isin(ds["group"].values, ["document 0", "document 1", "document 2"]))
-    found = Ledger(few).verdict()
+    found = Ledger(few).summary()
     assert found.finding == "too few prompts"
     assert "3 documents" in found.headline
     assert "There are fewer than 8 documents" in render(Findings(few, DRAWS))

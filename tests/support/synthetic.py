@@ -314,6 +314,7 @@ def _attributes(
         "ablation": "resample",
         "ablation_caveat": "" if donors >= 4 else "Few donors are noisy.",
         "replaced_by": f"{donors} other prompts’ values" if donors > 1 else "another prompt’s values",
+        "ablation_learned": False,
         "donors": donors,
         "null_draws": int(null),
         "seed": seed,

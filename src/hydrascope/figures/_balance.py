@@ -23,7 +23,7 @@ def balance_steps(table: pd.DataFrame) -> pd.DataFrame:
     """The bars of the decomposition, one row per knock-out and part.
 
     Args:
-        table: from `analysis.repair.repair`.
+        table: from `analysis.repair`.
 
     Returns:
         Columns ablated, part, value, start, end (logits); the total starts at 0, every other part
@@ -46,7 +46,7 @@ def balance(table: pd.DataFrame, shown: str | None = None, *, unit: str = UNIT) 
     """Own change, attention, MLPs and norm laid end to end until they reach the total effect.
 
     Args:
-        table: from `analysis.repair.repair`.
+        table: from `analysis.repair`.
         shown: the knock-out shown first.
         unit: what the logits are of, on the axis.
     """

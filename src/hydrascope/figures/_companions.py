@@ -35,9 +35,9 @@ def repair_frozen(table: pd.DataFrame, ablated: str, measure: str, title: str, *
     """Compensation for one knock-out with nothing frozen, and with its responders or others frozen.
 
     Args:
-        table: from `analysis.freeze.freeze`.
+        table: from `analysis.freeze`.
         ablated: the knock-out.
-        measure: which compensation, one of `analysis.freeze.MEASURES`.
+        measure: which compensation, `attention` or `with_norm`.
         title: of the chart.
         unit: what the logits are of, on the axis.
     """
@@ -49,9 +49,9 @@ def repair_frozen(table: pd.DataFrame, ablated: str, measure: str, title: str, *
     ]
     bars += [
         {
-            "frozen": _in_words(str(row["held"]), str(row["role"])),
+            "frozen": _in_words(str(row["frozen"]), str(row["role"])),
             "colour": "own" if row["role"] == "controls" else "attn",
-            **{f"value{end}": row[f"repair_held{end}"] for end in ends},
+            **{f"value{end}": row[f"repair_frozen{end}"] for end in ends},
             "removed": row["removed"],
         }
         for row in rows.to_dict("records")
@@ -79,13 +79,13 @@ def removed_by_freezing(table: pd.DataFrame, measure: str) -> View:
     """Share of the compensation for each knock-out that vanishes, its strongest responder beside others.
 
     Args:
-        table: from `analysis.freeze.freeze`.
-        measure: which compensation, one of `analysis.freeze.MEASURES`.
+        table: from `analysis.freeze`.
+        measure: which compensation, `attention` or `with_norm`.
     """
     here = table[(table["measure"] == measure) & table["meaningful"]]
     names = list(dict.fromkeys(here["ablated"]))
     long = pd.concat(
-        [here[here["role"] == role].assign(who=label, frozen=here["held"]) for role, label in _SINGLE.values()],
+        [here[here["role"] == role].assign(who=label) for role, label in _SINGLE.values()],
         ignore_index=True,
     )
     columns = ["ablated", "frozen", "who", "removed", "removed_lo", "removed_hi"]
@@ -123,7 +123,7 @@ def dose_curves(table: pd.DataFrame, names: Sequence[str], *, shown: str, unit: 
     """Parts of one knock-out's account over the dose, chosen from a list.
 
     Args:
-        table: from `analysis.dose.curves`, the rows of one selection.
+        table: from `analysis.doses`, the rows of one selection.
         names: knock-outs in the list.
         shown: the one shown first.
         unit: what the logits are of, on the axis.
@@ -164,7 +164,7 @@ def half_share(table: pd.DataFrame, *, layers: int, counted: str = "") -> View:
     """Share of the total effect that half the dose has, over depth.
 
     Args:
-        table: from `analysis.dose.linearity`, rows of one selection whose total effect is worth a ratio.
+        table: from `analysis.linearity`, rows of one selection whose total effect is worth a ratio.
         layers: number of blocks of the model.
         counted: what the totals are means over, where that has to be said.
     """
@@ -188,7 +188,7 @@ def rank_agreement(table: pd.DataFrame, measure: str, title: str) -> View:
     """Rank correlations of every two ablations, as a small matrix.
 
     Args:
-        table: from `analysis.agreement.agreement`.
+        table: from `analysis.rank_agreement`.
         measure: which of its measures.
         title: stands above it.
     """

@@ -45,8 +45,8 @@ def compensation_by_prompt(points: pd.DataFrame, table: pd.DataFrame, *, shown: 
     """One point per prompt: the knocked-out part's own change across, sign turned, and compensation upwards.
 
     Args:
-        points: tables of `analysis.repair.compensation_points`, one below the other, with a column `ablated`.
-        table: from `analysis.repair.repair`; its line is drawn.
+        points: tables of `analysis.compensation_points`, one below the other, with a column `ablated`.
+        table: from `analysis.repair`; its line is drawn.
         shown: the knock-out shown first.
     """
     names = [str(name) for name in dict.fromkeys(points["ablated"])]
@@ -104,7 +104,7 @@ def slope_by_layer(
     The random-direction control is drawn hollow where the run has one.
 
     Args:
-        table: from `analysis.repair.repair`.
+        table: from `analysis.repair`.
         measure: `restoring_slope` (1 is full repair) or `r2`.
         layers: number of blocks of the model.
         legend: whether to explain the colours.
@@ -153,7 +153,7 @@ def parts_by_layer(
     """Compensation by attention and MLPs, and norm effect, stacked for each knock-out of one kind (figure 8).
 
     Args:
-        table: from `analysis.repair.repair`.
+        table: from `analysis.repair`.
         ablated_kind: kind of component knocked out, such as `attn`.
         layers: number of blocks of the model.
         legend: whether to explain the colours.
@@ -221,7 +221,7 @@ def restored_by_layer(table: pd.DataFrame, ablated_kind: str, *, layers: int, le
     """Share of the loss that is given back, under both conventions, where it can be told.
 
     Args:
-        table: from `analysis.repair.repair`; rows that are not `meaningful` are left out.
+        table: from `analysis.repair`; rows that are not `meaningful` are left out.
         ablated_kind: kind of component knocked out.
         layers: number of blocks of the model.
         legend: whether to explain the symbols.

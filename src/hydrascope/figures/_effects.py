@@ -46,7 +46,7 @@ def effect_by_layer(table: pd.DataFrame, effect: Effect, *, layers: int, legend:
     Both effects have the same vertical axis, so that two such charts can be compared.
 
     Args:
-        table: from `analysis.repair.layer_effects`.
+        table: from `analysis.layer_effects`.
         effect: `direct_effect` or `drop` (minus the total effect), logits.
         layers: number of blocks of the model.
         legend: whether to explain the colours; leave it to the first of several charts.
@@ -76,7 +76,7 @@ def direct_against_total(points: pd.DataFrame, *, legend: bool = True) -> View:
     """One point per prompt and component: direct effect across, minus total effect upwards.
 
     Args:
-        points: from `analysis.repair.effect_points`.
+        points: from `analysis.effect_points`.
         legend: whether to explain the colours.
     """
     points = with_labels(every_nth(points, MARKS - 2))
@@ -115,7 +115,7 @@ def agreement_by_layer(table: pd.DataFrame, measure: Agreement, *, layers: int) 
     """How well the direct effect predicts the total effect, over depth.
 
     Args:
-        table: from `analysis.repair.layer_effects`.
+        table: from `analysis.layer_effects`.
         measure: `r2`, or `share_exceeds`, the share of prompts above the line of agreement.
         layers: number of blocks of the model.
     """
@@ -144,7 +144,7 @@ def prompt_views(
     """Direct effect of every writer on one prompt, clean and under one knock-out.
 
     Args:
-        views: (prompt as it is written in the list, knock-out) to the table of `analysis.repair.prompt_view`.
+        views: (prompt as it is written in the list, knock-out) to the table of `analysis.prompt_view`.
         layers: number of blocks of the model.
         shown: the pair shown first.
         unit: what the logits are of, on the axis.

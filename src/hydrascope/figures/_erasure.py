@@ -23,7 +23,7 @@ def late_mlp_effects(table: pd.DataFrame, *, layers: int, unit: str = UNIT) -> V
     """Clean direct effect of each late MLP on the answer, with its interval.
 
     Args:
-        table: from `analysis.erasure.late_mlps`.
+        table: from `analysis.late_mlps`.
         layers: number of blocks of the model.
         unit: what the logits are of, on the axis.
     """
@@ -54,7 +54,7 @@ def released_by_layer(table: pd.DataFrame, ablated_kind: str, *, layers: int, le
     """What all late MLPs together change under each knock-out, split at zero of their direct effects.
 
     Args:
-        table: from `analysis.erasure.released`, the rows of the MLPs.
+        table: from `analysis.released`, the rows of the MLPs.
         ablated_kind: kind of component knocked out.
         layers: number of blocks of the model.
         legend: whether to explain the colours.

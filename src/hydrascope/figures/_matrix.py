@@ -20,7 +20,7 @@ def compensation_matrix(table: pd.DataFrame, writer_kind: str, *, legend: bool =
     after correction over all cells.
 
     Args:
-        table: from `analysis.responders.who_repairs`, all kinds.
+        table: from `analysis.who_repairs`, all kinds.
         writer_kind: kind of the responding writers drawn.
         legend: whether to explain the colours.
     """
@@ -105,7 +105,7 @@ def rows_shown(table: pd.DataFrame) -> list[str]:
     """The knock-outs that the heat map shows, in the ledger's order.
 
     Args:
-        table: from `analysis.responders.who_repairs`.
+        table: from `analysis.who_repairs`.
     """
     others = table[~table["is_own"]]
     names = [str(name) for name in dict.fromkeys(table["ablated"])]

@@ -31,14 +31,14 @@ CLASSES = {
 _SHAPES = ("circle", "triangle-up", "triangle-down", "square")
 HEIGHT = 300
 NTH = {"nth_50": "50 %", "nth_10": "10 %", "nth_5": "5 %", "nth_2.5": "2.5 %", "nth_1": "1 %"}
-"""Column of `analysis.neurons.curves` to the share of the own change that it is about."""
+"""Column of `analysis.neuron_curves` to the share of the own change that it is about."""
 
 
 def neuron_scatter(table: pd.DataFrame, names: Sequence[str], shown: str | None = None) -> View:
     """What each of the strongest neurons wrote in the clean run, and how that changes under one knock-out.
 
     Args:
-        table: from `analysis.neurons.neurons`.
+        table: from `analysis.neurons`.
         names: the knock-outs that can be chosen.
         shown: the one shown first.
     """
@@ -85,7 +85,7 @@ def carried_by_few(curves: pd.DataFrame, names: Sequence[str], shown: str | None
     """Share of the repair that the strongest neurons of each prompt carry, over their number.
 
     Args:
-        curves: from `analysis.neurons.curves`, of several knock-outs.
+        curves: from `analysis.neuron_curves`, of several knock-outs.
         names: the knock-outs that can be chosen.
         shown: the one shown first.
     """
@@ -122,7 +122,7 @@ def nth_neuron(curves: pd.DataFrame, names: Sequence[str], shown: str | None = N
     """Share of prompts on which the n-th strongest neuron repairs more than some share of the own change.
 
     Args:
-        curves: from `analysis.neurons.curves`, of several knock-outs.
+        curves: from `analysis.neuron_curves`, of several knock-outs.
         names: the knock-outs that can be chosen.
         shown: the one shown first.
     """
@@ -168,7 +168,7 @@ def half_by_layer(table: pd.DataFrame, *, layers: int) -> View:
     """How many neurons carry half of the repair of a prompt, for every layer knocked out (or head, where no layer was).
 
     Args:
-        table: rows of `analysis.neurons.sparsity`, one per knock-out.
+        table: rows of `analysis.neuron_sparsity`, one per knock-out.
         layers: number of blocks of the model.
     """
     whole = table[table["ablated_kind"].isin(KIND_LABELS)]

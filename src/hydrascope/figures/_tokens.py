@@ -35,8 +35,8 @@ def repair_by_depth(table: pd.DataFrame, lines: pd.DataFrame, selection: str, *,
     """A point for every removed part, and a line through the means of the layers.
 
     Args:
-        table: from `analysis.self_repair.self_repair`.
-        lines: from `analysis.self_repair.by_depth`.
+        table: from `analysis.self_repair`.
+        lines: from `analysis.self_repair_by_depth`.
         selection: `top` or `all`.
         n_layers: depth of the model.
     """
@@ -85,7 +85,7 @@ def mechanisms_by_depth(lines: pd.DataFrame, selection: str, *, n_layers: int, w
     """Stacked bars of every layer's mechanisms, and their sum as a diamond.
 
     Args:
-        lines: from `analysis.mechanisms.by_depth`.
+        lines: from `analysis.mechanisms_by_depth`.
         selection: `top` or `all`.
         n_layers: depth of the model.
         ways: explain what full and pale mean instead of the colours, in the second of two charts.

@@ -23,7 +23,7 @@ class TwoWays:
         parts: the two ways.
         whose: writers that change, in the plural.
         how: both ways in words, for those who cannot see the chart.
-        share: column of `analysis.two_ways.totals` that says how far the cause moved.
+        share: column of the tables that says how far the cause moved.
         moved: title of its chart.
         axis: title of its axis.
         colour: of its bars.
@@ -39,7 +39,7 @@ class TwoWays:
 
 
 ATTENTION = TwoWays(
-    parts={"attn": ("redistributed", "pattern effect"), "mixer": ("revalued", "value effect")},
+    parts={"attn": ("pattern_effect", "pattern effect"), "mixer": ("value_effect", "value effect")},
     whose="attention layers",
     how="pattern effect and value effect",
     share="moved_weight",
@@ -65,7 +65,7 @@ def two_ways_by_layer(
     """What all writers behind each knock-out change together, in two parts.
 
     Args:
-        table: from `analysis.two_ways.totals`.
+        table: from `analysis.attention_split_totals` or `analysis.routing_totals`.
         ways: which split it is of.
         ablated_kind: kind of component knocked out.
         layers: number of blocks of the model.
@@ -90,7 +90,7 @@ def moved_by_layer(table: pd.DataFrame, ways: TwoWays, ablated_kind: str, *, lay
     """How far the cause of one way moved: a share, the mean over the writers behind each knock-out.
 
     Args:
-        table: from `analysis.two_ways.totals`.
+        table: from `analysis.attention_split_totals` or `analysis.routing_totals`.
         ways: which split it is of.
         ablated_kind: kind of component knocked out.
         layers: number of blocks of the model.
@@ -117,7 +117,7 @@ def attention_by_writer(table: pd.DataFrame, names: Sequence[str], shown: str, *
     """Pattern effect and value effect of every attention layer behind one knock-out, and their sum.
 
     Args:
-        table: from `analysis.redistribution.redistribution`, of whole layers.
+        table: from `analysis.attention_split`, of whole layers.
         names: the knock-outs that can be chosen.
         shown: the one shown first.
         layers: number of blocks of the model.
@@ -144,7 +144,7 @@ def attention_by_depth(lines: pd.DataFrame, selection: str, *, layers: int, lege
     """Pattern effect and value effect behind the parts of each layer, on ordinary text, and their sum.
 
     Args:
-        lines: from `analysis.mechanisms.by_depth` of `analysis.redistribution.redistribution_on_text`.
+        lines: from `analysis.mechanisms_by_depth` of `analysis.attention_split_on_tokens`.
         selection: `top` or `all`.
         layers: number of blocks of the model.
         legend: whether to explain the colours.

@@ -37,7 +37,7 @@ WIDEST = 128
 
 
 def unit_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `analysis.repair.repair` that are single heads, neurons ..., with a column `unit`.
+    """The rows of `analysis.repair` that are single heads, neurons ..., with a column `unit`.
 
     Only the most frequent kind of unit is kept; no rows where none was knocked out by itself.
     """
@@ -62,7 +62,7 @@ def unit_grid(table: pd.DataFrame, value: Shown) -> View:
     smaller, has its own. Shares are left empty where they may not be read, and take the colour of the end beyond 100 %.
 
     Args:
-        table: from `analysis.repair.repair`.
+        table: from `analysis.repair`.
         value: what is drawn.
     """
     rows = unit_rows(table)
@@ -73,7 +73,7 @@ def head_grid(table: pd.DataFrame, value: Shown) -> View:
     """Heat map over layers (downwards) and heads (across); hovering over one tells what else is known of it.
 
     Args:
-        table: from `analysis.heads.heads`.
+        table: from `analysis.heads`.
         value: what is drawn.
     """
     rows = table.rename(columns={"head": "ablated", "layer": "ablated_layer"})
@@ -94,8 +94,8 @@ def head_answers(table: pd.DataFrame, every: pd.DataFrame, names: Sequence[str],
     """How every head responds to one knock-out, on the grid of layers and heads.
 
     Args:
-        table: from `analysis.heads.answers`.
-        every: from `analysis.heads.heads`.
+        table: from `analysis.head_answers`.
+        every: from `analysis.heads`.
         names: the knock-outs that can be chosen.
         shown: the one shown first.
     """

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from hydrascope import figures
-from hydrascope.analysis import self_repair as analysis
-from hydrascope.analysis.mechanisms import WHOLE
-from hydrascope.analysis.text_verdict import TOP, noun
+from hydrascope.analysis import TOP_TOKENS, WHOLE, noun, self_repair_by_depth
 from hydrascope.report._numbers import fixed, number, summands
 from hydrascope.report._run import Run
 from hydrascope.report._section import Draft, Section, Words
@@ -51,7 +49,7 @@ def self_repair(run: Run) -> Section | None:
     if not run.of_tokens:
         return None
     draft = Draft("self-repair", "Self-repair over depth")
-    table, lines = run.tables.self_repair, analysis.by_depth(run.tables.self_repair, run.layers)
+    table, lines = run.tables.self_repair, self_repair_by_depth(run.tables.self_repair, run.layers)
     if lines.empty:
         return draft.absent(NOTHING_REMOVED, _WORDS)
     for selection in figures.SELECTED:
@@ -62,8 +60,8 @@ def self_repair(run: Run) -> Section | None:
     counted = f"means over {int(pooled['parts'].iloc[0])} {many} of the second half" if len(pooled) else ""
     return draft.finished(
         f"Each point is one of the {many}: above zero the target’s logit falls by less than it directly lost, below "
-        f"zero by more; the line joins the means of the layers. Left are {TOP} on which each matters most, right are "
-        "all tokens.",
+        f"zero by more; the line joins the means of the layers. Left are {TOP_TOKENS} on which each matters most, "
+        "right are all tokens.",
         [
             f"The sum: {counted}, on their top tokens, in logits." if counted else "",
             "The two charts have scales of their own."
@@ -85,7 +83,7 @@ _WORDS: Words = (
         "self-repair",
         "how much less the target’s logit falls than the part itself takes away: total effect minus own change",
     ),
-    ("top tokens", f"{TOP} on which the part’s direct effect is largest, chosen in the clean run"),
+    ("top tokens", f"{TOP_TOKENS} on which the part’s direct effect is largest, chosen in the clean run"),
 )
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hydrascope.analysis.closing import rounding
-from hydrascope.analysis.statistics import ROUGH_BELOW
+from hydrascope.analysis import ROUGH_BELOW, rounding
 from hydrascope.report._facts import edited
 from hydrascope.report._run import Run
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from hydrascope import figures
-from hydrascope.analysis import harm
-from hydrascope.analysis.agreement import LEAST
+from hydrascope.analysis import FEWEST_RANKED, ablation_loss_sentence
 from hydrascope.report._listing import Row
 from hydrascope.report._numbers import fixed, interval, percent
 from hydrascope.report._run import Run
@@ -131,13 +130,13 @@ def _halves(worth: pd.DataFrame, focus: str, where: str) -> str:
 
 def ablations(run: Run) -> Section | None:
     """How far the run's ablations agree, where it has several."""
-    table = run.tables.agreement
+    table = run.tables.rank_agreement
     if table.empty:
         return None
     draft, selections = Draft("ablations", "Agreement between ablations"), _selections(run)
-    if (count := int(table["n"].max())) < LEAST:
+    if (count := int(table["n"].max())) < FEWEST_RANKED:
         return draft.absent(
-            f"a rank correlation needs {LEAST} knock-outs or more, and the runs have {count} in common."
+            f"a rank correlation needs {FEWEST_RANKED} knock-outs or more, and the runs have {count} in common."
         )
     measure, called = ("self_repair", "self-repair") if run.of_tokens else ("compensation", "compensation")
     for shown, title in (("total_effect", "Ranked by total effect"), (measure, f"Ranked by {called}")):
@@ -152,7 +151,7 @@ def ablations(run: Run) -> Section | None:
         [
             f"{count} knock-outs, the same {counted} throughout; intervals from drawing {drawn}.",
             *(_least(chosen[chosen["selection"] == name], called, one.where) for name, one in selections.items()),
-            harm.sentence(run.tables.harm),
+            ablation_loss_sentence(run.tables.ablation_loss),
             "A finding that only one ablation shows is a finding about that ablation. The rest of the page is about "
             "the first.",
         ],

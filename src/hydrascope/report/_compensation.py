@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from hydrascope import figures
-from hydrascope.analysis import repair
+from hydrascope.analysis import compensation_points
 from hydrascope.report._effects import FEW, bands, thinned
 from hydrascope.report._run import Run
 from hydrascope.report._section import Draft, Section
@@ -26,7 +26,7 @@ def compensation(run: Run) -> Section | None:
     table = run.tables.repair
     names = table.loc[table["own_change"].abs().nlargest(CLOUDS).index.sort_values(), "ablated"]
     clouds = pd.concat(
-        [repair.compensation_points(run.tables.ds, str(name)).assign(ablated=str(name)) for name in names],
+        [compensation_points(run.tables.ds, str(name)).assign(ablated=str(name)) for name in names],
         ignore_index=True,
     )
     draft.add(figures.compensation_by_prompt(clouds, table, shown=run.focus), "tall")

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from hydrascope import figures
-from hydrascope.analysis import repair
+from hydrascope.analysis import compensation_points, effect_points, prompt_view
 from hydrascope.report._listing import Row
 from hydrascope.report._run import Run
 from hydrascope.report._section import Draft, Section
@@ -70,7 +70,7 @@ def agreement(run: Run) -> Section | None:
         return draft.absent(_NO_WHOLE_WRITERS)
     if run.ds.sizes["prompt"] < FEW:
         return draft.absent(f"agreement over prompts needs {FEW} prompts or more.")
-    points = repair.effect_points(run.tables.ds)
+    points = effect_points(run.tables.ds)
     draft.add(figures.direct_against_total(points), "tall")
     draft.add(figures.agreement_by_layer(table, "r2", layers=run.layers))
     draft.add(figures.agreement_by_layer(table, "share_exceeds", layers=run.layers))
@@ -103,13 +103,13 @@ def prompts(run: Run) -> Section | None:
 
 
 def _views(run: Run) -> dict[tuple[str, str], pd.DataFrame]:
-    """Prompt in words and knock-out to the table of `analysis.repair.prompt_view`."""
+    """Prompt in words and knock-out to the table of `analysis.prompt_view`."""
     ds = run.tables.ds
-    points = repair.compensation_points(ds, run.focus).sort_values("compensation", ascending=False)
+    points = compensation_points(ds, run.focus).sort_values("compensation", ascending=False)
     ranks = np.linspace(0, len(points) - 1, min(VIEWS, len(points))).round().astype(int)
     names = run.strongest(IN_VIEW)
     return {
-        (_in_words(row), name): repair.prompt_view(ds, row["prompt"], name)
+        (_in_words(row), name): prompt_view(ds, row["prompt"], name)
         for row in points.iloc[ranks].to_dict("records")
         for name in names
     }

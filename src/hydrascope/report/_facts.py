@@ -8,8 +8,7 @@ from typing import Any
 
 import xarray as xr
 
-from hydrascope.analysis.closing import Closing
-from hydrascope.analysis.tokens import is_text
+from hydrascope.analysis import Closing, reads_each
 from hydrascope.report._numbers import number
 
 Pairs = tuple[tuple[str, str], ...]
@@ -37,7 +36,7 @@ def headline_facts(ds: xr.Dataset) -> Pairs:
     a = ds.attrs
     rows = f"{ds.sizes['prompt']:,}"
     return (
-        *((("Tokens", rows), ("Documents", f"{groups(ds):,}")) if is_text(ds) else (("Prompts", rows),)),
+        *((("Tokens", rows), ("Documents", f"{groups(ds):,}")) if reads_each(ds) else (("Prompts", rows),)),
         ("Knock-outs", f"{ds.sizes['ablated']:,}"),
         ("Replaced by", _replaced_by(a)),
         ("Layers", f"{int(a['n_layers'])}"),
@@ -51,12 +50,12 @@ def run_facts(ds: xr.Dataset) -> Pairs:
     a = ds.attrs
     null, digest = int(a["null_draws"]), f"digest {str(a['prompts_digest'])[:16]}"
     size = f"{int(a['n_layers'])} layers, {int(a['n_heads'])} heads, width {int(a['d_model'])}"
-    read = f"every position that has a next token{_skipped(a)}" if is_text(ds) else "the last position"
+    read = f"every position that has a next token{_skipped(a)}" if reads_each(ds) else "the last position"
     pairs = [
         ("Model", f"{_plain_name(str(a['model']))}, {size}"),
         ("Blocks", "attention and MLP side by side" if a["parallel_blocks"] else "MLP after attention"),
         ("Weights", " ".join(part for part in (str(a["revision"]), f"digest {a['weight_digest']}") if part)),
-        *(_texts(ds, digest) if is_text(ds) else _prompts(ds, digest)),
+        *(_texts(ds, digest) if reads_each(ds) else _prompts(ds, digest)),
         ("Kept apart", str(a["writers"]).replace(",", ", ") if a.get("writers", "layers") != "layers" else ""),
         ("Replaced by", f"{_replaced_by(a)}, at {edited(str(a['positions']))}{_sharing(ds)}"),
         ("Read at", read),
@@ -152,7 +151,7 @@ def closing_sentence(found: Closing, row: str) -> str:
 
 def opening(ds: xr.Dataset, focus: str) -> str:
     """Python that opens the ledger and looks at one knock-out."""
-    return (_OPENING_OF_TOKENS if is_text(ds) else _OPENING).format(focus=focus)
+    return (_OPENING_OF_TOKENS if reads_each(ds) else _OPENING).format(focus=focus)
 
 
 def versions(ds: xr.Dataset) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from hydrascope.analysis.text_verdict import TOP
+from hydrascope.analysis import TOP_TOKENS
 from hydrascope.figures import GIVERS, is_curve
 from hydrascope.report._numbers import NONE, fixed, interval, percent, signed
 from hydrascope.report._run import Run
@@ -166,10 +166,10 @@ def _over_tokens(run: Run) -> Listing:
     columns |= {"restored": share("restored"), "median": share("restored_median", spread=False)}
     columns |= {"on all: total effect": on_all("total_effect"), "on all: self-repair": on_all("self_repair")}
     caption = (
-        f"Means over each part’s top tokens ({TOP} with the largest direct effect), ablated minus clean, in logits of "
-        "the text’s next token, with 95 % intervals in small print; the last two columns are of all tokens. Own change "
-        "and self-repair sum to the total effect. “Median” is that of single tokens’ shares. No share where the "
-        "replacement left the part in place. Press a heading to sort."
+        f"Means over each part’s top tokens ({TOP_TOKENS} with the largest direct effect), ablated minus clean, in "
+        "logits of the text’s next token, with 95 % intervals in small print; the last two columns are of all tokens. "
+        "Own change and self-repair sum to the total effect. “Median” is that of single tokens’ shares. No share where "
+        "the replacement left the part in place. Press a heading to sort."
     )
     if total > ROWS:
         caption += f" The {ROWS} of {total:,} with the largest self-repair are listed."

@@ -18,10 +18,7 @@ import jinja2
 import xarray as xr
 from markupsafe import Markup
 
-from hydrascope.analysis.findings import Findings
-from hydrascope.analysis.text_verdict import text_verdict
-from hydrascope.analysis.tokens import is_text
-from hydrascope.analysis.verdict import verdict
+from hydrascope.analysis import Findings, summarise
 from hydrascope.errors import OutputError
 from hydrascope.figures import DARK, LIGHT, recolouring, vega_config
 from hydrascope.report import _account, _companions, _compensation, _effects, _facts, _tokens, _two_ways, _units
@@ -143,7 +140,7 @@ def in_script(text: str) -> Markup:
 
 def _page(findings: Findings) -> Page:
     ds, closed, versions = findings.ds, findings.closing, _facts.versions(findings.ds)
-    found = text_verdict(findings) if is_text(ds) else verdict(findings.by_layer)
+    found = summarise(findings)
     run = Run(findings, found.focus)
     hero, *sections = [made for section in SECTIONS if (made := section(run)) is not None]
     return Page(

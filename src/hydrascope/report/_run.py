@@ -9,9 +9,7 @@ from functools import cached_property
 import pandas as pd
 import xarray as xr
 
-from hydrascope.analysis.findings import Findings
-from hydrascope.analysis.quantity import Quantity, quantity
-from hydrascope.analysis.tokens import is_text
+from hydrascope.analysis import Findings, Quantity, quantity, reads_each
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Run:
     @property
     def of_tokens(self) -> bool:
         """Whether effects were read at every position of a text instead of behind a prompt."""
-        return is_text(self.ds)
+        return reads_each(self.ds)
 
     @property
     def tables(self) -> Findings:

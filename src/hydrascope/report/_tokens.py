@@ -6,11 +6,17 @@ import numpy as np
 import pandas as pd
 
 from hydrascope import figures
-from hydrascope.analysis import parts
-from hydrascope.analysis.mechanisms import WHOLE, by_depth
-from hydrascope.analysis.statistics import Array, divide
-from hydrascope.analysis.text_verdict import noun
-from hydrascope.analysis.tokens import SELECTIONS, TOP_SHARE, Tokens
+from hydrascope.analysis import (
+    SELECTIONS,
+    TOP_SHARE,
+    WHOLE,
+    Array,
+    Tokens,
+    divide,
+    mechanisms_by_depth,
+    names,
+    noun,
+)
 from hydrascope.report._account import NOTHING_REMOVED
 from hydrascope.report._listing import Cell, Listing, estimate, listed, share
 from hydrascope.report._literature import STRETCHES as PUBLISHED
@@ -31,7 +37,8 @@ def mechanisms(run: Run) -> Section | None:
     """Self-repair by mechanism: who gives back, and how."""
     if not run.of_tokens:
         return None
-    draft, lines = Draft("mechanisms", "Self-repair by mechanism"), by_depth(run.tables.mechanisms, run.layers)
+    draft = Draft("mechanisms", "Self-repair by mechanism")
+    lines = mechanisms_by_depth(run.tables.mechanisms, run.layers)
     if lines.empty:
         return draft.absent(NOTHING_REMOVED)
     for i, selection in enumerate(figures.SELECTED):
@@ -139,7 +146,7 @@ def token_points(run: Run) -> pd.DataFrame:
         Columns `ablated`, `which`, `direct_effect` and `total_effect` in logits, `text`, `target`.
     """
     found = Tokens.of(run.ds)
-    text, target = (np.array(parts.names(run.ds, name), dtype=object) for name in ("text", "target"))
+    text, target = (np.array(names(run.ds, name), dtype=object) for name in ("text", "target"))
     tables = []
     for name, k, top in _columns(run, found):
         chosen = np.flatnonzero(top)[:DRAWN]

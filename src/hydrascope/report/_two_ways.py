@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from hydrascope import figures
-from hydrascope.analysis.mechanisms import by_depth
-from hydrascope.analysis.redistribution import has_redistribution
-from hydrascope.analysis.routing import has_routing
+from hydrascope.analysis import has_attention_split, has_routing, mechanisms_by_depth
 from hydrascope.report._account import NOTHING_REMOVED
 from hydrascope.report._compensation import shape
 from hydrascope.report._effects import IN_VIEW
@@ -31,9 +29,9 @@ _LAST = (
 
 def attention_by_writer(run: Run) -> Section | None:
     """Pattern effect against value effect behind each knock-out, where the run split attention."""
-    if run.of_tokens or not has_redistribution(run.ds):
+    if run.of_tokens or not has_attention_split(run.ds):
         return None
-    draft, table, totals = Draft(_SLUG, _TITLE), run.tables.redistribution, run.tables.redistribution_totals
+    draft, table, totals = Draft(_SLUG, _TITLE), run.tables.attention_split, run.tables.attention_split_totals
     names = [name for name in run.strongest(IN_VIEW) if name in set(table["ablated"])]
     if not names:
         return draft.absent("nothing that was knocked out has an attention layer behind it.")
@@ -52,9 +50,9 @@ def attention_by_writer(run: Run) -> Section | None:
 
 def attention_by_depth(run: Run) -> Section | None:
     """Pattern effect against value effect on ordinary text, where the run split attention."""
-    if not run.of_tokens or not has_redistribution(run.ds):
+    if not run.of_tokens or not has_attention_split(run.ds):
         return None
-    draft, lines = Draft(_SLUG, _TITLE), by_depth(run.tables.redistribution_on_text, run.layers)
+    draft, lines = Draft(_SLUG, _TITLE), mechanisms_by_depth(run.tables.attention_split_on_tokens, run.layers)
     if lines.empty:
         return draft.absent(NOTHING_REMOVED)
     for i, selection in enumerate(figures.SELECTED):

@@ -9,8 +9,7 @@ from typing import Any
 import pandas as pd
 
 from hydrascope import figures
-from hydrascope.analysis.heads import answers, has_heads
-from hydrascope.analysis.neurons import ALL, curves, has_neurons
+from hydrascope.analysis import ALL_MLPS, has_heads, has_neurons, head_answers, neuron_curves
 from hydrascope.report._listing import Cell, Listing, Row, estimate, listed, named
 from hydrascope.report._numbers import NONE, fixed, interval, number, percent
 from hydrascope.report._run import Run
@@ -45,7 +44,7 @@ def heads(run: Run) -> Section | None:
                 "--writers heads keeps heads apart."
             )
     if written:
-        found = answers(run.ds, draws=findings.draws, seed=findings.seed)
+        found = head_answers(run.ds, **findings.settings)
         if names := run.strongest(CHOICES, set(found["ablated"])):
             draft.add(figures.head_answers(found, table, names, run.focus))
     if asked:
@@ -73,12 +72,12 @@ def neurons(run: Run) -> Section | None:
     """The neurons that respond, and how few of them carry the self-repair."""
     if run.of_tokens or not has_neurons(run.ds):
         return None
-    draft, sparsity = Draft("neurons", "Neuron by neuron"), _one_scope(run.findings.sparsity)
+    draft, sparsity = Draft("neurons", "Neuron by neuron"), _one_scope(run.findings.neuron_sparsity)
     if sparsity.empty:
         return draft.absent("no MLP whose neurons are kept apart comes after what was knocked out.")
     names = run.strongest(CHOICES, set(sparsity["ablated"]))
     shown, table = run.first(names), run.findings.neurons
-    drawn = pd.concat([curves(run.ds, name) for name in names], ignore_index=True)
+    drawn = pd.concat([neuron_curves(run.ds, name) for name in names], ignore_index=True)
     draft.add(figures.neuron_scatter(table, names, shown))
     draft.add(figures.carried_by_few(drawn, names, shown))
     draft.add(figures.nth_neuron(drawn, names, shown))
@@ -94,12 +93,12 @@ def neurons(run: Run) -> Section | None:
 
 def _one_scope(table: pd.DataFrame) -> pd.DataFrame:
     """One row per knock-out: all split MLPs together where several can respond."""
-    several = set(table.loc[table["scope"] == ALL, "ablated"])
-    return table[(table["scope"] == ALL) | ~table["ablated"].isin(several)]
+    several = set(table.loc[table["scope"] == ALL_MLPS, "ablated"])
+    return table[(table["scope"] == ALL_MLPS) | ~table["ablated"].isin(several)]
 
 
 def _in_words(row: pd.Series[Any]) -> str:
-    where = "the MLPs kept apart" if row["scope"] == ALL else row["scope"]
+    where = "the MLPs kept apart" if row["scope"] == ALL_MLPS else row["scope"]
     spread = interval(row["overlap_lo"], row["overlap_hi"])
     overlap = fixed(row["overlap"]) + ("" if spread == NONE else f" ({spread})")
     alike = (

@@ -13,19 +13,21 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from hydrascope.analysis import parts
-from hydrascope.analysis.statistics import DRAWS, Array, divide
-from hydrascope.analysis.tokens import SELECTIONS, TOP_SHARE, Tokens
+from hydrascope.analysis import _ledger_access as access
+from hydrascope.analysis._statistics import RESAMPLES, add_estimate, divide
+from hydrascope.analysis._tokens import SELECTIONS, TOP_SHARE, Tokens
 
 
-def self_repair(ds: xr.Dataset, *, top_share: float = TOP_SHARE, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
+def self_repair(
+    ds: xr.Dataset, *, top_share: float = TOP_SHARE, resamples: int = RESAMPLES, seed: int = 0
+) -> pd.DataFrame:
     """Self-repair of every knock-out whose direct effect is known, on the top tokens and on all.
 
     Args:
         ds: the ledger.
         top_share: share of tokens that are selected for each knock-out.
-        draws: bootstrap draws; whole documents are drawn.
-        seed: of the draws.
+        resamples: number of bootstrap resamples, of whole documents.
+        seed: of the bootstrap.
 
     Returns:
         Two rows per knock-out, `selection` `top` and `all`. Columns: `ablated`, `ablated_layer`, `ablated_kind`,
@@ -43,7 +45,7 @@ def self_repair(ds: xr.Dataset, *, top_share: float = TOP_SHARE, draws: int = DR
     Raises:
         DetailDropped: no knock-out's direct effect is known.
     """
-    resampling, tokens = parts.plan(ds, draws, seed), Tokens.of(ds)
+    resampling, tokens = access.bootstrap(ds, resamples, seed), Tokens.of(ds)
     repaired = tokens.total - tokens.own
     tables = []
     for selection in SELECTIONS:
@@ -54,10 +56,10 @@ def self_repair(ds: xr.Dataset, *, top_share: float = TOP_SHARE, draws: int = DR
         means["share_repaired"] = (tokens.total > tokens.own).astype(float)
         means["share_norm_shrinks"] = (tokens.scale_ratio > 1).astype(float)
         for name, values in means.items():
-            _add(table, name, chosen.mean(values))
+            add_estimate(table, name, chosen.mean(values))
         returned = {"restored": repaired} | {f"restored_{kind}": answer for kind, answer in tokens.answers.items()}
         for name, values in returned.items():
-            _add(table, name, chosen.share(values))
+            add_estimate(table, name, chosen.share(values))
         table["restored_median"] = chosen.median_share(repaired)
         table["restored_mean"] = chosen.mean_share(repaired)
         table["removed"] = tokens.removed(top_share)
@@ -67,7 +69,7 @@ def self_repair(ds: xr.Dataset, *, top_share: float = TOP_SHARE, draws: int = DR
     return both.sort_values(["ablated_layer"], kind="stable", ignore_index=True)
 
 
-def by_depth(table: pd.DataFrame, n_layers: int) -> pd.DataFrame:
+def self_repair_by_depth(table: pd.DataFrame, n_layers: int) -> pd.DataFrame:
     """The removed parts of each layer together, as the paper's trend lines: what comes back over relative depth.
 
     Args:
@@ -95,7 +97,3 @@ def by_depth(table: pd.DataFrame, n_layers: int) -> pd.DataFrame:
 def relative(layer: pd.Series[int], n_layers: int) -> pd.Series[float]:
     """Depth of layers, 0 for the first and 1 for the last."""
     return layer / max(1, n_layers - 1)
-
-
-def _add(table: dict[str, Any], name: str, estimate: tuple[Array, Array, Array]) -> None:
-    table[name], table[f"{name}_lo"], table[f"{name}_hi"] = estimate

@@ -14,9 +14,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from hydrascope.analysis import parts
-from hydrascope.analysis.repair import ABLATED_FROM, MEDIAN_FROM, SAME_SIGN_FROM
-from hydrascope.analysis.statistics import Array, Resampling, divide, median_ratio, ratio_interval
+from hydrascope.analysis import _ledger_access as access
+from hydrascope.analysis._repair import ABLATED_FROM, MEDIAN_FROM, SAME_SIGN_FROM
+from hydrascope.analysis._statistics import Array, Resampling, divide, median_ratio, ratio_interval
 from hydrascope.errors import DetailDropped
 
 Selection = Literal["top", "all"]
@@ -26,17 +26,7 @@ TOP_SHARE = 0.02
 """The paper's share of tokens, those with the largest clean direct effect of the part in question."""
 
 
-def is_text(ds: xr.Dataset) -> bool:
-    """Whether a ledger is of ordinary text: a row for every token that was predicted."""
-    return ds.attrs.get("read") == "each"
-
-
-def knows_direct(ds: xr.Dataset) -> bool:
-    """Whether the direct effect of anything that was knocked out is known."""
-    return bool(np.isfinite(parts.ablated_direct(ds)).all(0).any())
-
-
-class Counted(NamedTuple):
+class Selected(NamedTuple):
     """What a selection counts.
 
     Attributes:
@@ -48,13 +38,13 @@ class Counted(NamedTuple):
     weight: Array | None
 
 
-def counted(ds: xr.Dataset) -> dict[Selection, Counted]:
+def selections(ds: xr.Dataset) -> dict[Selection, Selected]:
     """The selections to tell beside each other: of ordinary text top tokens and all, otherwise all prompts."""
-    everything = Counted(np.arange(ds.sizes["ablated"]), None)
-    if not (is_text(ds) and knows_direct(ds)):
+    everything = Selected(np.arange(ds.sizes["ablated"]), None)
+    if not (access.reads_each(ds) and access.knows_direct(ds)):
         return {"all": everything}
     tokens = Tokens.of(ds)
-    return {"top": Counted(tokens.known, _top(tokens.direct, TOP_SHARE).astype(np.float64)), "all": everything}
+    return {"top": Selected(tokens.known, _top(tokens.direct, TOP_SHARE).astype(np.float64)), "all": everything}
 
 
 @dataclass(frozen=True)
@@ -82,14 +72,14 @@ class Tokens:
         Raises:
             DetailDropped: no knock-out's direct effect is known.
         """
-        direct = parts.ablated_direct(ds)
+        direct = access.ablated_direct(ds)
         known = np.flatnonzero(np.isfinite(direct).all(0))
         if not len(known):
             raise DetailDropped(
                 "self-repair needs the direct effect of what was knocked out, and this run kept it of none; "
                 "run it again with --writers heads"
             )
-        own, total = (parts.numbers(ds, name)[:, known] for name in ("own_change", "total_effect"))
+        own, total = (access.numbers(ds, name)[:, known] for name in ("own_change", "total_effect"))
         return cls(ds, known, direct[:, known], own, total)
 
     @cached_property
@@ -99,23 +89,23 @@ class Tokens:
         They sum to self-repair, `total - own`, within the ledger's tolerance. `bias` is among them only where a
         block's own norm rescales its biases.
         """
-        found = {kind: self.response(kind) for kind in parts.kinds(self.ds)}
+        found = {kind: self.response(kind) for kind in access.kinds(self.ds)}
         if (still := self.response("bias")).any():
             found["bias"] = still
-        return found | {"norm": parts.numbers(self.ds, "norm_effect")[:, self.known]}
+        return found | {"norm": access.numbers(self.ds, "norm_effect")[:, self.known]}
 
     @cached_property
     def scale_ratio(self) -> Array:
         """Clean over ablated scale of the final norm: above 1 where the ablated stream is smaller."""
-        return parts.numbers(self.ds, "scale_ratio")[:, self.known]
+        return access.numbers(self.ds, "scale_ratio")[:, self.known]
 
     def response(self, kind: str) -> Array:
         """What the writers of a kind that were not knocked out changed by."""
-        return parts.response(self.ds, kind)[:, self.known]
+        return access.response(self.ds, kind)[:, self.known]
 
     def columns(self) -> dict[str, Any]:
         """Address, layer and kind of every part."""
-        return {name: values[self.known] for name, values in parts.knockout_columns(self.ds).items()}
+        return {name: values[self.known] for name, values in access.knockout_columns(self.ds).items()}
 
     def removed(self, top_share: float) -> NDArray[np.bool_]:
         """Parts whose mean own change is at least a quarter of their mean direct effect on their top tokens.

@@ -1,4 +1,4 @@
-"""Who answers whom: the matrix of knock-outs and writers, and how concentrated the answers are.
+"""The compensation matrix, knock-outs by writers, and how concentrated each response is.
 
 A change shows who responded, not who was needed: whether the answer matters is for a joint
 knock-out to say.
@@ -6,25 +6,27 @@ knock-out to say.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
 
-from hydrascope.analysis import parts
-from hydrascope.analysis.statistics import DRAWS, Array, divide, mean_interval, simultaneous_means
+from hydrascope.analysis import _ledger_access as access
+from hydrascope.analysis._statistics import (
+    RESAMPLES,
+    Array,
+    add_estimate,
+    divide,
+    mean_interval,
+    simultaneous_means,
+)
 
 STRONG_QUARTILE = 0.75
 """Prompts with a strong direct effect: the top quarter for the knock-out in question."""
 
 
-def answering(ds: xr.Dataset) -> NDArray[np.bool_]:
-    """Which writers can answer which knock-out: downstream and not knocked out themselves."""
-    free: NDArray[np.bool_] = ds["is_downstream"].values.astype(bool) & ~ds["is_own"].values.astype(bool)
-    return free
-
-
-def who_repairs(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
+def who_repairs(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
     """Mean change of every writer under every knock-out, corrected for the number of cells.
 
     The p-values and the `sim` intervals come from one max-|t| bootstrap over all answering cells
@@ -32,8 +34,8 @@ def who_repairs(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.Data
 
     Args:
         ds: the ledger.
-        draws: bootstrap draws.
-        seed: of the draws.
+        resamples: number of bootstrap resamples.
+        seed: of the bootstrap.
 
     Returns:
         One row per knock-out and writer that was knocked out or lies downstream: `ablated`,
@@ -42,19 +44,19 @@ def who_repairs(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.Data
         `change_sim_lo`, `change_sim_hi` (simultaneous), `p` (adjusted), `significant`. Own cells
         are what was taken, not an answer: their `sim` interval and `p` are NaN.
     """
-    parts.require_writers(ds, "who repairs")
-    resampling = parts.plan(ds, draws, seed)
-    free = answering(ds)
+    access.require_writers(ds, "who repairs")
+    resampling = access.bootstrap(ds, resamples, seed)
+    free = access.answering(ds)
     own = ds["is_own"].values.astype(bool)
     rows, columns = np.nonzero(free | own)
     change = ds["change"].values[:, rows, columns].astype(np.float64)
-    knockouts = parts.knockout_columns(ds)
-    table = {name: values[rows] for name, values in knockouts.items()}
-    table["writer"] = np.array(parts.names(ds, "writer"), dtype=object)[columns]
+    knockouts = access.knockout_columns(ds)
+    table: dict[str, Any] = {name: values[rows] for name, values in knockouts.items()}
+    table["writer"] = np.array(access.names(ds, "writer"), dtype=object)[columns]
     table["writer_layer"] = ds["writer_layer"].values.astype(int)[columns]
-    table["writer_kind"] = parts.writer_kinds(ds)[columns]
+    table["writer_kind"] = access.writer_kinds(ds)[columns]
     table["is_own"] = own[rows, columns]
-    table["change"], table["change_lo"], table["change_hi"] = mean_interval(change, resampling)
+    add_estimate(table, "change", mean_interval(change, resampling))
 
     tested = free[rows, columns]
     joint = simultaneous_means(change[:, tested], resampling)
@@ -85,14 +87,14 @@ def concentration(ds: xr.Dataset) -> pd.DataFrame:
         `top1_share`, `top2_share` (NaN when nothing answers), `n_strong` (prompts),
         `top1_share_median`, `top2_share_median`.
     """
-    parts.require_writers(ds, "the concentration of the answer")
+    access.require_writers(ds, "the concentration of the answer")
     change = ds["change"].values
-    direct, own = parts.ablated_direct(ds), parts.numbers(ds, "own_change")
+    direct, own = access.ablated_direct(ds), access.numbers(ds, "own_change")
     strength = np.where(np.isnan(direct), np.abs(own), direct)
     strong = strength >= np.quantile(strength, STRONG_QUARTILE, axis=0)
-    free, kind = answering(ds), parts.writer_kinds(ds)
-    writers = parts.names(ds, "writer")
-    knockouts = parts.knockout_columns(ds)
+    free, kind = access.answering(ds), access.writer_kinds(ds)
+    writers = access.names(ds, "writer")
+    knockouts = access.knockout_columns(ds)
     rows = []
     for k in range(ds.sizes["ablated"]):
         for scope, columns in (("attn", free[k] & (kind == "attn")), ("all", free[k])):

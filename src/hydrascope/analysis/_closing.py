@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from hydrascope.analysis import parts
+from hydrascope.analysis import _ledger_access as access
 
 _EXACT = 1e-3
 """Accounts that are held to this, or to less, are exact for every purpose."""
@@ -50,18 +50,18 @@ def closing(ds: xr.Dataset) -> Closing:
     Returns:
         The errors, and where the largest one is.
     """
-    total, stored = parts.numbers(ds, "total_effect"), parts.numbers(ds, "remainder")
-    own, listed_own = parts.response(ds, own=True), parts.numbers(ds, "own_change")
-    remainder = total - (own + parts.response(ds) + parts.numbers(ds, "norm_effect"))
+    total, stored = access.numbers(ds, "total_effect"), access.numbers(ds, "remainder")
+    own, listed_own = access.response(ds, own=True), access.numbers(ds, "own_change")
+    remainder = total - (own + access.response(ds) + access.numbers(ds, "norm_effect"))
     relative = np.abs(remainder) / np.maximum(1, np.abs(total))
     prompt, knockout = np.unravel_index(int(relative.argmax()), relative.shape)
-    clean = parts.numbers(ds, "clean_logit")
-    summed = parts.numbers(ds, "direct_effect").sum(1)
+    clean = access.numbers(ds, "clean_logit")
+    summed = access.numbers(ds, "direct_effect").sum(1)
     return Closing(
         error=float(relative.max()),
         tolerance=float(ds.attrs["closing_tolerance"]),
         prompt=int(ds["prompt"].values[prompt]),
-        ablated=parts.names(ds, "ablated")[knockout],
+        ablated=access.names(ds, "ablated")[knockout],
         clean_error=float((np.abs(summed - clean) / np.maximum(1, np.abs(clean))).max()),
         own_error=float(np.abs(listed_own - own).max()),
         stored_error=float(np.abs(stored - remainder).max()),

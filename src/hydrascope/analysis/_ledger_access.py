@@ -1,4 +1,7 @@
-"""The few quantities that every table is made of, read from a ledger as plain arrays."""
+"""The few quantities that every table is made of, read from a ledger as plain arrays.
+
+Nothing here draws or compares; intervals are the business of `_statistics`.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from hydrascope.analysis.statistics import DRAWS, Array, Resampling, resample
+from hydrascope.analysis._statistics import RESAMPLES, Array, Resampling, resample
+from hydrascope.components import UNIT_KINDS
 from hydrascope.errors import ComponentError, DetailDropped, PromptError
 
 KINDS = ("attn", "mlp", "mixer")
 """Kinds of writers that can answer a knock-out."""
-
-_WRITER_OF = {"head": "attn", "kv": "attn", "neuron": "mlp"}
-"""Kind of unit to the kind of writer whose columns, unit by unit, tell its direct effect."""
 
 
 def kinds(ds: xr.Dataset) -> list[str]:
@@ -51,6 +52,11 @@ def divided(ds: xr.Dataset) -> set[str]:
     return {f"{kind}.{layer}" for kind, layer in zip(writer_kinds(ds)[inside], layers[inside], strict=True)}
 
 
+def reads_each(ds: xr.Dataset) -> bool:
+    """Whether effects were read at each position of a text: a row is a token that was predicted, not a prompt."""
+    return ds.attrs.get("read") == "each"
+
+
 def has_writers(ds: xr.Dataset) -> bool:
     """Whether the ledger keeps every writer's change, not only sums by kind."""
     return str(ds.attrs.get("detail", "full")) == "full"
@@ -69,10 +75,10 @@ def require_writers(ds: xr.Dataset, what: str) -> None:
         )
 
 
-def plan(ds: xr.Dataset, draws: int = DRAWS, seed: int = 0) -> Resampling:
+def bootstrap(ds: xr.Dataset, resamples: int = RESAMPLES, seed: int = 0) -> Resampling:
     """The bootstrap over the ledger's prompts, by its `group` coordinate."""
     groups = ds["group"].values if "group" in ds.coords else np.arange(ds.sizes["prompt"])
-    return resample(groups, draws, seed)
+    return resample(groups, resamples, seed)
 
 
 def numbers(ds: xr.Dataset, variable: str) -> Array:
@@ -87,6 +93,12 @@ def knockout_columns(ds: xr.Dataset) -> dict[str, Any]:
         "ablated_layer": ds["ablated_layer"].values.astype(int),
         "ablated_kind": np.array(names(ds, "ablated_kind"), dtype=object),
     }
+
+
+def answering(ds: xr.Dataset) -> NDArray[np.bool_]:
+    """Which writers can answer which knock-out: downstream and not knocked out, (ablated, writer)."""
+    free: NDArray[np.bool_] = ds["is_downstream"].values.astype(bool) & ~ds["is_own"].values.astype(bool)
+    return free
 
 
 def response(ds: xr.Dataset, kind: str | None = None, *, variable: str = "change", own: bool = False) -> Array:
@@ -125,10 +137,15 @@ def ablated_direct(ds: xr.Dataset) -> Array:
 
     def known(part: str) -> bool:
         kind, *place = part.split(".")
-        return len(place) == 1 or f"{_WRITER_OF.get(kind, kind)}.{place[0]}" in apart
+        return len(place) == 1 or f"{UNIT_KINDS.get(kind, kind)}.{place[0]}" in apart
 
     whole = [all(map(known, name.partition("/")[0].split("+"))) for name in names(ds, "ablated")]
     return np.where(np.array(whole, bool), direct, np.nan)
+
+
+def knows_direct(ds: xr.Dataset) -> bool:
+    """Whether the direct effect of anything that was knocked out is known."""
+    return bool(np.isfinite(ablated_direct(ds)).all(0).any())
 
 
 def knockout_index(ds: xr.Dataset, ablated: str) -> int:

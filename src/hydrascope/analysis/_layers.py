@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from hydrascope.analysis import parts
+from hydrascope.analysis import _ledger_access as access
 
 
-def by_layer(ds: xr.Dataset, kinds: Sequence[str] = parts.KINDS) -> xr.Dataset:
+def by_layer(ds: xr.Dataset, kinds: Sequence[str] = access.KINDS) -> xr.Dataset:
     """The ledger with the units and biases of each writer summed: heads into `attn.L`, neurons into `mlp.L`.
 
     Sums of direct effects and changes are exact. How a sum varies over donors cannot be known from its terms, so
@@ -23,11 +23,11 @@ def by_layer(ds: xr.Dataset, kinds: Sequence[str] = parts.KINDS) -> xr.Dataset:
     Returns:
         The ledger that `--writers layers` would have written, if all kinds are summed.
     """
-    divided = {name for name in parts.divided(ds) if name.split(".")[0] in kinds}
+    divided = {name for name in access.divided(ds) if name.split(".")[0] in kinds}
     if not divided:
         return ds
-    kind_of, layers, units = parts.writer_kinds(ds), ds["writer_layer"].values.astype(int), parts.units(ds)
-    joined = parts.names(ds, "writer")
+    kind_of, layers, units = access.writer_kinds(ds), ds["writer_layer"].values.astype(int), access.units(ds)
+    joined = access.names(ds, "writer")
     for i, name in enumerate(joined):
         whole = f"{kind_of[i]}.{layers[i]}" if units[i] >= 0 else name.removeprefix("bias.")
         joined[i] = whole if whole in divided else name
@@ -57,4 +57,4 @@ def by_layer(ds: xr.Dataset, kinds: Sequence[str] = parts.KINDS) -> xr.Dataset:
     found["is_downstream"] &= ~found["is_own"]
     own = (found["change"] * found["is_own"]).sum("writer").transpose(*ds["own_change"].dims)
     found["own_change"] = own.astype(ds["own_change"].dtype).assign_attrs(ds["own_change"].attrs)
-    return found if parts.divided(found) else found.assign_attrs(writers="layers")
+    return found if access.divided(found) else found.assign_attrs(writers="layers")

@@ -17,12 +17,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hydrascope.analysis import parts
-from hydrascope.analysis.statistics import (
-    DRAWS,
+from hydrascope.analysis import _ledger_access as access
+from hydrascope.analysis._statistics import (
+    RESAMPLES,
     Array,
     Line,
     Resampling,
+    add_estimate,
     fit_line,
     holm,
     interval,
@@ -45,7 +46,7 @@ MEDIAN_FROM = 0.5
 Columns = dict[str, Any]
 
 
-def layer_effects(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
+def layer_effects(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
     """Direct effect against total effect of every writer that was knocked out alone.
 
     The paper plots the drop, -total_effect (figure 2 of McGrath et al.). In a model that repairs
@@ -53,8 +54,8 @@ def layer_effects(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.Da
 
     Args:
         ds: the ledger.
-        draws: bootstrap draws.
-        seed: of the draws.
+        resamples: number of bootstrap resamples.
+        seed: of the bootstrap.
 
     Returns:
         One row per writer knocked out: `ablated`, `ablated_layer`, `ablated_kind`, `n_prompts`;
@@ -64,17 +65,17 @@ def layer_effects(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.Da
         their drop, with `_lo` and `_hi`.
     """
     ds = _whole_writers(ds)
-    resampling = parts.plan(ds, draws, seed)
-    direct, total = parts.ablated_direct(ds), parts.numbers(ds, "total_effect")
+    resampling = access.bootstrap(ds, resamples, seed)
+    direct, total = access.ablated_direct(ds), access.numbers(ds, "total_effect")
     line = fit_line(direct, -total, resampling)
-    table = parts.knockout_columns(ds)
+    table = access.knockout_columns(ds)
     table["n_prompts"] = ds.sizes["prompt"]
-    _add(table, "direct_effect", mean_interval(direct, resampling))
-    _add(table, "total_effect", mean_interval(total, resampling))
-    _add(table, "drop", mean_interval(-total, resampling))
+    add_estimate(table, "direct_effect", mean_interval(direct, resampling))
+    add_estimate(table, "total_effect", mean_interval(total, resampling))
+    add_estimate(table, "drop", mean_interval(-total, resampling))
     table["correlation"] = np.sign(line.slope) * np.sqrt(line.r2)
-    _add(table, "r2", (line.r2, *interval(line.r2_draws)))
-    _add(table, "share_exceeds", mean_interval((direct > -total).astype(float), resampling))
+    add_estimate(table, "r2", (line.r2, *interval(line.r2_resampled)))
+    add_estimate(table, "share_exceeds", mean_interval((direct > -total).astype(float), resampling))
     return pd.DataFrame(table)
 
 
@@ -87,13 +88,13 @@ def effect_points(ds: xr.Dataset) -> pd.DataFrame:
     ds = _whole_writers(ds)
     prompts = ds["prompt"].values
     table: Columns = {"prompt": np.tile(prompts, ds.sizes["ablated"])}
-    table |= {name: np.repeat(column, len(prompts)) for name, column in parts.knockout_columns(ds).items()}
-    table["direct_effect"] = parts.ablated_direct(ds).T.ravel()
-    table["drop"] = -parts.numbers(ds, "total_effect").T.ravel()
+    table |= {name: np.repeat(column, len(prompts)) for name, column in access.knockout_columns(ds).items()}
+    table["direct_effect"] = access.ablated_direct(ds).T.ravel()
+    table["drop"] = -access.numbers(ds, "total_effect").T.ravel()
     return pd.DataFrame(table)
 
 
-def repair(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
+def repair(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
     """The account of every knock-out: lost, answered by kind, restored, and the line between.
 
     The line is compensation on own change over prompts (figure 7 of McGrath et al., equation 33).
@@ -102,8 +103,8 @@ def repair(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame
 
     Args:
         ds: the ledger.
-        draws: bootstrap draws.
-        seed: of the draws.
+        resamples: number of bootstrap resamples.
+        seed: of the bootstrap.
 
     Returns:
         One row per knock-out. Columns:
@@ -112,7 +113,7 @@ def repair(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame
         * `direct_effect` (NaN for units inside a writer), `own_change`, `compensation_attn`,
           `compensation_mlp` (`compensation_mixer` if the model has one), `compensation`,
           `norm_effect`, `total_effect`: means over prompts in logits, each with `_lo` and `_hi`; `kl`,
-          the divergence from the clean next-token distribution in nats, likewise, if it was measured;
+          the divergence from the clean next-token distribution in nats, if it was measured;
         * `restored`, `restored_with_norm`, `restored_attn`, `restored_mlp` (...),
           `restored_norm`: ratios of sums, each with `_lo` and `_hi`; `restored_median` and
           `restored_with_norm_median` over prompts with a substantial own change;
@@ -127,36 +128,36 @@ def repair(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame
         * `slope_null`, `r2_null`, `slope_minus_null`, each with `_lo`, `_hi`: NaN without null;
         * `rough`: fewer than 8 independent groups of prompts, so intervals are rough.
     """
-    resampling = parts.plan(ds, draws, seed)
-    own = parts.numbers(ds, "own_change")
-    answers = {kind: parts.response(ds, kind) for kind in parts.kinds(ds)}
-    compensation = parts.response(ds)
-    norm = parts.numbers(ds, "norm_effect")
-    direct = parts.ablated_direct(ds)
+    resampling = access.bootstrap(ds, resamples, seed)
+    own = access.numbers(ds, "own_change")
+    answers = {kind: access.response(ds, kind) for kind in access.kinds(ds)}
+    compensation = access.response(ds)
+    norm = access.numbers(ds, "norm_effect")
+    direct = access.ablated_direct(ds)
 
-    table = parts.knockout_columns(ds)
+    table = access.knockout_columns(ds)
     table["n_prompts"] = ds.sizes["prompt"]
     means = {"direct_effect": direct, "own_change": own}
     means |= {f"compensation_{kind}": answer for kind, answer in answers.items()}
     means |= {"compensation": compensation, "norm_effect": norm}
-    means |= {name: parts.numbers(ds, name) for name in ("total_effect", "kl") if name in ds}
+    means |= {name: access.numbers(ds, name) for name in ("total_effect", "kl") if name in ds}
     for name, values in means.items():
-        _add(table, name, mean_interval(values, resampling))
+        add_estimate(table, name, mean_interval(values, resampling))
 
     returned = {"restored": compensation, "restored_with_norm": compensation + norm}
     returned |= {f"restored_{kind}": answer for kind, answer in answers.items()} | {"restored_norm": norm}
     for name, values in returned.items():
-        _add(table, name, ratio_interval(values, -own, resampling))
+        add_estimate(table, name, ratio_interval(values, -own, resampling))
     threshold = MEDIAN_FROM * np.abs(own).mean(0)
     for name in ("restored", "restored_with_norm"):
         table[f"{name}_median"] = median_ratio(returned[name], -own, threshold)
-    _add_flags(table, own, parts.numbers(ds, "clean_logit"))
+    _add_flags(table, own, access.numbers(ds, "clean_logit"))
 
     line = fit_line(own, compensation, resampling)
     _add_line(table, "", line)
     table["restoring_slope"] = -line.slope
     table["intercept"] = line.intercept
-    table["slope_p"] = holm(normal_p(line.slope, line.slope_draws))
+    table["slope_p"] = holm(normal_p(line.slope, line.slope_resampled))
     for kind, answer in answers.items():
         _add_line(table, f"_{kind}", fit_line(own, answer, resampling))
     _add_split_halves(table, ds, resampling)
@@ -180,15 +181,15 @@ def compensation_points(ds: xr.Dataset, ablated: str) -> pd.DataFrame:
     Raises:
         ComponentError: the ledger has no such knock-out.
     """
-    k = parts.knockout_index(ds, ablated)
+    k = access.knockout_index(ds, ablated)
     one = ds.isel(ablated=[k])
     columns: Columns = {"prompt": ds["prompt"].values}
-    columns |= {name: parts.names(ds, name) for name in ("text", "target", "group") if name in ds.coords}
-    columns |= {"direct_effect": parts.ablated_direct(one)[:, 0]}
-    columns |= {"own_change": parts.numbers(one, "own_change")[:, 0]}
-    columns |= {f"compensation_{kind}": parts.response(one, kind)[:, 0] for kind in parts.kinds(ds)}
-    columns |= {"compensation": parts.response(one)[:, 0]}
-    columns |= {name: parts.numbers(one, name)[:, 0] for name in ("norm_effect", "total_effect")}
+    columns |= {name: access.names(ds, name) for name in ("text", "target", "group") if name in ds.coords}
+    columns |= {"direct_effect": access.ablated_direct(one)[:, 0]}
+    columns |= {"own_change": access.numbers(one, "own_change")[:, 0]}
+    columns |= {f"compensation_{kind}": access.response(one, kind)[:, 0] for kind in access.kinds(ds)}
+    columns |= {"compensation": access.response(one)[:, 0]}
+    columns |= {name: access.numbers(one, name)[:, 0] for name in ("norm_effect", "total_effect")}
     return pd.DataFrame(columns)
 
 
@@ -209,64 +210,32 @@ def prompt_view(ds: xr.Dataset, prompt: int, ablated: str) -> pd.DataFrame:
         ComponentError: the ledger has no such knock-out.
         PromptError: the ledger has no such prompt.
     """
-    parts.require_writers(ds, "the view of one prompt")
-    one = ds.isel(prompt=parts.prompt_index(ds, prompt), ablated=parts.knockout_index(ds, ablated))
-    clean, change = parts.numbers(one, "direct_effect"), parts.numbers(one, "change")
+    access.require_writers(ds, "the view of one prompt")
+    one = ds.isel(prompt=access.prompt_index(ds, prompt), ablated=access.knockout_index(ds, ablated))
+    clean, change = access.numbers(one, "direct_effect"), access.numbers(one, "change")
     return pd.DataFrame(
         {
-            "writer": parts.names(ds, "writer"),
-            "writer_kind": parts.writer_kinds(ds),
+            "writer": access.names(ds, "writer"),
+            "writer_kind": access.writer_kinds(ds),
             "writer_layer": ds["writer_layer"].values.astype(int),
             "is_own": one["is_own"].values.astype(bool),
             "clean": clean,
             "ablated": clean + change,
             "change": change,
-            "sd": parts.numbers(one, "change_sd"),
+            "sd": access.numbers(one, "change_sd"),
         }
     )
 
 
-def by_kind(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
-    """Which kind of writer answers, over the depth of the knock-out (figure 8 of the paper).
-
-    Args:
-        ds: the ledger.
-        draws: bootstrap draws.
-        seed: of the draws.
-
-    Returns:
-        One row per knock-out and kind: `ablated`, `ablated_layer`, `ablated_kind`, `kind`;
-        `compensation` (logits), `share` of the whole compensation (ratio of sums; not clipped, so
-        kinds that pull in opposite directions give shares below 0 and above 1), each with `_lo`
-        and `_hi`; `r2` of that kind's compensation on the own change.
-    """
-    resampling = parts.plan(ds, draws, seed)
-    own, whole = parts.numbers(ds, "own_change"), parts.response(ds)
-    tables = []
-    for kind in parts.kinds(ds):
-        answer = parts.response(ds, kind)
-        table = parts.knockout_columns(ds)
-        table["kind"] = kind
-        _add(table, "compensation", mean_interval(answer, resampling))
-        _add(table, "share", ratio_interval(answer, whole, resampling))
-        table["r2"] = fit_line(own, answer, resampling).r2
-        tables.append(pd.DataFrame(table))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-
-
 def _whole_writers(ds: xr.Dataset) -> xr.Dataset:
-    parts.require_writers(ds, "the direct effect of what was knocked out")
-    known = set(parts.names(ds, "writer")) | parts.divided(ds)
-    return ds.isel(ablated=[i for i, name in enumerate(parts.names(ds, "ablated")) if name in known])
-
-
-def _add(table: Columns, name: str, estimate: tuple[Array, Array, Array]) -> None:
-    table[name], table[f"{name}_lo"], table[f"{name}_hi"] = estimate
+    access.require_writers(ds, "the direct effect of what was knocked out")
+    known = set(access.names(ds, "writer")) | access.divided(ds)
+    return ds.isel(ablated=[i for i, name in enumerate(access.names(ds, "ablated")) if name in known])
 
 
 def _add_line(table: Columns, suffix: str, line: Line) -> None:
-    _add(table, f"slope{suffix}", (line.slope, *interval(line.slope_draws)))
-    _add(table, f"r2{suffix}", (line.r2, *interval(line.r2_draws)))
+    add_estimate(table, f"slope{suffix}", (line.slope, *interval(line.slope_resampled)))
+    add_estimate(table, f"r2{suffix}", (line.r2, *interval(line.r2_resampled)))
 
 
 def _add_flags(table: Columns, own: Array, clean_logit: Array) -> None:
@@ -281,8 +250,8 @@ def _add_flags(table: Columns, own: Array, clean_logit: Array) -> None:
 
 def _add_split_halves(table: Columns, ds: xr.Dataset, resampling: Resampling) -> None:
     if "change_by_half" in ds:
-        slope, draws = split_half_slope(*parts.half_response(ds), resampling)
-        _add(table, "slope_iv", (slope, *interval(draws)))
+        slope, resampled = split_half_slope(*access.half_response(ds), resampling)
+        add_estimate(table, "slope_iv", (slope, *interval(resampled)))
     else:
         _add_nothing(table, "slope_iv")
 
@@ -290,13 +259,13 @@ def _add_split_halves(table: Columns, ds: xr.Dataset, resampling: Resampling) ->
 def _add_null(table: Columns, ds: xr.Dataset, line: Line, resampling: Resampling) -> None:
     if "null_change" in ds:
         null = fit_line(
-            parts.response(ds, variable="null_change", own=True),
-            parts.response(ds, variable="null_change"),
+            access.response(ds, variable="null_change", own=True),
+            access.response(ds, variable="null_change"),
             resampling,
         )
         _add_line(table, "_null", null)
-        difference = interval(line.slope_draws - null.slope_draws)
-        _add(table, "slope_minus_null", (line.slope - null.slope, *difference))
+        difference = interval(line.slope_resampled - null.slope_resampled)
+        add_estimate(table, "slope_minus_null", (line.slope - null.slope, *difference))
     else:
         _add_nothing(table, "slope_null")
         _add_nothing(table, "r2_null")
@@ -305,4 +274,4 @@ def _add_null(table: Columns, ds: xr.Dataset, line: Line, resampling: Resampling
 
 def _add_nothing(table: Columns, name: str) -> None:
     blank = np.full(len(table["ablated"]), np.nan)
-    _add(table, name, (blank, blank, blank))
+    add_estimate(table, name, (blank, blank, blank))

@@ -11,28 +11,29 @@ the top ones is the clean run's, so they are the same at every dose.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hydrascope.analysis import parts
-from hydrascope.analysis.agreement import aligned
-from hydrascope.analysis.statistics import DRAWS, Array, divide, interval, mean_interval, weighted_mean
-from hydrascope.analysis.tokens import counted
+from hydrascope.analysis import _ledger_access as access
+from hydrascope.analysis._ablation_comparison import aligned
+from hydrascope.analysis._statistics import (
+    RESAMPLES,
+    Array,
+    add_estimate,
+    divide,
+    interval,
+    mean_interval,
+    weighted_mean,
+    with_ends,
+)
+from hydrascope.analysis._tokens import selections
 
 _ABOUT = ["ablated", "ablated_layer", "ablated_kind", "selection"]
-COLUMNS = [*_ABOUT, "dose", "part", "value", "value_lo", "value_hi"]
-LINEARITY = [
-    *_ABOUT,
-    "total_effect",
-    "half_share",
-    "half_share_lo",
-    "half_share_hi",
-    "bend",
-    "bend_lo",
-    "bend_hi",
-]
+_DOSES = [*_ABOUT, "dose", "part", *with_ends("value")]
+_LINEARITY = [*_ABOUT, "total_effect", *with_ends("half_share", "bend")]
 
 
 def by_dose(ds: xr.Dataset, also: Mapping[str, xr.Dataset]) -> dict[float, xr.Dataset]:
@@ -42,13 +43,13 @@ def by_dose(ds: xr.Dataset, also: Mapping[str, xr.Dataset]) -> dict[float, xr.Da
     return dict(sorted(found.items())) if len(found) > 1 else {}
 
 
-def curves(ledgers: Mapping[float, xr.Dataset], *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
+def doses(ledgers: Mapping[float, xr.Dataset], *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
     """Every part of the account at every dose, dose 0 included, where all of them are 0.
 
     Args:
         ledgers: ledgers of the same knock-outs on the same prompts, by dose.
-        draws: bootstrap draws over prompts.
-        seed: of the draws.
+        resamples: number of bootstrap resamples over prompts.
+        seed: of the bootstrap.
 
     Returns:
         One row per knock-out, `selection` (`all`; of text `top`, too), dose and part (`own`, `attn`, `mlp`, `mixer`
@@ -56,25 +57,25 @@ def curves(ledgers: Mapping[float, xr.Dataset], *, draws: int = DRAWS, seed: int
     """
     common = _common(ledgers)
     if not common:
-        return pd.DataFrame(columns=COLUMNS)
+        return pd.DataFrame(columns=_DOSES)
     first = next(iter(common.values()))
-    resampling, about = parts.plan(first, draws, seed), parts.knockout_columns(first)
+    resampling, about = access.bootstrap(first, resamples, seed), access.knockout_columns(first)
     tables = []
     for dose, ds in {0.0: None, **common}.items():
         for part, numbers in _parts(first if ds is None else ds).items():
             whole = numbers if ds is not None else np.zeros_like(numbers)
-            for selection, (known, weight) in counted(first).items():
-                values = mean_interval(whole[:, known], resampling, weight)
-                row = dict(zip(("value", "value_lo", "value_hi"), values, strict=True))
-                mine = {name: column[known] for name, column in about.items()}
-                tables.append(pd.DataFrame({**mine, "selection": selection, "dose": dose, "part": part, **row}))
+            for selection, (known, weight) in selections(first).items():
+                mine: dict[str, Any] = {name: column[known] for name, column in about.items()}
+                mine |= {"selection": selection, "dose": dose, "part": part}
+                add_estimate(mine, "value", mean_interval(whole[:, known], resampling, weight))
+                tables.append(pd.DataFrame(mine))
     table = pd.concat(tables, ignore_index=True)
     order = table["ablated"].map({name: i for i, name in enumerate(about["ablated"])})
     sorted_by = ["selection", "order", "part", "dose"]
-    return table.assign(order=order).sort_values(sorted_by, kind="stable")[COLUMNS].reset_index(drop=True)
+    return table.assign(order=order).sort_values(sorted_by, kind="stable")[_DOSES].reset_index(drop=True)
 
 
-def linearity(ledgers: Mapping[float, xr.Dataset], *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
+def linearity(ledgers: Mapping[float, xr.Dataset], *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
     """How far each knock-out's total effect is from growing in proportion to the dose.
 
     With T(d) the mean total effect at a share d of the largest dose, by straight lines between the doses measured,
@@ -84,8 +85,8 @@ def linearity(ledgers: Mapping[float, xr.Dataset], *, draws: int = DRAWS, seed: 
 
     Args:
         ledgers: ledgers of the same knock-outs on the same prompts, by dose.
-        draws: bootstrap draws over prompts, the same for all doses.
-        seed: of the draws.
+        resamples: number of bootstrap resamples over prompts, the same for all doses.
+        seed: of the bootstrap.
 
     Returns:
         One row per knock-out and `selection`: `total_effect` at the largest dose, `half_share` and `bend` with `_lo`
@@ -93,22 +94,21 @@ def linearity(ledgers: Mapping[float, xr.Dataset], *, draws: int = DRAWS, seed: 
     """
     common = _common(ledgers)
     if not common:
-        return pd.DataFrame(columns=LINEARITY)
+        return pd.DataFrame(columns=_LINEARITY)
     first = next(iter(common.values()))
-    resampling = parts.plan(first, draws, seed)
+    resampling = access.bootstrap(first, resamples, seed)
     shares = np.array([0.0, *common]) / max(common)
-    totals, about = [parts.numbers(ds, "total_effect") for ds in common.values()], parts.knockout_columns(first)
+    totals, about = [access.numbers(ds, "total_effect") for ds in common.values()], access.knockout_columns(first)
     tables = []
-    for selection, (known, weight) in counted(first).items():
+    for selection, (known, weight) in selections(first).items():
         mine = [total[:, known] for total in totals]
         mean = np.stack([np.zeros(len(known)), *(weighted_mean(total, weight) for total in mine)])
-        drawn = np.stack([np.zeros((draws, len(known))), *(resampling.means(total, weight) for total in mine)])
-        table = pd.DataFrame({name: column[known] for name, column in about.items()})
-        table = table.assign(selection=selection, total_effect=mean[-1])
+        drawn = np.stack([np.zeros((resamples, len(known))), *(resampling.means(total, weight) for total in mine)])
+        table: dict[str, Any] = {name: column[known] for name, column in about.items()}
+        table |= {"selection": selection, "total_effect": mean[-1]}
         for name, measure in (("half_share", _half), ("bend", _bend)):
-            table[name] = measure(shares, mean)
-            table[f"{name}_lo"], table[f"{name}_hi"] = interval(measure(shares, drawn))
-        tables.append(table[LINEARITY])
+            add_estimate(table, name, (measure(shares, mean), *interval(measure(shares, drawn))))
+        tables.append(pd.DataFrame(table))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -130,9 +130,9 @@ def _common(ledgers: Mapping[float, xr.Dataset]) -> dict[float, xr.Dataset]:
 
 
 def _parts(ds: xr.Dataset) -> dict[str, Array]:
-    kinds = {kind: parts.response(ds, kind) for kind in parts.kinds(ds)}
-    own = {"own": parts.numbers(ds, "own_change")}
-    return own | kinds | {"norm": parts.numbers(ds, "norm_effect"), "total": parts.numbers(ds, "total_effect")}
+    kinds = {kind: access.response(ds, kind) for kind in access.kinds(ds)}
+    own = {"own": access.numbers(ds, "own_change")}
+    return own | kinds | {"norm": access.numbers(ds, "norm_effect"), "total": access.numbers(ds, "total_effect")}
 
 
 def _dose(ds: xr.Dataset) -> float:

@@ -23,9 +23,16 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from hydrascope.analysis import parts
-from hydrascope.analysis.responders import answering
-from hydrascope.analysis.statistics import DRAWS, Array, mean_interval, ratio_interval, simultaneous_means
+from hydrascope.analysis import _ledger_access as access
+from hydrascope.analysis._statistics import (
+    RESAMPLES,
+    Array,
+    add_estimate,
+    mean_interval,
+    ratio_interval,
+    simultaneous_means,
+    with_ends,
+)
 
 PARTS = ("relaxed", "promoted", "lost", "strengthened")
 """The four parts of a change, in the order of the columns."""
@@ -49,21 +56,21 @@ def split_change(direct: Array, change: Array) -> dict[str, Array]:
 
 def late(ds: xr.Dataset) -> NDArray[np.bool_]:
     """Writers in the second half of the blocks."""
-    parts.require_writers(ds, "what the late writers do")
+    access.require_writers(ds, "what the late writers do")
     layers = ds["writer_layer"].values.astype(int)
-    kind = parts.writer_kinds(ds)
+    kind = access.writer_kinds(ds)
     depth = int(ds.attrs["n_layers"])
-    found: NDArray[np.bool_] = (2 * layers >= depth) & np.isin(kind, parts.KINDS)
+    found: NDArray[np.bool_] = (2 * layers >= depth) & np.isin(kind, access.KINDS)
     return found
 
 
-def late_mlps(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
+def late_mlps(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
     """Clean direct effect of the late MLPs on the target.
 
     Args:
         ds: the ledger.
-        draws: bootstrap draws.
-        seed: of the draws.
+        resamples: number of bootstrap resamples.
+        seed: of the bootstrap.
 
     Returns:
         One row per MLP in the second half of the blocks: `writer`, `writer_layer`;
@@ -71,55 +78,28 @@ def late_mlps(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFr
         against the target), each with `_lo` and `_hi`; `p` (max-|t|, adjusted over the rows),
         `erases` (mean below zero, significantly).
     """
-    resampling = parts.plan(ds, draws, seed)
-    columns = np.flatnonzero(late(ds) & (parts.writer_kinds(ds) == "mlp"))
-    direct = parts.numbers(ds, "direct_effect")[:, columns]
+    resampling = access.bootstrap(ds, resamples, seed)
+    columns = np.flatnonzero(late(ds) & (access.writer_kinds(ds) == "mlp"))
+    direct = access.numbers(ds, "direct_effect")[:, columns]
     table: dict[str, Any] = {
-        "writer": np.array(parts.names(ds, "writer"), dtype=object)[columns],
+        "writer": np.array(access.names(ds, "writer"), dtype=object)[columns],
         "writer_layer": ds["writer_layer"].values.astype(int)[columns],
     }
-    _add(table, "direct_effect", mean_interval(direct, resampling))
-    _add(table, "share_negative", mean_interval((direct < 0).astype(float), resampling))
+    add_estimate(table, "direct_effect", mean_interval(direct, resampling))
+    add_estimate(table, "share_negative", mean_interval((direct < 0).astype(float), resampling))
     joint = simultaneous_means(direct, resampling)
     table["p"] = joint.p
     table["erases"] = joint.significant & (joint.mean < 0)
     return pd.DataFrame(table)
 
 
-def mechanisms(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
-    """How each late writer answers each knock-out: by relaxing, promoting, losing or erasing more.
-
-    Args:
-        ds: the ledger.
-        draws: bootstrap draws.
-        seed: of the draws.
-
-    Returns:
-        One row per knock-out and answering writer (MLP, attention or mixer) in the second half of
-        the blocks: `ablated`, `ablated_layer`, `ablated_kind`, `writer`, `writer_layer`,
-        `writer_kind`; `change`, `relaxed`, `promoted`, `lost`, `strengthened` (means over
-        prompts, logits; the last four sum to the first), each with `_lo` and `_hi`.
-    """
-    resampling = parts.plan(ds, draws, seed)
-    rows, columns = np.nonzero(answering(ds) & late(ds))
-    direct = parts.numbers(ds, "direct_effect")[:, columns]
-    change = ds["change"].values[:, rows, columns].astype(np.float64)
-    table: dict[str, Any] = {name: values[rows] for name, values in parts.knockout_columns(ds).items()}
-    table["writer"] = np.array(parts.names(ds, "writer"), dtype=object)[columns]
-    table["writer_layer"] = ds["writer_layer"].values.astype(int)[columns]
-    table["writer_kind"] = parts.writer_kinds(ds)[columns]
-    for name, values in ({"change": change} | split_change(direct, change)).items():
-        _add(table, name, mean_interval(values, resampling))
-    return pd.DataFrame(table)
-
-
-def released(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
+def released(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
     """How much the late MLPs, or the late attention layers, together let go under each knock-out.
 
     Args:
         ds: the ledger.
-        draws: bootstrap draws.
-        seed: of the draws.
+        resamples: number of bootstrap resamples.
+        seed: of the bootstrap.
 
     Returns:
         One row per knock-out and kind that has late answering writers: `ablated`,
@@ -129,24 +109,24 @@ def released(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFra
         (= promoted + lost); `released_share`, relaxed as a share of all that these writers take
         away in the clean run (ratio of sums). All with `_lo` and `_hi`.
     """
-    resampling = parts.plan(ds, draws, seed)
-    free, second_half, kind_of = answering(ds), late(ds), parts.writer_kinds(ds)
-    direct = parts.numbers(ds, "direct_effect")
+    resampling = access.bootstrap(ds, resamples, seed)
+    free, second_half, kind_of = access.answering(ds), late(ds), access.writer_kinds(ds)
+    direct = access.numbers(ds, "direct_effect")
     tables = []
-    for kind in parts.kinds(ds):
+    for kind in access.kinds(ds):
         columns = free & second_half & (kind_of == kind)
         rows = np.flatnonzero(columns.any(1))
         if not len(rows):
             continue
         sums = [_sums(direct, ds["change"].values[:, k], columns[k]) for k in rows]
-        table: dict[str, Any] = {name: values[rows] for name, values in parts.knockout_columns(ds).items()}
+        table: dict[str, Any] = {name: values[rows] for name, values in access.knockout_columns(ds).items()}
         table["kind"] = kind
         table["writers"] = columns[rows].sum(1)
         stacked = {name: np.stack([one[name] for one in sums], axis=1) for name in sums[0]}
         taken = stacked.pop("taken")
         for name, values in stacked.items():
-            _add(table, name, mean_interval(values, resampling))
-        _add(table, "released_share", ratio_interval(stacked["relaxed"], taken, resampling))
+            add_estimate(table, name, mean_interval(values, resampling))
+        add_estimate(table, "released_share", ratio_interval(stacked["relaxed"], taken, resampling))
         tables.append(pd.DataFrame(table))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=_RELEASED)
 
@@ -162,15 +142,7 @@ def _sums(direct: Array, change: NDArray[np.float32], columns: NDArray[np.bool_]
     return sums
 
 
-def _add(table: dict[str, Any], name: str, estimate: tuple[Array, Array, Array]) -> None:
-    table[name], table[f"{name}_lo"], table[f"{name}_hi"] = estimate
-
-
 _RELEASED = [
     *("ablated", "ablated_layer", "ablated_kind", "kind", "writers"),
-    *(
-        name + end
-        for name in (*("direct_effect", "change", *PARTS, "suppression", "promotion", "released_share"),)
-        for end in ("", "_lo", "_hi")
-    ),
+    *with_ends("direct_effect", "change", *PARTS, "suppression", "promotion", "released_share"),
 ]

@@ -14,10 +14,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hydrascope.analysis import parts
-from hydrascope.analysis.responders import answering
-from hydrascope.analysis.statistics import Resampling, simultaneous_means
-from hydrascope.analysis.wording import Reading
+from hydrascope.analysis import _ledger_access as access
+from hydrascope.analysis._statistics import Reading, Resampling, simultaneous_means
 
 Finding = Literal["repair", "breakage", "none", "nothing lost", "too few prompts", "not tested"]
 Row = Any
@@ -73,17 +71,17 @@ def ask_attention(ds: xr.Dataset, table: pd.DataFrame, resampling: Resampling) -
     Args:
         ds: the ledger.
         table: what `repair` returns for it.
-        resampling: the bootstrap plan.
+        resampling: the bootstrap.
 
     Returns:
         The answers; no rows when none with attention after it was knocked out.
     """
-    followed = answering(ds)[:, parts.writer_kinds(ds) == "attn"].any(1)
+    followed = access.answering(ds)[:, access.writer_kinds(ds) == "attn"].any(1)
     kinds = table["ablated_kind"].to_numpy()
     kind = "head" if "head" in kinds and "attn" not in kinds else "attn"
     rows = np.flatnonzero((kinds == kind) & followed)
-    own = parts.numbers(ds, "own_change")[:, rows]
-    answers = parts.response(ds, "attn")[:, rows]
+    own = access.numbers(ds, "own_change")[:, rows]
+    answers = access.response(ds, "attn")[:, rows]
     joint = simultaneous_means(np.concatenate([own, answers], axis=1), resampling)
     columns: dict[str, Any] = {"row": rows}
     columns |= {name: table[name].to_numpy()[rows] for name in ("ablated", "meaningful")}

@@ -1,10 +1,9 @@
-"""Bootstrap over prompts, lines through clouds of prompts, and many comparisons at once.
+"""Bootstrap over prompts, lines through clouds of prompts, many comparisons at once, and overlap by chance.
 
-Prompts that share a template are not independent, so whole groups are drawn: a draw is a vector
-of counts, one per group, and any statistic made of sums over prompts becomes one matrix product
-for all draws and all cells together.
+Prompts that share a template are not independent, so whole groups are drawn: a resample is a vector of counts, one per
+group, and any statistic made of sums over prompts becomes one matrix product for all resamples and all cells together.
 
-    weights (draws x groups)  @  sums per group (groups x cells)  =  sums per draw (draws x cells)
+    weights (resamples x groups)  @  sums per group (groups x cells)  =  sums per resample (resamples x cells)
 """
 
 from __future__ import annotations
@@ -12,33 +11,39 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
+Estimate = tuple[Any, Any, Any]
+"""A statistic with the lower and upper end of its interval: three arrays, or three numbers."""
 
-DRAWS = 2000
+RESAMPLES = 2000
 LEVEL = 0.95
 ROUGH_BELOW = 8
 """With fewer groups, percentile intervals are too narrow to be read literally."""
 CONCLUSIVE_FROM = 6
 """Signs of fewer than six independent groups agree by chance in more than one case of twenty."""
 ERROR_FLOOR = 0.3
-"""Least standard error of a draw, as a share of the observed one, in the max-|t| bootstrap."""
+"""Least standard error of a resample, as a share of the observed one, in the max-|t| bootstrap."""
+FEWEST_RANKED = 3
+"""Fewest cells that can be ranked alike or not."""
 _CHUNK = 1024
 
 
 @dataclass(frozen=True)
 class Resampling:
-    """Which groups each bootstrap draw contains.
+    """Which groups each bootstrap resample contains.
 
-    With fewer than two groups nothing is known about variation, and every draw is NaN.
+    With fewer than two groups nothing is known about variation, and every resample is NaN.
 
     Attributes:
         codes: group of each prompt, from 0; shape (prompts,).
-        counts: how often each draw contains each group; shape (draws, groups).
+        counts: how often each resample contains each group; shape (resamples, groups).
         by_group: whether the unit is a group of prompts rather than a prompt.
     """
 
@@ -71,7 +76,7 @@ class Resampling:
         return summed
 
     def means(self, values: Array, weight: Array | None = None) -> Array:
-        """Mean over prompts in every draw: (prompts, cells) to (draws, cells).
+        """Mean over prompts in every resample: (prompts, cells) to (resamples, cells).
 
         Args:
             values: shape (prompts, cells).
@@ -87,44 +92,44 @@ class Resampling:
         return means
 
 
-def resample(groups: Sequence[Any] | NDArray[Any], draws: int = DRAWS, seed: int = 0) -> Resampling:
-    """Plan a bootstrap over groups of prompts.
+def resample(groups: Sequence[Any] | NDArray[Any], resamples: int = RESAMPLES, seed: int = 0) -> Resampling:
+    """Draw groups of prompts for a bootstrap.
 
     A single group says nothing about variation between groups, so then prompts are drawn instead.
 
     Args:
         groups: label of the group of each prompt.
-        draws: number of bootstrap draws.
-        seed: of the draws; the same seed gives the same draws.
+        resamples: number of bootstrap resamples.
+        seed: of the resamples; the same seed gives the same resamples.
 
     Returns:
-        The plan, reusable for any number of statistics, which are then comparable draw by draw.
+        Which groups each resample contains; statistics made with it are comparable resample by resample.
     """
     labels, codes = np.unique([str(group) for group in groups], return_inverse=True)
     by_group = 1 < len(labels) < len(codes)
     if not by_group:
         codes = np.arange(len(codes))
     units = int(codes.max()) + 1
-    picks = np.random.default_rng(seed).integers(units, size=(draws, units))
-    flat = (picks + units * np.arange(draws)[:, None]).ravel()
-    counts = np.bincount(flat, minlength=draws * units).reshape(draws, units)
+    picks = np.random.default_rng(seed).integers(units, size=(resamples, units))
+    flat = (picks + units * np.arange(resamples)[:, None]).ravel()
+    counts = np.bincount(flat, minlength=resamples * units).reshape(resamples, units)
     return Resampling(codes.astype(np.intp), counts.astype(np.float64), by_group)
 
 
-def interval(draws: Array, level: float = LEVEL) -> tuple[Array, Array]:
+def interval(resampled: Array, level: float = LEVEL) -> tuple[Array, Array]:
     """Percentile interval of each column.
 
-    Draws that are not finite (a line through a single point) are left out; a column in which they
+    Those that are not finite (a line through a single point) are left out; a column in which they
     are the majority has no interval (NaN).
 
     Args:
-        draws: statistic in every draw, shape (draws, cells).
+        resampled: the statistic in every resample, shape (resamples, cells).
         level: coverage.
 
     Returns:
         Lower and upper ends, each of shape (cells,).
     """
-    ordered = np.sort(np.where(np.isfinite(draws), draws, np.nan), axis=0)
+    ordered = np.sort(np.where(np.isfinite(resampled), resampled, np.nan), axis=0)
     finite = np.isfinite(ordered).sum(0)
     ends = []
     for share in ((1 - level) / 2, (1 + level) / 2):
@@ -134,7 +139,7 @@ def interval(draws: Array, level: float = LEVEL) -> tuple[Array, Array]:
         low = np.take_along_axis(ordered, below[None], 0)[0]
         high = np.take_along_axis(ordered, above[None], 0)[0]
         end = low + (high - low) * (place - below)
-        ends.append(np.where(2 * finite > len(draws), end, np.nan))
+        ends.append(np.where(2 * finite > len(resampled), end, np.nan))
     return ends[0], ends[1]
 
 
@@ -149,7 +154,7 @@ def mean_interval(values: Array, resampling: Resampling, weight: Array | None = 
 
     Args:
         values: shape (prompts, cells).
-        resampling: the bootstrap plan.
+        resampling: the bootstrap.
         weight: how much each prompt counts in each cell, same shape; all of them alike if None.
 
     Returns:
@@ -172,8 +177,8 @@ def ratio_interval(above: Array, below: Array, resampling: Resampling) -> tuple[
 
     Args:
         above: numerators, shape (prompts, cells).
-        below: denominators, same shape.
-        resampling: the bootstrap plan.
+        below: denominators, shape (prompts, cells).
+        resampling: the bootstrap.
 
     Returns:
         Ratio, lower and upper end, each of shape (cells,); NaN where the denominators sum to 0.
@@ -187,7 +192,7 @@ def median_ratio(above: Array, below: Array, threshold: Array) -> Array:
 
     Args:
         above: numerators, shape (prompts, cells).
-        below: denominators, same shape.
+        below: denominators, shape (prompts, cells).
         threshold: least absolute denominator of each cell, shape (cells,).
 
     Returns:
@@ -203,32 +208,32 @@ def median_ratio(above: Array, below: Array, threshold: Array) -> Array:
 
 @dataclass(frozen=True)
 class Line:
-    """Least-squares lines, one per cell, and their bootstrap draws.
+    """Least-squares lines, one per cell, and their values in every resample.
 
     Attributes:
         slope: shape (cells,).
         intercept: shape (cells,).
         r2: squared correlation; NaN where one side never varies.
-        slope_draws: shape (draws, cells).
-        r2_draws: shape (draws, cells).
+        slope_resampled: slope in every resample, shape (resamples, cells).
+        r2_resampled: squared correlation in every resample, shape (resamples, cells).
     """
 
     slope: Array
     intercept: Array
     r2: Array
-    slope_draws: Array
-    r2_draws: Array
+    slope_resampled: Array
+    r2_resampled: Array
 
 
 def fit_line(x: Array, y: Array, resampling: Resampling) -> Line:
-    """Ordinary least squares of y on x over prompts, for every cell and every draw.
+    """Ordinary least squares of y on x over prompts, for every cell and every resample.
 
     Fewer than three prompts determine no line worth reporting: everything is NaN.
 
     Args:
         x: shape (prompts, cells).
-        y: same shape.
-        resampling: the bootstrap plan.
+        y: shape (prompts, cells).
+        resampling: the bootstrap.
 
     Returns:
         The lines.
@@ -245,8 +250,8 @@ def fit_line(x: Array, y: Array, resampling: Resampling) -> Line:
         slope=slope,
         intercept=y_mean - slope * x_mean,
         r2=divide(xy * xy, xx * yy),
-        slope_draws=divide(drawn_xy, drawn_xx),
-        r2_draws=divide(drawn_xy**2, drawn_xx * drawn_yy),
+        slope_resampled=divide(drawn_xy, drawn_xx),
+        r2_resampled=divide(drawn_xy**2, drawn_xx * drawn_yy),
     )
 
 
@@ -260,11 +265,11 @@ def split_half_slope(x: tuple[Array, Array], y: tuple[Array, Array], resampling:
 
     Args:
         x: halves A and B, each of shape (prompts, cells).
-        y: halves A and B, each of the same shape.
-        resampling: the bootstrap plan.
+        y: halves A and B, each of shape (prompts, cells).
+        resampling: the bootstrap.
 
     Returns:
-        Slope of shape (cells,) and its draws of shape (draws, cells).
+        Slope, shape (cells,), and its value in every resample, shape (resamples, cells).
     """
     x_a, x_b = (half - half.mean(0) for half in x)
     y_a, y_b = (half - half.mean(0) for half in y)
@@ -273,6 +278,27 @@ def split_half_slope(x: tuple[Array, Array], y: tuple[Array, Array], resampling:
     slope = divide((x_a * y_b + x_b * y_a).mean(0), 2 * (x_a * x_b).mean(0))
     crossed = _covariances(x_a, y_b, resampling) + _covariances(x_b, y_a, resampling)
     return slope, divide(crossed, 2 * _covariances(x_a, x_b, resampling))
+
+
+def spearman(a: Array, b: Array) -> Array:
+    """Rank correlation of each row of `a` with the same row of `b`; ties share their mean rank.
+
+    Args:
+        a: shape (rows, cells).
+        b: shape (rows, cells).
+
+    Returns:
+        Shape (rows,); NaN where a side has fewer than `FEWEST_RANKED` cells, does not vary or is not finite.
+    """
+    found = np.full(len(a), np.nan)
+    if a.shape[1] < FEWEST_RANKED:
+        return found
+    for i, (x, y) in enumerate(zip(a, b, strict=True)):
+        if np.isfinite(x).all() and np.isfinite(y).all():
+            ranks = [pd.Series(side).rank().to_numpy() for side in (x, y)]
+            if all(np.ptp(side) > 0 for side in ranks):
+                found[i] = np.corrcoef(ranks[0], ranks[1])[0, 1]
+    return found
 
 
 def holm(p: ArrayLike) -> Array:
@@ -293,21 +319,21 @@ def holm(p: ArrayLike) -> Array:
     return adjusted
 
 
-def normal_p(estimate: Array, draws: Array) -> Array:
+def normal_p(estimate: Array, resampled: Array) -> Array:
     """Two-sided p-value of "this is zero", normal with the bootstrap standard error.
 
-    Unlike the share of draws beyond zero it has no floor of 1 / draws, so that it survives a
+    Unlike the share of resamples beyond zero, it has no floor of 1 / resamples, so that it survives a
     correction over many tests.
 
     Args:
-        estimate: shape (cells,).
-        draws: shape (draws, cells).
+        estimate: observed, shape (cells,).
+        resampled: the estimate in every resample, shape (resamples, cells).
 
     Returns:
-        Shape (cells,); NaN without draws or without variation.
+        Shape (cells,); NaN without resamples or without variation.
     """
-    clean = np.where(np.isfinite(draws), draws, np.nan)
-    enough = 2 * np.isfinite(draws).sum(0) > len(draws)
+    clean = np.where(np.isfinite(resampled), resampled, np.nan)
+    enough = 2 * np.isfinite(resampled).sum(0) > len(resampled)
     p = np.full(estimate.shape, np.nan)
     for cell in np.flatnonzero(enough & np.isfinite(estimate)):
         error = float(np.nanstd(clean[:, cell]))
@@ -338,18 +364,18 @@ class Simultaneous:
 def simultaneous_means(values: Array, resampling: Resampling, level: float = LEVEL) -> Simultaneous:
     """Means over prompts with intervals that hold for all cells at once: max-|t| bootstrap.
 
-    In every draw each cell's deviation from the observed mean is divided by the draw's own
+    In every resample each cell's deviation from the observed mean is divided by the resample's own
     standard error (so that few groups give the wider intervals they deserve), and the largest
     absolute value over the cells is kept. Its `level` quantile replaces 1.96.
 
-    A draw's standard error is kept from vanishing (`ERROR_FLOOR`), or else one cell that varies in
+    A resample's standard error is kept from vanishing (`ERROR_FLOOR`), or else one cell that varies in
     a single group would widen every interval. Simulated on Gaussian cells, 1 to 4 % of the
     families of 8 or 272 null cells hold a false finding with 8 groups or more, and up to 11 %
     with 6; where all effects are strongly skewed the same way, some 24 groups are needed.
 
     Args:
         values: shape (prompts, cells).
-        resampling: the bootstrap plan.
+        resampling: the bootstrap.
         level: joint coverage.
 
     Returns:
@@ -400,13 +426,101 @@ def _varies(mean: Array, error: Array) -> NDArray[np.bool_]:
 
 
 def _variances(x: Array, resampling: Resampling) -> Array:
-    """Variance in every draw; a draw of copies of one unit has none, whatever the rounding says."""
+    """Variance in every resample; a resample of copies of one unit has none, whatever the rounding says."""
     drawn = _covariances(x, x, resampling)
     return np.where(drawn > 1e-9 * (x * x).mean(0), drawn, 0.0)
 
 
 def _covariances(x: Array, y: Array, resampling: Resampling) -> Array:
-    """Covariance over prompts in every draw; x and y roughly centred, for the sake of rounding."""
+    """Covariance over prompts in every resample; x and y roughly centred, for the sake of rounding."""
     means = resampling.means
     product: Array = means(x * y) - means(x) * means(y)
     return product
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A measured mean and what may be said about its sign.
+
+    Attributes:
+        mean: in logits, or whatever it is the mean of.
+        lo: lower end of the 95 % interval; NaN if unknown.
+        hi: upper end.
+        conclusive: whether there are enough independent prompts to say anything about the sign.
+    """
+
+    mean: float
+    lo: float
+    hi: float
+    conclusive: bool
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 when the interval excludes zero, otherwise 0; comparisons with NaN are false."""
+        return (int(self.lo > 0) - int(self.hi < 0)) if self.conclusive else 0
+
+    @property
+    def still(self) -> bool:
+        """Whether it is exactly zero on every prompt."""
+        return self.mean == self.lo == self.hi == 0
+
+
+def add_estimate(table: dict[str, Any], name: str, estimate: Estimate) -> None:
+    """Add a column with its interval, `name`, `name_lo` and `name_hi`.
+
+    Args:
+        table: columns, or one row, by name.
+        name: of the statistic.
+        estimate: the statistic and the ends of its interval.
+    """
+    table.update(zip(with_ends(name), estimate, strict=True))
+
+
+def add_single(row: dict[str, Any], name: str, estimate: Estimate) -> None:
+    """Add the only cell of a statistic to a row, with its interval; see `add_estimate`."""
+    add_estimate(row, name, (float(estimate[0][0]), float(estimate[1][0]), float(estimate[2][0])))
+
+
+def with_ends(*names: str) -> list[str]:
+    """The columns that `add_estimate` makes of some names, in its order."""
+    return [f"{name}{end}" for name in names for end in ("", "_lo", "_hi")]
+
+
+def jaccard_by_chance(sizes: ArrayLike, among: int) -> Array:
+    """Expected Jaccard index of every two of some sets, were each drawn at random.
+
+    The size of the intersection is hypergeometric, so the expectation is a finite sum:
+
+        E[J] = sum_k C(a, k) C(n - a, b - k) / C(n, b) * k / (a + b - k)
+
+    Args:
+        sizes: of the sets, shape (sets,).
+        among: number of things that they are drawn from.
+
+    Returns:
+        Shape (sets, sets); 0 where either is empty.
+    """
+    distinct, codes = np.unique(np.asarray(sizes, dtype=np.intp), return_inverse=True)
+    table = np.zeros((len(distinct), len(distinct)))
+    for i, a in enumerate(distinct):
+        for j, b in enumerate(distinct[: i + 1]):
+            table[i, j] = table[j, i] = _expected(int(a), int(b), among)
+    found: Array = table[codes[:, None], codes[None, :]]
+    return found
+
+
+@lru_cache(maxsize=1 << 16)
+def _expected(a: int, b: int, among: int) -> float:
+    k, factorial = np.arange(max(1, a + b - among), min(a, b) + 1), _log_factorials(among)
+
+    def choose(n: Any, r: Any) -> Any:
+        return factorial[n] - factorial[r] - factorial[n - r]
+
+    chance = np.exp(choose(a, k) + choose(among - a, b - k) - choose(among, b))
+    return float((chance * k / np.maximum(a + b - k, 1)).sum())
+
+
+@lru_cache(maxsize=16)
+def _log_factorials(last: int) -> Array:
+    found: Array = np.concatenate([[0.0], np.log(np.arange(1, last + 1)).cumsum()])
+    return found

@@ -1,8 +1,8 @@
-"""Who is needed: how much of a repair vanishes while a responder is held at its clean output.
+"""Who is needed: how much of a repair vanishes while a responder is frozen at its clean output.
 
-A change K[k, j] shows who responded to a knock-out of k, not whose response mattered. With j held while k is out, its
+A change K[k, j] shows who responded to a knock-out of k, not whose response mattered. With j frozen while k is out, its
 answer is gone, and so is all that others did because of it; but others may step in. With R(k) the repair of k and
-R(k/j) the repair with j held, both summed over prompts,
+R(k/j) the repair with j frozen, both summed over prompts,
 
     removed = [R(k) - R(k/j)] / R(k)
 
@@ -19,57 +19,66 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hydrascope.analysis import parts
-from hydrascope.analysis.question import ask_attention
-from hydrascope.analysis.responders import answering
-from hydrascope.analysis.statistics import DRAWS, Array, Resampling, mean_interval, ratio_interval
+from hydrascope.analysis import _ledger_access as access
+from hydrascope.analysis._attention_repair import ask_attention
+from hydrascope.analysis._statistics import (
+    RESAMPLES,
+    Array,
+    Resampling,
+    add_single,
+    mean_interval,
+    ratio_interval,
+    with_ends,
+)
+from hydrascope.components import HOLDS
 from hydrascope.errors import ComponentError
 
-HOLDS = "/"
 MEASURES = ("attention", "compensation", "with_norm")
 """What repair is taken to be: answers of later attention, of all later writers, and these with the final norm."""
 
-MOST = 5
-"""Most knock-outs that are confirmed."""
-CONTROLS = 2
-"""Other writers that are held by way of comparison."""
+FREEZE_MOST = 5
+"""Most knock-outs whose responders are frozen."""
+FREEZE_CONTROLS = 2
+"""Other writers that are frozen by way of comparison."""
 
 _FREEZE = [
-    *("ablated", "held", "role", "measure", "meaningful"),
-    *(f"{name}{end}" for name in ("repair", "repair_held", "removed") for end in ("", "_lo", "_hi")),
-    *(f"{name}{end}" for name in ("answer", "removed_minus_control") for end in ("", "_lo", "_hi")),
+    *("ablated", "frozen", "role", "measure", "meaningful"),
+    *with_ends("repair", "repair_frozen", "removed", "answer", "removed_minus_control"),
 ]
 
 
-def freeze(ds: xr.Dataset, held: xr.Dataset | None = None, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
-    """How much of each repair vanishes while others are held.
+def freeze(
+    ds: xr.Dataset, frozen: xr.Dataset | None = None, *, resamples: int = RESAMPLES, seed: int = 0
+) -> pd.DataFrame:
+    """How much of each repair vanishes while others are frozen.
 
     Args:
-        ds: the ledger, with the knock-outs in which nothing is held.
-        held: the ledger with the same prompts, donors and seed in which parts are held; knock-outs of `ds` itself
-            that hold something are read as well.
-        draws: bootstrap draws.
-        seed: of the draws.
+        ds: the ledger, with the knock-outs in which nothing is frozen.
+        frozen: a ledger of the same prompts, donors and seed in which parts are frozen; knock-outs of `ds` itself that
+            freeze something are read as well.
+        resamples: number of bootstrap resamples.
+        seed: of the bootstrap.
 
     Returns:
-        One row per knock-out, set of held parts and measure of repair:
+        One row per knock-out, set of frozen parts and measure of repair:
 
-        * `ablated`; `held`, the addresses with slashes between them;
+        * `ablated`; `frozen`, the addresses with slashes between them;
         * `role`: `responder` (of the attention layers behind it the one that answered most), `two` (those two that
           did), `all` (every attention layer behind it), `control` (a single other one), `controls` (the mean of
           these), `other`;
-        * `measure`, see `MEASURES`; `meaningful`, whether the interval of the repair leaves zero out;
-        * `repair` and `repair_held` (means, logits), `removed` (ratio of sums), `answer`, what the held parts changed
-          by when they were free (NaN where they are no writers of the account), and `removed_minus_control`, against
-          the mean of the controls (NaN for these, and without them); each with `_lo` and `_hi`.
+        * `measure`: `attention`, `compensation` (of all later writers), `with_norm` (these and the final norm);
+          `meaningful`, whether the interval of the repair leaves zero out;
+        * `repair` and `repair_frozen` (means, logits), `removed` (ratio of sums), `answer`, what the frozen parts
+          changed by when they were free (NaN where they are no writers of the account), and `removed_minus_control`,
+          against the mean of the controls (NaN for these, and without them); each with `_lo` and `_hi`.
 
     Raises:
         ComponentError: the two ledgers are of different prompts.
     """
-    resampling = parts.plan(ds, draws, seed)
+    resampling = access.bootstrap(ds, resamples, seed)
     rows = []
-    for ablated, some in _by_knockout(ds, held).items():
-        alone = ds.isel(ablated=[parts.knockout_index(ds, ablated)])
+    for ablated, some in _by_knockout(ds, frozen).items():
+        alone = ds.isel(ablated=[access.knockout_index(ds, ablated)])
         roles = {names: _role(ds, ablated, names) for names in some}
         free = _repairs(alone)
         for measure, repair in free.items():
@@ -84,35 +93,37 @@ def freeze(ds: xr.Dataset, held: xr.Dataset | None = None, *, draws: int = DRAWS
                 usual = np.mean([entry[2] for entry in controls], axis=0)
                 answer = np.mean([entry[3] for entry in controls], axis=0)
                 entries.append((" or ".join(entry[0] for entry in controls), "controls", usual, answer))
-            for held_parts, role, gone, answer in entries:
-                row: dict[str, Any] = {"ablated": ablated, "held": held_parts, "role": role, "measure": measure}
-                _enter(row, "repair", mean_interval(repair, resampling))
-                _enter(row, "repair_held", mean_interval(repair - gone, resampling))
-                _enter(row, "removed", ratio_interval(gone, repair, resampling))
-                _enter(row, "answer", mean_interval(answer, resampling))
+            for names, role, gone, answer in entries:
+                row: dict[str, Any] = {"ablated": ablated, "frozen": names, "role": role, "measure": measure}
+                add_single(row, "repair", mean_interval(repair, resampling))
+                add_single(row, "repair_frozen", mean_interval(repair - gone, resampling))
+                add_single(row, "removed", ratio_interval(gone, repair, resampling))
+                add_single(row, "answer", mean_interval(answer, resampling))
                 beyond = nothing if role in ("control", "controls") else gone - usual
-                _enter(row, "removed_minus_control", ratio_interval(beyond, repair, resampling))
+                add_single(row, "removed_minus_control", ratio_interval(beyond, repair, resampling))
                 row["meaningful"] = bool(row["repair_lo"] > 0 or row["repair_hi"] < 0)
                 rows.append(row)
     return pd.DataFrame(rows, columns=_FREEZE)
 
 
-def interactions(ds: xr.Dataset, held: xr.Dataset | None = None, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
+def interactions(
+    ds: xr.Dataset, frozen: xr.Dataset | None = None, *, resamples: int = RESAMPLES, seed: int = 0
+) -> pd.DataFrame:
     """Joint knock-outs of two against the answer of the later one, norm left out.
 
     Args:
         ds: the ledger, with both knocked out one at a time.
-        held: a ledger of the same prompts with the joint knock-outs, beside those that `ds` has.
-        draws: bootstrap draws.
-        seed: of the draws.
+        frozen: a ledger of the same prompts with the joint knock-outs, beside those that `ds` has.
+        resamples: number of bootstrap resamples.
+        seed: of the bootstrap.
 
     Returns:
         One row per pair: `ablated`, `responder`, `interaction` I[k, j], `answer` K[k, j] and `excess`, the sum of
         both, which is zero where the responder acts on the logits alone; each with `_lo` and `_hi` (logits).
     """
-    resampling, known, rows = parts.plan(ds, draws, seed), parts.names(ds, "ablated"), []
-    for source in _sources(ds, held):
-        for index, name in enumerate(parts.names(source, "ablated")):
+    resampling, known, rows = access.bootstrap(ds, resamples, seed), access.names(ds, "ablated"), []
+    for source in _sources(ds, frozen):
+        for index, name in enumerate(access.names(source, "ablated")):
             pair = name.split("+")
             if len(pair) != 2 or HOLDS in name or not set(pair) <= set(known):
                 continue
@@ -121,25 +132,24 @@ def interactions(ds: xr.Dataset, held: xr.Dataset | None = None, *, draws: int =
             interaction = _without_norm(joint) - _without_norm(first) - _without_norm(second)
             answer = _answer(first, (pair[1],))
             row: dict[str, Any] = {"ablated": pair[0], "responder": pair[1]}
-            _enter(row, "interaction", mean_interval(interaction, resampling))
-            _enter(row, "answer", mean_interval(answer, resampling))
-            _enter(row, "excess", mean_interval(interaction + answer, resampling))
+            add_single(row, "interaction", mean_interval(interaction, resampling))
+            add_single(row, "answer", mean_interval(answer, resampling))
+            add_single(row, "excess", mean_interval(interaction + answer, resampling))
             rows.append(row)
-    ends = [f"{name}{end}" for name in ("interaction", "answer", "excess") for end in ("", "_lo", "_hi")]
-    return pd.DataFrame(rows, columns=["ablated", "responder", *ends])
+    return pd.DataFrame(rows, columns=["ablated", "responder", *with_ends("interaction", "answer", "excess")])
 
 
-def pairs_to_confirm(ds: xr.Dataset, table: pd.DataFrame, resampling: Resampling, seed: int = 0) -> tuple[str, ...]:
-    """What to knock out and hold to learn who is needed.
+def choose_freezes(ds: xr.Dataset, table: pd.DataFrame, resampling: Resampling, seed: int = 0) -> tuple[str, ...]:
+    """What to knock out and freeze to learn who is needed.
 
     Of the attention layers that later attention clearly makes up for, with intervals that hold for all of them
-    together, the `MOST` with the strongest answer: each with its strongest responder held, the strongest two, all
-    later attention, and a few others drawn at random; and each jointly with its strongest responder.
+    together, the `FREEZE_MOST` with the strongest answer: each with its strongest responder frozen, the strongest two,
+    all later attention, and a few others drawn at random; and each jointly with its strongest responder.
 
     Args:
         ds: the ledger.
         table: what `repair` returns for it.
-        resampling: the bootstrap plan.
+        resampling: the bootstrap.
         seed: of the random others.
 
     Returns:
@@ -149,46 +159,46 @@ def pairs_to_confirm(ds: xr.Dataset, table: pd.DataFrame, resampling: Resampling
     found: dict[str, None] = {}
     if attention.kind != "attn" or not attention.conclusive:
         return ()
-    for row in attention.with_signs(-1, 1)[:MOST]:
+    for row in attention.with_signs(-1, 1)[:FREEZE_MOST]:
         ablated = str(row.ablated)
         ranked = _ranked(ds, ablated)
         others = ranked[2:] or ranked[1:]
-        drawn = np.random.default_rng((seed, int(row.row))).permutation(len(others))[:CONTROLS]
+        drawn = np.random.default_rng((seed, int(row.row))).permutation(len(others))[:FREEZE_CONTROLS]
         controls = [others[i] for i in sorted(drawn)]
-        found |= dict.fromkeys(to_hold(ablated, ranked, controls))
+        found |= dict.fromkeys(freezes_of(ablated, ranked, controls))
     return tuple(found)
 
 
-def to_hold(ablated: str, ranked: Sequence[str], controls: Sequence[str]) -> list[str]:
+def freezes_of(ablated: str, ranked: Sequence[str], controls: Sequence[str]) -> list[str]:
     """Knock-outs that tell who is needed when one part is out.
 
     Args:
         ablated: the part.
         ranked: those that answer, strongest first.
-        controls: others, held one at a time.
+        controls: others, frozen one at a time.
 
     Returns:
-        Addresses: with the strongest held, the strongest two, all of them, and each control; and the part jointly with
-        the strongest. One may stand there twice.
+        Addresses: with the strongest frozen, the strongest two, all of them, and each control; and the part jointly
+        with the strongest. One may stand there twice.
     """
     sets = [(ranked[0],), tuple(ranked[:2]), tuple(ranked), *((control,) for control in controls)]
     return [*(HOLDS.join([ablated, *sorted(names, key=_layer)]) for names in sets), f"{ablated}+{ranked[0]}"]
 
 
-def _sources(ds: xr.Dataset, held: xr.Dataset | None) -> list[xr.Dataset]:
-    if held is None:
+def _sources(ds: xr.Dataset, frozen: xr.Dataset | None) -> list[xr.Dataset]:
+    if frozen is None:
         return [ds]
-    if not np.array_equal(ds["prompt"].values, held["prompt"].values):
-        raise ComponentError("these two ledgers are of different prompts; hold parts in a run on the same ones")
-    return [ds, held]
+    if not np.array_equal(ds["prompt"].values, frozen["prompt"].values):
+        raise ComponentError("these two ledgers are of different prompts; freeze parts in a run on the same ones")
+    return [ds, frozen]
 
 
-def _by_knockout(ds: xr.Dataset, held: xr.Dataset | None) -> dict[str, dict[tuple[str, ...], xr.Dataset]]:
-    """Knock-outs in which something is held, by what is knocked out and then by what is held."""
+def _by_knockout(ds: xr.Dataset, frozen: xr.Dataset | None) -> dict[str, dict[tuple[str, ...], xr.Dataset]]:
+    """Knock-outs in which something is frozen, by what is knocked out and then by what is frozen."""
     found: dict[str, dict[tuple[str, ...], xr.Dataset]] = {}
-    known = parts.names(ds, "ablated")
-    for source in _sources(ds, held):
-        for index, name in enumerate(parts.names(source, "ablated")):
+    known = access.names(ds, "ablated")
+    for source in _sources(ds, frozen):
+        for index, name in enumerate(access.names(source, "ablated")):
             ablated, *names = name.split(HOLDS)
             if names and ablated in known:
                 found.setdefault(ablated, {})[tuple(names)] = source.isel(ablated=[index])
@@ -198,33 +208,33 @@ def _by_knockout(ds: xr.Dataset, held: xr.Dataset | None) -> dict[str, dict[tupl
 def _repairs(one: xr.Dataset) -> dict[str, Array]:
     """Each measure of repair of a single knock-out, (prompt, 1)."""
     return {
-        "attention": parts.response(one, "attn"),
-        "compensation": parts.response(one),
-        "with_norm": parts.numbers(one, "total_effect") - parts.numbers(one, "own_change"),
+        "attention": access.response(one, "attn"),
+        "compensation": access.response(one),
+        "with_norm": access.numbers(one, "total_effect") - access.numbers(one, "own_change"),
     }
 
 
 def _without_norm(one: xr.Dataset) -> Array:
-    return parts.numbers(one, "total_effect") - parts.numbers(one, "norm_effect")
+    return access.numbers(one, "total_effect") - access.numbers(one, "norm_effect")
 
 
 def _answer(one: xr.Dataset, names: tuple[str, ...]) -> Array:
     """What some writers changed by under one knock-out, summed; NaN where one is no column of the account."""
-    writers = parts.names(one, "writer")
+    writers = access.names(one, "writer")
     if not set(names) <= set(writers):
         return np.full((one.sizes["prompt"], 1), np.nan)
     columns = [writers.index(name) for name in names]
-    summed: Array = parts.numbers(one, "change")[:, :, columns].sum(2)
+    summed: Array = access.numbers(one, "change")[:, :, columns].sum(2)
     return summed
 
 
 def _ranked(ds: xr.Dataset, ablated: str) -> list[str]:
     """Attention layers behind a knock-out, strongest answer first, in the direction of the answer of all of them."""
-    k = parts.knockout_index(ds, ablated)
-    columns = np.flatnonzero(answering(ds)[k] & (parts.writer_kinds(ds) == "attn"))
+    k = access.knockout_index(ds, ablated)
+    columns = np.flatnonzero(access.answering(ds)[k] & (access.writer_kinds(ds) == "attn"))
     mean = ds["change"].values[:, k, columns].astype(np.float64).mean(0)
     order = np.argsort(-mean * (-1 if mean.sum() < 0 else 1), kind="stable")
-    writers = parts.names(ds, "writer")
+    writers = access.names(ds, "writer")
     return [writers[column] for column in columns[order]]
 
 
@@ -241,7 +251,3 @@ def _role(ds: xr.Dataset, ablated: str, names: tuple[str, ...]) -> str:
 
 def _layer(name: str) -> tuple[int, ...]:
     return tuple(int(number) for number in name.split(".")[1:])
-
-
-def _enter(row: dict[str, Any], name: str, estimate: tuple[Array, Array, Array]) -> None:
-    row[name], row[f"{name}_lo"], row[f"{name}_hi"] = (float(end[0]) for end in estimate)

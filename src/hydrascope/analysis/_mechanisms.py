@@ -5,7 +5,7 @@ compensation. On every token a writer whose clean direct effect is d and changes
 
     by sign   all of c as `suppression` if d < 0, and as `promotion` if not;
     at zero   what of c lies between d and d + c below zero as `suppression`, and what lies above as `promotion`
-              (McDougall et al. 2023, arXiv 2310.04625; the sums of `analysis.erasure`).
+              (McDougall et al. 2023, arXiv 2310.04625; the sums of `released`).
 
 They differ only for writers that pass zero. Ledgers that keep sums by kind know the first, since the engine told the
 writers apart before it summed; ledgers that keep every writer know both. Both are net: suppression above zero is
@@ -23,11 +23,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hydrascope.analysis import parts
-from hydrascope.analysis.erasure import split_change
-from hydrascope.analysis.self_repair import relative
-from hydrascope.analysis.statistics import DRAWS, Array, divide
-from hydrascope.analysis.tokens import SELECTIONS, TOP_SHARE, Tokens
+from hydrascope.analysis import _ledger_access as access
+from hydrascope.analysis._erasure import split_change
+from hydrascope.analysis._self_repair import relative
+from hydrascope.analysis._statistics import RESAMPLES, Array, add_estimate, divide
+from hydrascope.analysis._tokens import SELECTIONS, TOP_SHARE, Tokens
 
 Split = Literal["sign", "zero"]
 WHOLE = "self_repair"
@@ -35,7 +35,12 @@ WHOLE = "self_repair"
 
 
 def mechanisms(
-    ds: xr.Dataset, *, split: Split = "sign", top_share: float = TOP_SHARE, draws: int = DRAWS, seed: int = 0
+    ds: xr.Dataset,
+    *,
+    split: Split = "sign",
+    top_share: float = TOP_SHARE,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """The self-repair of every knock-out whose direct effect is known, by mechanism.
 
@@ -43,24 +48,24 @@ def mechanisms(
         ds: the ledger.
         split: how suppression and promotion are told apart; `zero` needs a ledger of every writer.
         top_share: share of tokens that are selected for each knock-out.
-        draws: bootstrap draws; whole documents are drawn.
-        seed: of the draws.
+        resamples: number of bootstrap resamples, of whole documents.
+        seed: of the bootstrap.
 
     Returns:
         One row per knock-out, selection and mechanism: `ablated`, `ablated_layer`, `ablated_kind`, `selection`,
-        `removed`, `own_change` (mean, logits), `mechanism`: `attn_suppression`, `attn_promotion`, the same for `mlp`
-        and `mixer`, `norm`, and their sum `self_repair`;
+        `removed`, `own_change` (mean, logits), `mechanism`: `attn_suppression`, `attn_promotion`, these two for
+        `mlp` and `mixer`, `norm`, and their sum `self_repair`;
         `mean` in logits; `share` of the own change, an unclipped ratio of sums; both with `_lo` and `_hi`;
         `share_median` and `share_mean`, of single tokens' shares where the own change is not small.
 
     Raises:
         DetailDropped: no knock-out's direct effect is known, or `zero` was asked of sums by kind.
     """
-    return table_of(ds, lambda tokens: by_token(tokens, split), top_share=top_share, draws=draws, seed=seed)
+    return table_of(ds, lambda tokens: by_token(tokens, split), top_share=top_share, resamples=resamples, seed=seed)
 
 
 def table_of(
-    ds: xr.Dataset, found_by: Callable[[Tokens], dict[str, Array]], *, top_share: float, draws: int, seed: int
+    ds: xr.Dataset, found_by: Callable[[Tokens], dict[str, Array]], *, top_share: float, resamples: int, seed: int
 ) -> pd.DataFrame:
     """The table of `mechanisms` for any way to divide what is given back.
 
@@ -68,10 +73,10 @@ def table_of(
         ds: the ledger.
         found_by: from the knock-outs, token by token, to what each mechanism gives back, (tokens, parts) each.
         top_share: share of tokens that are selected for each knock-out.
-        draws: bootstrap draws; whole documents are drawn.
-        seed: of the draws.
+        resamples: number of bootstrap resamples, of whole documents.
+        seed: of the bootstrap.
     """
-    resampling, tokens = parts.plan(ds, draws, seed), Tokens.of(ds)
+    resampling, tokens = access.bootstrap(ds, resamples, seed), Tokens.of(ds)
     found = found_by(tokens)
     tables = []
     for selection in SELECTIONS:
@@ -80,24 +85,29 @@ def table_of(
         for mechanism, values in found.items():
             table: dict[str, Any] = {**tokens.columns(), "selection": selection, "removed": tokens.removed(top_share)}
             table |= {"own_change": own, "mechanism": mechanism}
-            _add(table, "mean", chosen.mean(values))
-            _add(table, "share", chosen.share(values))
+            add_estimate(table, "mean", chosen.mean(values))
+            add_estimate(table, "share", chosen.share(values))
             table |= {"share_median": chosen.median_share(values), "share_mean": chosen.mean_share(values)}
             tables.append(pd.DataFrame(table))
     return pd.concat(tables, ignore_index=True).sort_values("ablated_layer", kind="stable", ignore_index=True)
 
 
-def pooled(
-    ds: xr.Dataset, *, split: Split = "sign", top_share: float = TOP_SHARE, draws: int = DRAWS, seed: int = 0
+def pooled_mechanisms(
+    ds: xr.Dataset,
+    *,
+    split: Split = "sign",
+    top_share: float = TOP_SHARE,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> pd.DataFrame:
-    """The same of all removed parts in the second half of the layers together.
+    """The self-repair of all removed parts in the second half of the layers together, by mechanism.
 
     Args:
         ds: the ledger.
         split: how suppression and promotion are told apart.
         top_share: share of tokens that are selected for each knock-out.
-        draws: bootstrap draws; whole documents are drawn.
-        seed: of the draws.
+        resamples: number of bootstrap resamples, of whole documents.
+        seed: of the bootstrap.
 
     Returns:
         One row per selection and mechanism: `selection`, `mechanism`, `parts` (how many); `own_change` (mean over parts
@@ -107,7 +117,7 @@ def pooled(
     Raises:
         DetailDropped: no knock-out's direct effect is known, or `zero` was asked of sums by kind.
     """
-    resampling, tokens = parts.plan(ds, draws, seed), Tokens.of(ds)
+    resampling, tokens = access.bootstrap(ds, resamples, seed), Tokens.of(ds)
     found = by_token(tokens, split)
     keep = tokens.removed(top_share) & (2 * tokens.columns()["ablated_layer"] >= int(ds.attrs["n_layers"]))
     rows: list[dict[str, Any]] = []
@@ -117,15 +127,15 @@ def pooled(
         chosen = tokens.chosen(selection, top_share, resampling)
         for mechanism, values in found.items():
             row: dict[str, Any] = {"selection": selection, "mechanism": mechanism, "parts": int(keep.sum())}
-            _add(row, "own_change", chosen.pooled_mean(tokens.own, keep))
-            _add(row, "mean", chosen.pooled_mean(values, keep))
-            _add(row, "share", chosen.pooled_share(values, keep))
+            add_estimate(row, "own_change", chosen.pooled_mean(tokens.own, keep))
+            add_estimate(row, "mean", chosen.pooled_mean(values, keep))
+            add_estimate(row, "share", chosen.pooled_share(values, keep))
             row["meaningful"] = chosen.pooled_one_sign(keep)
             rows.append(row)
     return pd.DataFrame(rows)
 
 
-def by_depth(table: pd.DataFrame, n_layers: int) -> pd.DataFrame:
+def mechanisms_by_depth(table: pd.DataFrame, n_layers: int) -> pd.DataFrame:
     """The removed parts of each layer together.
 
     Args:
@@ -156,7 +166,7 @@ def by_token(tokens: Tokens, split: Split = "sign") -> dict[str, Array]:
     """
     found: dict[str, Array] = {}
     for kind, answer in tokens.answers.items():
-        if kind in parts.KINDS:
+        if kind in access.KINDS:
             suppression = _suppression(tokens, kind, split)
             found |= {f"{kind}_suppression": suppression, f"{kind}_promotion": answer - suppression}
         else:
@@ -168,12 +178,13 @@ def _suppression(tokens: Tokens, kind: str, split: Split) -> Array:
     """What the writers of a kind that were not knocked out changed below zero, or where they stand below it."""
     ds = tokens.ds
     if split == "zero":
-        parts.require_writers(ds, "telling apart at zero what writers let go and what they newly write")
-    if not parts.has_writers(ds):
-        found: Array = parts.numbers(ds, "change")[:, tokens.known, parts.names(ds, "writer").index(f"{kind}.against")]
+        access.require_writers(ds, "telling apart at zero what writers let go and what they newly write")
+    if not access.has_writers(ds):
+        against = access.names(ds, "writer").index(f"{kind}.against")
+        found: Array = access.numbers(ds, "change")[:, tokens.known, against]
         return found
-    columns = np.flatnonzero(parts.writer_kinds(ds) == kind)
-    direct, change = parts.numbers(ds, "direct_effect")[:, columns], ds["change"].values
+    columns = np.flatnonzero(access.writer_kinds(ds) == kind)
+    direct, change = access.numbers(ds, "direct_effect")[:, columns], ds["change"].values
     free = ~ds["is_own"].values[:, columns]
     found = np.empty(tokens.own.shape)
     for i, k in enumerate(tokens.known):
@@ -184,7 +195,3 @@ def _suppression(tokens: Tokens, kind: str, split: Split) -> Array:
         else:
             found[:, i] = (moved * (direct < 0)).sum(1)
     return found
-
-
-def _add(table: dict[str, Any], name: str, estimate: tuple[Any, Any, Any]) -> None:
-    table[name], table[f"{name}_lo"], table[f"{name}_hi"] = estimate

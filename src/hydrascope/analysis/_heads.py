@@ -8,36 +8,35 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hydrascope.analysis import parts
-from hydrascope.analysis.layers import by_layer
-from hydrascope.analysis.repair import repair
-from hydrascope.analysis.responders import answering
-from hydrascope.analysis.statistics import DRAWS, Array, mean_interval
+from hydrascope.analysis import _ledger_access as access
+from hydrascope.analysis._layers import by_layer
+from hydrascope.analysis._repair import repair
+from hydrascope.analysis._statistics import RESAMPLES, Array, add_estimate, mean_interval, with_ends
 
 FROM_REPAIR = (
     *("own_change", "compensation", "norm_effect", "total_effect", "restored", "restored_with_norm"),
     *("compensation_attn", "compensation_mlp", "compensation_mixer"),
 )
-"""What is taken over from `analysis.repair.repair`, each with its interval."""
+"""What is taken over from `repair`, each with its interval."""
 
 
 def has_heads(ds: xr.Dataset) -> bool:
     """Whether heads were knocked out by themselves, or are writers of the account."""
-    return "head" in parts.names(ds, "ablated_kind") or bool(_writers(ds))
+    return "head" in access.names(ds, "ablated_kind") or bool(_writers(ds))
 
 
-def heads(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
+def heads(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
     """What a ledger knows of every head.
 
     Args:
         ds: the ledger.
-        draws: bootstrap draws.
-        seed: of the draws.
+        resamples: number of bootstrap resamples.
+        seed: of the bootstrap.
 
     Returns:
         One row per head that was knocked out by itself or is a writer, in the order of the blocks:
         `head`, `layer`, `unit`, `knocked_out`; `direct_effect` (clean; NaN unless it is a writer);
-        the columns of `analysis.repair.repair` about its own knock-out named in `FROM_REPAIR`, NaN
+        the columns of `repair` about its own knock-out named in `FROM_REPAIR`, NaN
         or False where it was not knocked out; all of these with `_lo` and `_hi`; `meaningful`,
         whether its shares may be read; `repairer`, the writer whose mean change opposes its own
         change most (empty if none does), and `repairer_change`.
@@ -52,13 +51,12 @@ def heads(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
     }
     direct = np.full((ds.sizes["prompt"], len(found)), np.nan)
     known = [i for i, head in enumerate(found) if head in writers]
-    direct[:, known] = parts.numbers(ds, "direct_effect")[:, [writers[found[i]] for i in known]]
-    ends = mean_interval(direct, parts.plan(ds, draws, seed))
-    table |= dict(zip(("direct_effect", "direct_effect_lo", "direct_effect_hi"), ends, strict=True))
+    direct[:, known] = access.numbers(ds, "direct_effect")[:, [writers[found[i]] for i in known]]
+    add_estimate(table, "direct_effect", mean_interval(direct, access.bootstrap(ds, resamples, seed)))
     own = ds.isel(ablated=list(asked.values()))
-    account = repair(by_layer(own, ["mlp"]), draws=draws, seed=seed) if asked else pd.DataFrame({"ablated": []})
-    wanted = [f"{name}{end}" for name in FROM_REPAIR if name in account for end in ("", "_lo", "_hi")]
-    repairers = _repairers(own) if parts.has_writers(ds) else {}
+    account = repair(by_layer(own, ["mlp"]), resamples=resamples, seed=seed) if asked else pd.DataFrame({"ablated": []})
+    wanted = with_ends(*(name for name in FROM_REPAIR if name in account))
+    repairers = _repairers(own) if access.has_writers(ds) else {}
     account = account.set_index("ablated")[[*wanted, *(["meaningful"] if asked else [])]].reindex(table["head"])
     table |= {name: account[name].to_numpy() for name in wanted}
     table["meaningful"] = account["meaningful"].eq(True).to_numpy() if asked else np.zeros(len(found), bool)
@@ -67,13 +65,13 @@ def heads(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-def answers(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
+def head_answers(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
     """How every head that is a writer answers every knock-out.
 
     Args:
         ds: the ledger.
-        draws: bootstrap draws.
-        seed: of the draws.
+        resamples: number of bootstrap resamples.
+        seed: of the bootstrap.
 
     Returns:
         One row per knock-out and head that can answer it: `ablated`, `head`, `layer`, `unit`;
@@ -82,30 +80,29 @@ def answers(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFram
     """
     writers = _writers(ds)
     places, columns = list(writers), np.array(list(writers.values()), dtype=np.intp)
-    rows, found = np.nonzero(answering(ds)[:, columns])
+    rows, found = np.nonzero(access.answering(ds)[:, columns])
     change = ds["change"].values[:, rows, columns[found]].astype(np.float64)
-    names = np.array(parts.names(ds, "ablated"), dtype=object)
-    ends = mean_interval(change, parts.plan(ds, draws, seed))
+    names = np.array(access.names(ds, "ablated"), dtype=object)
     table: dict[str, Any] = {"ablated": names[rows]}
     table["head"] = [f"head.{places[i][0]}.{places[i][1]}" for i in found]
     table["layer"] = [places[i][0] for i in found]
     table["unit"] = [places[i][1] for i in found]
-    table["direct_effect"] = parts.numbers(ds, "direct_effect")[:, columns].mean(0)[found]
-    table |= dict(zip(("change", "change_lo", "change_hi"), ends, strict=True))
+    table["direct_effect"] = access.numbers(ds, "direct_effect")[:, columns].mean(0)[found]
+    add_estimate(table, "change", mean_interval(change, access.bootstrap(ds, resamples, seed)))
     return pd.DataFrame(table)
 
 
 def _writers(ds: xr.Dataset) -> dict[tuple[int, int], int]:
     """Every head that is a writer, to its position."""
-    layers, units = ds["writer_layer"].values.astype(int), parts.units(ds)
-    inside = np.flatnonzero((units >= 0) & (parts.writer_kinds(ds) == "attn"))
+    layers, units = ds["writer_layer"].values.astype(int), access.units(ds)
+    inside = np.flatnonzero((units >= 0) & (access.writer_kinds(ds) == "attn"))
     return {(int(layers[i]), int(units[i])): int(i) for i in inside}
 
 
 def _knockouts(ds: xr.Dataset) -> dict[tuple[int, int], int]:
     """Every head that was knocked out by itself, to its position."""
-    kinds, found = parts.names(ds, "ablated_kind"), {}
-    for k, name in enumerate(parts.names(ds, "ablated")):
+    kinds, found = access.names(ds, "ablated_kind"), {}
+    for k, name in enumerate(access.names(ds, "ablated")):
         if kinds[k] == "head":
             _, layer, unit = name.split(".")
             found[int(layer), int(unit)] = k
@@ -114,9 +111,9 @@ def _knockouts(ds: xr.Dataset) -> dict[tuple[int, int], int]:
 
 def _repairers(ds: xr.Dataset) -> dict[str, tuple[str, float]]:
     """For every knock-out the writer whose mean change opposes the own change most, if any does."""
-    writers, free = parts.names(ds, "writer"), answering(ds)
+    writers, free = access.names(ds, "writer"), access.answering(ds)
     found = {}
-    for k, name in enumerate(parts.names(ds, "ablated")):
+    for k, name in enumerate(access.names(ds, "ablated")):
         change: Array = ds["change"].values[:, k].mean(0, dtype=np.float64)
         opposed = np.where(free[k], -np.sign(float(ds["own_change"].values[:, k].mean())) * change, 0)
         strongest = int(opposed.argmax())

@@ -21,14 +21,24 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from hydrascope.analysis import parts
-from hydrascope.analysis.chance import jaccard_by_chance
-from hydrascope.analysis.erasure import PARTS, split_change
-from hydrascope.analysis.responders import answering
-from hydrascope.analysis.statistics import DRAWS, Array, Resampling, divide, interval, mean_interval, ratio_interval
+from hydrascope.analysis import _ledger_access as access
+from hydrascope.analysis._erasure import PARTS, split_change
+from hydrascope.analysis._statistics import (
+    RESAMPLES,
+    Array,
+    Resampling,
+    add_estimate,
+    add_single,
+    divide,
+    interval,
+    jaccard_by_chance,
+    mean_interval,
+    ratio_interval,
+    with_ends,
+)
 from hydrascope.errors import DetailDropped
 
-ALL = "all"
+ALL_MLPS = "all"
 """The scope of all split MLPs together."""
 THRESHOLDS = (0.5, 0.1, 0.05, 0.025, 0.01)
 """Shares of the own change that a neuron is asked to repair by itself."""
@@ -42,7 +52,7 @@ CLASSES = {
     "lost": "lost",
     "strengthened": "strengthened",
 }
-"""What the largest part of a neuron's change (see `analysis.erasure`) makes of it."""
+"""What the largest part of a neuron's change (see `split_change`) makes of it."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +79,11 @@ class _Answers:
 
 def has_neurons(ds: xr.Dataset) -> bool:
     """Whether the account keeps the neurons of any MLP apart."""
-    return parts.has_writers(ds) and bool(_neurons(ds).any())
+    return access.has_writers(ds) and bool(_neurons(ds).any())
 
 
 def neurons(
-    ds: xr.Dataset, ablated: str | None = None, *, most: int | None = 50, draws: int = DRAWS, seed: int = 0
+    ds: xr.Dataset, ablated: str | None = None, *, most: int | None = 50, resamples: int = RESAMPLES, seed: int = 0
 ) -> pd.DataFrame:
     """The neurons that answer each knock-out, strongest first.
 
@@ -81,8 +91,8 @@ def neurons(
         ds: the ledger.
         ablated: only this knock-out; all of them if None.
         most: neurons kept of each knock-out; None keeps all.
-        draws: bootstrap draws.
-        seed: of the draws.
+        resamples: number of bootstrap resamples.
+        seed: of the bootstrap.
 
     Returns:
         One row per knock-out and neuron, sorted by |change| within a knock-out: `ablated`,
@@ -97,8 +107,8 @@ def neurons(
         ComponentError: the ledger has no such knock-out.
         DetailDropped: it keeps no neurons apart.
     """
-    resampling = parts.plan(ds, draws, seed)
-    names, layers, units = parts.names(ds, "writer"), ds["writer_layer"].values, parts.units(ds)
+    resampling = access.bootstrap(ds, resamples, seed)
+    names, layers, units = access.names(ds, "writer"), ds["writer_layer"].values, access.units(ds)
     tables = []
     for _, name, found in _each(ds, ablated):
         mean = found.change.mean(0)
@@ -107,8 +117,7 @@ def neurons(
         table: dict[str, Any] = {"ablated": name, "neuron": [names[c] for c in columns]}
         table |= {"layer": layers[columns].astype(int), "unit": units[columns]}
         for quantity, values in (("direct_effect", direct), ("change", change)):
-            ends = mean_interval(values, resampling)
-            table |= dict(zip((quantity, f"{quantity}_lo", f"{quantity}_hi"), ends, strict=True))
+            add_estimate(table, quantity, mean_interval(values, resampling))
         split = {part: values.mean(0) for part, values in split_change(direct, change).items()}
         table |= split | {"class": _classes(mean[order], split)}
         table["share_in_half"] = carrying(found.repair, 0.5)[:, order].mean(0)
@@ -116,13 +125,13 @@ def neurons(
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["ablated", "neuron", "class"])
 
 
-def sparsity(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
+def neuron_sparsity(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
     """How many neurons carry the repair of each knock-out, and whether they are the same ones.
 
     Args:
         ds: the ledger.
-        draws: bootstrap draws.
-        seed: of the draws.
+        resamples: number of bootstrap resamples.
+        seed: of the bootstrap.
 
     Returns:
         One row per knock-out and scope (each split MLP that can answer, and `all` where there are
@@ -147,14 +156,14 @@ def sparsity(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFra
     Raises:
         DetailDropped: the ledger keeps no neurons apart.
     """
-    resampling = parts.plan(ds, draws, seed)
-    knockouts = parts.knockout_columns(ds)
+    resampling = access.bootstrap(ds, resamples, seed)
+    knockouts = access.knockout_columns(ds)
     layers = ds["writer_layer"].values.astype(int)
     rows = []
     for k, _, found in _each(ds):
         inside = layers[found.columns]
         scopes = {f"mlp.{layer}": inside == layer for layer in dict.fromkeys(inside)}
-        scopes |= {ALL: np.ones(len(inside), bool)} if len(scopes) > 1 else {}
+        scopes |= {ALL_MLPS: np.ones(len(inside), bool)} if len(scopes) > 1 else {}
         for scope, chosen in scopes.items():
             row: dict[str, Any] = {name: values[k] for name, values in knockouts.items()}
             row |= {"scope": scope, "neurons": int(chosen.sum())}
@@ -162,7 +171,7 @@ def sparsity(ds: xr.Dataset, *, draws: int = DRAWS, seed: int = 0) -> pd.DataFra
     return pd.DataFrame(rows, columns=_SPARSITY)
 
 
-def curves(ds: xr.Dataset, ablated: str, *, points: int = 60) -> pd.DataFrame:
+def neuron_curves(ds: xr.Dataset, ablated: str, *, points: int = 60) -> pd.DataFrame:
     """How the repair accumulates over neurons, strongest first on each prompt.
 
     Args:
@@ -229,7 +238,7 @@ def _measured(repair: Array, own: Array, resampling: Resampling) -> dict[str, An
     summed = positive.sum(1)
     known = summed > 0
     row: dict[str, Any] = {}
-    _add(row, "repair", mean_interval(summed[:, None], resampling))
+    add_single(row, "repair", mean_interval(summed[:, None], resampling))
     half = carrying(repair, 0.5)
     for name, fewest in (("half", half.sum(1)), ("most", _fewest(repair, 0.9))):
         counts = fewest[known].astype(np.float64)
@@ -239,12 +248,12 @@ def _measured(repair: Array, own: Array, resampling: Resampling) -> dict[str, An
     top = max(1, round(TOP * repair.shape[1]))
     best = -np.partition(-positive, top - 1, axis=1)[:, :top].sum(1)
     share = np.where(known, divide(best, summed), 0.0)
-    _add(row, "top_share", ratio_interval(share[:, None], known[:, None].astype(float), resampling))
+    add_single(row, "top_share", ratio_interval(share[:, None], known[:, None].astype(float), resampling))
     asked = _substantial(np.abs(own))
     for threshold in THRESHOLDS:
         counts = (repair > threshold * np.abs(own)[:, None]).sum(1) * asked
         estimate = ratio_interval(counts[:, None].astype(float), asked[:, None].astype(float), resampling)
-        _add(row, f"above_{100 * threshold:g}", estimate)
+        add_single(row, f"above_{100 * threshold:g}", estimate)
     return row | _overlap(half, known, resampling)
 
 
@@ -279,8 +288,8 @@ def _each(ds: xr.Dataset, ablated: str | None = None) -> Iterator[tuple[int, str
             "which neurons answer needs their changes apart, and this run kept MLPs whole; run it again with "
             "--writers neurons, or neuron.11 for those of one MLP"
         )
-    chosen = range(ds.sizes["ablated"]) if ablated is None else [parts.knockout_index(ds, ablated)]
-    free, names = answering(ds) & _neurons(ds), parts.names(ds, "ablated")
+    chosen = range(ds.sizes["ablated"]) if ablated is None else [access.knockout_index(ds, ablated)]
+    free, names = access.answering(ds) & _neurons(ds), access.names(ds, "ablated")
     for k in chosen:
         if free[k].any():
             yield k, names[k], _answers(ds, k, np.flatnonzero(free[k]))
@@ -293,7 +302,7 @@ def _answers(ds: xr.Dataset, k: int, columns: NDArray[np.intp]) -> _Answers:
 
 
 def _neurons(ds: xr.Dataset) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = (parts.units(ds) >= 0) & (parts.writer_kinds(ds) == "mlp")
+    found: NDArray[np.bool_] = (access.units(ds) >= 0) & (access.writer_kinds(ds) == "mlp")
     return found
 
 
@@ -319,20 +328,11 @@ def _quartiles(values: Array) -> Array:
     return found
 
 
-def _add(row: dict[str, Any], name: str, estimate: tuple[Array, Array, Array]) -> None:
-    row[name], row[f"{name}_lo"], row[f"{name}_hi"] = (float(end[0]) for end in estimate)
-
-
-def _with_ends(name: str) -> tuple[str, str, str]:
-    return name, f"{name}_lo", f"{name}_hi"
-
-
 _SPARSITY = [
     *("ablated", "ablated_layer", "ablated_kind", "scope", "neurons"),
-    *_with_ends("repair"),
+    *with_ends("repair"),
     *("half", "half_q1", "half_q3", "most", "most_q1", "most_q3", "half_of_mean", "most_of_mean"),
-    *_with_ends("top_share"),
-    *(name for threshold in THRESHOLDS for name in _with_ends(f"above_{100 * threshold:g}")),
-    *_with_ends("overlap"),
+    *with_ends("top_share"),
+    *with_ends(*(f"above_{100 * threshold:g}" for threshold in THRESHOLDS), "overlap"),
     "overlap_chance",
 ]
