@@ -1,8 +1,7 @@
 """The leading question: is the loss of an attention layer made up for by later attention?
 
-Where no attention layer was knocked out by itself, it is asked of heads. It is asked of all at once,
-with intervals that hold for all of them together, so that picking the strongest does not invent an
-effect.
+Where no attention layer was knocked out by itself, it is asked of heads. It is asked of all at once, with intervals
+that hold for all of them together, so that picking the strongest does not invent an effect.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ class AttentionAnswers:
 
     Attributes:
         kind: `attn`, or `head` where no attention layer was knocked out by itself.
-        table: `row` (position in the repair table), `ablated`, `meaningful`, and `own`, `answer`
-            with `_lo` and `_hi`, simultaneous over both columns and all rows.
+        table: `row` (position in the repair table), `ablated`, `meaningful`, and `own`, `answer` with `_lo` and `_hi`,
+            simultaneous over both columns and all rows.
         conclusive: whether there are enough independent prompts to call signs certain.
     """
 

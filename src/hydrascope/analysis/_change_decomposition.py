@@ -197,7 +197,7 @@ def attention_split_on_tokens(
 
 def _by_writer(ds: xr.Dataset, split: _Decomposition, among: NDArray[np.bool_], resampling: Resampling) -> pd.DataFrame:
     rows, columns = np.nonzero(access.answering(ds) & among)
-    table: dict[str, Any] = {name: values[rows] for name, values in access.knockout_columns(ds).items()}
+    table = access.knockout_columns(ds, rows)
     table["writer"] = np.array(access.names(ds, "writer"), dtype=object)[columns]
     table["writer_layer"] = ds["writer_layer"].values.astype(int)[columns]
     values = split.cells(ds, rows, columns)
@@ -211,7 +211,7 @@ def _by_writer(ds: xr.Dataset, split: _Decomposition, among: NDArray[np.bool_], 
 def _totals(ds: xr.Dataset, split: _Decomposition, among: NDArray[np.bool_], resampling: Resampling) -> pd.DataFrame:
     behind = access.answering(ds) & among
     rows = np.flatnonzero(behind.any(1))
-    table: dict[str, Any] = {name: values[rows] for name, values in access.knockout_columns(ds).items()}
+    table = access.knockout_columns(ds, rows)
     table["writers"] = behind[rows].sum(1)
     summed = {name: np.zeros((ds.sizes["prompt"], len(rows))) for name in split.names}
     for i, k in enumerate(rows):

@@ -11,7 +11,6 @@ the top ones is the clean run's, so they are the same at every dose.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -59,18 +58,18 @@ def doses(ledgers: Mapping[float, xr.Dataset], *, resamples: int = RESAMPLES, se
     if not common:
         return pd.DataFrame(columns=_DOSES)
     first = next(iter(common.values()))
-    resampling, about = access.bootstrap(first, resamples, seed), access.knockout_columns(first)
+    resampling = access.bootstrap(first, resamples, seed)
     tables = []
     for dose, ds in {0.0: None, **common}.items():
         for part, numbers in _parts(first if ds is None else ds).items():
             whole = numbers if ds is not None else np.zeros_like(numbers)
             for selection, (known, weight) in selections(first).items():
-                mine: dict[str, Any] = {name: column[known] for name, column in about.items()}
+                mine = access.knockout_columns(first, known)
                 mine |= {"selection": selection, "dose": dose, "part": part}
                 add_estimate(mine, "value", mean_interval(whole[:, known], resampling, weight))
                 tables.append(pd.DataFrame(mine))
     table = pd.concat(tables, ignore_index=True)
-    order = table["ablated"].map({name: i for i, name in enumerate(about["ablated"])})
+    order = table["ablated"].map({name: i for i, name in enumerate(access.names(first, "ablated"))})
     sorted_by = ["selection", "order", "part", "dose"]
     return table.assign(order=order).sort_values(sorted_by, kind="stable")[_DOSES].reset_index(drop=True)
 
@@ -98,13 +97,13 @@ def linearity(ledgers: Mapping[float, xr.Dataset], *, resamples: int = RESAMPLES
     first = next(iter(common.values()))
     resampling = access.bootstrap(first, resamples, seed)
     shares = np.array([0.0, *common]) / max(common)
-    totals, about = [access.numbers(ds, "total_effect") for ds in common.values()], access.knockout_columns(first)
+    totals = [access.numbers(ds, "total_effect") for ds in common.values()]
     tables = []
     for selection, (known, weight) in selections(first).items():
         mine = [total[:, known] for total in totals]
         mean = np.stack([np.zeros(len(known)), *(weighted_mean(total, weight) for total in mine)])
         drawn = np.stack([np.zeros((resamples, len(known))), *(resampling.means(total, weight) for total in mine)])
-        table: dict[str, Any] = {name: column[known] for name, column in about.items()}
+        table = access.knockout_columns(first, known)
         table |= {"selection": selection, "total_effect": mean[-1]}
         for name, measure in (("half_share", _half), ("bend", _bend)):
             add_estimate(table, name, (measure(shares, mean), *interval(measure(shares, drawn))))

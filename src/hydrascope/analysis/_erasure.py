@@ -1,17 +1,16 @@
 """What late MLPs take away from the target, and how much they let go under a knock-out.
 
-Every writer's change on every prompt is split at zero, after McDougall et al. 2023
-(arXiv 2310.04625), so that the four parts sum to the change:
+Every writer's change on every prompt is split at zero, after McDougall et al. 2023 (arXiv 2310.04625), so that the four
+parts sum to the change:
 
     change > 0   relaxed       what brings a negative direct effect up towards zero
                  promoted      the rest: a direct effect pushed further above zero
     change < 0   lost          what brings a positive direct effect down towards zero
                  strengthened  the rest: a direct effect pushed further below zero
 
-A change that passes zero counts in both: up to zero it relaxes, beyond it promotes. The split is
-made of the mean over donors. Noise alone fills all four parts, positive and negative alike, so
-the sums `suppression` (= relaxed + strengthened) and `promotion` (= promoted + lost) are what to
-test against zero.
+A change that passes zero counts in both: up to zero it relaxes, beyond it promotes. The split is made of the mean over
+donors. Noise alone fills all four parts, positive and negative alike, so the sums `suppression` (= relaxed +
+strengthened) and `promotion` (= promoted + lost) are what to test against zero.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ def split_change(direct: Array, change: Array) -> dict[str, Array]:
 
     Args:
         direct: clean direct effects, in logits.
-        change: their changes, same shape.
+        change: their changes, in logits, of the shape of `direct`.
 
     Returns:
         `relaxed`, `promoted` (both at least 0), `lost`, `strengthened` (both at most 0).
@@ -73,10 +72,9 @@ def late_mlps(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> p
         seed: of the bootstrap.
 
     Returns:
-        One row per MLP in the second half of the blocks: `writer`, `writer_layer`;
-        `direct_effect` (mean, logits), `share_negative` (share of prompts on which it writes
-        against the target), each with `_lo` and `_hi`; `p` (max-|t|, adjusted over the rows),
-        `erases` (mean below zero, significantly).
+        One row per MLP in the second half of the blocks: `writer`, `writer_layer`; `direct_effect` (mean, logits),
+        `share_negative` (share of prompts on which it writes against the target), each with `_lo` and `_hi`; `p`
+        (max-|t|, adjusted over the rows), `erases` (mean below zero, significantly).
     """
     resampling = access.bootstrap(ds, resamples, seed)
     columns = np.flatnonzero(late(ds) & (access.writer_kinds(ds) == "mlp"))
@@ -102,12 +100,11 @@ def released(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd
         seed: of the bootstrap.
 
     Returns:
-        One row per knock-out and kind that has late answering writers: `ablated`,
-        `ablated_layer`, `ablated_kind`, `kind`, `writers` (how many); sums over these writers,
-        means over prompts, in logits: `direct_effect` (clean), `change`, `relaxed`, `promoted`,
-        `lost`, `strengthened`, `suppression` (= relaxed + strengthened), `promotion`
-        (= promoted + lost); `released_share`, relaxed as a share of all that these writers take
-        away in the clean run (ratio of sums). All with `_lo` and `_hi`.
+        One row per knock-out and kind that has late answering writers: `ablated`, `ablated_layer`, `ablated_kind`,
+        `kind`, `writers` (how many); sums over these writers, means over prompts, in logits: `direct_effect` (clean),
+        `change`, `relaxed`, `promoted`, `lost`, `strengthened`, `suppression` (= relaxed + strengthened), `promotion`
+        (= promoted + lost); `released_share`, relaxed as a share of all that these writers take away in the clean run
+        (ratio of sums). All with `_lo` and `_hi`.
     """
     resampling = access.bootstrap(ds, resamples, seed)
     free, second_half, kind_of = access.answering(ds), late(ds), access.writer_kinds(ds)
@@ -119,7 +116,7 @@ def released(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd
         if not len(rows):
             continue
         sums = [_sums(direct, ds["change"].values[:, k], columns[k]) for k in rows]
-        table: dict[str, Any] = {name: values[rows] for name, values in access.knockout_columns(ds).items()}
+        table = access.knockout_columns(ds, rows)
         table["kind"] = kind
         table["writers"] = columns[rows].sum(1)
         stacked = {name: np.stack([one[name] for one in sums], axis=1) for name in sums[0]}

@@ -35,7 +35,7 @@ Function = Callable[..., pd.DataFrame]
 Arguments = Callable[["Findings"], tuple[Any, ...]]
 
 
-def _ledger(findings: Findings) -> tuple[Any, ...]:
+def _its_ledger(findings: Findings) -> tuple[Any, ...]:
     return (findings.ds,)
 
 
@@ -58,7 +58,7 @@ class Table(cached_property[pd.DataFrame]):
         function: from ledgers to the table.
     """
 
-    def __init__(self, function: Function, of: Arguments = _ledger, *, resampled: bool = True) -> None:
+    def __init__(self, function: Function, of: Arguments = _its_ledger, *, resampled: bool = True) -> None:
         self.function = function
         super().__init__(lambda it: self.function(*of(it), **(it.settings if resampled else {})))
         self.__doc__ = function.__doc__

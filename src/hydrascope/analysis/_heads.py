@@ -34,12 +34,12 @@ def heads(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.Da
         seed: of the bootstrap.
 
     Returns:
-        One row per head that was knocked out by itself or is a writer, in the order of the blocks:
-        `head`, `layer`, `unit`, `knocked_out`; `direct_effect` (clean; NaN unless it is a writer);
-        the columns of `repair` about its own knock-out named in `FROM_REPAIR`, NaN
-        or False where it was not knocked out; all of these with `_lo` and `_hi`; `meaningful`,
-        whether its shares may be read; `repairer`, the writer whose mean change opposes its own
-        change most (empty if none does), and `repairer_change`.
+        One row per head that was knocked out by itself or is a writer, in the order of the blocks: `head`, `layer`,
+        `unit`, `knocked_out`; `direct_effect` (clean; NaN unless it is a writer); the columns of `repair` about its own
+        knock-out named in `FROM_REPAIR`, NaN
+        or False where it was not knocked out; all of these with `_lo` and `_hi`; `meaningful`, whether its shares may
+        be read; `repairer`, the writer whose mean change opposes its own change most (empty if none does), and
+        `repairer_change`.
     """
     writers, asked = _writers(ds), _knockouts(ds)
     found = sorted({*writers, *asked})
@@ -74,9 +74,8 @@ def head_answers(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -
         seed: of the bootstrap.
 
     Returns:
-        One row per knock-out and head that can answer it: `ablated`, `head`, `layer`, `unit`;
-        `direct_effect` (clean) and `change`, means over prompts in logits, the latter with `_lo`
-        and `_hi`.
+        One row per knock-out and head that can answer it: `ablated`, `head`, `layer`, `unit`; `direct_effect` (clean)
+        and `change`, means over prompts in logits, the latter with `_lo` and `_hi`.
     """
     writers = _writers(ds)
     places, columns = list(writers), np.array(list(writers.values()), dtype=np.intp)

@@ -1,4 +1,4 @@
-"""Layers from units: what is drawn layer by layer is drawn of a ledger that accounts for heads or neurons, too."""
+"""Layers from units: a ledger that accounts for heads or neurons, as one of whole layers."""
 
 from __future__ import annotations
 

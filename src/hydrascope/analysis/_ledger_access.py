@@ -86,13 +86,29 @@ def numbers(ds: xr.Dataset, variable: str) -> Array:
     return np.asarray(ds[variable].values, dtype=np.float64)
 
 
-def knockout_columns(ds: xr.Dataset) -> dict[str, Any]:
-    """The columns that say which knock-out a row is about: its address, first layer and kind."""
-    return {
-        "ablated": np.array(names(ds, "ablated"), dtype=object),
-        "ablated_layer": ds["ablated_layer"].values.astype(int),
-        "ablated_kind": np.array(names(ds, "ablated_kind"), dtype=object),
-    }
+def knockout_columns(ds: xr.Dataset, which: Any = slice(None)) -> dict[str, Any]:
+    """The columns that say which knock-out a row is about: its address, first layer and kind.
+
+    Args:
+        ds: the ledger.
+        which: places along `ablated`, one per row; all of them if left out.
+    """
+    return {name: _column(ds, name)[which] for name in ("ablated", "ablated_layer", "ablated_kind")}
+
+
+def writer_columns(ds: xr.Dataset, which: Any = slice(None)) -> dict[str, Any]:
+    """The columns that say which writer a row is about: its address, layer and kind.
+
+    Args:
+        ds: the ledger.
+        which: places along `writer`, one per row; all of them if left out.
+    """
+    return {name: _column(ds, name)[which] for name in ("writer", "writer_layer", "writer_kind")}
+
+
+def _column(ds: xr.Dataset, name: str) -> NDArray[Any]:
+    layers = name.endswith("_layer")
+    return ds[name].values.astype(int) if layers else np.array(names(ds, name), dtype=object)
 
 
 def answering(ds: xr.Dataset) -> NDArray[np.bool_]:

@@ -1,9 +1,9 @@
 """Which neurons answer a knock-out, by what, and how few of them carry the answer.
 
-Rushing & Nanda 2024 (arXiv 2402.15390) find that in the last MLP a few neurons suffice on each
-prompt, different ones on different prompts, and that the strongest usually wrote against the answer
-and now does so less. A change that opposes what the knock-out lost is called repairing; it is
-counted as positive here whichever way the knock-out moved the target:
+Rushing & Nanda 2024 (arXiv 2402.15390) find that in the last MLP a few neurons suffice on each prompt, different ones
+on different prompts, and that the strongest usually wrote against the answer and now does so less. A change that
+opposes what the knock-out lost is called repairing; it is counted as positive here whichever way the knock-out moved
+the target:
 
     repair_j = -sign(mean own change) * change_j
 
@@ -62,7 +62,7 @@ class _Answers:
     Attributes:
         columns: their positions among the ledger's writers.
         direct: clean direct effects, (prompts, neurons), in logits.
-        change: changes, same shape.
+        change: their changes, (prompts, neurons), in logits.
         own: own change of the knock-out, (prompts,).
     """
 
@@ -95,13 +95,12 @@ def neurons(
         seed: of the bootstrap.
 
     Returns:
-        One row per knock-out and neuron, sorted by |change| within a knock-out: `ablated`,
-        `neuron`, `layer`, `unit`; `direct_effect` (clean), `change`, `relaxed`, `promoted`, `lost`,
-        `strengthened` (means over prompts in logits; the last four sum to the change), the first
-        two with `_lo` and `_hi`; `class`: `anti-erasure` (it wrote against the target and is
-        released), `promotion` (it newly writes for it), `lost` or `strengthened`, by the largest
-        part that has the sign of the change, and `none` for one that never moves; `share_in_half`,
-        the share of prompts on which it is among the fewest that carry half of the repair.
+        One row per knock-out and neuron, sorted by |change| within a knock-out: `ablated`, `neuron`, `layer`, `unit`;
+        `direct_effect` (clean), `change`, `relaxed`, `promoted`, `lost`, `strengthened` (means over prompts in logits;
+        the last four sum to the change), the first two with `_lo` and `_hi`; `class`: `anti-erasure` (it wrote against
+        the target and is released), `promotion` (it newly writes for it), `lost` or `strengthened`, by the largest part
+        that has the sign of the change, and `none` for one that never moves; `share_in_half`, the share of prompts on
+        which it is among the fewest that carry half of the repair.
 
     Raises:
         ComponentError: the ledger has no such knock-out.
@@ -134,22 +133,18 @@ def neuron_sparsity(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0
         seed: of the bootstrap.
 
     Returns:
-        One row per knock-out and scope (each split MLP that can answer, and `all` where there are
-        several): `ablated`, `ablated_layer`, `ablated_kind`, `scope`, `neurons` (how many can
-        answer);
+        One row per knock-out and scope (each split MLP that can answer, and `all` where there are several): `ablated`,
+        `ablated_layer`, `ablated_kind`, `scope`, `neurons` (how many can answer);
 
         * `repair`: sum of the repairing changes, mean over prompts in logits, with `_lo`, `_hi`;
-        * `half`, `half_q1`, `half_q3`, `most`, `most_q1`, `most_q3`: fewest neurons that carry
-          50 % and 90 % of that sum on a prompt, median and quartiles over prompts;
-          `half_of_mean`, `most_of_mean`: the same of the mean change;
-        * `top_share`: share of that sum in the strongest 1 % of the neurons, mean over prompts,
-          with `_lo`, `_hi`;
-        * `above_50`, `above_10`, `above_5`, `above_2.5`, `above_1`: how many neurons repair more
-          than that many percent of the own change each; means over prompts whose own change is at
-          least half of the mean, with `_lo`, `_hi`;
-        * `overlap`: mean Jaccard index, over all pairs of prompts, of the sets of neurons that
-          carry half, with `_lo`, `_hi`; `overlap_chance`: what sets of these sizes drawn at random
-          would have.
+        * `half`, `half_q1`, `half_q3`, `most`, `most_q1`, `most_q3`: fewest neurons that carry 50 % and 90 % of that
+          sum on a prompt, median and quartiles over prompts; `half_of_mean`, `most_of_mean`: the same of the mean
+          change;
+        * `top_share`: share of that sum in the strongest 1 % of the neurons, mean over prompts, with `_lo`, `_hi`;
+        * `above_50`, `above_10`, `above_5`, `above_2.5`, `above_1`: how many neurons repair more than that many percent
+          of the own change each; means over prompts whose own change is at least half of the mean, with `_lo`, `_hi`;
+        * `overlap`: mean Jaccard index, over all pairs of prompts, of the sets of neurons that carry half, with `_lo`,
+          `_hi`; `overlap_chance`: what sets of these sizes drawn at random would have.
 
         Prompts without any repairing change count only for `repair` and `above`.
 
@@ -180,10 +175,10 @@ def neuron_curves(ds: xr.Dataset, ablated: str, *, points: int = 60) -> pd.DataF
         points: numbers of neurons at most, evenly spaced on a logarithmic scale.
 
     Returns:
-        One row per number of neurons: `ablated`, `n`; `carried`, `carried_q1`, `carried_q3`: the
-        share of the repairing change that the `n` strongest carry, median and quartiles over
-        prompts; and for each threshold x, `nth_50` ... `nth_1`: the share of prompts on which the
-        n-th strongest neuron repairs more than x % of the own change (Rushing & Nanda's curves).
+        One row per number of neurons: `ablated`, `n`; `carried`, `carried_q1`, `carried_q3`: the share of the repairing
+        change that the `n` strongest carry, median and quartiles over prompts; and for each threshold x, `nth_50` ...
+        `nth_1`: the share of prompts on which the n-th strongest neuron repairs more than x % of the own change
+        (Rushing & Nanda's curves).
 
     Raises:
         ComponentError: the ledger has no such knock-out.

@@ -1,7 +1,7 @@
 """What a knock-out took, what came back, and how linear the answer is.
 
-All effects are "ablated minus clean", in logits of the target. A helpful component has a
-negative own change, and repair is then positive. Two shares of the own change are told apart:
+All effects are "ablated minus clean", in logits of the target. A helpful component has a negative own change, and
+repair is then positive. Two shares of the own change are told apart:
 
     restored            -CE / own            McGrath et al. 2023 (arXiv 2307.15771), norm left out
     restored_with_norm  -(CE + NORM) / own   Rushing & Nanda 2024 (arXiv 2402.15390), self-repair
@@ -49,8 +49,8 @@ Columns = dict[str, Any]
 def layer_effects(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
     """Direct effect against total effect of every writer that was knocked out alone.
 
-    The paper plots the drop, -total_effect (figure 2 of McGrath et al.). In a model that repairs
-    itself the direct effect exceeds the drop.
+    The paper plots the drop, -total_effect (figure 2 of McGrath et al.). In a model that repairs itself the direct
+    effect exceeds the drop.
 
     Args:
         ds: the ledger.
@@ -58,11 +58,10 @@ def layer_effects(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) 
         seed: of the bootstrap.
 
     Returns:
-        One row per writer knocked out: `ablated`, `ablated_layer`, `ablated_kind`, `n_prompts`;
-        `direct_effect`, `total_effect`, `drop` (= -total_effect), each with `_lo` and `_hi`
-        (logits); `correlation` of direct effect and drop over prompts, `r2` (its square),
-        `r2_lo`, `r2_hi`; `share_exceeds`, the share of prompts whose direct effect is larger than
-        their drop, with `_lo` and `_hi`.
+        One row per writer knocked out: `ablated`, `ablated_layer`, `ablated_kind`, `n_prompts`; `direct_effect`,
+        `total_effect`, `drop` (= -total_effect), each with `_lo` and `_hi` (logits); `correlation` of direct effect and
+        drop over prompts, `r2` (its square), `r2_lo`, `r2_hi`; `share_exceeds`, the share of prompts whose direct
+        effect is larger than their drop, with `_lo` and `_hi`.
     """
     ds = _whole_writers(ds)
     resampling = access.bootstrap(ds, resamples, seed)
@@ -97,9 +96,9 @@ def effect_points(ds: xr.Dataset) -> pd.DataFrame:
 def repair(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
     """The account of every knock-out: lost, answered by kind, restored, and the line between.
 
-    The line is compensation on own change over prompts (figure 7 of McGrath et al., equation 33).
-    Its null is the same line when the component is displaced in a random direction of the same
-    length: what a saturating read-out gives back to anything.
+    The line is compensation on own change over prompts (figure 7 of McGrath et al., equation 33). Its null is the same
+    line when the component is displaced in a random direction of the same length: what a saturating read-out gives back
+    to anything.
 
     Args:
         ds: the ledger.
@@ -110,20 +109,19 @@ def repair(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.D
         One row per knock-out. Columns:
 
         * `ablated`, `ablated_layer`, `ablated_kind`, `n_prompts`;
-        * `direct_effect` (NaN for units inside a writer), `own_change`, `compensation_attn`,
-          `compensation_mlp` (`compensation_mixer` if the model has one), `compensation`,
-          `norm_effect`, `total_effect`: means over prompts in logits, each with `_lo` and `_hi`; `kl`,
-          the divergence from the clean next-token distribution in nats, if it was measured;
-        * `restored`, `restored_with_norm`, `restored_attn`, `restored_mlp` (...),
-          `restored_norm`: ratios of sums, each with `_lo` and `_hi`; `restored_median` and
-          `restored_with_norm_median` over prompts with a substantial own change;
-        * `not_ablated`: |mean own change| below a quarter of |mean direct effect|, so that the
-          donors never removed the component; `meaningful`: the ratios may be read, because the
-          component was removed, its own change has an interval without zero, one sign in most
-          prompts and at least 1 % of the clean logit;
-        * `slope` (negative is repair), `slope_lo`, `slope_hi`, `restoring_slope` (= -slope, as
-          the paper draws it), `intercept`, `r2`, `r2_lo`, `r2_hi`, `slope_p` (Holm-adjusted over
-          the rows); `slope_attn`, `r2_attn`, `slope_mlp`, `r2_mlp`, ..., each with `_lo`, `_hi`;
+        * `direct_effect` (NaN for units inside a writer), `own_change`, `compensation_attn`, `compensation_mlp`
+          (`compensation_mixer` if the model has one), `compensation`, `norm_effect`, `total_effect`: means over prompts
+          in logits, each with `_lo` and `_hi`; `kl`, the divergence from the clean next-token distribution in nats, if
+          it was measured;
+        * `restored`, `restored_with_norm`, `restored_attn`, `restored_mlp` (...), `restored_norm`: ratios of sums, each
+          with `_lo` and `_hi`; `restored_median` and `restored_with_norm_median` over prompts with a substantial own
+          change;
+        * `not_ablated`: |mean own change| below a quarter of |mean direct effect|, so that the donors never removed the
+          component; `meaningful`: the ratios may be read, because the component was removed, its own change has an
+          interval without zero, one sign in most prompts and at least 1 % of the clean logit;
+        * `slope` (negative is repair), `slope_lo`, `slope_hi`, `restoring_slope` (= -slope, as the paper draws it),
+          `intercept`, `r2`, `r2_lo`, `r2_hi`, `slope_p` (Holm-adjusted over the rows); `slope_attn`, `r2_attn`,
+          `slope_mlp`, `r2_mlp`, ..., each with `_lo`, `_hi`;
         * `slope_iv`, `slope_iv_lo`, `slope_iv_hi`: from split halves of the donors; NaN with one;
         * `slope_null`, `r2_null`, `slope_minus_null`, each with `_lo`, `_hi`: NaN without null;
         * `rough`: fewer than 8 independent groups of prompts, so intervals are rough.
@@ -174,9 +172,8 @@ def compensation_points(ds: xr.Dataset, ablated: str) -> pd.DataFrame:
         ablated: address of the knock-out.
 
     Returns:
-        One row per prompt: `prompt`, `text`, `target`, `group`, `direct_effect`, `own_change`,
-        `compensation_attn`, `compensation_mlp`, ..., `compensation`, `norm_effect`,
-        `total_effect` (logits).
+        One row per prompt: `prompt`, `text`, `target`, `group`, `direct_effect`, `own_change`, `compensation_attn`,
+        `compensation_mlp`, ..., `compensation`, `norm_effect`, `total_effect` (logits).
 
     Raises:
         ComponentError: the ledger has no such knock-out.
@@ -202,9 +199,8 @@ def prompt_view(ds: xr.Dataset, prompt: int, ablated: str) -> pd.DataFrame:
         ablated: address of the knock-out.
 
     Returns:
-        One row per writer, in the order of writing: `writer`, `writer_kind`, `writer_layer`,
-        `is_own`, `clean`, `ablated` (= clean + change), `change`, `sd` over donors (logits, on
-        the clean norm scale).
+        One row per writer, in the order of writing: `writer`, `writer_kind`, `writer_layer`, `is_own`, `clean`,
+        `ablated` (= clean + change), `change`, `sd` over donors (logits, on the clean norm scale).
 
     Raises:
         ComponentError: the ledger has no such knock-out.

@@ -1,12 +1,9 @@
 """The compensation matrix, knock-outs by writers, and how concentrated each response is.
 
-A change shows who responded, not who was needed: whether the answer matters is for a joint
-knock-out to say.
+A change shows who responded, not who was needed: whether the answer matters is for a joint knock-out to say.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,8 +26,8 @@ STRONG_QUARTILE = 0.75
 def who_repairs(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
     """Mean change of every writer under every knock-out, corrected for the number of cells.
 
-    The p-values and the `sim` intervals come from one max-|t| bootstrap over all answering cells
-    of the ledger: one chance in twenty that any of the cells called significant is in truth zero.
+    The p-values and the `sim` intervals come from one max-|t| bootstrap over all answering cells of the ledger: one
+    chance in twenty that any of the cells called significant is in truth zero.
 
     Args:
         ds: the ledger.
@@ -38,11 +35,10 @@ def who_repairs(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) ->
         seed: of the bootstrap.
 
     Returns:
-        One row per knock-out and writer that was knocked out or lies downstream: `ablated`,
-        `ablated_layer`, `ablated_kind`, `writer`, `writer_layer`, `writer_kind`, `is_own`;
-        `change` (mean over prompts, logits), `change_lo`, `change_hi` (pointwise),
-        `change_sim_lo`, `change_sim_hi` (simultaneous), `p` (adjusted), `significant`. Own cells
-        are what was taken, not an answer: their `sim` interval and `p` are NaN.
+        One row per knock-out and writer that was knocked out or lies downstream: `ablated`, `ablated_layer`,
+        `ablated_kind`, `writer`, `writer_layer`, `writer_kind`, `is_own`; `change` (mean over prompts, logits),
+        `change_lo`, `change_hi` (pointwise), `change_sim_lo`, `change_sim_hi` (simultaneous), `p` (adjusted),
+        `significant`. Own cells are what was taken, not an answer: their `sim` interval and `p` are NaN.
     """
     access.require_writers(ds, "who repairs")
     resampling = access.bootstrap(ds, resamples, seed)
@@ -50,11 +46,7 @@ def who_repairs(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) ->
     own = ds["is_own"].values.astype(bool)
     rows, columns = np.nonzero(free | own)
     change = ds["change"].values[:, rows, columns].astype(np.float64)
-    knockouts = access.knockout_columns(ds)
-    table: dict[str, Any] = {name: values[rows] for name, values in knockouts.items()}
-    table["writer"] = np.array(access.names(ds, "writer"), dtype=object)[columns]
-    table["writer_layer"] = ds["writer_layer"].values.astype(int)[columns]
-    table["writer_kind"] = access.writer_kinds(ds)[columns]
+    table = access.knockout_columns(ds, rows) | access.writer_columns(ds, columns)
     table["is_own"] = own[rows, columns]
     add_estimate(table, "change", mean_interval(change, resampling))
 
@@ -71,20 +63,18 @@ def who_repairs(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) ->
 def concentration(ds: xr.Dataset) -> pd.DataFrame:
     """How much of the answer the largest one and two responders make up.
 
-    `top1_share` and `top2_share` are shares of the sum of |mean change| over prompts; what would
-    be expected of equal responders is 1 / `responders` and 2 / `responders`. The medians take
-    each prompt's own largest responders, over prompts in the top quarter of direct effect (of own
-    change for units inside a writer, whose direct effect the ledger does not know); noise and
-    selection make them larger than the share of a mean.
+    `top1_share` and `top2_share` are shares of the sum of |mean change| over prompts; what would be expected of equal
+    responders is 1 / `responders` and 2 / `responders`. The medians take each prompt's own largest responders, over
+    prompts in the top quarter of direct effect (of own change for units inside a writer, whose direct effect the ledger
+    does not know); noise and selection make them larger than the share of a mean.
 
     Args:
         ds: the ledger.
 
     Returns:
-        One row per knock-out and scope (`attn`: attention writers, `all`: every writer) that has
-        at least one answering writer: `ablated`, `ablated_layer`, `ablated_kind`, `scope`,
-        `responders` (how many), `top1`, `top2` (addresses; empty when there is no second),
-        `top1_share`, `top2_share` (NaN when nothing answers), `n_strong` (prompts),
+        One row per knock-out and scope (`attn`: attention writers, `all`: every writer) that has at least one answering
+        writer: `ablated`, `ablated_layer`, `ablated_kind`, `scope`, `responders` (how many), `top1`, `top2` (addresses;
+        empty when there is no second), `top1_share`, `top2_share` (NaN when nothing answers), `n_strong` (prompts),
         `top1_share_median`, `top2_share_median`.
     """
     access.require_writers(ds, "the concentration of the answer")

@@ -80,7 +80,7 @@ class Resampling:
 
         Args:
             values: shape (prompts, cells).
-            weight: how much each prompt counts in each cell, same shape; all of them alike if None. A cell of which
+            weight: how much each prompt counts in each cell, (prompts, cells); all alike if None. A cell of which
                 nothing was drawn is NaN.
         """
         if self.units < 2:
@@ -119,8 +119,8 @@ def resample(groups: Sequence[Any] | NDArray[Any], resamples: int = RESAMPLES, s
 def interval(resampled: Array, level: float = LEVEL) -> tuple[Array, Array]:
     """Percentile interval of each column.
 
-    Those that are not finite (a line through a single point) are left out; a column in which they
-    are the majority has no interval (NaN).
+    Those that are not finite (a line through a single point) are left out; a column in which they are the majority has
+    no interval (NaN).
 
     Args:
         resampled: the statistic in every resample, shape (resamples, cells).
@@ -155,7 +155,7 @@ def mean_interval(values: Array, resampling: Resampling, weight: Array | None = 
     Args:
         values: shape (prompts, cells).
         resampling: the bootstrap.
-        weight: how much each prompt counts in each cell, same shape; all of them alike if None.
+        weight: how much each prompt counts in each cell, (prompts, cells); all alike if None.
 
     Returns:
         Mean, lower and upper end, each of shape (cells,).
@@ -258,8 +258,8 @@ def fit_line(x: Array, y: Array, resampling: Resampling) -> Line:
 def split_half_slope(x: tuple[Array, Array], y: tuple[Array, Array], resampling: Resampling) -> tuple[Array, Array]:
     """Slope of y on x when x is seen through donor noise, from two halves of the donors.
 
-    Noise in x flattens the least-squares slope. Halves A and B share the prompt but not the
-    donors, so one half's x is an instrument for the other's, and the noise averages out:
+    Noise in x flattens the least-squares slope. Halves A and B share the prompt but not the donors, so one half's x is
+    an instrument for the other's, and the noise averages out:
 
         slope = [cov(x_A, y_B) + cov(x_B, y_A)] / [2 cov(x_A, x_B)]
 
@@ -308,7 +308,7 @@ def holm(p: ArrayLike) -> Array:
         p: p-values, shape (tests,).
 
     Returns:
-        Adjusted p-values, same shape, at most 1.
+        Adjusted p-values, shape (tests,), at most 1.
     """
     p = np.asarray(p, float)
     adjusted = np.full_like(p, np.nan)
@@ -322,8 +322,8 @@ def holm(p: ArrayLike) -> Array:
 def normal_p(estimate: Array, resampled: Array) -> Array:
     """Two-sided p-value of "this is zero", normal with the bootstrap standard error.
 
-    Unlike the share of resamples beyond zero, it has no floor of 1 / resamples, so that it survives a
-    correction over many tests.
+    Unlike the share of resamples beyond zero, it has no floor of 1 / resamples, so that it survives a correction over
+    many tests.
 
     Args:
         estimate: observed, shape (cells,).
@@ -364,14 +364,14 @@ class Simultaneous:
 def simultaneous_means(values: Array, resampling: Resampling, level: float = LEVEL) -> Simultaneous:
     """Means over prompts with intervals that hold for all cells at once: max-|t| bootstrap.
 
-    In every resample each cell's deviation from the observed mean is divided by the resample's own
-    standard error (so that few groups give the wider intervals they deserve), and the largest
-    absolute value over the cells is kept. Its `level` quantile replaces 1.96.
+    In every resample each cell's deviation from the observed mean is divided by the resample's own standard error (so
+    that few groups give the wider intervals they deserve), and the largest absolute value over the cells is kept. Its
+    `level` quantile replaces 1.96.
 
-    A resample's standard error is kept from vanishing (`ERROR_FLOOR`), or else one cell that varies in
-    a single group would widen every interval. Simulated on Gaussian cells, 1 to 4 % of the
-    families of 8 or 272 null cells hold a false finding with 8 groups or more, and up to 11 %
-    with 6; where all effects are strongly skewed the same way, some 24 groups are needed.
+    A resample's standard error is kept from vanishing (`ERROR_FLOOR`), or else one cell that varies in a single group
+    would widen every interval. Simulated on Gaussian cells, 1 to 4 % of the families of 8 or 272 null cells hold a
+    false finding with 8 groups or more, and up to 11 % with 6; where all effects are strongly skewed the same way, some
+    24 groups are needed.
 
     Args:
         values: shape (prompts, cells).

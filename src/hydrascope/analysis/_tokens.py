@@ -105,7 +105,7 @@ class Tokens:
 
     def columns(self) -> dict[str, Any]:
         """Address, layer and kind of every part."""
-        return {name: values[self.known] for name, values in access.knockout_columns(self.ds).items()}
+        return access.knockout_columns(self.ds, self.known)
 
     def removed(self, top_share: float) -> NDArray[np.bool_]:
         """Parts whose mean own change is at least a quarter of their mean direct effect on their top tokens.
@@ -153,7 +153,7 @@ class Chosen:
         return self._one_sign(self.weight * self.own)
 
     def pooled_one_sign(self, keep: NDArray[np.bool_]) -> bool:
-        """The same of several parts together."""
+        """Whether the own changes of several parts together do not cancel."""
         return bool(self._one_sign((self.weight * self.own)[:, keep].reshape(-1, 1))[0])
 
     @staticmethod
