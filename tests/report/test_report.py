@@ -25,6 +25,7 @@ from hydrascope.analysis import Findings, _closing, repair, summarise
 from hydrascope.errors import OutputError
 from hydrascope.report import _facts, _scripts, render, write_report
 from hydrascope.report._caveats import caveats
+from hydrascope.report._listing import Cell, Listing
 from hydrascope.report._literature import REFERENCES
 from hydrascope.report._numbers import fixed, interval, number, percent, signed, summands, tied
 from hydrascope.report._page import in_script
@@ -164,6 +165,15 @@ def test_what_a_caller_does_to_a_table_changes_no_other() -> None:
         del table["ablated"]
     assert "ablated" in ledger.repair()
     assert Ledger(ledger.dataset).summary() == ledger.summary() == before
+
+
+def test_only_tables_with_many_columns_are_wider_than_the_text() -> None:
+    whole = synthetic_ledger(n_prompts=20)
+    page = Parsed(render(divided(whole, ["mlp.6", "mlp.7"], width=6)))
+    tables = [str(attrs["class"]) for tag, attrs in page.tags if "scroller" in str(attrs.get("class", ""))]
+    assert tables == ["scroller wide", "scroller wide"]
+    few = Listing("caption", ("a", "b"), ((Cell("x", 0.0), Cell("1", 1.0)),))
+    assert not few.wide
 
 
 def test_headings_are_in_order_and_every_chart_has_a_description() -> None:

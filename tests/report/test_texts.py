@@ -132,6 +132,9 @@ def test_nothing_removed_is_no_repair_and_still_a_report() -> None:
     text = render(Findings(ledger.dataset, DRAWS))
     assert "NaN" not in text.split("<script>")[0]
     assert text.count("Left out:") >= 1
+    hero, rest = text.split('id="verdict"', 1)
+    assert "Left out: the replacement left the direct effect" in hero
+    assert "For every token and knock-out the parts sum" in rest
 
 
 def test_few_documents_are_said_to_be_few() -> None:

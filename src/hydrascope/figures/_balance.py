@@ -1,4 +1,4 @@
-"""The decomposition of one total effect: own change, compensation by kind, norm effect, total."""
+"""The decomposition of one total effect into its parts."""
 
 from __future__ import annotations
 

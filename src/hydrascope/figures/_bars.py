@@ -1,4 +1,4 @@
-"""Bars over the knock-outs: parts stacked on zero with their sums as diamonds, and single values with intervals."""
+"""Bars over the knock-outs: stacked parts, values with intervals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every chart is made with: compact data, tooltips, rules, lists to choose from, the finish."""
+"""What every chart is made with: data, tooltips, rules, pickers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def compact(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def every_nth(table: pd.DataFrame, most: int) -> pd.DataFrame:
-    """At most `most` rows, evenly spaced in the order given; the same rows every time."""
+    """At most `most` rows, evenly spaced; always the same ones."""
     if len(table) <= most:
         return table
     return table.iloc[np.linspace(0, len(table) - 1, most).round().astype(int)]
@@ -113,7 +113,7 @@ def finish(
     height: int = HEIGHT,
     spare: int = 0,
 ) -> View:
-    """Gives a chart its title, its description for those who cannot see it, and the page's width.
+    """Give a chart its title, its description and the page's width.
 
     Args:
         chart: the layers.

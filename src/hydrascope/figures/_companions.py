@@ -1,4 +1,4 @@
-"""Runs beside each other: frozen responders, the response over the dose, and how far ablations agree."""
+"""Companion runs: frozen responders, doses, ablations."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SINGLE = {"attn": ("responder", "strongest responder"), "own": ("controls", "ot
 
 
 def repair_frozen(table: pd.DataFrame, ablated: str, measure: str, title: str, *, unit: str = UNIT) -> View:
-    """Compensation for one knock-out with nothing frozen, and with its responders or others frozen.
+    """Compensation for one knock-out, by what is frozen.
 
     Args:
         table: from `analysis.freeze`.
@@ -76,7 +76,9 @@ def repair_frozen(table: pd.DataFrame, ablated: str, measure: str, title: str, *
 
 
 def removed_by_freezing(table: pd.DataFrame, measure: str) -> View:
-    """Share of the compensation for each knock-out that vanishes, its strongest responder beside others.
+    """Share of compensation that vanishes under freezing.
+
+    The strongest responder of each knock-out stands beside other layers.
 
     Args:
         table: from `analysis.freeze`.
@@ -154,7 +156,7 @@ def dose_curves(table: pd.DataFrame, names: Sequence[str], *, shown: str, unit: 
     return finish(
         chart,
         title=alt.ExprRef(f"'Without ' + knocked + ', {counted or 'more and more'}'"),
-        description="Own change, answers, norm effect and total effect of one knock-out over the dose, from 0 to full"
+        description="Own change, compensation, norm effect and total effect of one knock-out over the dose"
         f"{_on(counted)}.",
         height=300,
     )

@@ -1,4 +1,4 @@
-"""Compensation against what was lost, and who gives it (figures 7 and 8 of McGrath et al. 2023)."""
+"""Compensation over prompts (McGrath et al. 2023, figures 7 and 8)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CONVENTIONS = {
 
 
 def compensation_by_prompt(points: pd.DataFrame, table: pd.DataFrame, *, shown: str | None = None) -> View:
-    """One point per prompt: the knocked-out part's own change across, sign turned, and compensation upwards.
+    """Compensation against own change, a point per prompt.
 
     Args:
         points: tables of `analysis.compensation_points`, one below the other, with a column `ablated`.
@@ -99,7 +99,7 @@ def compensation_by_prompt(points: pd.DataFrame, table: pd.DataFrame, *, shown: 
 def slope_by_layer(
     table: pd.DataFrame, measure: Literal["restoring_slope", "r2"], *, layers: int, legend: bool = True
 ) -> View:
-    """Slope or R² of compensation on own change for every layer that was knocked out (figure 7d).
+    """Slope or R² of compensation on own change (figure 7d).
 
     The random-direction control is drawn hollow where the run has one.
 
@@ -150,7 +150,7 @@ def slope_by_layer(
 def parts_by_layer(
     table: pd.DataFrame, ablated_kind: str, *, layers: int, legend: bool = True, unit: str = UNIT
 ) -> View:
-    """Compensation by attention and MLPs, and norm effect, stacked for each knock-out of one kind (figure 8).
+    """Compensation by kind of writer, stacked (figure 8).
 
     Args:
         table: from `analysis.repair`.
@@ -276,7 +276,7 @@ def restored_by_layer(table: pd.DataFrame, ablated_kind: str, *, layers: int, le
 
 
 def _fitted_lines(points: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """Two points for the fit and two for full repair, per knock-out, inside what the cloud covers."""
+    """Ends of the fitted line and of full repair, per knock-out."""
     rows = []
     for row in table.to_dict("records"):
         name, intercept, slope = row["ablated"], row["intercept"], row["restoring_slope"]
@@ -294,7 +294,7 @@ def _fitted_lines(points: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _readable(values: np.ndarray) -> list[float]:
-    """Limits that hold 0, 1 and the values, without letting one wild interval flatten the rest."""
+    """Limits around 0, 1 and all but the wildest values."""
     finite = values[np.isfinite(values)]
     if not len(finite):
         return [0.0, 1.0]

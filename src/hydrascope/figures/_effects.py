@@ -1,4 +1,4 @@
-"""Direct effects: against total effects (figure 2 of McGrath et al. 2023), and on single prompts."""
+"""Direct against total effects (McGrath et al. 2023, figure 2)."""
 
 from __future__ import annotations
 

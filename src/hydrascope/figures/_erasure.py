@@ -51,7 +51,9 @@ def late_mlp_effects(table: pd.DataFrame, *, layers: int, unit: str = UNIT) -> V
 
 
 def released_by_layer(table: pd.DataFrame, ablated_kind: str, *, layers: int, legend: bool = True) -> View:
-    """What all late MLPs together change under each knock-out, split at zero of their direct effects.
+    """Change of all late MLPs under each knock-out, in four parts.
+
+    The parts are split where a direct effect passes zero.
 
     Args:
         table: from `analysis.released`, the rows of the MLPs.

@@ -1,4 +1,7 @@
-"""Which neurons respond, and how few of them carry the self-repair (Rushing & Nanda 2024, arXiv 2402.15390)."""
+"""Which neurons respond, and how few carry the self-repair.
+
+Rushing & Nanda 2024, arXiv 2402.15390.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ NTH = {"nth_50": "50 %", "nth_10": "10 %", "nth_5": "5 %", "nth_2.5": "2.5 %", "
 
 
 def neuron_scatter(table: pd.DataFrame, names: Sequence[str], shown: str | None = None) -> View:
-    """What each of the strongest neurons wrote in the clean run, and how that changes under one knock-out.
+    """Clean direct effect and change of the strongest neurons.
 
     Args:
         table: from `analysis.neurons`.
@@ -119,7 +122,7 @@ def carried_by_few(curves: pd.DataFrame, names: Sequence[str], shown: str | None
 
 
 def nth_neuron(curves: pd.DataFrame, names: Sequence[str], shown: str | None = None) -> View:
-    """Share of prompts on which the n-th strongest neuron repairs more than some share of the own change.
+    """Prompts on which the n-th strongest neuron repairs much.
 
     Args:
         curves: from `analysis.neuron_curves`, of several knock-outs.
@@ -165,7 +168,7 @@ def nth_neuron(curves: pd.DataFrame, names: Sequence[str], shown: str | None = N
 
 
 def half_by_layer(table: pd.DataFrame, *, layers: int) -> View:
-    """How many neurons carry half of the repair of a prompt, for every layer knocked out (or head, where no layer was).
+    """How many neurons carry half of the repair of a prompt.
 
     Args:
         table: rows of `analysis.neuron_sparsity`, one per knock-out.

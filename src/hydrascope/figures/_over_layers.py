@@ -1,4 +1,4 @@
-"""Depth as an axis: kinds of knock-outs in colours and words, where each stands, lines with intervals."""
+"""Depth as an axis: kinds of knock-outs, places, lines."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ def _kinds(table: pd.DataFrame) -> list[str]:
 
 
 def is_curve(table: pd.DataFrame) -> bool:
-    """Whether every kind has at most one row per layer, so that a line through them means something.
+    """Whether every kind has at most one row per layer.
+
+    A line through the rows means something only then.
 
     Args:
         table: with the columns `ablated_kind` and `ablated_layer`.
@@ -147,7 +149,7 @@ def line_with_interval(
     tooltip: Sequence[alt.Tooltip],
     legend: bool = True,
 ) -> View:
-    """A line over depth for each kind, with its interval (`value_lo`, `value_hi`) as a pale band.
+    """A line over depth for each kind, its interval a pale band.
 
     Args:
         table: a row per knock-out: `ablated_kind`, `ablated_layer`, `value`, the ends of its interval, and what `x`

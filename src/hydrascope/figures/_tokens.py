@@ -139,7 +139,7 @@ def mechanisms_by_depth(lines: pd.DataFrame, selection: str, *, n_layers: int, w
 
 
 def effect_against_change(points: pd.DataFrame, names: Sequence[str], shown: str) -> View:
-    """One point a token: clean direct effect across, change of the logit upwards, and the line of no repair.
+    """Change of the logit against direct effect, a point per token.
 
     Args:
         points: columns `ablated`, `which` (`TOP` or `REST`), `direct_effect`, `total_effect`, `text`, `target`.

@@ -1,4 +1,4 @@
-"""Changes that come about in two ways: attention's pattern and value effect, and routing of experts."""
+"""Changes split in two: attention's effects, routing of experts."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ ROUTING = TwoWays(
 def two_ways_by_layer(
     table: pd.DataFrame, ways: TwoWays, ablated_kind: str, *, layers: int, legend: bool = True
 ) -> View:
-    """What all writers behind each knock-out change together, in two parts.
+    """Change of all later writers together, in two parts.
 
     Args:
         table: from `analysis.attention_split_totals` or `analysis.routing_totals`.
@@ -87,7 +87,9 @@ def two_ways_by_layer(
 
 
 def moved_by_layer(table: pd.DataFrame, ways: TwoWays, ablated_kind: str, *, layers: int) -> View:
-    """How far the cause of one way moved: a share, the mean over the writers behind each knock-out.
+    """How far attention weight or routing moved, as a share.
+
+    The share is the mean over the writers behind each knock-out.
 
     Args:
         table: from `analysis.attention_split_totals` or `analysis.routing_totals`.
@@ -114,7 +116,7 @@ def moved_by_layer(table: pd.DataFrame, ways: TwoWays, ablated_kind: str, *, lay
 
 
 def attention_by_writer(table: pd.DataFrame, names: Sequence[str], shown: str, *, layers: int) -> View:
-    """Pattern effect and value effect of every attention layer behind one knock-out, and their sum.
+    """Pattern and value effect of every later attention layer.
 
     Args:
         table: from `analysis.attention_split`, of whole layers.
@@ -141,7 +143,7 @@ def attention_by_writer(table: pd.DataFrame, names: Sequence[str], shown: str, *
 
 
 def attention_by_depth(lines: pd.DataFrame, selection: str, *, layers: int, legend: bool = True) -> View:
-    """Pattern effect and value effect behind the parts of each layer, on ordinary text, and their sum.
+    """Pattern and value effect behind each layer, on ordinary text.
 
     Args:
         lines: from `analysis.mechanisms_by_depth` of `analysis.attention_split_on_tokens`.

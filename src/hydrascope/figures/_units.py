@@ -70,15 +70,17 @@ def unit_grid(table: pd.DataFrame, value: Shown) -> View:
 
 
 def head_grid(table: pd.DataFrame, value: Shown) -> View:
-    """Heat map over layers (downwards) and heads (across); hovering over one tells what else is known of it.
+    """Heat map over layers (downwards) and heads (across).
+
+    Hovering over a head tells what else is known of it.
 
     Args:
         table: from `analysis.heads`.
         value: what is drawn.
     """
     rows = table.rename(columns={"head": "ablated", "layer": "ablated_layer"})
-    answers = zip(table["repairer"].astype(str), table["repairer_change"].astype(float), strict=True)
-    rows = rows.assign(who=[f"{name} ({change:+.2g})" if name else "nobody" for name, change in answers])
+    repairers = zip(table["repairer"].astype(str), table["repairer_change"].astype(float), strict=True)
+    rows = rows.assign(who=[f"{name} ({change:+.2g})" if name else "nobody" for name, change in repairers])
     told = [alt.Tooltip("ablated:N", title="head")]
     others: dict[Shown, str] = {"direct_effect": "+.3~g", "own_change": "+.3~g", "restored_with_norm": "+.0%"}
     told += [

@@ -1,4 +1,7 @@
-"""The first section of the page: total effects decomposed, over prompts for one knock-out, over tokens by depth."""
+"""The first section of the page: total effects decomposed.
+
+Over prompts for one knock-out, over tokens by depth.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""How far to trust a run: what limits its findings, each said where the ledger shows that it applies."""
+"""How far to trust a run.
+
+Each limit is said only where the ledger records what it is about; what an ablation wants said of itself is the ledger's
+attribute `ablation_caveat`.
+"""
 
 from __future__ import annotations
 

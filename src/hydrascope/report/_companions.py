@@ -1,4 +1,4 @@
-"""Sections on companion runs, where there are such: frozen responders, smaller doses, other ablations."""
+"""Sections on companion runs: frozen responders, doses, ablations."""
 
 from __future__ import annotations
 

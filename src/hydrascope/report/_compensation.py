@@ -1,4 +1,4 @@
-"""Sections on compensation over prompts: its slope, by kind, the matrix of who responds, and erasure."""
+"""Sections on compensation over prompts, and on erasure."""
 
 from __future__ import annotations
 
@@ -123,7 +123,9 @@ def erasure(run: Run) -> Section | None:
 
 
 def shape(table: pd.DataFrame, kind: str) -> str:
-    """The width of a chart over knock-outs of one kind: where they are placed by address, names need room.
+    """The width of a chart over knock-outs of one kind.
+
+    Where these are placed by address, their names need room.
 
     Args:
         table: a row per knock-out.

@@ -1,4 +1,4 @@
-"""Sections on direct and total effects of prompts: over depth, against each other, and one prompt at a time."""
+"""Sections on direct and total effects over prompts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _NO_WHOLE_WRITERS = "no whole attention layer or MLP was knocked out on its own 
 
 
 def effects(run: Run) -> Section | None:
-    """Direct and total effects over the layers, or of every unit but heads, which have a section of their own."""
+    """Direct and total effects over depth, or of single units.
+
+    Heads have a section of their own.
+    """
     if run.of_tokens:
         return None
     table = run.tables.layer_effects

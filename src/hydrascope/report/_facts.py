@@ -165,7 +165,7 @@ def _format(a: dict[str, Any]) -> str:
 
 
 def _plain_name(model: str) -> str:
-    """A model as a reader knows it: where it lay on the disk of whoever made the report is of no use."""
+    """The name of a model without its place on somebody's disk."""
     for path in (PurePosixPath(model), PureWindowsPath(model)):
         if path.is_absolute():
             return path.name

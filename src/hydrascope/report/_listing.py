@@ -1,4 +1,4 @@
-"""Tables that a reader can sort, and the one of all knock-outs: means with intervals."""
+"""Tables that a reader can sort; `knockouts` makes the main one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ ROWS = 200
 
 @dataclass(frozen=True)
 class Cell:
-    """What a cell shows, what stands small below it, and what it is sorted by (NaN sorts last)."""
+    """One cell of a table.
+
+    Attributes:
+        text: what it shows.
+        value: what it is sorted by; NaN sorts last.
+        small: what stands below it in small print.
+    """
 
     text: str
     value: float
@@ -42,6 +48,11 @@ class Listing:
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     title: str = ""
+
+    @property
+    def wide(self) -> bool:
+        """Whether it needs more room than the text has."""
+        return len(self.columns) > 8
 
 
 def listed(table: pd.DataFrame, columns: Columns, caption: str, title: str = "") -> Listing:

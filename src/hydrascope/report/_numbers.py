@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them: few digits, a true minus sign, a dash where there is none."""
+"""Numbers for readers: few digits, a true minus, a dash for none."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def signed(value: float, places: int = 2) -> str:
 
 
 def summands(values: Sequence[float], places: int = 2) -> list[str]:
-    """The terms of a sum as they stand in one line: signs between them, the first with its own."""
+    """The terms of a sum on one line, signs between them."""
     first, *rest = values
     return [fixed(first, places), *(_summand(value, places) for value in rest)]
 

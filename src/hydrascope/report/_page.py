@@ -1,4 +1,4 @@
-"""Puts the report together: findings, figures, numbers, and what made them, in one file.
+"""Puts the report together: sections, numbers, facts, in one file.
 
 All scripts, styles and data are inside; the file loads nothing and opens from disk. Text that comes from
 the ledger is escaped, also inside the JSON of the charts.
@@ -84,7 +84,10 @@ class Page:
 
 
 def write_report(ds: xr.Dataset | Findings, path: Path) -> Path:
-    """Writes the report of a ledger; an existing file is replaced only once the new one is complete.
+    """Write the report of a ledger.
+
+    An existing file is replaced only once the new one is complete. Takes seconds, most of them for bootstraps
+    that `Findings` may have done already.
 
     Args:
         ds: the ledger, or its tables where they are at hand.

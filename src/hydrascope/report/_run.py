@@ -56,14 +56,20 @@ class Run:
 
     @cached_property
     def losses(self) -> pd.DataFrame:
-        """A row per knock-out with its `own_change`: over prompts, or over the tokens where it matters most."""
+        """A row per knock-out with its `own_change`.
+
+        Means are over prompts, or over the tokens where the part matters most.
+        """
         if not self.of_tokens:
             return self.tables.repair
         return self.tables.self_repair.query("selection == 'top'")
 
     @cached_property
     def kinds(self) -> list[str]:
-        """Kinds of what was knocked out, attention and MLPs first, most frequent next; two at most."""
+        """The kinds of knock-outs that are drawn, two at most.
+
+        Attention and MLPs come first, then the most frequent.
+        """
         counts = self.losses["ablated_kind"].value_counts()
         first = [kind for kind in ("attn", "mlp") if kind in counts]
         return [*first, *(str(kind) for kind in counts.index if kind not in first)][:2]

@@ -1,4 +1,7 @@
-"""The scripts that draw the charts, made by vl-convert in more than a second and then kept in the user's cache."""
+"""The scripts that draw the charts.
+
+Made by vl-convert in more than a second, and then kept in the user's cache.
+"""
 
 from __future__ import annotations
 

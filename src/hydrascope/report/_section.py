@@ -1,4 +1,4 @@
-"""What a section of the report is made of: a heading, charts, a table, words and references."""
+"""A section of the page: heading, charts, table, references."""
 
 from __future__ import annotations
 
@@ -104,9 +104,9 @@ def _panel(name: str, chart: Chart, shape: str) -> Panel:
 
 
 def pack(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """Records as columns, in a quarter of the space; the page's script turns them back into records.
+    """Records as columns, in a quarter of the space.
 
-    Vega wants a list of records, in which every name stands in every row.
+    Vega wants a list of records, in which every name stands in every row; the page's script makes it from the columns.
 
     Args:
         records: rows with the same names.

@@ -1,4 +1,4 @@
-"""Sections on ordinary text: mechanisms of self-repair, single tokens, the final norm, published models."""
+"""Sections on ordinary text, where every position is read."""
 
 from __future__ import annotations
 
@@ -160,7 +160,9 @@ def token_points(run: Run) -> pd.DataFrame:
 
 
 def norm_bins(run: Run) -> pd.DataFrame:
-    """Histogram of the clean over the ablated scale of the final norm; what is far out is in the outer bins.
+    """Histogram of the clean over the ablated scale of the final norm.
+
+    What is far out is counted in the outer bins.
 
     Returns:
         Columns `ablated`, `selection`, `low`, `high` and `share` of the tokens of that selection.
@@ -183,14 +185,14 @@ def norm_bins(run: Run) -> pd.DataFrame:
 
 
 def _columns(run: Run, found: Tokens) -> list[tuple[str, int, Array]]:
-    """The strongest knock-outs, where they stand among those whose direct effect is known, and their top tokens."""
+    """The strongest knock-outs: address, column of `found`, weights of top tokens."""
     known = [str(name) for name in found.columns()["ablated"]]
     weight = found.chosen("top", TOP_SHARE, run.tables.resampling).weight
     return [(name, known.index(name), weight[:, known.index(name)]) for name in run.strongest(CHOICES)]
 
 
 def _by_stretch(run: Run) -> tuple[float, ...]:
-    """Share of the loss restored on top tokens by depth, all removed parts of a stretch together (`STRETCHES`)."""
+    """Share restored on top tokens in each of `STRETCHES`."""
     rows, n = run.losses[run.losses["removed"]], run.layers
     layer = rows["ablated_layer"].to_numpy()
     stretches = [(4 * layer // n) == quarter for quarter in range(4)]

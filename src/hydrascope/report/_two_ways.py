@@ -1,4 +1,4 @@
-"""Sections on how a writer responds: pattern and value effect of attention, routing of experts."""
+"""Sections on how writers respond: attention split and routing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LAST = (
 
 
 def attention_by_writer(run: Run) -> Section | None:
-    """Pattern effect against value effect behind each knock-out, where the run split attention."""
+    """Pattern effect and value effect behind each knock-out."""
     if run.of_tokens or not has_attention_split(run.ds):
         return None
     draft, table, totals = Draft(_SLUG, _TITLE), run.tables.attention_split, run.tables.attention_split_totals
@@ -49,7 +49,7 @@ def attention_by_writer(run: Run) -> Section | None:
 
 
 def attention_by_depth(run: Run) -> Section | None:
-    """Pattern effect against value effect on ordinary text, where the run split attention."""
+    """Pattern effect and value effect on ordinary text."""
     if not run.of_tokens or not has_attention_split(run.ds):
         return None
     draft, lines = Draft(_SLUG, _TITLE), mechanisms_by_depth(run.tables.attention_split_on_tokens, run.layers)

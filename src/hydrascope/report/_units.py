@@ -1,4 +1,4 @@
-"""The sections about single heads and single neurons, for runs that knock them out or keep them apart."""
+"""Sections on single heads and single neurons."""
 
 from __future__ import annotations
 
