@@ -62,9 +62,9 @@ def test_holding_the_backup_removes_all_of_the_repair_and_holding_others_none(ki
     assert "Holding attn.3 at its clean output removes 100 % [100 %, 100 %] of what later attention gave" in sentences
     assert "holding another layer (attn.2) 0 % [0 %, 0 %]" in sentences
     page = found.report(tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "Who is needed" in page
-    assert {f"confirmation-{i}-spec" in page for i in (1, 2)} == {True}  # one knock-out: nothing to compare it with
-    assert "confirmation-3-spec" not in page
+    assert "Freezing the responders: who is needed" in page
+    assert {f"freeze-{i}-spec" in page for i in (1, 2)} == {True}  # one knock-out: nothing to compare it with
+    assert "freeze-3-spec" not in page
     [joint] = found.findings.interactions.to_dict("records")
     assert (joint["ablated"], joint["responder"]) == ("attn.1", "attn.3")
     assert joint["answer"] == pytest.approx(planted("backup").unit.mean(), abs=1e-4)

@@ -271,13 +271,13 @@ def test_tables_are_what_a_plain_loop_finds(ledger: Ledger, table_of: Any) -> No
 
 def test_the_report_shows_the_split_only_where_there_is_one(ledger: Ledger, tmp_path: Any) -> None:
     page = ledger.report(tmp_path / "routed.html").read_text(encoding="utf-8")
-    assert "Same experts, or others?" in page
+    assert "Routing: the same experts, or others" in page
     assert 'id="routing-1"' in page
     assert 'id="routing-2"' in page
     last = Ledger(_without_answers(ledger.dataset)).report(tmp_path / "last.html").read_text(encoding="utf-8")
     assert "nothing that was knocked out has a routed MLP behind it" in last
     dense = run(open_model("llama"), "attn", null_draws=0).report(tmp_path / "dense.html").read_text(encoding="utf-8")
-    assert "Same experts, or others?" not in dense
+    assert "Routing: the same experts, or others" not in dense
 
 
 def _without_answers(ds: xr.Dataset) -> xr.Dataset:
