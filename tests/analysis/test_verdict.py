@@ -1,4 +1,4 @@
-"""What the verdict says must be true of the ledger, whatever its signs are."""
+"""What the summary says must be true of the ledger, whatever its signs are."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hydrascope.analysis import wording
-from hydrascope.analysis.verdict import Verdict, verdict
-from hydrascope.analysis.wording import Reading
+from hydrascope.analysis import Findings, Summary, summarise
+from hydrascope.analysis._statistics import Reading
+from hydrascope.analysis.summary import _words as words
 from tests.analysis.test_tables import ODD
 from tests.support.synthetic import Plant, synthetic_ledger
 
@@ -43,13 +43,13 @@ def answer_of(ds: xr.Dataset, ablated: str, kind: str) -> np.ndarray:
     return cell.change.isel(writer=np.flatnonzero(mine)).sum("writer").values.astype(float)
 
 
-def sentence(found: Verdict, start: str) -> str:
+def sentence(found: Summary, start: str) -> str:
     matching = [text for text in found.sentences if text.startswith(start)]
     assert len(matching) == 1, found.sentences
     return matching[0]
 
 
-def check_against(ds: xr.Dataset, found: Verdict) -> None:
+def check_against(ds: xr.Dataset, found: Summary) -> None:
     """Recompute what the sentences claim with ten lines of xarray."""
     own = ds.own_change.sel(ablated=found.focus).values.astype(float)
     answers = {
@@ -79,7 +79,7 @@ def check_against(ds: xr.Dataset, found: Verdict) -> None:
     check_line_and_late(ds, found, own)
 
 
-def check_headline(ds: xr.Dataset, found: Verdict) -> None:
+def check_headline(ds: xr.Dataset, found: Summary) -> None:
     text = found.headline
     own = float(ds.own_change.sel(ablated=found.focus).mean())
     attn = float(answer_of(ds, found.focus, "attn").mean())
@@ -101,7 +101,7 @@ def check_headline(ds: xr.Dataset, found: Verdict) -> None:
         assert match[1] == str(rest.writer.values[rest.values.argmax()])
 
 
-def check_line_and_late(ds: xr.Dataset, found: Verdict, own: np.ndarray) -> None:
+def check_line_and_late(ds: xr.Dataset, found: Summary, own: np.ndarray) -> None:
     compensation = ds.change.sel(ablated=found.focus).sum("writer").values - own
     for text in found.sentences:
         if "The line of compensation" in text and "cannot be told" not in text:
@@ -152,7 +152,7 @@ def test_every_sentence_is_true_of_the_ledger(
         n_groups=groups,
         null=null,
     )
-    found = verdict(ds, draws=DRAWS)
+    found = summarise(Findings(ds, DRAWS))
     check_against(ds, found)
     if groups < 6:
         assert found.finding == "too few prompts"
@@ -177,13 +177,13 @@ def test_every_sentence_is_true_of_the_ledger(
 )
 def test_planted_findings_are_found(made: dict[str, Any], finding: str) -> None:
     ds = synthetic_ledger(**made)
-    found = verdict(ds, draws=DRAWS)
+    found = summarise(Findings(ds, DRAWS))
     assert found.finding == finding
     check_against(ds, found)
 
 
 def test_the_strongest_repair_and_its_repairer_are_named() -> None:
-    found = verdict(synthetic_ledger())
+    found = summarise(Findings(synthetic_ledger()))
     assert found.headline.startswith("With attn.4 knocked out, later attention gives back 0.99 logits")
     assert found.headline.endswith("most of it through attn.6.")
     assert found.numbers["restored_attn"] == pytest.approx(0.7, abs=0.02)
@@ -193,7 +193,7 @@ def test_the_strongest_repair_and_its_repairer_are_named() -> None:
 
 def test_no_repair_anywhere_is_hardly_ever_called_repair() -> None:
     plain: dict[str, Any] = {"plants": [], "erasure": 0.0, "n_layers": 6, "n_groups": 15}
-    findings = [verdict(synthetic_ledger(45, seed=s, **plain), draws=100).finding for s in range(25)]
+    findings = [summarise(Findings(synthetic_ledger(45, seed=s, **plain), 100)).finding for s in range(25)]
     assert sum(finding != "none" for finding in findings) <= 4  # at 5 % each, five or more: 1 in 100
 
 
@@ -202,11 +202,11 @@ def test_a_response_without_a_loss_is_no_repair() -> None:
     writer = ds.writer.values.tolist().index("attn.6")
     ds["change"].values[:, :8, writer] += 0.5  # the first four attention layers and MLPs
     ds["total_effect"].values[:, :8] += 0.5
-    assert verdict(ds, draws=DRAWS).finding == "nothing lost"
+    assert summarise(Findings(ds, DRAWS)).finding == "nothing lost"
 
 
 def test_a_gain_that_later_attention_takes_back_is_told() -> None:
-    found = verdict(synthetic_ledger(strength=-1.5), draws=DRAWS)
+    found = summarise(Findings(synthetic_ledger(strength=-1.5), DRAWS))
     assert found.numbers["taken_back_after"] == "attn.4"
     assert "attn.4 writes against the target" in " ".join(found.sentences)
 
@@ -218,37 +218,37 @@ def test_a_component_that_was_not_removed_is_not_called_repaired() -> None:
     ds["change"].values[:, k, ds.is_own.values[k]] -= removed[:, None]
     ds["own_change"].values[:, k] -= removed
     ds["total_effect"].values[:, k] -= removed
-    found = verdict(ds, draws=DRAWS)
+    found = summarise(Findings(ds, DRAWS))
     assert found.focus != "attn.4" or found.finding != "repair"
-    alone = verdict(ds.isel(ablated=[k]), draws=DRAWS)
+    alone = summarise(Findings(ds.isel(ablated=[k]), DRAWS))
     assert "hardly changed by the replacement" in " ".join(alone.sentences)
 
 
 def test_a_ledger_that_does_not_close_is_not_to_be_trusted() -> None:
     ds = synthetic_ledger()
     ds["total_effect"].values[0, 0] += 1
-    assert "does not close" in sentence(verdict(ds, draws=DRAWS), "The ledger")
-    assert "closes" in sentence(verdict(synthetic_ledger(), draws=DRAWS), "The ledger")
+    assert "does not close" in sentence(summarise(Findings(ds, DRAWS)), "The ledger")
+    assert "closes" in sentence(summarise(Findings(synthetic_ledger(), DRAWS)), "The ledger")
 
 
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD.keys())
 @pytest.mark.filterwarnings("error")
-def test_odd_ledgers_get_a_verdict(odd: dict[str, Any]) -> None:
+def test_odd_ledgers_get_a_summary(odd: dict[str, Any]) -> None:
     ds = synthetic_ledger(**odd)
-    found = verdict(ds, draws=50)
+    found = summarise(Findings(ds, 50))
     check_against(ds, found)
     assert found.headline
     assert found.focus in ds.ablated.values
 
 
 def test_a_single_group_is_said_to_be_one() -> None:
-    stated = " ".join(verdict(synthetic_ledger(n_groups=1), draws=DRAWS).sentences)
+    stated = " ".join(summarise(Findings(synthetic_ledger(n_groups=1), DRAWS)).sentences)
     assert "All prompts are of one group" in stated
 
 
-def test_same_ledger_same_verdict() -> None:
+def test_same_ledger_same_summary() -> None:
     ds = synthetic_ledger()
-    assert verdict(ds, draws=50) == verdict(ds, draws=50)
+    assert summarise(Findings(ds, 50)) == summarise(Findings(ds, 50))
 
 
 @pytest.mark.parametrize(
@@ -259,19 +259,19 @@ def test_same_ledger_same_verdict() -> None:
     ],
 )
 def test_numbers_are_short_and_carry_a_true_minus(value: float, text: str) -> None:
-    assert wording.digits(value) == text
+    assert words.digits(value) == text
 
 
 def test_percent_never_shows_minus_zero() -> None:
-    assert [wording.percent(x) for x in (-0.001, 0.504, -0.25)] == ["0 %", "50 %", "−25 %"]
+    assert [words.percent(x) for x in (-0.001, 0.504, -0.25)] == ["0 %", "50 %", "−25 %"]
 
 
 @pytest.mark.parametrize(("own", "there"), [(-1, True), (1, True), (0, True), (-1, False)])
 def test_phrases_follow_the_interval_and_not_the_mean(own: int, there: bool) -> None:
     lost = Reading(own, own - 0.1, own + 0.1, there)
     wide = Reading(0.5, -0.1, 1.1, there)
-    assert "cannot be told" in wording.answer(wide, lost) or not there
-    sure = wording.answer(Reading(-0.5, -0.6, -0.4, there), lost)
+    assert "cannot be told" in words.answer(wide, lost) or not there
+    sure = words.answer(Reading(-0.5, -0.6, -0.4, there), lost)
     expected = {-1: "lost a further", 1: "took back", 0: "lowered the target by"}[own]
     assert (expected in sure) == there
     assert "0.50 [0.40, 0.60]" in sure or not there
@@ -280,11 +280,11 @@ def test_phrases_follow_the_interval_and_not_the_mean(own: int, there: bool) -> 
 def test_heads_are_asked_where_no_attention_layer_was_knocked_out() -> None:
     heads = [f"head.{layer}.{unit}" for layer in range(8) for unit in range(2)]
     ds = synthetic_ledger(ablated=heads, plants=[Plant("head.3.1", "attn.5", 0.8)])
-    found = verdict(ds, draws=DRAWS)
+    found = summarise(Findings(ds, DRAWS))
     check_against(ds, found)
     assert (found.finding, found.focus) == ("repair", "head.3.1")
     assert "Heads with attention after them: 14;" in " ".join(found.details)
-    nothing = verdict(synthetic_ledger(ablated=heads, strength=0.0), draws=DRAWS)
+    nothing = summarise(Findings(synthetic_ledger(ablated=heads, strength=0.0), DRAWS))
     assert nothing.headline.startswith("No head that was knocked out clearly lowers the target directly")
 
 
@@ -294,12 +294,12 @@ def test_erasure_that_is_not_there_is_not_said_to_go_on(erases: bool) -> None:
     mlps = np.flatnonzero(ds.writer_kind == "mlp")
     ds["direct_effect"].values[:, mlps] = -1 if erases else 1
     ds["change"].values[:, :, mlps] = 0
-    told = [text for text in verdict(ds, draws=DRAWS).leading if "knocked out they" in text]
+    told = [text for text in summarise(Findings(ds, DRAWS)).leading if "knocked out they" in text]
     assert told == (["With attn.4 knocked out they went on erasing as before."] if erases else [])
 
 
 def test_findings_lead_and_what_supports_them_follows() -> None:
-    found = verdict(synthetic_ledger())
+    found = summarise(Findings(synthetic_ledger()))
     assert 5 <= len(found.leading) <= 8
     assert found.sentences == found.leading + found.details
     starts = (

@@ -16,7 +16,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 import hydrascope as hs
-from hydrascope.analysis.closing import rounding
+from hydrascope.analysis import rounding
 from hydrascope.anatomy import CLOSING, _device, load, weights_loaded
 from hydrascope.anatomy._weights import weight_digest
 from hydrascope.errors import AnatomyRefused

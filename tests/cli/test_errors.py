@@ -31,7 +31,7 @@ QUICK = ("--components", "attn.1", "--donors", "2", "--null-draws", "0")
 @pytest.fixture
 def quick_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """A report is drawn in seconds; tests that are not about it take an empty page."""
-    monkeypatch.setattr("hydrascope.report.page.render", lambda dataset: "<html></html>")
+    monkeypatch.setattr("hydrascope.report._page.render", lambda dataset: "<html></html>")
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:

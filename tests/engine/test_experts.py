@@ -12,7 +12,7 @@ import xarray as xr
 from torch import Tensor
 
 import hydrascope as hs
-from hydrascope.analysis.routing import routing, routing_totals
+from hydrascope.analysis import routing, routing_totals
 from hydrascope.anatomy import Link, Place, directions, examine, prove_anatomy, require
 from hydrascope.components import Component
 from hydrascope.engine import Edit, FromBlock, Intervention, Layout, record, run_interventions
@@ -249,7 +249,7 @@ def test_models_without_routing_and_sums_by_kind_have_no_split(mixtral: hs.Model
 @pytest.mark.parametrize("table_of", [routing, routing_totals])
 def test_tables_are_what_a_plain_loop_finds(ledger: Ledger, table_of: Any) -> None:
     ds = ledger.dataset
-    table = table_of(ds, draws=50)
+    table = table_of(ds, resamples=50)
     expected: list[list[Any]] = []
     for name in ds["ablated"].values:
         cell = ds.sel(ablated=name)
@@ -272,13 +272,13 @@ def test_tables_are_what_a_plain_loop_finds(ledger: Ledger, table_of: Any) -> No
 
 def test_the_report_shows_the_split_only_where_there_is_one(ledger: Ledger, tmp_path: Any) -> None:
     page = ledger.report(tmp_path / "routed.html").read_text(encoding="utf-8")
-    assert "Same experts, or others?" in page
+    assert "Routing: the same experts, or others" in page
     assert 'id="routing-1"' in page
     assert 'id="routing-2"' in page
     last = Ledger(_without_answers(ledger.dataset)).report(tmp_path / "last.html").read_text(encoding="utf-8")
     assert "nothing that was knocked out has a routed MLP behind it" in last
     dense = run(open_model("llama"), "attn", null_draws=0).report(tmp_path / "dense.html").read_text(encoding="utf-8")
-    assert "Same experts, or others?" not in dense
+    assert "Routing: the same experts, or others" not in dense
 
 
 def _without_answers(ds: xr.Dataset) -> xr.Dataset:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 import hydrascope as hs
 from hydrascope import task as tasks
-from hydrascope.analysis import parts
-from hydrascope.analysis.layers import by_layer
+from hydrascope.analysis import _ledger_access as access
+from hydrascope.analysis import by_layer
 from hydrascope.anatomy import Place
 from hydrascope.components import Component, parse_component, parse_writers
 from hydrascope.engine import Budget, Footprint, _units, require_account
@@ -114,7 +114,7 @@ def test_units_and_biases_are_their_layer(name: str, writers: str) -> None:
     for variable in whole.data_vars:
         ours, theirs = joined[variable].values, whole[variable].values
         if variable == "change_sd":
-            divided = np.isin(whole["writer"].values, list(parts.divided(apart)))
+            divided = np.isin(whole["writer"].values, list(access.divided(apart)))
             assert divided.any() and np.isnan(ours[..., divided]).all()
             ours, theirs = ours[..., ~divided], theirs[..., ~divided]
         if theirs.dtype == bool:
@@ -148,7 +148,7 @@ def test_who_is_own_and_who_can_respond(name: str) -> None:
     direct = found["direct_effect"].sel(writer=found["writer"] == "neuron.1.5")
     if name == "gpt2":  # nothing scales what is cut to nothing
         np.testing.assert_allclose(own.values[:, 0, 0], -direct.values[:, 0], atol=1e-6)
-    np.testing.assert_allclose(parts.ablated_direct(found)[:, 0], direct.values[:, 0], atol=1e-6)
+    np.testing.assert_allclose(access.ablated_direct(found)[:, 0], direct.values[:, 0], atol=1e-6)
 
 
 def test_which_writers_are_divided() -> None:

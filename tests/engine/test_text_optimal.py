@@ -17,7 +17,7 @@ from torch import Tensor
 
 import hydrascope as hs
 from hydrascope.ablations import Ablation, Optimal, PositionMean
-from hydrascope.analysis.harm import harm, sentence
+from hydrascope.analysis import ablation_loss, ablation_loss_sentence
 from hydrascope.anatomy import Place
 from hydrascope.components import parse_knockouts
 from hydrascope.engine import (
@@ -274,13 +274,13 @@ def test_several_ablations_of_texts_stand_beside_the_optimal_one(tmp_path: Path)
         also=(Optimal(steps=10), hs.Mean()),
         out=tmp_path / "run",
     )
-    assert set(ledger.agreement()[["first", "second"]].itertuples(index=False, name=None)) == {
+    assert set(ledger.rank_agreement()[["first", "second"]].itertuples(index=False, name=None)) == {
         ("resample", "mean"),
         ("resample", "optimal"),
         ("mean", "optimal"),
     }
-    assert (ledger.agreement()["n"] == 4).all()
-    table = ledger.harm()
+    assert (ledger.rank_agreement()["n"] == 4).all()
+    table = ledger.ablation_loss()
     by_hand = {"resample": ledger.dataset} | {name: one.dataset for name, one in ledger.also.items()}
     kept = by_hand["resample"]["prompt"].values
     assert len(kept) < by_hand["mean"].sizes["prompt"]
@@ -296,16 +296,17 @@ def test_several_ablations_of_texts_stand_beside_the_optimal_one(tmp_path: Path)
         assert row.least == pytest.approx(means["optimal"][row.ablated], rel=1e-5)
         assert row.share == pytest.approx(row.least / row.loss, rel=1e-5)
         assert row.share_lo <= row.share <= row.share_hi
-    said = sentence(table)
+    said = ablation_loss_sentence(table)
     median = round(100 * float(table.loc[table["ablation"] == "mean", "share"].median()))
     assert "learned on these prompts" in said and f"{median} % of what mean costs" in said
-    assert harm({"resample": by_hand["resample"]}).empty and sentence(pd.DataFrame(columns=table.columns)) == ""
+    assert ablation_loss({"resample": by_hand["resample"]}).empty
+    assert ablation_loss_sentence(pd.DataFrame(columns=table.columns)) == ""
 
 
 def test_the_text_protocol_learns_measures_and_goes_on_after_an_interruption(
     model_folder: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hydrascope.report.page.render", lambda findings: "<html></html>")
+    monkeypatch.setattr("hydrascope.report._page.render", lambda findings: "<html></html>")
     text = " ".join(f"w{4 + (7 * i) % 50}" for i in range(40))
     (tmp_path / "text.txt").write_text(text)
     what = ("run", model_folder, "--protocol", "text", "--prompts", tmp_path / "text.txt", "--length", "8")

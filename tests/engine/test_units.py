@@ -13,8 +13,9 @@ import xarray as xr
 from torch import Tensor
 
 import hydrascope as hs
+from hydrascope import analysis
 from hydrascope import task as tasks
-from hydrascope.analysis import erasure, parts, repair, responders
+from hydrascope.analysis import _ledger_access as access
 from hydrascope.anatomy import Anatomy, Directions, Place, directions
 from hydrascope.components import parse_component, parse_knockouts
 from hydrascope.engine import (
@@ -164,11 +165,11 @@ def test_sums_by_kind_are_sums_of_the_whole_account(sums: tuple[xr.Dataset, xr.D
     assert (whole.attrs["detail"], kinds.attrs["detail"]) == ("full", "kinds")
     for variable in ("change", "null_change"):
         for kind in ("attn", "mlp"):
-            right = parts.response(whole, kind, variable=variable)
-            np.testing.assert_allclose(parts.response(kinds, kind, variable=variable), right, rtol=0, atol=1e-6)
-        right = parts.response(whole, variable=variable, own=True)
-        np.testing.assert_allclose(parts.response(kinds, variable=variable, own=True), right, rtol=0, atol=1e-6)
-    for ours, theirs in zip(parts.half_response(kinds), parts.half_response(whole), strict=True):
+            right = access.response(whole, kind, variable=variable)
+            np.testing.assert_allclose(access.response(kinds, kind, variable=variable), right, rtol=0, atol=1e-6)
+        right = access.response(whole, variable=variable, own=True)
+        np.testing.assert_allclose(access.response(kinds, variable=variable, own=True), right, rtol=0, atol=1e-6)
+    for ours, theirs in zip(access.half_response(kinds), access.half_response(whole), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
     for variable in ("own_change", "norm_effect", "total_effect", "total_effect_sd", "kl", "clean_logit"):
         np.testing.assert_array_equal(kinds[variable], whole[variable], err_msg=variable)
@@ -191,14 +192,13 @@ def test_what_needs_every_writer_refuses_sums_by_kind(sums: tuple[xr.Dataset, xr
     whole, kinds = sums
     said = "needs the change of every writer, and this run kept only sums by kind of writer; run it again with --detail"
     for ask in (
-        responders.who_repairs,
-        responders.concentration,
-        erasure.released,
-        erasure.late_mlps,
-        erasure.mechanisms,
-        repair.layer_effects,
-        lambda ds: repair.prompt_view(ds, 0, "attn.1"),
-        lambda ds: Ledger(ds).verdict(),
+        analysis.who_repairs,
+        analysis.concentration,
+        analysis.released,
+        analysis.late_mlps,
+        analysis.layer_effects,
+        lambda ds: analysis.prompt_view(ds, 0, "attn.1"),
+        lambda ds: Ledger(ds).summary(),
     ):
         with pytest.raises(DetailDropped, match=said):
             ask(kinds)
@@ -206,7 +206,7 @@ def test_what_needs_every_writer_refuses_sums_by_kind(sums: tuple[xr.Dataset, xr
 
 
 def test_compensation_is_known_from_sums_by_kind(sums: tuple[xr.Dataset, xr.Dataset]) -> None:
-    whole, kinds = (repair.repair(ds) for ds in sums)
+    whole, kinds = (analysis.repair(ds) for ds in sums)
     assert whole["direct_effect"].notna().any()
     np.testing.assert_allclose(kinds["direct_effect"], whole["direct_effect"], rtol=0, atol=1e-5)
     numeric = [c for c in whole.columns if c.startswith(("own_change", "compensation", "norm_effect", "total_effect"))]

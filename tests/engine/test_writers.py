@@ -14,8 +14,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 import hydrascope as hs
-from hydrascope.analysis import parts
-from hydrascope.analysis.layers import by_layer
+from hydrascope.analysis import _ledger_access as access
+from hydrascope.analysis import by_layer
 from hydrascope.engine import _units
 from hydrascope.errors import AnatomyRefused, ComponentError, RunError, SettingsChanged
 from tests.support.families import EPSILON, Family
@@ -134,7 +134,7 @@ def test_heads_and_biases_are_their_layer(name: str) -> None:
     layers = [name in ("attn.1", "mlp.0", "layer.1") for name in apart["ablated"].values]
     np.testing.assert_allclose(apart["own_change"][:, layers], whole["own_change"][:, layers], rtol=0, atol=1e-5)
     for kinds in (("attn", "bias"), ("mlp",)):  # a bias that a post-norm scales moves, and is no head's
-        one, other = (sum(parts.response(found, each) for each in kinds) for found in (apart, whole))
+        one, other = (sum(access.response(found, each) for each in kinds) for found in (apart, whole))
         np.testing.assert_allclose(np.asarray(one)[:, layers], np.asarray(other)[:, layers], rtol=0, atol=1e-5)
 
 

@@ -104,7 +104,7 @@ def test_what_cannot_belong_is_refused(model: hs.Model, prompts: hs.PromptSet, t
 def test_several_ablations_on_the_command_line(
     model_folder: Path, prompt_file: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hydrascope.report.page.render", lambda dataset: "<html></html>")
+    monkeypatch.setattr("hydrascope.report._page.render", lambda dataset: "<html></html>")
     command = ("run", model_folder, "--prompts", prompt_file, "--components", PARTS, "--donors", "2")
     assert cli(*command, "--ablation", "resample,zero", "--out", tmp_path / "run").code == 0
     assert list(hs.Ledger.open(tmp_path / "run").also) == ["zero"]
@@ -125,7 +125,7 @@ def test_donors_go_to_those_that_draw_several() -> None:
 def test_doses_on_the_command_line(
     model_folder: Path, prompt_file: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hydrascope.report.page.render", lambda dataset: "<html></html>")
+    monkeypatch.setattr("hydrascope.report._page.render", lambda dataset: "<html></html>")
     command = ("run", model_folder, "--prompts", prompt_file, "--components", PARTS, "--ablation", "zero")
     assert cli(*command, "--dose", "0.5,1,0.25", "--out", tmp_path / "run").code == 0
     ledger = hs.Ledger.open(tmp_path / "run")

@@ -170,7 +170,7 @@ def test_a_prompt_s_numbers_do_not_depend_on_its_neighbours(model: hs.Model, pro
 
 def test_the_verdict_s_numbers_are_those_of_the_file(model: hs.Model, prompt_file: Path, tmp_path: Path) -> None:
     ledger = hs.knock_out(model, hs.load_prompts(prompt_file), "attn,mlp", hs.Resample(donors=4), out=tmp_path / "run")
-    verdict = ledger.verdict()
+    verdict = ledger.summary()
 
     ds = xr.open_zarr(tmp_path / "run" / "ledger.zarr").load().sel(ablated=verdict.focus)
     answers = ds.change.where(~ds.is_own, 0).mean("prompt").groupby("writer_kind").sum()

@@ -15,13 +15,13 @@ import xarray as xr
 import hydrascope as hs
 from hydrascope import figures
 from hydrascope.ablations import Ablation, PositionMean
-from hydrascope.analysis.findings import Findings
+from hydrascope.analysis import Findings
 from hydrascope.anatomy import Place, directions
 from hydrascope.components import parse_knockouts
 from hydrascope.engine import Positions, _measure, edited_places, measure
 from hydrascope.errors import AblationError, HydrascopeError, RunError, TooFewDonors
 from hydrascope.ledger import LedgerBuffer, LedgerFile, _buffer, rows_of_a_chunk
-from hydrascope.report.page import render
+from hydrascope.report import render
 from hydrascope.run import _runner, _text_run
 from hydrascope.task import prepare
 from tests.engine.test_texts import opened, plain
@@ -311,7 +311,9 @@ def test_texts_without_enough_others_of_their_length_are_left_out_and_counted() 
 @pytest.mark.parametrize("held", ["attn.0/attn.1,attn.0/attn.2,attn.0/attn.1/attn.2", "attn.0/mlp.1"])
 def test_who_is_needed_has_a_section_whatever_is_kept_apart_and_whoever_was_held(writers: str, held: str) -> None:
     ds = ledger("gpt2", hs.Zero(), Positions("all", "each"), f"attn.0,mlp.0,{held}", writers=writers)
-    page = render(Findings(ds, draws=50))
-    assert "Who is needed" in page and "With attn.0 knocked out" in page
-    bars = json.dumps(figures.repair_held(Findings(ds, draws=50).by_layer.freeze, "attn.0", "attention", "").to_dict())
-    assert bars.count("nothing held") >= 1 and bars.count("attn.1" if "attn.1" in held else "mlp.1") >= 1
+    page = render(Findings(ds, resamples=50))
+    assert "who is needed" in page and "With attn.0 knocked out" in page
+    bars = json.dumps(
+        figures.repair_frozen(Findings(ds, resamples=50).by_layer.freeze, "attn.0", "attention", "").to_dict()
+    )
+    assert bars.count("nothing frozen") >= 1 and bars.count("attn.1" if "attn.1" in held else "mlp.1") >= 1

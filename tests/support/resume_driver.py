@@ -52,7 +52,7 @@ def attempt(model: str, prompts: str, out: Path, journal: Path, how: dict[str, A
     """One run, from opening the model to its report; does not return."""
     import hydrascope as hs
     from hydrascope.engine import _activations, _clean_cache, measure
-    from hydrascope.report import page
+    from hydrascope.report import _page as page
     from hydrascope.run import _prompt_run, _runner
 
     smaller = ((_prompt_run, "BATCH", BATCH), *((m, "STORED_TOGETHER", CHUNK) for m in (_clean_cache, _activations)))
