@@ -13,6 +13,9 @@ import pytest
 import hydrascope as hs
 from hydrascope.analysis import Findings
 from hydrascope.report import render, text_facts, text_sections
+from hydrascope.report.attention import redistributed_on_text
+from hydrascope.report.confirmation import confirmation
+from hydrascope.report.relatives import text_ablations, text_doses
 from hydrascope.report.text_literature import QUARTERS, REFERENCES
 from hydrascope.report.text_tables import TextTables
 from hydrascope.results import Ledger
@@ -37,10 +40,10 @@ def test_it_says_the_verdict_and_every_section(detail: str) -> None:
     for words in ("By which mechanism", "Token by token", "What the final norm does", "Beside the literature"):
         assert words in plain
     asked_for = {
-        text_sections.redistributed_on_text,
-        text_sections.confirmation,
-        text_sections.text_doses,
-        text_sections.text_ablations,
+        redistributed_on_text,
+        confirmation,
+        text_doses,
+        text_ablations,
     }
     assert plain.count("How to read it") == len(set(text_sections.SECTIONS) - asked_for)
     assert f"{TEXTS} texts of {TOKENS} tokens from 8 documents" in plain
