@@ -27,7 +27,6 @@ from transformers import GPT2Config
 import hydrascope as hs
 from hydrascope.anatomy.hooks import hooked
 from hydrascope.components import Component
-from hydrascope.engine.scope import Scope
 
 SEED = 7
 
@@ -87,7 +86,14 @@ def measure(model: hs.Model, count: int, tokens: int) -> Round:
     heads = [Component("head", layer, layer % units) for layer, units in model.anatomy.inventory.units["head"].items()]
     prompts = hs.PromptSet("random", tuple(hs.Prompt(input_ids=tuple(text)) for text in ids.tolist()))
     options = hs.Options(
-        components="head", target="top", null_draws=0, detail="kinds", scope=Scope("all", "each", 0), measured=False
+        components="head",
+        target="top",
+        null_draws=0,
+        detail="kinds",
+        positions="all",
+        read="each",
+        skip=0,
+        distribution=False,
     )
     clock = Stopwatch()
     ledger = hs.knock_out(model, prompts, ablation=hs.Zero(), options=options)

@@ -11,61 +11,145 @@ ledger.report("report.html")
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from hydrascope._lazy import lazily
 
 if TYPE_CHECKING:
-    from hydrascope.ablation import Counterfactual, Mean, Noise, Optimal, Resample, Zero
+    from hydrascope.ablation import Ablation, Counterfactual, Mean, Noise, Optimal, PositionMean, Resample, Zero
+    from hydrascope.analysis.verdict import Verdict
     from hydrascope.anatomy import Model, load
-    from hydrascope.errors import HydrascopeError
-    from hydrascope.knockout import knock_out
-    from hydrascope.prompts import Prompt, PromptSet
+    from hydrascope.errors import (
+        AblationError,
+        AnatomyRefused,
+        ComponentError,
+        DetailDropped,
+        EmptyPrompts,
+        HookDidNotFire,
+        HydrascopeError,
+        LedgerDoesNotClose,
+        MalformedPrompt,
+        MissingCounterfactual,
+        ModelError,
+        NonFinite,
+        NotCausalLM,
+        OutOfBudget,
+        OutputError,
+        PickleRefused,
+        PromptError,
+        PromptTooLong,
+        RemoteCodeRefused,
+        RunError,
+        SettingsChanged,
+        TargetError,
+        TooFewDonors,
+        UnknownModel,
+    )
+    from hydrascope.knockout import freeze, knock_out
+    from hydrascope.prompts import Cut, Document, Prompt, PromptSet, cut, documents
     from hydrascope.prompts import load as load_prompts
     from hydrascope.results import Ledger
-    from hydrascope.task import Options
+    from hydrascope.run import Options
 
 _HOMES = {
+    "Ablation": "ablation",
+    "AblationError": "errors",
+    "AnatomyRefused": "errors",
+    "ComponentError": "errors",
     "Counterfactual": "ablation",
+    "Cut": "prompts",
+    "DetailDropped": "errors",
+    "Document": "prompts",
+    "EmptyPrompts": "errors",
+    "HookDidNotFire": "errors",
     "HydrascopeError": "errors",
     "Ledger": "results",
+    "LedgerDoesNotClose": "errors",
+    "MalformedPrompt": "errors",
     "Mean": "ablation",
+    "MissingCounterfactual": "errors",
     "Model": "anatomy",
+    "ModelError": "errors",
     "Noise": "ablation",
+    "NonFinite": "errors",
+    "NotCausalLM": "errors",
     "Optimal": "ablation",
-    "Options": "task",
+    "Options": "run",
+    "OutOfBudget": "errors",
+    "OutputError": "errors",
+    "PickleRefused": "errors",
+    "PositionMean": "ablation",
     "Prompt": "prompts",
+    "PromptError": "errors",
     "PromptSet": "prompts",
+    "PromptTooLong": "errors",
+    "RemoteCodeRefused": "errors",
     "Resample": "ablation",
+    "RunError": "errors",
+    "SettingsChanged": "errors",
+    "TargetError": "errors",
+    "TooFewDonors": "errors",
+    "UnknownModel": "errors",
+    "Verdict": "analysis.verdict",
     "Zero": "ablation",
+    "cut": "prompts",
+    "documents": "prompts",
+    "freeze": "knockout",
     "knock_out": "knockout",
     "load": "anatomy",
-    "load_prompts": "prompts.load",
+    "load_prompts": "prompts:load",
 }
 
 __all__ = [
+    "Ablation",
+    "AblationError",
+    "AnatomyRefused",
+    "ComponentError",
     "Counterfactual",
+    "Cut",
+    "DetailDropped",
+    "Document",
+    "EmptyPrompts",
+    "HookDidNotFire",
     "HydrascopeError",
     "Ledger",
+    "LedgerDoesNotClose",
+    "MalformedPrompt",
     "Mean",
+    "MissingCounterfactual",
     "Model",
+    "ModelError",
     "Noise",
+    "NonFinite",
+    "NotCausalLM",
     "Optimal",
     "Options",
+    "OutOfBudget",
+    "OutputError",
+    "PickleRefused",
+    "PositionMean",
     "Prompt",
+    "PromptError",
     "PromptSet",
+    "PromptTooLong",
+    "RemoteCodeRefused",
     "Resample",
+    "RunError",
+    "SettingsChanged",
+    "TargetError",
+    "TooFewDonors",
+    "UnknownModel",
+    "Verdict",
     "Zero",
+    "cut",
+    "documents",
+    "freeze",
     "knock_out",
     "load",
     "load_prompts",
 ]
 
-
-def __getattr__(name: str) -> Any:  # torch takes seconds to import; `hydrascope --help` should not wait for it
-    if name not in _HOMES:
-        raise AttributeError(f"module 'hydrascope' has no attribute '{name}'")
-    home, _, inner = _HOMES[name].partition(".")
-    return getattr(import_module(f"hydrascope.{home}"), inner or name)
+__getattr__ = lazily(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

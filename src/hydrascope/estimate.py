@@ -24,7 +24,7 @@ from hydrascope.engine.text_batch import text_footprint, text_variants_at_once, 
 from hydrascope.engine.text_values import blocks_of
 from hydrascope.engine.texts import Resumed
 from hydrascope.ledger import numbers_kept, optional_variables, split_variables
-from hydrascope.task import Task
+from hydrascope.run import Task
 
 PROBE = 512
 """Side of the matrix product that measures the machine's speed."""
@@ -181,7 +181,7 @@ def _of_texts(task: Task) -> Estimate:
     # a clean pass, its logits once more from the engine, and what the ablation or the filter needs beside them
     passes = 2 + lent + isinstance(ablation, Mean) + (scope.read == "last")
     body = model.source.n_parameters - model.network.get_input_embeddings().weight.numel()
-    meets_vocabulary = whole * (passes - 1) + read * (1 + plan.variants * task.options.measured)
+    meets_vocabulary = whole * (passes - 1) + read * (1 + plan.variants * task.options.distribution)
     meets_vocabulary += ceil(learning * read * len(plan.knockouts))
     flops = 2.0 * body * (whole * passes + blocks / layers)
     flops += 2.0 * model.anatomy.n_vocab * model.anatomy.d_model * meets_vocabulary
@@ -242,7 +242,7 @@ def _kept_bytes(task: Task, tokens: int, values: int, read: int) -> int:
 def _ledger_bytes(task: Task, budget: Budget, rows: int) -> int:
     options, found = task.options, columns(task.model.anatomy, task.splits)
     entries = len(found) if options.detail == "full" else 3 + 2 * len({c.kind for c in found} - {"embed", "bias"})
-    kept = optional_variables(task.ablation.draws, task.null_draws, options.detail, measured=options.measured)
+    kept = optional_variables(task.ablation.draws, task.null_draws, options.detail, measured=options.distribution)
     kept |= split_variables(options.detail) if task.heads else set()
     return require_account(budget, room(Path()), rows, len(task.knockouts), entries, numbers_kept(kept))
 

@@ -18,7 +18,7 @@ from hydrascope.analysis.tokens import is_text, knows_direct
 from hydrascope.analysis.verdict import Verdict, verdict
 from hydrascope.errors import ComponentError
 from hydrascope.ledger import is_finished, open_dataset
-from hydrascope.run_directory import ALSO, HELD
+from hydrascope.run_directory import COMPANIONS, FREEZE
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Ledger:
     @cached_property
     def also(self) -> dict[str, Ledger]:
         """Ledgers of the finished runs that belong to this one, by name."""
-        folder = None if self.path is None else self.path / ALSO
+        folder = None if self.path is None else self.path / COMPANIONS
         if folder is None or not folder.is_dir():
             return {}
         finished = [path for path in sorted(folder.iterdir()) if is_finished(path)]
@@ -59,7 +59,7 @@ class Ledger:
     def findings(self) -> Findings:
         """The tables behind all methods."""
         also = {name: one.dataset for name, one in self.also.items()}
-        return Findings(self.dataset, held=also.pop(HELD, None), also=also)
+        return Findings(self.dataset, held=also.pop(FREEZE, None), also=also)
 
     def layer_effects(self) -> pd.DataFrame:
         """Direct effect against total effect of every ablated writer (McGrath et al. 2023, figure 2)."""

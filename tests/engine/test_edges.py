@@ -14,7 +14,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 import hydrascope as hs
-from hydrascope import task as tasks
+from hydrascope import run as tasks
 from hydrascope.anatomy import Place, examine
 from hydrascope.anatomy.hooks import hooked
 from hydrascope.components import Component, Knockout, parse_knockouts
@@ -84,7 +84,7 @@ def proved_once() -> Iterator[None]:
         return engine_of(opened.source.name)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tasks, "choose_engine", choose)
+        patch.setattr("hydrascope.run._task.choose_engine", choose)
         yield
 
 
@@ -269,7 +269,7 @@ def prompt_set() -> hs.PromptSet:
 
 
 def ledger(name: str, components: str, ablation: Any = None, **more: Any) -> xr.Dataset:
-    options = hs.Options(components, keep_wrong=True, seed=SEED, **{"null_draws": 0, **more})
+    options = hs.Options(components=components, keep_wrong=True, seed=SEED, **{"null_draws": 0, **more})
     return hs.knock_out(model(name), prompt_set(), ablation=ablation or hs.Resample(donors=2), options=options).dataset
 
 
@@ -415,7 +415,7 @@ class TestSabotage:
 
 def test_an_estimate_counts_the_way_to_the_receiver() -> None:
     def flops(components: str) -> float:
-        options = hs.Options(components, keep_wrong=True, null_draws=0)
+        options = hs.Options(components=components, keep_wrong=True, null_draws=0)
         return estimate(tasks.prepare(model("llama"), prompt_set(), hs.Resample(donors=2), options)).flops
 
     last, near, far = (flops(text) for text in ("mlp.2", "attn.2->mlp.2", "embed->mlp.2"))

@@ -15,15 +15,14 @@ import hydrascope as hs
 from hydrascope.analysis.routing import routing, routing_totals
 from hydrascope.anatomy import Link, Place, directions, examine
 from hydrascope.anatomy.proof import prove_anatomy, require
+from hydrascope.cli._inspection import examine as inspect
 from hydrascope.components import Component
 from hydrascope.engine.last_token import sweep
 from hydrascope.engine.texts import Resumed, record_texts
 from hydrascope.engine.variants import Edit, Variant
 from hydrascope.errors import AnatomyRefused, ComponentError, DetailDropped, HookDidNotFire
-from hydrascope.inspection import inspect
 from hydrascope.results import Ledger
-from hydrascope.run import execute
-from hydrascope.task import prepare
+from hydrascope.run import execute, prepare
 from tests.support import registry
 from tests.support.plain import account, slow_copy
 

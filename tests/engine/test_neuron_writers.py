@@ -11,7 +11,7 @@ import xarray as xr
 from torch import Tensor
 
 import hydrascope as hs
-from hydrascope import task as tasks
+from hydrascope import run as tasks
 from hydrascope.analysis import parts
 from hydrascope.analysis.layers import by_layer
 from hydrascope.anatomy import Place
@@ -209,7 +209,9 @@ def test_a_ledger_that_cannot_be_kept_is_refused_with_the_way_out() -> None:
 
 def test_the_estimate_counts_every_unit() -> None:
     whole, apart = (
-        estimate(tasks.prepare(model("gpt2"), ASKED.prompt_set(), hs.Zero(), hs.Options("attn", writers=writers)))
+        estimate(
+            tasks.prepare(model("gpt2"), ASKED.prompt_set(), hs.Zero(), hs.Options(components="attn", writers=writers))
+        )
         for writers in ("layers", "neurons")
     )
     entries = 1 + 3 + 3 * (128 + 1) + 1

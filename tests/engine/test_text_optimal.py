@@ -34,6 +34,7 @@ from tests.conftest import Cli
 from tests.engine.test_texts import opened
 from tests.run.test_text_runs import COMPONENTS, LENGTHS, prompts
 from tests.support.plain import slow_copy
+from tests.support.positions import where
 from tests.support.reference import DoubleEverywhere
 
 EVERYWHERE = Scope("all", "each", 1)
@@ -48,7 +49,7 @@ def kl(
     out: Path | None = None,
 ) -> np.ndarray:
     """By read position and knock-out."""
-    options = hs.Options(scope=scope, null_draws=0, keep_wrong=True)
+    options = hs.Options(null_draws=0, keep_wrong=True, **where(scope))
     return (
         hs.knock_out(opened(name), texts or prompts(), components, ablation, options=options, out=out)
         .dataset["kl"]
@@ -257,16 +258,15 @@ def test_groups_shrink_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_several_ablations_of_texts_stand_beside_the_optimal_one(tmp_path: Path) -> None:
-    options = hs.Options(scope=EVERYWHERE, null_draws=0)
+    options = hs.Options(null_draws=0, **where(EVERYWHERE))
     components = "attn.1,mlp.0,attn.2,mlp.2"
     lengths = (7, 7, 9, 9, 9, 11)  # the longest has nobody to lend to it
     ledger = hs.knock_out(
         opened("llama"),
         prompts(lengths),
         components,
-        hs.Resample(donors=1),
+        (hs.Resample(donors=1), Optimal(steps=10), hs.Mean()),
         options=options,
-        also=(Optimal(steps=10), hs.Mean()),
         out=tmp_path / "run",
     )
     assert set(ledger.agreement()[["first", "second"]].itertuples(index=False, name=None)) == {

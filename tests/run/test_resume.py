@@ -27,6 +27,7 @@ DRIVER = Path(__file__).parents[1] / "support" / "resume_driver.py"
 
 STAGES = [
     ("os.rename", "run.json.new", 1),  # run.json is written, but not yet under its name
+    ("os.rename", "prompts.jsonl.new", 1),
     ("open", "scratch.zarr", 1),
     ("open", "scratch.zarr/clean/", 9),
     ("open", "clean/top", 4),  # the first chunk's values are there, but it is not counted yet

@@ -9,7 +9,6 @@ import torch
 import hydrascope as hs
 from hydrascope.ablation import Ablation
 from hydrascope.anatomy import examine
-from hydrascope.engine.scope import Scope
 from tests.support.planted import ANSWERS, BOS, FILLERS, QUERY, SUBJECTS, Planted, planted
 from tests.support.tiny import WORDS, network
 
@@ -24,8 +23,9 @@ def options(components: str, detail: str, writers: str = "heads") -> hs.Options:
         null_draws=0,
         writers=writers,
         detail=detail,
-        scope=Scope("all", "each", 1),
-        measured=False,
+        positions="all",
+        read="each",
+        distribution=False,
     )
 
 

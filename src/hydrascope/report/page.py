@@ -33,7 +33,6 @@ from hydrascope.report.numbers import tied
 from hydrascope.report.scripts import bundle
 from hydrascope.report.section import Section
 from hydrascope.report.sections import SECTIONS
-from hydrascope.report.sibling import same_of_sibling
 from hydrascope.report.tables import Tables
 from hydrascope.report.text_tables import TextTables
 
@@ -48,7 +47,7 @@ class Page:
     leading: tuple[str, ...]
     details: tuple[str, ...]
     sibling: str
-    same_of_sibling: str
+    sibling_command: str
     hero: Section
     sections: tuple[Section, ...]
     table: Listing
@@ -159,7 +158,7 @@ def _assembled(findings: Findings, found: Verdict, sections: Sequence[Section], 
         leading=tuple(map(tied, found.leading)),
         details=tuple(map(tied, found.details)),
         sibling=str(ds.attrs.get("sibling", "")),
-        same_of_sibling=same_of_sibling(ds),
+        sibling_command=str(ds.attrs.get("sibling_command", "")),
         hero=sections[0],
         sections=tuple(sections[1:]),
         closes=closed.closes,

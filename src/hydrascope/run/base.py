@@ -22,8 +22,8 @@ from hydrascope.engine.plan import Plan
 from hydrascope.engine.values import ValueStore
 from hydrascope.errors import OutputError
 from hydrascope.ledger import LedgerFile, label_dataset, numbers_kept, optional_variables, split_variables
+from hydrascope.run._task import Task
 from hydrascope.run_directory import RunDirectory
-from hydrascope.task import Task
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
@@ -89,7 +89,7 @@ class BaseRun:
         """
         if self.directory.ledger.exists():
             return LedgerFile.resume(self.directory.ledger)
-        measured = self.task.options.measured
+        measured = self.task.options.distribution
         optional = optional_variables(plan.ablation.draws, plan.null_draws, plan.detail, measured=measured)
         if plan.routed:
             optional |= {"rerouted_change", "routing_change"}
@@ -145,6 +145,7 @@ class BaseRun:
             "d_model": anatomy.d_model,
             "n_parameters": source.n_parameters,
             "sibling": source.sibling,
+            "sibling_command": str(record.get("sibling_command", "")),
             "parallel_blocks": anatomy.parallel,
             "closing_tolerance": self.tolerance,
             "command": str(record["command"]),

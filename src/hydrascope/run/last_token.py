@@ -22,9 +22,9 @@ from hydrascope.engine.plan import Plan
 from hydrascope.engine.values import same_length_batches
 from hydrascope.ledger import LedgerFile
 from hydrascope.prompts import EncodedPrompt, Questions, pose
+from hydrascope.run._task import Task
 from hydrascope.run.base import BaseRun, Progress
 from hydrascope.run_directory import RunDirectory
-from hydrascope.task import Task
 
 BATCH = 16
 """Prompts per batch of the ledger: what a kill can cost at most."""

@@ -257,7 +257,7 @@ class TextRun(BaseRun):
                     foils,
                     names,
                     size,
-                    measured=self.task.options.measured,
+                    measured=self.task.options.distribution,
                     done=done,
                 )
             except (torch.cuda.OutOfMemoryError, RuntimeError) as error:
