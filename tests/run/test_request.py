@@ -105,7 +105,7 @@ def test_an_optimal_constant_is_compared_by_the_distribution_unless_told_otherwi
         ({"null_draws": -1}, "null draws cannot be -1; give 0 or more"),
         ({"seed": "many"}, "seed cannot be 'many'; give a whole number"),
         ({"seed": 1.5}, r"seed cannot be 1\.5; give a whole number"),
-        ({"dose": (0.5, 2)}, r"dose cannot be 2; give 1\.0 or less"),
+        ({"dose": (0.5, 2)}, "dose cannot be 2; give a number from 0 to 1"),
         ({"dose": float("nan")}, "dose cannot be nan"),
         ({"ablation": "zero,zero"}, "zero is asked for twice"),
         ({"keep_wrong": "perhaps"}, "keep wrong cannot be 'perhaps'; give true or false"),

@@ -135,7 +135,6 @@ class Options(Checked, frozen=True, extra="forbid"):
 
 _EXPECTED = {
     "greater_than_equal": "give {ge} or more",
-    "less_than_equal": "give {le} or less",
     "literal_error": "choose {expected}",
     "int_parsing": "give a whole number",
     "int_from_float": "give a whole number",

@@ -35,8 +35,14 @@ def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
+def _at_most_whole(dose: float) -> float:
+    if not 0 <= dose <= 1:
+        raise RunError(f"dose cannot be {dose:g}; give a number from 0 to 1")
+    return dose
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_each_once), Field(min_length=1)]
-Dose = Annotated[float, Field(ge=0, le=1)]
+Dose = Annotated[float, AfterValidator(_at_most_whole)]
 Doses = Annotated[
     tuple[Dose, ...],
     BeforeValidator(_listed),
