@@ -51,55 +51,6 @@ if TYPE_CHECKING:
     from hydrascope.results import Ledger
     from hydrascope.run import Options
 
-_HOMES = {
-    "Ablation": "ablation",
-    "AblationError": "errors",
-    "AnatomyRefused": "errors",
-    "ComponentError": "errors",
-    "Counterfactual": "ablation",
-    "Cut": "prompts",
-    "DetailDropped": "errors",
-    "Document": "prompts",
-    "EmptyPrompts": "errors",
-    "HookDidNotFire": "errors",
-    "HydrascopeError": "errors",
-    "Ledger": "results",
-    "LedgerDoesNotClose": "errors",
-    "MalformedPrompt": "errors",
-    "Mean": "ablation",
-    "MissingCounterfactual": "errors",
-    "Model": "anatomy",
-    "ModelError": "errors",
-    "Noise": "ablation",
-    "NonFinite": "errors",
-    "NotCausalLM": "errors",
-    "Optimal": "ablation",
-    "Options": "run",
-    "OutOfBudget": "errors",
-    "OutputError": "errors",
-    "PickleRefused": "errors",
-    "PositionMean": "ablation",
-    "Prompt": "prompts",
-    "PromptError": "errors",
-    "PromptSet": "prompts",
-    "PromptTooLong": "errors",
-    "RemoteCodeRefused": "errors",
-    "Resample": "ablation",
-    "RunError": "errors",
-    "SettingsChanged": "errors",
-    "TargetError": "errors",
-    "TooFewDonors": "errors",
-    "UnknownModel": "errors",
-    "Verdict": "analysis.verdict",
-    "Zero": "ablation",
-    "cut": "prompts",
-    "documents": "prompts",
-    "freeze": "knockout",
-    "knock_out": "knockout",
-    "load": "anatomy",
-    "load_prompts": "prompts:load",
-}
-
 __all__ = [
     "Ablation",
     "AblationError",
@@ -149,7 +100,22 @@ __all__ = [
     "load_prompts",
 ]
 
-__getattr__ = lazily(__name__, _HOMES)
+__getattr__ = lazily(
+    __name__,
+    {
+        "ablation": "Ablation Counterfactual Mean Noise Optimal PositionMean Resample Zero",
+        "analysis.verdict": "Verdict",
+        "anatomy": "Model load",
+        "errors": "AblationError AnatomyRefused ComponentError DetailDropped EmptyPrompts HookDidNotFire "
+        "HydrascopeError LedgerDoesNotClose MalformedPrompt MissingCounterfactual ModelError NonFinite NotCausalLM "
+        "OutOfBudget OutputError PickleRefused PromptError PromptTooLong RemoteCodeRefused RunError SettingsChanged "
+        "TargetError TooFewDonors UnknownModel",
+        "knockout": "freeze knock_out",
+        "prompts": "Cut Document Prompt PromptSet cut documents load_prompts=load",
+        "results": "Ledger",
+        "run": "Options",
+    },
+)
 
 
 def __dir__() -> list[str]:

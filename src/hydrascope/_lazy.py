@@ -12,13 +12,18 @@ def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
 
     Args:
         package: its name.
-        homes: public name to the module in the package that has it; `module:other` where it is called otherwise there.
+        homes: module of the package to the names it has, with spaces between; `public=own` where they differ.
     """
+    found = {
+        public: (module, own or public)
+        for module, names in homes.items()
+        for public, _, own in (name.partition("=") for name in names.split())
+    }
 
-    def found(name: str) -> Any:
-        if name not in homes:
+    def get(name: str) -> Any:
+        if name not in found:
             raise AttributeError(f"module '{package}' has no attribute '{name}'")
-        home, _, inner = homes[name].partition(":")
-        return getattr(import_module(f"{package}.{home}"), inner or name)
+        module, own = found[name]
+        return getattr(import_module(f"{package}.{module}"), own)
 
-    return found
+    return get

@@ -27,29 +27,6 @@ if TYPE_CHECKING:
     from hydrascope.run._task import Task, default_folder, prepare
     from hydrascope.run.base import Progress
 
-_HOMES = {
-    "PROTOCOLS": "_options",
-    "Options": "_options",
-    "Progress": "base",
-    "RunRequest": "_request",
-    "Runs": "_companions",
-    "Task": "_task",
-    "default_folder": "_task",
-    "execute": "_execution",
-    "execute_companions": "_companions",
-    "execute_runs": "_companions",
-    "freeze_at_most": "_companions",
-    "freezing": "_companions",
-    "open_model": "_opening",
-    "open_request": "_opening",
-    "options_of": "_request",
-    "prepare": "_task",
-    "prepare_runs": "_companions",
-    "recorded_request": "_record",
-    "stored_prompts": "_record",
-    "versions": "_execution",
-}
-
 __all__ = [
     "PROTOCOLS",
     "Options",
@@ -73,4 +50,16 @@ __all__ = [
     "versions",
 ]
 
-__getattr__ = lazily(__name__, _HOMES)
+__getattr__ = lazily(
+    __name__,
+    {
+        "_companions": "Runs execute_companions execute_runs freeze_at_most freezing prepare_runs",
+        "_execution": "execute versions",
+        "_opening": "open_model open_request",
+        "_options": "PROTOCOLS Options",
+        "_record": "recorded_request stored_prompts",
+        "_request": "RunRequest options_of",
+        "_task": "Task default_folder prepare",
+        "base": "Progress",
+    },
+)
