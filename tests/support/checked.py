@@ -15,12 +15,8 @@ from jaxtyping import _import_hook
 ASKED_TO_REFUSE = tuple(
     f"hydrascope.{name}"
     for name in (
-        "prompts._prompt_set",
-        "prompts._files",
-        "prompts._encode",
-        "run.execution",
-        "task",
-        "engine._positions",
+        *("prompts._prompt_set", "prompts._files", "prompts._encode", "engine.scope", "knockout"),
+        *("run._execution", "run._options", "run._request", "run._task"),
     )
 )
 """Modules that take what a user wrote, of whatever type, and answer with a sentence of their own."""

@@ -28,8 +28,8 @@ from hydrascope.engine import (
 from hydrascope.ledger import LedgerFile
 from hydrascope.prompts import select_prompts
 from hydrascope.run._runner import Batch, Group, Progress, Runner, Selection
+from hydrascope.run._task import Task
 from hydrascope.run_directory import RunDirectory
-from hydrascope.task import Task
 
 BATCH = 16
 """Prompts that are written together: what a kill can cost at most."""

@@ -1,17 +1,18 @@
-"""Runs that belong to a run: made beside it, continued, refused when changed, gone when it is overwritten."""
+"""Companion runs: made beside it, continued, refused when changed, gone when it is overwritten."""
 
 from __future__ import annotations
 
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import hydrascope as hs
 from hydrascope.errors import AblationError, RunError, SettingsChanged
-from hydrascope.run._prompt_run import PromptRun
+from hydrascope.run import _prompt_run
 from tests.conftest import Cli
 
 PARTS = "attn.1,mlp.1"
@@ -28,12 +29,19 @@ def prompts(prompt_file: Path) -> hs.PromptSet:
     return hs.load_prompts(str(prompt_file))
 
 
-def knock_out(model: hs.Model, prompts: hs.PromptSet, out: Path | None, *also: object, **more: object) -> hs.Ledger:
-    given = {"ablation": hs.Resample(donors=2), "options": OPTIONS, **more}
-    return hs.knock_out(model, prompts, PARTS, also=also, out=out, **given)  # type: ignore[arg-type]
+def knock_out(
+    model: hs.Model,
+    prompts: hs.PromptSet,
+    out: Path | None,
+    *others: hs.Ablation,
+    ablation: hs.Ablation | None = None,
+    **more: Any,
+) -> hs.Ledger:
+    several = (ablation or hs.Resample(donors=2), *others)
+    return hs.knock_out(model, prompts, PARTS, several, out=out, options=OPTIONS, **more)
 
 
-def test_a_relative_is_the_run_it_would_be_alone(model: hs.Model, prompts: hs.PromptSet, tmp_path: Path) -> None:
+def test_a_companion_is_the_run_it_would_be_alone(model: hs.Model, prompts: hs.PromptSet, tmp_path: Path) -> None:
     ledger = knock_out(model, prompts, tmp_path / "run", hs.Zero(), hs.Mean())
     assert list(ledger.also) == ["mean", "zero"]
     alone = knock_out(model, prompts, None, ablation=hs.Zero())
@@ -43,33 +51,35 @@ def test_a_relative_is_the_run_it_would_be_alone(model: hs.Model, prompts: hs.Pr
     np.testing.assert_array_equal(ledger.dataset["prompt"], ledger.also["mean"].dataset["prompt"])
 
 
-def test_killed_in_a_relative_the_same_command_goes_on(
+def test_killed_in_a_companion_the_same_command_goes_on(
     model: hs.Model, prompts: hs.PromptSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "run"
     whole = knock_out(model, prompts, tmp_path / "whole", hs.Zero(), hs.Mean())
     child = os.fork()
-    if child == 0:  # killed as the second relative's ledger is about to be finished
-        close = PromptRun._close
+    if child == 0:  # killed as the second companion's ledger is about to be finished
+        close = _prompt_run.PromptRun._close
 
         def die(run, *arguments):
             if run.task.ablation.name == "mean":
                 os.kill(os.getpid(), signal.SIGKILL)
             close(run, *arguments)
 
-        PromptRun._close = die
+        _prompt_run.PromptRun._close = die
         knock_out(model, prompts, out, hs.Zero(), hs.Mean())
         os._exit(0)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL
     assert list(hs.Ledger.open(out).also) == ["zero"]  # what has not finished is not shown
     worked: list[str] = []
-    finish = PromptRun.finish
-    monkeypatch.setattr(PromptRun, "finish", lambda run, at: (worked.append(run.task.ablation.name), finish(run, at)))
+    finish = _prompt_run.PromptRun.finish
+    monkeypatch.setattr(
+        _prompt_run.PromptRun, "finish", lambda run, at: (worked.append(run.task.ablation.name), finish(run, at))
+    )
     again = knock_out(model, prompts, out, hs.Zero(), hs.Mean())
     assert worked == ["mean"]
     for name in ("zero", "mean"):
         np.testing.assert_array_equal(again.also[name].dataset["change"], whole.also[name].dataset["change"])
-    assert {path.name for path in (out / "also" / "mean").iterdir()} == {"run.json", "ledger.zarr"}
+    assert {path.name for path in (out / "companions" / "mean").iterdir()} == {"run.json", "ledger.zarr"}
 
 
 def test_changed_settings_are_refused_and_overwriting_starts_anew(
@@ -85,7 +95,7 @@ def test_changed_settings_are_refused_and_overwriting_starts_anew(
     assert list(knock_out(model, prompts, out, hs.Noise(donors=2), overwrite=True).also) == ["noise"]
 
 
-def test_progress_names_the_relative(model: hs.Model, prompts: hs.PromptSet, tmp_path: Path) -> None:
+def test_progress_names_the_companion(model: hs.Model, prompts: hs.PromptSet, tmp_path: Path) -> None:
     stages: dict[str, None] = {}
     knock_out(
         model, prompts, tmp_path / "run", hs.Zero(), progress=lambda stage, done, total: stages.update({stage: None})
@@ -93,10 +103,10 @@ def test_progress_names_the_relative(model: hs.Model, prompts: hs.PromptSet, tmp
     assert list(stages) == ["clean runs", "knock-outs", "zero: clean runs", "zero: knock-outs"]
 
 
-def test_what_cannot_belong_is_refused(model: hs.Model, prompts: hs.PromptSet, tmp_path: Path) -> None:
+def test_what_can_be_no_companion_is_refused(model: hs.Model, prompts: hs.PromptSet, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="kept in its folder"):
         knock_out(model, prompts, None, hs.Zero())
-    with pytest.raises(RunError, match="resample ablation is asked for twice"):
+    with pytest.raises(RunError, match="resample is asked for twice"):
         knock_out(model, prompts, tmp_path / "run", hs.Resample(donors=3))
     assert not (tmp_path / "run").exists()
 
@@ -135,8 +145,8 @@ def test_doses_on_the_command_line(
     }
     assert ledger.dataset.attrs["dose"] == 1
     assert list(ledger.doses()["dose"].unique()) == [0, 0.25, 0.5, 1]
-    assert "no list of doses" in cli(*command, "--dose", "half").refusal()
-    assert "stands twice" in cli(*command, "--dose", "1,1").refusal()
-    assert "give a number from 0 to 1" in cli(*command, "--dose", "2").refusal()
-    with pytest.raises(RunError, match="does not belong to a run at 1"):
-        hs.knock_out(hs.load(str(model_folder)), hs.load_prompts(str(prompt_file)), doses=(1.5,), out=tmp_path / "no")
+    assert "dose cannot be 'half'; give a number" in cli(*command, "--dose", "half").refusal()
+    assert "asked for twice" in cli(*command, "--dose", "1,1").refusal()
+    assert "dose cannot be 2; give a number from 0 to 1" in cli(*command, "--dose", "2").refusal()
+    with pytest.raises(RunError, match=r"dose cannot be 1\.5"):
+        hs.knock_out(hs.load(str(model_folder)), hs.load_prompts(str(prompt_file)), dose=(1, 1.5), out=tmp_path / "no")

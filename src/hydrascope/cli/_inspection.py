@@ -14,7 +14,7 @@ from hydrascope.anatomy import CLOSING, Check, Model, precision, prove_anatomy
 from hydrascope.engine import Engine, choose_engine
 
 
-def inspect(model: Model) -> dict[str, Any]:
+def examine(model: Model) -> dict[str, Any]:
     """Everything known about a model, as plain values.
 
     Raises:
@@ -52,7 +52,11 @@ def inspect(model: Model) -> dict[str, Any]:
 
 
 def render(found: dict[str, Any]) -> Group:
-    """The same for a terminal."""
+    """A model's anatomy and proof for a terminal.
+
+    Args:
+        found: from `examine`.
+    """
     source, anatomy, able = found["model"], found["anatomy"], found["capabilities"]
     numbers = source["dtype"] + (f" with quantised weights ({source['packing']})" if source["packing"] else "")
     head = Text.assemble(

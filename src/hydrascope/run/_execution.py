@@ -15,18 +15,21 @@ from hydrascope.engine import Budget
 from hydrascope.errors import HydrascopeError, OutputError
 from hydrascope.ledger import LedgerFile, open_dataset
 from hydrascope.run._prompt_run import PromptRun
+from hydrascope.run._record import record_of, store_prompts
+from hydrascope.run._request import RunRequest
 from hydrascope.run._runner import Progress
+from hydrascope.run._task import Task
 from hydrascope.run._text_run import TextRun
 from hydrascope.run_directory import RunDirectory, locked, open_run_directory
-from hydrascope.task import Task
 
 
 def execute(
     task: Task,
     out: Path | None = None,
     *,
-    overwrite: bool = False,
+    request: RunRequest | None = None,
     command: str = "",
+    overwrite: bool = False,
     progress: Progress = lambda stage, done, total: None,
 ) -> tuple[xr.Dataset, RunDirectory | None]:
     """Run a task, or what is left of it.
@@ -34,8 +37,9 @@ def execute(
     Args:
         task: what to do.
         out: the run's folder, made or continued; None keeps nothing on disk afterwards.
+        request: what was asked, kept in the folder together with the prompts.
+        command: the command that makes the run, where that is not the request's own.
         overwrite: throw away the run that is in `out`.
-        command: the command that reproduces the run, for the record.
         progress: told how far it is.
 
     Returns:
@@ -48,14 +52,18 @@ def execute(
     """
     if out is None:
         with tempfile.TemporaryDirectory(prefix="hydrascope-") as folder:
-            dataset, _ = execute(task, Path(folder) / "run", command=command, progress=progress)
+            dataset, _ = execute(task, Path(folder) / "run", request=request, command=command, progress=progress)
             return dataset, None
     started = time.monotonic()
     kind = PromptRun if task.positions.is_last else TextRun
     budget = Budget.read(task.options.memory, *task.model.devices)
     facts = {"memory": budget.bytes, "command": command, "versions": versions(), "created": _now()}
+    if request is not None:
+        facts |= record_of(request, task.model, task.prompts)
     with locked(out):
         directory = open_run_directory(out, task.settings, facts, overwrite=overwrite)
+        if request is not None:
+            store_prompts(directory, task.prompts)
         if not directory.complete:
             if task.options.memory is None:  # the same batches as before the kill, so the same rounding
                 budget = Budget(int(directory.record["memory"]))

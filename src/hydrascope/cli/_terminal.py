@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import transformers
 import xarray as xr
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -17,9 +18,15 @@ from rich.table import Table
 
 from hydrascope.analysis import ablation_loss_sentence, rank_agreement_sentence, reads_each, rounding
 from hydrascope.results import Ledger
-from hydrascope.run import Estimate
-from hydrascope.run import Progress as Told
-from hydrascope.run_directory import RunDirectory
+from hydrascope.run._estimate import Estimate
+from hydrascope.run._runner import Progress as Told
+from hydrascope.run_directory import REPORT
+
+
+def quiet() -> None:
+    """Switch the libraries' own chatter off."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
 
 
 @contextmanager
@@ -43,41 +50,37 @@ def progress_bars(quiet: bool) -> Iterator[Told]:
         yield told
 
 
-def reported(dataset: xr.Dataset, directory: RunDirectory, progress: Told) -> Ledger:
-    """A finished run with all that belongs to it by now; its report is written if it can have one."""
-    ledger = Ledger(dataset, directory.path)
+def reported(dataset: xr.Dataset, folder: Path, progress: Told) -> Ledger:
+    """A finished run with the companions that it has by now; its report is written if it can have one."""
+    ledger = Ledger(dataset, folder)
     if ledger.has_report:
         progress("report", 0, 1)
-        ledger.report(directory.report)
+        ledger.report(folder / REPORT)
         progress("report", 1, 1)
     return ledger
 
 
 def show_estimates(
-    main: Estimate, also: Mapping[str, Estimate], held: Mapping[str, Estimate], *, as_json: bool
+    main: Estimate, companions: Mapping[str, Estimate], frozen: Mapping[str, Estimate], *, as_json: bool
 ) -> None:
-    """Print the plan of a run and of those that belong to it.
+    """Print the plan of a run and of its companions.
 
     Args:
         main: the run.
-        also: other ablations and doses, by name.
-        held: the most that confirming may take; how much it does, the run's ledger tells.
+        companions: other ablations and doses, by name.
+        frozen: the most that freezing may take; how much it does, the run's ledger tells.
         as_json: for machines.
     """
     if as_json:
-        others = {name: estimate.as_dict() for name, estimate in also.items()}
-        others |= {name: {**estimate.as_dict(), "at_most": True} for name, estimate in held.items()}
-        print(json.dumps({**main.as_dict(), **({"also": others} if others else {})}, indent=1))
+        others = {name: estimate.as_dict() for name, estimate in companions.items()}
+        others |= {name: {**estimate.as_dict(), "at_most": True} for name, estimate in frozen.items()}
+        print(json.dumps({**main.as_dict(), **({"companions": others} if others else {})}, indent=1))
         return
     print("\n".join(main.lines()))
-    for name, estimate in also.items():
+    for name, estimate in companions.items():
         print("\n".join(["", f"and {name}:", *estimate.lines()]))
-    for estimate in held.values():
-        print(
-            "\n".join(
-                ["", "and, to confirm what is repaired, at most (--no-confirm leaves it out):", *estimate.lines()]
-            )
-        )
+    for estimate in frozen.values():
+        print("\n".join(["", "and freeze, at most (--no-freeze leaves it out):", *estimate.lines()]))
 
 
 def show_result(ledger: Ledger, page: Path, as_json: bool, *, listed: bool = False) -> None:
@@ -174,7 +177,7 @@ def _as_json(ledger: Ledger, page: Path) -> dict[str, Any]:
         "sentences": list(summary.sentences),
         "numbers": summary.numbers,
         "agreement": said if len(alike) else None,
-        "confirmation": _records(frozen) if len(frozen) else None,
+        "freeze": _records(frozen) if len(frozen) else None,
         "attributes": dict(ledger.dataset.attrs),
         "rounding": rounding(ledger.dataset),
         "ledger": str(page.parent / "ledger.zarr"),
