@@ -25,9 +25,9 @@ from torch import Tensor
 from transformers import GPT2Config
 
 import hydrascope as hs
-from hydrascope.anatomy.hooks import hooked
+from hydrascope.anatomy import hooked
 from hydrascope.components import Component
-from hydrascope.engine.scope import Scope
+from hydrascope.engine import Positions
 
 SEED = 7
 
@@ -87,7 +87,12 @@ def measure(model: hs.Model, count: int, tokens: int) -> Round:
     heads = [Component("head", layer, layer % units) for layer, units in model.anatomy.inventory.units["head"].items()]
     prompts = hs.PromptSet("random", tuple(hs.Prompt(input_ids=tuple(text)) for text in ids.tolist()))
     options = hs.Options(
-        components="head", target="top", null_draws=0, detail="kinds", scope=Scope("all", "each", 0), measured=False
+        components="head",
+        target="top",
+        null_draws=0,
+        detail="kinds",
+        positions=Positions("all", "each", 0),
+        measured=False,
     )
     clock = Stopwatch()
     ledger = hs.knock_out(model, prompts, ablation=hs.Zero(), options=options)

@@ -21,25 +21,26 @@ ALLOWED: dict[str, set[str]] = {
     "zoo": {"errors"},
     "prompts": {"errors", "components", "zoo"},
     "anatomy": {"errors", "components", "zoo"},
-    "ablation": {"errors", "components", "prompts"},
-    "engine": {"errors", "components", "prompts", "anatomy", "ablation"},
+    "ablations": {"errors", "components", "prompts"},
+    "engine": {"errors", "components", "prompts", "anatomy", "ablations"},
     "ledger": {"errors"},
     "run_directory": {"errors", "ledger"},
-    "task": {"errors", "components", "prompts", "anatomy", "ablation", "engine", "run_directory"},
-    "run": {"errors", "components", "prompts", "anatomy", "ablation", "engine", "ledger", "run_directory", "task"},
+    "task": {"errors", "components", "prompts", "anatomy", "ablations", "engine", "run_directory"},
+    "run": {"errors", "components", "prompts", "anatomy", "ablations", "engine", "ledger", "run_directory", "task"},
     "protocols": {"errors", "engine", "task"},
-    "estimate": {"errors", "components", "ablation", "anatomy", "engine", "ledger", "task"},
     "inspection": {"errors", "components", "anatomy", "engine"},
-    "analysis": {"errors"},
+    "analysis": {"errors", "components"},
     "figures": {"errors", "analysis"},
     "report": {"errors", "analysis", "figures"},
     "results": {"errors", "analysis", "ledger", "report", "run_directory"},
     "confirmation": {"errors", "analysis", "components", "run_directory", "task"},
-    "knockout": {"errors", "ablation", "confirmation", "anatomy", "prompts", "results", "run", "task"},
+    "knockout": {"errors", "ablations", "confirmation", "anatomy", "prompts", "results", "run", "task"},
 }
 """For each room, the rooms it may import. Whoever is not named (the command line and its helpers) may import all."""
 
 FRONT = {"__init__", "__main__", "asked", "cli", "console"}
+FACES = ("analysis",)
+"""Rooms whose modules are private."""
 NO_MODELS = ("errors", "components", "zoo", "ledger", "run_directory", "analysis", "figures", "report", "results")
 """Rooms that work where torch and transformers are not installed."""
 
@@ -93,6 +94,16 @@ def test_a_room_imports_only_what_lies_to_its_left(name):
         assert not forbidden, f"{file.relative_to(ROOT)} imports {', '.join(sorted(forbidden))}"
 
 
+@pytest.mark.parametrize("name", FACES)
+def test_others_enter_a_room_by_its_face(name):
+    private = f"hydrascope.{name}."
+    assert all(file.name.startswith("_") for file in (ROOT / name).rglob("*.py"))
+    for file in files():
+        if room(file) != name:
+            behind = [module for module in imports(file) if module.startswith(private)]
+            assert not behind, f"{file.relative_to(ROOT)} imports {', '.join(behind)}"
+
+
 def test_the_rules_have_no_circle():
     left = dict(ALLOWED)
     while left:
@@ -139,7 +150,7 @@ def test_public_names_are_those_that_can_be_imported():
     [
         "hydrascope",
         "hydrascope.cli",
-        "hydrascope.analysis.verdict",
+        "hydrascope.analysis",
         "hydrascope.figures",
         "hydrascope.ledger",
         "hydrascope.results",

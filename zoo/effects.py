@@ -56,7 +56,7 @@ def layer_rows(model: hydrascope.Model, prompts: Path, *, donors: int) -> list[d
     ds, table = ledger.dataset, ledger.repair()
     late = ds.where((ds.writer_kind == "mlp") & (2 * ds.writer_layer >= ds.attrs["n_layers"]), drop=True)
     clean = late.direct_effect
-    released = ledger.erasure()
+    released = ledger.released()
     relaxed = dict(zip(*(released[released["kind"] == "mlp"][name] for name in ("ablated", "relaxed")), strict=True))
     shared = {
         "layers": int(ds.attrs["n_layers"]),

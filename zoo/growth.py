@@ -17,7 +17,7 @@ import pandas as pd
 import vl_convert
 from scipy import stats
 
-from hydrascope.figures.theme import LIGHT, themed
+from hydrascope.figures import LIGHT, themed
 from zoo.bundle import prompt_sets
 from zoo.effects import SETS, measured
 from zoo.grid import Grid, load_grid

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 import hydrascope
-from hydrascope.analysis import parts
-from hydrascope.analysis.statistics import simultaneous_means
+from hydrascope.analysis import bootstrap, simultaneous_means
 from zoo.bundle import PACKAGE
 from zoo.card import write_card
 
@@ -53,14 +52,14 @@ def observe(folder: Path, prompts: Path) -> dict[str, Any]:
     total = ds.total_effect.to_pandas()
     alone = {pair: total[list(pair.split("+"))].sum(axis=1) for pair in pairs}
     excess = np.stack([(total[pair] - alone[pair]).to_numpy(dtype=np.float64) for pair in pairs], axis=1)
-    joint = simultaneous_means(excess, parts.plan(ds))
-    late = ledger.findings.late_mlps
-    released = ledger.erasure()
+    joint = simultaneous_means(excess, bootstrap(ds))
+    late = ledger.late_mlps()
+    released = ledger.released()
     released = released[(released["kind"] == "mlp") & released["ablated"].isin(layers)]
     return {
         "prompts": int(ds.sizes["prompt"]),
         "prompts_given": int(ds.attrs["prompts_total"]),
-        "verdict": ledger.verdict().headline,
+        "verdict": ledger.summary().headline,
         "layers": [
             {"ablated": name} | {column: _rounded(table.loc[name], column) for column in (*_COLUMNS, *_LINE)}
             for name in layers

@@ -12,7 +12,7 @@ import altair as alt
 import pandas as pd
 
 from hydrascope import zoo
-from hydrascope.figures.theme import LIGHT
+from hydrascope.figures import LIGHT
 from zoo.growth import DOCS, save_svg
 from zoo.observe import SETS
 

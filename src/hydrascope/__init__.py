@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hydrascope.ablation import Counterfactual, Mean, Noise, Optimal, Resample, Zero
+    from hydrascope.ablations import Counterfactual, Mean, Noise, Optimal, Resample, Zero
     from hydrascope.anatomy import Model, load
     from hydrascope.errors import HydrascopeError
     from hydrascope.knockout import knock_out
@@ -25,18 +25,19 @@ if TYPE_CHECKING:
     from hydrascope.task import Options
 
 _HOMES = {
-    "Counterfactual": "ablation",
+    "Counterfactual": "ablations",
     "HydrascopeError": "errors",
     "Ledger": "results",
-    "Mean": "ablation",
+    "Mean": "ablations",
     "Model": "anatomy",
-    "Noise": "ablation",
-    "Optimal": "ablation",
+    "Noise": "ablations",
+    "Optimal": "ablations",
     "Options": "task",
+    "PositionMean": "ablations",
     "Prompt": "prompts",
     "PromptSet": "prompts",
-    "Resample": "ablation",
-    "Zero": "ablation",
+    "Resample": "ablations",
+    "Zero": "ablations",
     "knock_out": "knockout",
     "load": "anatomy",
     "load_prompts": "prompts.load",
@@ -51,6 +52,7 @@ __all__ = [
     "Noise",
     "Optimal",
     "Options",
+    "PositionMean",
     "Prompt",
     "PromptSet",
     "Resample",

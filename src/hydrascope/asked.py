@@ -9,8 +9,8 @@ from typing import Any
 
 import transformers
 
-from hydrascope import ablation as ablations
 from hydrascope import protocols, zoo
+from hydrascope.ablations import named_ablations
 from hydrascope.anatomy import Model, load
 from hydrascope.errors import PromptError, RunError
 from hydrascope.prompts import Cut, PromptSet, cut, documents, is_text, named_task
@@ -66,9 +66,9 @@ class Asked:
         """
         full, *lower = doses(self.dose)
         protocol = protocols.protocol(self.protocol)
-        chosen, *others = ablations.listed(self.ablation, self.donors, protocol.donors)
+        chosen, *others = named_ablations(self.ablation, self.donors, protocol.donors)
         measured = self.distribution
-        if measured is None and any(isinstance(one, ablations.Optimal) for one in (chosen, *others)):
+        if measured is None and any(one.learning is not None for one in (chosen, *others)):
             measured = True  # KL is what an optimal constant makes least, and is compared by
         options = _options(
             protocol,
@@ -82,9 +82,9 @@ class Asked:
             writers=self.writers,
             detail=self.detail,
             measured=measured,
-            knocked_out=self.positions,
+            ablate=self.positions,
             read=self.read,
-            skipped=self.skip,
+            skip=self.skip,
             dose=full,
             split_attention=self.split_attention,
         )
@@ -120,8 +120,8 @@ def _default_prompts(model: str | None, how: Cut | None = None) -> str:
 def _options(protocol: Protocol, **given: Any) -> Options:
     """A protocol's options, less those that are given; None is not given."""
     told = {name: value for name, value in given.items() if value is not None}
-    where = {name: told.pop(name) for name in ("knocked_out", "read", "skipped") if name in told}
-    return replace(protocol.options, scope=replace(protocol.options.scope, **where), **told)
+    where = {name: told.pop(name) for name in ("ablate", "read", "skip") if name in told}
+    return replace(protocol.options, positions=replace(protocol.options.positions, **where), **told)
 
 
 def _cutting(protocol: Protocol, length: int | None, texts: int | None, chosen: Options) -> Cut | None:

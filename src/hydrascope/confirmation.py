@@ -7,9 +7,14 @@ from dataclasses import replace
 
 import xarray as xr
 
-from hydrascope.analysis import parts
-from hydrascope.analysis.findings import Findings
-from hydrascope.analysis.freeze import CONTROLS, MOST, pairs_to_confirm, to_hold
+from hydrascope.analysis import (
+    FREEZE_CONTROLS,
+    FREEZE_MOST,
+    Findings,
+    choose_freezes,
+    freezes_of,
+    require_writers,
+)
 from hydrascope.components import Knockout, parse_knockouts
 from hydrascope.run_directory import HELD
 from hydrascope.task import Task
@@ -29,7 +34,7 @@ def confirming(task: Task, ds: xr.Dataset) -> dict[str, Task]:
     if task.options.detail != "full":
         return {}
     findings = Findings(ds).by_layer
-    chosen = pairs_to_confirm(findings.ds, findings.repair, findings.resampling, task.options.seed)
+    chosen = choose_freezes(findings.ds, findings.repair, findings.resampling, task.options.seed)
     if not chosen:
         return {}
     return {HELD: _holding(task, chosen)}
@@ -50,9 +55,11 @@ def at_most(task: Task) -> dict[str, Task]:
     alone = {knockout.parts[0] for knockout in task.knockouts if _alone(knockout)}
     later = {one: [other for other in attention if other.layer > one.layer] for one in attention if one in alone}
     chosen: list[str] = []
-    for one in [one for one in attention if later.get(one)][:MOST]:  # the first are the dearest: most lies behind them
+    for one in [one for one in attention if later.get(one)][
+        :FREEZE_MOST
+    ]:  # the first are the dearest: most lies behind them
         names = [str(other) for other in later[one]]
-        chosen += to_hold(str(one), names, names[2:][:CONTROLS] or names[1:])
+        chosen += freezes_of(str(one), names, names[2:][:FREEZE_CONTROLS] or names[1:])
     return {HELD: _holding(task, list(dict.fromkeys(chosen)))} if chosen else {}
 
 
@@ -62,7 +69,7 @@ def require_whole(ds: xr.Dataset) -> None:
     Raises:
         DetailDropped: it keeps only sums by kind of writer.
     """
-    parts.require_writers(ds, "learning who is needed")
+    require_writers(ds, "learning who is needed")
 
 
 def _holding(task: Task, chosen: Sequence[str]) -> Task:
@@ -73,4 +80,4 @@ def _holding(task: Task, chosen: Sequence[str]) -> Task:
 
 
 def _alone(knockout: Knockout) -> bool:
-    return len(knockout.parts) == 1 and not knockout.held and knockout.sender is None
+    return len(knockout.parts) == 1 and not knockout.frozen and knockout.sender is None

@@ -15,11 +15,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from hydrascope.analysis import agreement, harm
-from hydrascope.analysis.closing import rounding
-from hydrascope.analysis.tokens import is_text
-from hydrascope.estimate import Estimate
+from hydrascope.analysis import ablation_loss_sentence, rank_agreement_sentence, reads_each, rounding
 from hydrascope.results import Ledger
+from hydrascope.run import Estimate
 from hydrascope.run import Progress as Told
 from hydrascope.run_directory import RunDirectory
 
@@ -94,18 +92,18 @@ def show_result(ledger: Ledger, page: Path, as_json: bool, *, listed: bool = Fal
     if not ledger.has_report:
         _show_sums(ledger, page.parent, as_json, listed)
         return
-    verdict, closing = ledger.verdict(), ledger.closing()
+    summary, closing = ledger.summary(), ledger.closing()
     if as_json:
         print(json.dumps(_as_json(ledger, page), indent=1))
         return
     console = Console(highlight=False)
     console.soft_wrap = not console.is_terminal  # what is piped is wrapped by its reader
-    console.print(verdict.headline, style="bold", markup=False)
-    for sentence in verdict.leading:
+    console.print(summary.headline, style="bold", markup=False)
+    for sentence in summary.leading:
         console.print(f"- {sentence}", markup=False)
-    for sentence in verdict.details:
+    for sentence in summary.details:
         console.print(f"- {sentence}", style="dim", markup=False)
-    for told in (agreement.sentence(ledger.findings.agreement), harm.sentence(ledger.findings.harm)):
+    for told in (rank_agreement_sentence(ledger.rank_agreement()), ablation_loss_sentence(ledger.ablation_loss())):
         if told:
             console.print(f"- {told}", style="dim", markup=False)
     attributes = ledger.dataset.attrs
@@ -142,7 +140,7 @@ def _show_sums(ledger: Ledger, folder: Path, as_json: bool, listed: bool) -> Non
 
 
 def _why_no_verdict(ledger: Ledger) -> str:
-    if is_text(ledger.dataset):
+    if reads_each(ledger.dataset):
         return "The direct effect of nothing that was knocked out is known (--writers heads keeps that of heads)"
     return "Only sums by kind of writer were kept (--detail kinds)"
 
@@ -169,14 +167,14 @@ def _list_costs(table: pd.DataFrame) -> None:
 
 
 def _as_json(ledger: Ledger, page: Path) -> dict[str, Any]:
-    verdict, alike, held = ledger.verdict(), ledger.agreement(), ledger.findings.by_layer.freeze
-    said = {"sentence": agreement.sentence(alike), "pairs": _records(alike)}
+    summary, alike, frozen = ledger.summary(), ledger.rank_agreement(), ledger.freeze()
+    said = {"sentence": rank_agreement_sentence(alike), "pairs": _records(alike)}
     return {
-        "headline": verdict.headline,
-        "sentences": list(verdict.sentences),
-        "numbers": verdict.numbers,
+        "headline": summary.headline,
+        "sentences": list(summary.sentences),
+        "numbers": summary.numbers,
         "agreement": said if len(alike) else None,
-        "confirmation": _records(held) if len(held) else None,
+        "confirmation": _records(frozen) if len(frozen) else None,
         "attributes": dict(ledger.dataset.attrs),
         "rounding": rounding(ledger.dataset),
         "ledger": str(page.parent / "ledger.zarr"),

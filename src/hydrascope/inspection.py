@@ -10,9 +10,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from hydrascope.anatomy import Check, Model, prove_anatomy
-from hydrascope.anatomy.precision import CLOSING, precision
-from hydrascope.engine.proof import Engine, choose_engine
+from hydrascope.anatomy import CLOSING, Check, Model, precision, prove_anatomy
+from hydrascope.engine import Engine, choose_engine
 
 
 def inspect(model: Model) -> dict[str, Any]:

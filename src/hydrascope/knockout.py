@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hydrascope.ablation import Ablation
+from hydrascope.ablations import Ablation
 from hydrascope.anatomy import Model
 from hydrascope.confirmation import confirming
 from hydrascope.errors import RunError
@@ -43,7 +43,7 @@ def knock_out(
         also: other ablations of the same parts on the same prompts; their ledgers are in `Ledger.also`, by name.
         doses: smaller doses of the same; their ledgers are there too, as `dose-0.5` and so on.
         confirm: also hold the strongest responders of repaired attention layers at their clean output; see
-            `Ledger.confirm`.
+            `Ledger.freeze`.
         out: folder that keeps the run; the same call with the same folder continues it.
         overwrite: throw away the run that is in `out`.
         progress: told how far it is.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hydrascope.engine.scope import Scope
+from hydrascope.engine import Positions
 from hydrascope.errors import RunError
 from hydrascope.task import Options
 
@@ -47,7 +47,7 @@ PROTOCOLS = {
                 null_draws=0,
                 writers="heads",
                 detail="kinds",
-                scope=Scope("all", "each", skipped=1),
+                positions=Positions("all", "each", skip=1),
                 measured=False,
                 protocol="text",
             ),

@@ -9,13 +9,16 @@ from pathlib import Path
 import pandas as pd
 import xarray as xr
 
-from hydrascope.analysis.closing import Closing
-from hydrascope.analysis.findings import Findings
-from hydrascope.analysis.neurons import neurons
-from hydrascope.analysis.parts import has_writers
-from hydrascope.analysis.text_verdict import text_verdict
-from hydrascope.analysis.tokens import is_text, knows_direct
-from hydrascope.analysis.verdict import Verdict, verdict
+from hydrascope.analysis import (
+    Closing,
+    Findings,
+    Summary,
+    has_writers,
+    knows_direct,
+    neurons,
+    reads_each,
+    summarise,
+)
 from hydrascope.errors import ComponentError
 from hydrascope.ledger import is_finished, open_dataset
 from hydrascope.run_directory import ALSO, HELD
@@ -59,15 +62,17 @@ class Ledger:
     def findings(self) -> Findings:
         """The tables behind all methods."""
         also = {name: one.dataset for name, one in self.also.items()}
-        return Findings(self.dataset, held=also.pop(HELD, None), also=also)
+        return Findings(self.dataset, frozen=also.pop(HELD, None), also=also)
 
-    def layer_effects(self) -> pd.DataFrame:
-        """Direct effect against total effect of every ablated writer (McGrath et al. 2023, figure 2)."""
-        return self.findings.layer_effects.copy()
+    # every table of `hydrascope.analysis.TABLES`, by its name
 
     def repair(self) -> pd.DataFrame:
         """One row per knock-out: what was lost, what came back through what, and how linear that is."""
         return self.findings.repair.copy()
+
+    def layer_effects(self) -> pd.DataFrame:
+        """Direct effect against total effect of every ablated writer (McGrath et al. 2023, figure 2)."""
+        return self.findings.layer_effects.copy()
 
     def who_repairs(self, ablated: str | None = None) -> pd.DataFrame:
         """Who compensates for whom, with intervals corrected for the number of cells.
@@ -91,13 +96,21 @@ class Ledger:
         """How much of each response the strongest one and two responders carry."""
         return self.findings.concentration.copy()
 
-    def confirm(self) -> pd.DataFrame:
-        """How much of each repair vanishes while a responder keeps its clean output, beside others held instead."""
-        return self.findings.by_layer.freeze.copy()
+    def late_mlps(self) -> pd.DataFrame:
+        """Whether the late MLPs write against the target in the clean run."""
+        return self.findings.by_layer.late_mlps.copy()
 
-    def erasure(self) -> pd.DataFrame:
+    def released(self) -> pd.DataFrame:
         """How much of the late MLPs' pressure on the target each attention knock-out releases."""
         return self.findings.by_layer.released.copy()
+
+    def freeze(self) -> pd.DataFrame:
+        """How much of each repair vanishes while a responder keeps its clean output, beside others frozen instead."""
+        return self.findings.by_layer.freeze.copy()
+
+    def interactions(self) -> pd.DataFrame:
+        """Joint knock-outs of a part and its strongest responder, against that responder's answer."""
+        return self.findings.by_layer.interactions.copy()
 
     def heads(self) -> pd.DataFrame:
         """One row per head that was knocked out or is a writer: what it writes, what its loss costs, who repairs it."""
@@ -118,7 +131,7 @@ class Ledger:
 
     def neuron_sparsity(self) -> pd.DataFrame:
         """How many neurons carry the repair of each knock-out, and whether they are the same on every prompt."""
-        return self.findings.sparsity.copy()
+        return self.findings.neuron_sparsity.copy()
 
     def self_repair(self) -> pd.DataFrame:
         """Self-repair on ordinary text, on every part's top tokens and on all (Rushing & Nanda 2024).
@@ -129,12 +142,20 @@ class Ledger:
         return self.findings.self_repair.copy()
 
     def mechanisms(self) -> pd.DataFrame:
-        """The same by mechanism: suppression that is released, support that is newly written, the final norm.
+        """Self-repair on text by mechanism: released suppression, newly written support, the final norm.
 
         Raises:
             DetailDropped: the direct effect of nothing that was knocked out is known.
         """
         return self.findings.mechanisms.copy()
+
+    def pooled_mechanisms(self) -> pd.DataFrame:
+        """Self-repair on text by mechanism, of all parts of the second half of the layers together.
+
+        Raises:
+            DetailDropped: the direct effect of nothing that was knocked out is known.
+        """
+        return self.findings.pooled_mechanisms.copy()
 
     def routing(self) -> pd.DataFrame:
         """How each routed MLP answers each knock-out: with the same experts, or with others.
@@ -144,25 +165,45 @@ class Ledger:
         """
         return self.findings.routing.copy()
 
-    def redistribution(self) -> pd.DataFrame:
-        """How attention answers each knock-out: by looking elsewhere, or by what it finds where it looks.
-
-        Of ordinary text, what all attention behind a knock-out does, on the part's top tokens and on all; otherwise a
-        row for every attention layer or head.
+    def routing_totals(self) -> pd.DataFrame:
+        """How all routed MLPs behind a knock-out together answer it.
 
         Raises:
-            DetailDropped: the run did not split attention, or kept too little for this.
+            ComponentError: the model has no MLP whose change can be split so.
         """
-        text = is_text(self.dataset)
-        return (self.findings.redistribution_on_text if text else self.findings.redistribution).copy()
+        return self.findings.routing_totals.copy()
 
-    def agreement(self) -> pd.DataFrame:
+    def attention_split(self) -> pd.DataFrame:
+        """How each attention layer or head answers each knock-out: by looking elsewhere, or by what it finds.
+
+        Raises:
+            DetailDropped: the run did not split attention, or kept only sums by kind of writer.
+        """
+        return self.findings.attention_split.copy()
+
+    def attention_split_totals(self) -> pd.DataFrame:
+        """How all attention behind a knock-out together answers it.
+
+        Raises:
+            DetailDropped: the run did not split attention, or kept only sums by kind of writer.
+        """
+        return self.findings.attention_split_totals.copy()
+
+    def attention_split_on_tokens(self) -> pd.DataFrame:
+        """How all attention behind a part answers on ordinary text, on the part's top tokens and on all.
+
+        Raises:
+            DetailDropped: the run did not split attention, or the direct effect of nothing knocked out is known.
+        """
+        return self.findings.attention_split_on_tokens.copy()
+
+    def rank_agreement(self) -> pd.DataFrame:
         """How far the run's ablations rank its knock-outs alike; empty where it has only one."""
-        return self.findings.agreement.copy()
+        return self.findings.rank_agreement.copy()
 
-    def harm(self) -> pd.DataFrame:
-        """What each ablation costs beside the least harmful constant; empty where `optimal` is not among them."""
-        return self.findings.harm.copy()
+    def ablation_loss(self) -> pd.DataFrame:
+        """What each ablation costs beside a learned constant; empty where none was learned."""
+        return self.findings.ablation_loss.copy()
 
     def doses(self) -> pd.DataFrame:
         """Every part of each knock-out's account over the dose; empty where the run has only one."""
@@ -172,13 +213,13 @@ class Ledger:
         """How far each knock-out's total effect is from growing in proportion to the dose."""
         return self.findings.linearity.copy()
 
-    def verdict(self) -> Verdict:
+    def summary(self) -> Summary:
         """The findings in plain sentences, with the numbers they were made from.
 
         They speak of layers, also where the account keeps heads or neurons apart; those of ordinary text, of whatever
         was knocked out.
         """
-        return text_verdict(self.findings) if is_text(self.dataset) else verdict(self.findings.by_layer)
+        return summarise(self.findings)
 
     def closing(self) -> Closing:
         """The closing check, recomputed from the ledger."""
@@ -186,8 +227,8 @@ class Ledger:
 
     @property
     def has_report(self) -> bool:
-        """Whether the ledger keeps what verdict and report show: every writer, or on texts the parts' own effects."""
-        return knows_direct(self.dataset) if is_text(self.dataset) else has_writers(self.dataset)
+        """Whether the ledger keeps what summary and report show: every writer, or on texts the parts' own effects."""
+        return knows_direct(self.dataset) if reads_each(self.dataset) else has_writers(self.dataset)
 
     def report(self, path: str | Path) -> Path:
         """Write the HTML report.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
@@ -12,22 +12,28 @@ from typing import Any, get_args
 import numpy as np
 from jaxtyping import Int
 
-from hydrascope.ablation import Ablation, Counterfactual, Optimal, Resample, require_equal_lengths
+from hydrascope.ablations import Ablation, Resample
 from hydrascope.anatomy import Model, Site
 from hydrascope.components import Component, Knockout, parse_knockouts, parse_writers
-from hydrascope.engine.budget import Budget
-from hydrascope.engine.detail import Detail
-from hydrascope.engine.edge_proof import prove_edges
-from hydrascope.engine.edges import sender_places
-from hydrascope.engine.optimal import require_learnable
-from hydrascope.engine.pattern_proof import prove_pattern
-from hydrascope.engine.plan import Plan, edited_places, held_places
-from hydrascope.engine.proof import Engine, choose_engine, prove_splits
-from hydrascope.engine.scope import Scope
-from hydrascope.engine.splits import Split
-from hydrascope.engine.text_proof import choose_text_engine
+from hydrascope.engine import (
+    OF_WHOLE_TEXTS,
+    Budget,
+    Detail,
+    Engine,
+    Plan,
+    Positions,
+    Split,
+    choose_engine,
+    edited_places,
+    held_places,
+    prove_attention_split,
+    prove_edges,
+    prove_splits,
+    require_learnable,
+    sender_places,
+)
 from hydrascope.errors import EmptyPrompts, RunError
-from hydrascope.prompts import Bos, Encoded, PromptSet, TargetPolicy, encode, told_apart
+from hydrascope.prompts import Bos, Encoded, PromptSet, TargetPolicy, encode, require_distinct_foils
 from hydrascope.run_directory import fresh_or_same
 
 LISTED = 2000
@@ -54,7 +60,7 @@ class Options:
             `head,neuron.6-7`, divide those writers into their units and, apart, their biases.
         detail: `full` keeps the change of every writer; `kinds` only sums by kind of writer, for sweeps of so many
             knock-outs that the whole account would be too large.
-        scope: the positions at which parts are knocked out and at which effects are read.
+        positions: where which parts are knocked out and at which effects are read.
         measured: also measure the whole next-token distribution (log-probability, rank, KL divergence).
         dose: how far a part is knocked out, from 0 to 1: what is put in place is (1 - dose) of the prompt's own value
             and dose of the replacement. An edge's is that of what its receiver reads through it.
@@ -73,7 +79,7 @@ class Options:
     memory: str | None = None
     writers: str = "layers"
     detail: Detail = "full"
-    scope: Scope = field(default_factory=Scope)
+    positions: Positions = field(default_factory=Positions)
     measured: bool = True
     dose: float = 1.0
     split_attention: bool = False
@@ -107,10 +113,9 @@ class Task:
     heads: tuple[Split, ...] = field(repr=False, default=())
 
     def __post_init__(self) -> None:
-        if isinstance(self.ablation, Optimal):
+        if self.ablation.learning is not None:
             require_learnable(self.knockouts, self.model.anatomy)
-        if isinstance(self.ablation, Counterfactual) and not self.options.scope.is_last:
-            require_equal_lengths(self.encoded.prompts)
+        self.ablation.check(self.encoded.prompts, last_token=self.options.positions.is_last)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -124,10 +129,10 @@ class Task:
             "prompts": self.prompts.digest,
             "bos": options.bos,
             "components": _named(self.knockouts),
-            "ablation": {"name": self.ablation.name, **asdict(self.ablation)},  # type: ignore[call-overload]
-            "positions": options.scope.knocked_out,
-            "read": options.scope.read,
-            "skipped_positions": options.scope.skipped if options.scope.read == "each" else 0,
+            "ablation": self.ablation.settings,
+            "positions": options.positions.ablate,
+            "read": options.positions.read,
+            "skipped_positions": options.positions.skip if options.positions.read == "each" else 0,
             "measured": options.measured,
             "target": options.target,
             "keep_wrong": options.keep_wrong,
@@ -179,9 +184,9 @@ class Task:
         )
 
     @property
-    def scope(self) -> Scope:
+    def positions(self) -> Positions:
         """Where parts are knocked out, and where effects are read."""
-        return self.options.scope
+        return self.options.positions
 
     @property
     def null_draws(self) -> int:
@@ -218,17 +223,17 @@ def prepare(model: Model, prompts: PromptSet, ablation: Ablation | None = None, 
         raise EmptyPrompts(f"the prompt set '{prompts.name}' is empty; give at least one prompt")
     encoded = encode(prompts, model.tokenizer, vocabulary=model.anatomy.n_vocab, context=model.context, bos=options.bos)
     if options.target == "difference":
-        told_apart(encoded)
+        require_distinct_foils(encoded)
     for length in encoded.by_length():
-        options.scope.edited(length), options.scope.positions(length)
-    engine = choose_engine(model) if options.scope.is_last else choose_text_engine(model)
+        options.positions.ablated_in(length), options.positions.read_in(length)
+    engine = choose_engine(model) if options.positions.is_last else choose_engine(model, OF_WHOLE_TEXTS)
     splits: tuple[Split, ...] = ()
     if wanted or any(knockout.sender is not None for knockout in knockouts):
         # they are proved at the last token; what is linear in one place is so in all
-        prover = engine.strategy if options.scope.is_last else choose_engine(model).strategy
+        prover = engine.strategy if options.positions.is_last else choose_engine(model).strategy
         prove_edges(model, prover, knockouts)
         splits = prove_splits(model, prover, wanted) if wanted else ()
-    heads = prove_pattern(model, engine.strategy) if options.split_attention else ()
+    heads = prove_attention_split(model, engine.strategy) if options.split_attention else ()
     return Task(model, prompts, encoded, ablation or Resample(), options, knockouts, engine, splits, heads)
 
 

@@ -9,10 +9,8 @@ import pytest
 import torch
 
 import hydrascope as hs
-from hydrascope.ablation import Ablation
-from hydrascope.analysis import parts
-from hydrascope.analysis.findings import Findings
-from hydrascope.analysis.freeze import freeze, interactions, pairs_to_confirm
+from hydrascope.ablations import Ablation
+from hydrascope.analysis import Findings, choose_freezes, freeze, interactions, names
 from hydrascope.anatomy import examine
 from hydrascope.confirmation import confirming
 from hydrascope.errors import ComponentError
@@ -43,9 +41,9 @@ def confirmed(name: str, kind: str, folder: Path) -> Ledger:
 
 
 def share(ledger: Ledger, held: str, measure: str) -> float:
-    table = ledger.confirm()
+    table = ledger.freeze()
     table = table[table["role"] != "controls"]
-    [row] = table[(table["held"] == held) & (table["measure"] == measure)].to_dict("records")
+    [row] = table[(table["frozen"] == held) & (table["measure"] == measure)].to_dict("records")
     assert row["ablated"] == "attn.1"
     return float(row["removed"])
 
@@ -57,17 +55,17 @@ def test_holding_the_backup_removes_all_of_the_repair_and_holding_others_none(ki
         assert share(found, "attn.3", measure) == pytest.approx(1, abs=1e-4)
         assert share(found, "attn.2", measure) == pytest.approx(0, abs=1e-4)
         assert share(found, "attn.2/attn.3", measure) == pytest.approx(1, abs=1e-4)
-    table = found.confirm().set_index(["role", "measure"])
-    assert table.loc[("responder", "attention"), "held"] == "attn.3"
-    assert table["held"].loc[("control", "attention")] == table["held"].loc[("controls", "attention")] == "attn.2"
+    table = found.freeze().set_index(["role", "measure"])
+    assert table.loc[("responder", "attention"), "frozen"] == "attn.3"
+    assert table["frozen"].loc[("control", "attention")] == table["frozen"].loc[("controls", "attention")] == "attn.2"
     assert table["removed_minus_control_lo"].loc[("responder", "with_norm")] > 0.99
-    sentences = " ".join(found.verdict().sentences)
+    sentences = " ".join(found.summary().sentences)
     assert "Holding attn.3 at its clean output removes 100 % [100 %, 100 %] of what later attention gave" in sentences
     assert "holding another layer (attn.2) 0 % [0 %, 0 %]" in sentences
     page = found.report(tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "Who is needed" in page
-    assert {f"confirmation-{i}-spec" in page for i in (1, 2)} == {True}  # one knock-out: nothing to compare it with
-    assert "confirmation-3-spec" not in page
+    assert "Freezing the responders: who is needed" in page
+    assert {f"freeze-{i}-spec" in page for i in (1, 2)} == {True}  # one knock-out: nothing to compare it with
+    assert "freeze-3-spec" not in page
     [joint] = found.findings.interactions.to_dict("records")
     assert (joint["ablated"], joint["responder"]) == ("attn.1", "attn.3")
     assert joint["answer"] == pytest.approx(planted("backup").unit.mean(), abs=1e-4)
@@ -85,19 +83,19 @@ def test_an_eraser_steps_in_for_a_backup_that_is_held(tmp_path: Path) -> None:
 def test_where_attention_repairs_nothing_nothing_is_held(name: str, tmp_path: Path) -> None:
     found = confirmed(name, "zero", tmp_path / "run")
     assert not found.also
-    assert found.confirm().empty
-    assert not any("Holding" in sentence for sentence in found.verdict().sentences)
+    assert found.freeze().empty
+    assert not any("Holding" in sentence for sentence in found.summary().sentences)
 
 
 def test_the_tables_are_those_of_plain_loops() -> None:
     ds = ledger(
         "gpt2", "attn.0,attn.1,mlp.2,attn.0/attn.1,attn.0/attn.2,attn.0/mlp.2,attn.0/attn.1/attn.2,attn.0+attn.1"
     )
-    table = freeze(ds, draws=DRAWS)
+    table = freeze(ds, resamples=DRAWS)
     assert set(table["role"]) == {"responder", "control", "controls", "other", "all"}
     for row in table[table["role"] != "controls"].to_dict("records"):
         sums = []
-        for name in (row["ablated"], f"{row['ablated']}/{row['held']}"):
+        for name in (row["ablated"], f"{row['ablated']}/{row['frozen']}"):
             one = ds.sel(ablated=name)
             later = [w for w in ds["writer"].values if not bool(one["is_own"].sel(writer=w))]
             later = [w for w in later if row["measure"] != "attention" or w.startswith("attn")]
@@ -106,14 +104,14 @@ def test_the_tables_are_those_of_plain_loops() -> None:
                 repair = float((one["total_effect"] - one["own_change"]).sum())
             sums.append(repair / ds.sizes["prompt"])
         assert row["repair"] == pytest.approx(sums[0], abs=1e-5)
-        assert row["repair_held"] == pytest.approx(sums[1], abs=1e-5)
+        assert row["repair_frozen"] == pytest.approx(sums[1], abs=1e-5)
         assert row["removed"] == pytest.approx((sums[0] - sums[1]) / sums[0], rel=1e-3, abs=1e-4)
-        answer = sum(float(ds["change"].sel(ablated=row["ablated"], writer=w).mean()) for w in row["held"].split("/"))
+        answer = sum(float(ds["change"].sel(ablated=row["ablated"], writer=w).mean()) for w in row["frozen"].split("/"))
         assert row["answer"] == pytest.approx(answer, abs=1e-5)
     first = table[table["measure"] == "attention"].set_index("role")
     beyond = first["removed"].loc["responder"] - first["removed"].loc["controls"]
     assert first.loc["responder", "removed_minus_control"] == pytest.approx(beyond, rel=1e-6)
-    [joint] = interactions(ds, draws=DRAWS).to_dict("records")
+    [joint] = interactions(ds, resamples=DRAWS).to_dict("records")
     left = {name: ds.sel(ablated=name) for name in ("attn.0+attn.1", "attn.0", "attn.1")}
     both, alone, other = (float((x["total_effect"] - x["norm_effect"]).mean()) for x in left.values())
     assert joint["interaction"] == pytest.approx(both - alone - other, abs=1e-5)
@@ -123,7 +121,7 @@ def test_the_tables_are_those_of_plain_loops() -> None:
 def test_a_responder_that_acts_on_the_answer_alone_interacts_by_its_own_answer() -> None:
     """The last MLP is read by nobody: norm left out, both together cost what each costs, and its answer."""
     ds = ledger("gpt2", "attn.0,mlp.2,attn.0+mlp.2", hs.Mean())
-    [joint] = interactions(ds, draws=DRAWS).to_dict("records")
+    [joint] = interactions(ds, resamples=DRAWS).to_dict("records")
     assert joint["excess"] == pytest.approx(0, abs=1e-4)
     assert abs(joint["answer"]) > 1e-3
 
@@ -139,8 +137,8 @@ def test_what_is_held_is_drawn_by_the_seed_and_comes_later(tmp_path: Path) -> No
     task = prepare(opened("backup"), prompts_of("backup"), hs.Zero(), Options("attn,mlp"))
     [held] = confirming(task, found.dataset).values()
     again = Findings(found.dataset)
-    chosen = pairs_to_confirm(found.dataset, again.repair, again.resampling, 0)
+    chosen = choose_freezes(found.dataset, again.repair, again.resampling, 0)
     assert list(map(str, held.knockouts)) == list(chosen)
     assert chosen == ("attn.1/attn.3", "attn.1/attn.2/attn.3", "attn.1/attn.2", "attn.1+attn.3")
-    assert parts.names(found.also["held"].dataset, "ablated") == list(chosen)
+    assert names(found.also["held"].dataset, "ablated") == list(chosen)
     assert held.null_draws == 0

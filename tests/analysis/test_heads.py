@@ -10,10 +10,16 @@ import pytest
 import vl_convert
 
 from hydrascope import figures
-from hydrascope.analysis import neurons
-from hydrascope.analysis.heads import answers, has_heads, heads
-from hydrascope.analysis.layers import by_layer
-from hydrascope.analysis.repair import repair
+from hydrascope.analysis import (
+    by_layer,
+    has_heads,
+    head_answers,
+    heads,
+    neuron_curves,
+    neuron_sparsity,
+    neurons,
+    repair,
+)
 from tests.support.synthetic import divided, synthetic_ledger
 
 LAYERS, WIDTH, DRAWS = 4, 3, 100
@@ -28,9 +34,9 @@ def ledger(apart: bool = True) -> Any:
 
 def test_every_head_has_its_account_and_its_repairer() -> None:
     ds = ledger()
-    table = heads(ds, draws=DRAWS).set_index("head")
+    table = heads(ds, resamples=DRAWS).set_index("head")
     assert table.index.tolist() == [f"head.{layer}.{unit}" for layer in range(LAYERS) for unit in range(WIDTH)]
-    account = repair(ds, draws=DRAWS).set_index("ablated")
+    account = repair(ds, resamples=DRAWS).set_index("ablated")
     names = [str(name) for name in ds["writer"].values]
     for name, row in table.iterrows():
         direct = ds["direct_effect"].values[:, names.index(str(name))].mean()
@@ -52,7 +58,7 @@ def test_every_head_has_its_account_and_its_repairer() -> None:
 
 
 def test_heads_of_an_account_of_layers_have_no_direct_effect() -> None:
-    table = heads(ledger(apart=False), draws=DRAWS)
+    table = heads(ledger(apart=False), resamples=DRAWS)
     assert table["head"].tolist() == KNOCKOUTS[:-2]
     assert table["direct_effect"].isna().all() and table["knocked_out"].all()
     assert not set(table["repairer"]) - {
@@ -64,7 +70,7 @@ def test_heads_of_an_account_of_layers_have_no_direct_effect() -> None:
 
 def test_answers_are_those_of_heads_that_can_answer() -> None:
     ds = ledger()
-    table = answers(ds, draws=DRAWS)
+    table = head_answers(ds, resamples=DRAWS)
     names, ablated = ([str(name) for name in ds[dim].values] for dim in ("writer", "ablated"))
     right = {
         (knocked, writer): float(ds["change"].values[:, k, w].mean())
@@ -80,7 +86,7 @@ def test_only_neurons_can_be_summed_to_layers() -> None:
     ds = ledger()
     some = by_layer(ds, ["mlp"])
     assert {str(name) for name in some["writer"].values} == {
-        "embed", "bias", *(f"mlp.{layer}" for layer in range(LAYERS)), *heads(ds, draws=DRAWS)["head"]
+        "embed", "bias", *(f"mlp.{layer}" for layer in range(LAYERS)), *heads(ds, resamples=DRAWS)["head"]
     }  # fmt: skip
     assert by_layer(some).attrs["writers"] == by_layer(ds).attrs["writers"] == "layers"
     np.testing.assert_allclose(by_layer(some)["change"], by_layer(ds)["change"], atol=1e-6)
@@ -90,18 +96,18 @@ def test_only_neurons_can_be_summed_to_layers() -> None:
 @pytest.mark.parametrize("theme", [figures.LIGHT, figures.DARK], ids=["light", "dark"])
 def test_charts_of_units_draw_what_the_tables_hold(theme: figures.Theme) -> None:
     ds = ledger()
-    table, names = heads(ds, draws=DRAWS), ["attn.1", "head.1.0"]
-    curves = neurons.curves(ds, "attn.1")
-    scatter = neurons.neurons(ds, draws=DRAWS)
-    sparsity = neurons.sparsity(ds, draws=DRAWS)
+    table, names = heads(ds, resamples=DRAWS), ["attn.1", "head.1.0"]
+    curves = neuron_curves(ds, "attn.1")
+    scatter = neurons(ds, resamples=DRAWS)
+    sparsity = neuron_sparsity(ds, resamples=DRAWS)
     charts = {
         "direct": (figures.head_grid(table, "direct_effect"), len(table)),
         "total": (figures.head_grid(table, "total_effect"), int(table["knocked_out"].sum())),
         "share": (figures.head_grid(table, "restored_with_norm"), int(table["meaningful"].sum())),
-        "answers": (figures.head_answers(answers(ds, draws=DRAWS), table, names), 0),
+        "answers": (figures.head_answers(head_answers(ds, resamples=DRAWS), table, names), 0),
         "scatter": (figures.neuron_scatter(scatter, names, "attn.1"), WIDTH * len(names)),
         "carried": (figures.carried_by_few(curves, ["attn.1"]), len(curves)),
-        "nth": (figures.nth_neuron(curves, ["attn.1"]), len(figures.neurons.NTH) * len(curves)),
+        "nth": (figures.nth_neuron(curves, ["attn.1"]), len(figures.NTH) * len(curves)),
         "half": (figures.half_by_layer(sparsity, layers=LAYERS), 2),
     }
     for name, (chart, rows) in charts.items():

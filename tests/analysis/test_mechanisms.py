@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import hydrascope as hs
-from hydrascope.analysis import erasure
-from hydrascope.analysis.mechanisms import by_depth, by_token, mechanisms, pooled
-from hydrascope.analysis.tokens import Tokens
+from hydrascope.analysis import Tokens, mechanisms, mechanisms_by_depth, pooled_mechanisms
+from hydrascope.analysis._erasure import split_change
+from hydrascope.analysis._mechanisms import by_token
 from hydrascope.errors import DetailDropped
 from tests.support.planted import _scales as scales
 from tests.support.planted import planted
@@ -25,7 +25,7 @@ TOP = 0.2
 
 def shares(name: str, detail: str, split: Any = "sign") -> dict[str, float]:
     """Shares of the loss on the answers by mechanism, of the copying head of a planted model."""
-    table = mechanisms(planted_ledger(name, detail).dataset, split=split, top_share=TOP, draws=DRAWS)
+    table = mechanisms(planted_ledger(name, detail).dataset, split=split, top_share=TOP, resamples=DRAWS)
     rows = table[(table["selection"] == "top") & (table["ablated"] == "head.1.0")]
     assert rows["removed"].all()
     return dict(zip(rows["mechanism"], rows["share"], strict=True))
@@ -97,9 +97,7 @@ def test_sums_by_kind_split_as_every_writer_does() -> None:
 def test_at_zero_is_the_split_of_the_erasure_tables() -> None:
     ds = tiny_ledger("full").dataset
     late = (ds["writer_kind"] == "mlp").values
-    cut = erasure.split_change(
-        ds["direct_effect"].values[:, late].astype(float), ds["change"].values[:, 7, late].astype(float)
-    )
+    cut = split_change(ds["direct_effect"].values[:, late].astype(float), ds["change"].values[:, 7, late].astype(float))
     found = by_token(Tokens.of(ds), "zero")
     np.testing.assert_allclose(found["mlp_suppression"][:, 7], (cut["relaxed"] + cut["strengthened"]).sum(1))
     np.testing.assert_allclose(found["mlp_promotion"][:, 7], (cut["promoted"] + cut["lost"]).sum(1), atol=1e-9)
@@ -160,8 +158,11 @@ def test_the_norm_part_is_a_second_reading_of_every_writer() -> None:
 
 def test_layers_and_the_second_half_are_sums_over_parts() -> None:
     ds = tiny_ledger("kinds").dataset
-    table, together = mechanisms(ds, top_share=0.1, draws=DRAWS), pooled(ds, top_share=0.1, draws=DRAWS)
-    lines = by_depth(table, 4).set_index(["layer", "selection", "mechanism"])
+    table, together = (
+        mechanisms(ds, top_share=0.1, resamples=DRAWS),
+        pooled_mechanisms(ds, top_share=0.1, resamples=DRAWS),
+    )
+    lines = mechanisms_by_depth(table, 4).set_index(["layer", "selection", "mechanism"])
     for selection in ("top", "all"):
         for mechanism in ("norm", "mlp_promotion", "self_repair"):
             rows = table[(table["selection"] == selection) & (table["mechanism"] == mechanism) & table["removed"]]

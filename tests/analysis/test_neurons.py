@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hydrascope as hs
-from hydrascope.analysis import neurons
-from hydrascope.analysis.chance import jaccard_by_chance
-from hydrascope.analysis.erasure import PARTS
+from hydrascope.analysis import _neurons as neurons
+from hydrascope.analysis._erasure import PARTS
+from hydrascope.analysis._statistics import jaccard_by_chance
 from hydrascope.anatomy import examine
 from hydrascope.errors import ComponentError, DetailDropped
 from tests.support.planted import ANSWERS, N_LAYERS, planted
@@ -63,7 +63,7 @@ def fewest(values: list[float], share: float) -> set[int]:
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_sparsity_is_what_a_plain_loop_counts(sign: float) -> None:
     ds = with_neurons(3, sign=sign)
-    table = neurons.sparsity(ds, draws=DRAWS).set_index(["ablated", "scope"])
+    table = neurons.neuron_sparsity(ds, resamples=DRAWS).set_index(["ablated", "scope"])
     assert set(table.loc["attn.4"].index) == {"mlp.6", "mlp.7", "all"}
     assert set(table.loc["mlp.6"].index) == {"mlp.7"}, "a knock-out is not answered by itself"
     assert "mlp.7" not in table.index.get_level_values("ablated")
@@ -97,7 +97,7 @@ def test_sparsity_is_what_a_plain_loop_counts(sign: float) -> None:
 
 def test_the_neurons_of_a_knock_out_are_sorted_classed_and_sum_to_their_change() -> None:
     ds = with_neurons(5)
-    table = neurons.neurons(ds, "attn.4", most=None, draws=DRAWS)
+    table = neurons.neurons(ds, "attn.4", most=None, resamples=DRAWS)
     names, direct, change, own = slow(ds, "attn.4", (6, 7))
     assert sorted(table["neuron"]) == sorted(names)
     assert (table["change"].abs().diff().dropna() <= 1e-12).all()
@@ -118,14 +118,14 @@ def test_the_neurons_of_a_knock_out_are_sorted_classed_and_sum_to_their_change()
         }  # fmt: skip
         sizes = {label: abs(row[part]) for label, part in by_name.items()}
         assert row["class"] == max(sizes, key=lambda label: sizes[label])
-    few = neurons.neurons(ds, most=4, draws=DRAWS)
+    few = neurons.neurons(ds, most=4, resamples=DRAWS)
     assert set(few.groupby("ablated").size()) == {4}
     pd.testing.assert_frame_equal(few[few["ablated"] == "attn.4"].reset_index(drop=True), table.head(4))
 
 
 def test_curves_start_at_the_strongest_and_end_at_all() -> None:
     ds = with_neurons(2)
-    table = neurons.curves(ds, "attn.4").set_index("n")
+    table = neurons.neuron_curves(ds, "attn.4").set_index("n")
     names, _, change, own = slow(ds, "attn.4", (6, 7))
     assert table.index[[0, -1]].tolist() == [1, len(names)]
     assert table["carried"].iloc[-1] == pytest.approx(1)
@@ -170,7 +170,7 @@ def test_groups_are_drawn_as_wholes() -> None:
     """Prompts that are copies of each other add nothing to what is known about the overlap."""
     apart, copied = with_neurons(1, prompts=10, groups=10), with_neurons(1, prompts=10, groups=10)
     copied = copied.isel(prompt=np.repeat(np.arange(10), 5))
-    one, many = (neurons.sparsity(ds, draws=1000).set_index(["ablated", "scope"]) for ds in (apart, copied))
+    one, many = (neurons.neuron_sparsity(ds, resamples=1000).set_index(["ablated", "scope"]) for ds in (apart, copied))
     wide, still = (t["repair_hi"] - t["repair_lo"] for t in (one, many))
     np.testing.assert_allclose(wide, still, rtol=0.15)
     row, again = (t.loc["attn.4"].loc["all"] for t in (one, many))
@@ -225,7 +225,7 @@ def test_heads_and_neurons_answer_side_by_side() -> None:
     assert answers["writer"].iloc[0] == "head.1.0", "what was taken comes first"
     assert answers["writer"].iloc[1] == "head.2.0"
     assert {f"neuron.3.{one}" for one in range(5)} <= set(answers["writer"].iloc[2:7])
-    whole = found.verdict()
+    whole = found.summary()
     assert whole.finding == "repair"
     assert whole.numbers["top_responder"] == "attn.2"
 
@@ -233,7 +233,7 @@ def test_heads_and_neurons_answer_side_by_side() -> None:
 def test_where_neurons_are_not_apart_that_is_said() -> None:
     ds = synthetic_ledger(n_prompts=8)
     assert not neurons.has_neurons(ds)
-    for ask in (neurons.neurons, neurons.sparsity, lambda ds: neurons.curves(ds, "attn.4")):
+    for ask in (neurons.neurons, neurons.neuron_sparsity, lambda ds: neurons.neuron_curves(ds, "attn.4")):
         with pytest.raises(DetailDropped, match=r"run it again with --writers neurons, or neuron\.11 for"):
             ask(ds)
     with pytest.raises(ComponentError, match=r"'attn\.40' was not knocked out in this run"):
@@ -242,7 +242,7 @@ def test_where_neurons_are_not_apart_that_is_said() -> None:
 
 @pytest.mark.parametrize("prompts", [1, 2])
 def test_few_prompts_give_numbers_without_intervals(prompts: int) -> None:
-    table = neurons.sparsity(with_neurons(prompts=prompts), draws=DRAWS)
+    table = neurons.neuron_sparsity(with_neurons(prompts=prompts), resamples=DRAWS)
     assert table["half"].notna().all()
     assert table["overlap"].notna().all() == (prompts == 2)
     assert table["overlap_lo"].isna().all()

@@ -15,8 +15,9 @@ import pytest
 import torch
 
 import hydrascope as hs
-from hydrascope.ablation import Ablation
-from hydrascope.analysis import erasure, repair, responders, verdict
+from hydrascope import analysis
+from hydrascope.ablations import Ablation
+from hydrascope.analysis import Findings, summarise
 from hydrascope.anatomy import examine
 from tests.support.planted import N_LAYERS, RECIPES, Planted, Response, planted
 
@@ -44,7 +45,7 @@ def ledger(name: str, kind: str) -> hs.Ledger:
 
 @functools.cache
 def repaired(name: str, kind: str) -> pd.DataFrame:
-    return repair.repair(ledger(name, kind).dataset, draws=DRAWS).set_index("ablated")
+    return analysis.repair(ledger(name, kind).dataset, resamples=DRAWS).set_index("ablated")
 
 
 def expected(model: Planted, knockout: str) -> Response:
@@ -123,7 +124,7 @@ def test_repair_table(name, kind):
 def test_relaxed_suppression_and_new_promotion(name, kind):
     """What late writers let go and what they newly write, apart."""
     model = planted(name)
-    table = erasure.released(ledger(name, kind).dataset, draws=DRAWS).set_index(["ablated", "kind"])
+    table = analysis.released(ledger(name, kind).dataset, resamples=DRAWS).set_index(["ablated", "kind"])
     mean = model.unit.mean()
     for knockout in ("attn.1", "attn.1+attn.2"):
         if knockout in model.responses:
@@ -136,7 +137,7 @@ def test_relaxed_suppression_and_new_promotion(name, kind):
     if model.recipe.erasers:
         share = model.responses["attn.1"].relaxed / -model.direct["mlp.3"]
         assert table.loc[("attn.1", "mlp"), "released_share"] == pytest.approx(share, abs=1e-3)
-    late = erasure.late_mlps(ledger(name, kind).dataset, draws=DRAWS).set_index("writer")
+    late = analysis.late_mlps(ledger(name, kind).dataset, resamples=DRAWS).set_index("writer")
     assert late["erases"].to_dict() == {"mlp.2": False, "mlp.3": bool(model.recipe.erasers)}
 
 
@@ -146,20 +147,20 @@ def test_relaxed_suppression_and_new_promotion(name, kind):
 )
 def test_top_responder(name, top, share, kind):
     model, ds = planted(name), ledger(name, kind).dataset
-    cells = responders.who_repairs(ds, draws=DRAWS)
+    cells = analysis.who_repairs(ds, resamples=DRAWS)
     mine = cells[(cells["ablated"] == "attn.1") & ~cells["is_own"]]
     strongest = mine.iloc[int(mine["change"].abs().argmax())]
     assert strongest["writer"] == top
     assert strongest["significant"]
     close(strongest["change"], share * model.unit.mean(), name, model.tolerance)
-    largest: Any = responders.concentration(ds).set_index(["ablated", "scope"]).loc[("attn.1", "all")]
+    largest: Any = analysis.concentration(ds).set_index(["ablated", "scope"]).loc[("attn.1", "all")]
     assert largest["top1"] == top
     whole = model.responses["attn.1"].attn + model.responses["attn.1"].mlp
     assert largest["top1_share"] == pytest.approx(share / whole, abs=1e-3)
 
 
 def test_nobody_responds_where_nothing_was_planted():
-    cells = responders.who_repairs(ledger("neither", "zero").dataset, draws=DRAWS)
+    cells = analysis.who_repairs(ledger("neither", "zero").dataset, resamples=DRAWS)
     assert cells.loc[~cells["is_own"], "change"].abs().max() < planted("neither").tolerance
 
 
@@ -175,7 +176,7 @@ def test_nobody_responds_where_nothing_was_planted():
 )
 def test_verdict(name, finding, words, kind):
     model = planted(name)
-    found = verdict.verdict(ledger(name, kind).dataset, draws=DRAWS)
+    found = summarise(Findings(ledger(name, kind).dataset, DRAWS))
     assert found.finding == finding
     assert set(found.focus.split("+")) <= {"attn.1"}
     for word in words:

@@ -7,11 +7,11 @@ import pytest
 import xarray as xr
 from scipy.stats import spearmanr
 
-from hydrascope.analysis import parts
-from hydrascope.analysis.agreement import MEASURES, agreement, by_ablation, sentence, spearman
-from hydrascope.analysis.dose import by_dose, curves, linearity
-from hydrascope.analysis.findings import Findings
-from hydrascope.report.page import render
+from hydrascope.analysis import Findings, doses, linearity, names, rank_agreement, rank_agreement_sentence
+from hydrascope.analysis._ablation_comparison import MEASURES, by_ablation
+from hydrascope.analysis._dose import by_dose
+from hydrascope.analysis._statistics import spearman
+from hydrascope.report import render
 from tests.support.synthetic import synthetic_ledger
 
 
@@ -37,7 +37,7 @@ def test_rank_correlations_are_those_of_scipy() -> None:
 
 def test_agreement_is_that_of_a_plain_loop() -> None:
     ledgers = {"resample": made(0, ablation="resample"), "zero": made(1, ablation="zero")}
-    table = agreement(ledgers, draws=50).set_index("measure")
+    table = rank_agreement(ledgers, resamples=50).set_index("measure")
     assert list(table.index) == list(MEASURES)
     means: dict[str, list[list[float]]] = {measure: [] for measure in MEASURES}
     for ds in ledgers.values():
@@ -62,15 +62,15 @@ def test_agreement_is_that_of_a_plain_loop() -> None:
 def test_only_what_both_have_is_compared() -> None:
     one = made(0)
     other = made(1).isel(prompt=slice(3, 9), ablated=slice(1, None))
-    direct = agreement({"a": one.isel(prompt=slice(3, 9), ablated=slice(1, None)), "b": other}, draws=20)
-    assert agreement({"a": one, "b": other}, draws=20).equals(direct)
-    assert agreement({"a": one}).empty
+    direct = rank_agreement({"a": one.isel(prompt=slice(3, 9), ablated=slice(1, None)), "b": other}, resamples=20)
+    assert rank_agreement({"a": one, "b": other}, resamples=20).equals(direct)
+    assert rank_agreement({"a": one}).empty
 
 
 def test_the_sentence_names_the_pair_and_its_interval() -> None:
     ledgers = {"resample": made(0), "zero": made(0)}
-    assert "resample and zero 1.00 [1.00, 1.00]" in sentence(agreement(ledgers, draws=30))
-    assert sentence(agreement({})) == ""
+    assert "resample and zero 1.00 [1.00, 1.00]" in rank_agreement_sentence(rank_agreement(ledgers, resamples=30))
+    assert rank_agreement_sentence(rank_agreement({})) == ""
 
 
 def test_relatives_are_told_apart() -> None:
@@ -81,16 +81,16 @@ def test_relatives_are_told_apart() -> None:
         "held": made(0, ablation="resample", dose=1.0),
     }
     assert list(by_ablation(ds, also)) == ["resample", "zero"]
-    doses = by_dose(ds, also)
-    assert list(doses) == [0.5, 1.0] and doses[1.0] is ds
+    by_size = by_dose(ds, also)
+    assert list(by_size) == [0.5, 1.0] and by_size[1.0] is ds
     assert by_dose(ds, {"zero": also["zero"]}) == {}
 
 
 def test_curves_are_means_over_prompts() -> None:
     ds = made(0, ablation="zero")
-    table = curves({0.5: scaled(ds, 0.5, 0.2), 1.0: scaled(ds, 1.0, 1.0)}, draws=50)
+    table = doses({0.5: scaled(ds, 0.5, 0.2), 1.0: scaled(ds, 1.0, 1.0)}, resamples=50)
     rows = table.set_index(["ablated", "dose", "part"])["value"].sort_index()
-    for k, name in enumerate(parts.names(ds, "ablated")):
+    for k, name in enumerate(names(ds, "ablated")):
         assert (rows[name, 0.0] == 0).all()
         for dose, factor in ((0.5, 0.2), (1.0, 1.0)):
             assert rows[name, dose, "total"] == pytest.approx(factor * float(ds["total_effect"][:, k].mean()), rel=1e-5)
@@ -98,30 +98,31 @@ def test_curves_are_means_over_prompts() -> None:
             assert summed == pytest.approx(rows[name, dose, "total"], abs=1e-4)
 
 
-@pytest.mark.parametrize(("doses", "power"), [((0.5, 1.0), 1), ((0.25, 0.5, 0.75, 1.0), 2), ((0.3, 0.9), 1)])
-def test_linearity_of_a_power_of_the_dose(doses: tuple[float, ...], power: int) -> None:
+@pytest.mark.parametrize(("given", "power"), [((0.5, 1.0), 1), ((0.25, 0.5, 0.75, 1.0), 2), ((0.3, 0.9), 1)])
+def test_linearity_of_a_power_of_the_dose(given: tuple[float, ...], power: int) -> None:
     ds = made(0, ablation="zero")
-    table = linearity({dose: scaled(ds, dose, dose**power) for dose in doses}, draws=50)
+    table = linearity({dose: scaled(ds, dose, dose**power) for dose in given}, resamples=50)
     share = 0.5**power
     bends = {1: 0.0, 2: 2 * (0.25 * (0.0625 + 0.25 + 0.5625 + 0.5) - 0.5)}
     np.testing.assert_allclose(table["half_share"], share, atol=1e-5)
     np.testing.assert_allclose(table["half_share_lo"], share, atol=1e-5)
     np.testing.assert_allclose(table["bend"], bends[power], atol=1e-5)
-    assert linearity({1.0: ds}).empty and curves({}).empty
+    assert linearity({1.0: ds}).empty and doses({}).empty
 
 
 def test_relatives_have_sections_in_the_report() -> None:
     ds = synthetic_ledger(n_layers=4).assign_attrs(ablation="resample", dose=1.0)
     other = synthetic_ledger(n_layers=4, seed=1).assign_attrs(ablation="zero", dose=1.0)
-    page = render(Findings(ds, draws=50, also={"zero": other, "dose-0.5": scaled(ds, 0.5, 0.25)}))
-    assert "Do the ablations agree?" in page and "Ranked by compensation" in page
+    page = render(Findings(ds, resamples=50, also={"zero": other, "dose-0.5": scaled(ds, 0.5, 0.25)}))
+    assert "Agreement between ablations" in page and "Ranked by compensation" in page
     assert "Dose and response" in page and "at half the dose (25 to 25" in page.replace("\u202f", " ")
-    assert "Do the ablations agree?" not in render(Findings(ds, draws=50))
+    assert "Agreement between ablations" not in render(Findings(ds, resamples=50))
 
 
 def test_what_the_least_harmful_constant_costs_stands_beside_the_others() -> None:
     ds = synthetic_ledger(n_layers=4).assign_attrs(ablation="resample", dose=1.0)
-    other = ds.assign(kl=ds["kl"] / 4).assign_attrs(ablation="optimal")
-    page = render(Findings(ds, draws=50, also={"optimal": other})).replace("\u202f", " ")
+    other = ds.assign(kl=ds["kl"] / 4).assign_attrs(ablation="optimal", ablation_learned=True)
+    page = render(Findings(ds, resamples=50, also={"optimal": other})).replace("\u202f", " ")
     assert f"in the median of {ds.sizes['ablated']} knock-outs 25 % of what resample costs" in page
-    assert "least harmful" not in render(Findings(ds, draws=50, also={"zero": other.assign_attrs(ablation="zero")}))
+    zero = other.assign_attrs(ablation="zero", ablation_learned=False)
+    assert "least harmful" not in render(Findings(ds, resamples=50, also={"zero": zero}))

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 import hydrascope as hs
-from hydrascope.analysis import statistics
-from hydrascope.analysis.self_repair import by_depth, self_repair
-from hydrascope.analysis.tokens import is_text, knows_direct
+from hydrascope.analysis import RESAMPLES, knows_direct, reads_each, self_repair, self_repair_by_depth
 from hydrascope.errors import DetailDropped
 from tests.support.planted import planted
 from tests.support.texts import DOCUMENTS, planted_ledger, run, same_subject, tiny_ledger
@@ -55,8 +53,8 @@ def plain(ds, k: int, selection: str) -> dict[str, float]:
 @every_detail
 def test_the_table_is_that_of_a_plain_loop(detail: str) -> None:
     ds = tiny_ledger(detail).dataset
-    assert is_text(ds)
-    table = self_repair(ds, top_share=SHARE, draws=DRAWS).set_index(["ablated", "selection"])
+    assert reads_each(ds)
+    table = self_repair(ds, top_share=SHARE, resamples=DRAWS).set_index(["ablated", "selection"])
     assert len(table) == 2 * ds.sizes["ablated"]
     for k, name in enumerate(ds["ablated"].values):
         for selection in ("top", "all"):
@@ -73,7 +71,7 @@ def test_the_table_is_that_of_a_plain_loop(detail: str) -> None:
 
 @every_detail
 def test_parts_sum_to_self_repair(detail: str) -> None:
-    table = self_repair(tiny_ledger(detail).dataset, top_share=SHARE, draws=DRAWS)
+    table = self_repair(tiny_ledger(detail).dataset, top_share=SHARE, resamples=DRAWS)
     for whole, part in (("self_repair", "repair"), ("restored", "restored")):
         summed = table[f"{part}_attn"] + table[f"{part}_mlp"] + table[f"{part}_norm"]
         np.testing.assert_allclose(summed, table[whole], rtol=1e-4, atol=1e-4)
@@ -83,7 +81,7 @@ def test_parts_sum_to_self_repair(detail: str) -> None:
 
 
 def test_both_kinds_of_ledger_say_the_same() -> None:
-    kinds, full = (self_repair(tiny_ledger(d).dataset, top_share=SHARE, draws=DRAWS) for d in ("kinds", "full"))
+    kinds, full = (self_repair(tiny_ledger(d).dataset, top_share=SHARE, resamples=DRAWS) for d in ("kinds", "full"))
     assert list(kinds) == list(full)
     numbers = kinds.select_dtypes("number").columns
     np.testing.assert_allclose(kinds[numbers], full[numbers], rtol=2e-3, atol=2e-5)
@@ -91,7 +89,7 @@ def test_both_kinds_of_ledger_say_the_same() -> None:
 
 def test_whole_documents_are_drawn() -> None:
     ds = tiny_ledger("kinds").dataset
-    row: Any = self_repair(ds, draws=DRAWS, seed=3).set_index(["ablated", "selection"]).loc[("head.2.1", "all")]
+    row: Any = self_repair(ds, resamples=DRAWS, seed=3).set_index(["ablated", "selection"]).loc[("head.2.1", "all")]
     k = list(ds["ablated"].values).index("head.2.1")
     gap = (ds["total_effect"].values - ds["own_change"].values)[:, k].astype(float)
     document = np.unique(ds["group"].values, return_inverse=True)[1]
@@ -105,15 +103,15 @@ def test_what_a_donor_leaves_in_place_is_not_repaired() -> None:
     """All donors write the same: nothing changes, though dlogit + DE would call everything restored."""
     model = planted("neither")
     ds = run(model, same_subject(model, 12), hs.Resample(donors=1), "kinds", "head.1.0,head.2.0").dataset
-    table = self_repair(ds, top_share=0.25, draws=DRAWS)
+    table = self_repair(ds, top_share=0.25, resamples=DRAWS)
     naive = table["total_effect"] + table["direct_effect"]
     top = table["selection"] == "top"
     assert (naive[top] > 0.5).all()
     np.testing.assert_allclose(table["self_repair"], 0, atol=1e-4)
     assert not table["removed"].any()
     assert not table["meaningful"].any()
-    assert by_depth(table, 4).empty
-    really = self_repair(planted_ledger("neither", "kinds").dataset, top_share=0.25, draws=DRAWS)
+    assert self_repair_by_depth(table, 4).empty
+    really = self_repair(planted_ledger("neither", "kinds").dataset, top_share=0.25, resamples=DRAWS)
     assert really["removed"].all()
 
 
@@ -124,7 +122,7 @@ def test_the_selection_decides() -> None:
     ds["own_change"].values[:] = -direct
     wave = np.where(direct > direct.quantile(0.9, "prompt"), 0.5, -0.5) * np.abs(direct)
     ds["total_effect"].values[:] = ds["own_change"] + wave
-    table = self_repair(ds, top_share=SHARE, draws=DRAWS)
+    table = self_repair(ds, top_share=SHARE, resamples=DRAWS)
     top, every = (table[table["selection"] == selection] for selection in ("top", "all"))
     np.testing.assert_allclose(top["restored"], 0.5, rtol=1e-5)
     assert (top["self_repair"] > 0).all()
@@ -133,9 +131,9 @@ def test_the_selection_decides() -> None:
 
 
 def test_layers_are_ratios_of_sums_over_removed_parts() -> None:
-    table = self_repair(tiny_ledger("kinds").dataset, top_share=SHARE, draws=DRAWS)
+    table = self_repair(tiny_ledger("kinds").dataset, top_share=SHARE, resamples=DRAWS)
     table.loc[table["ablated"] == "head.1.0", "removed"] = False
-    lines = by_depth(table, 4).set_index(["layer", "selection"])
+    lines = self_repair_by_depth(table, 4).set_index(["layer", "selection"])
     assert lines.loc[(1, "top"), "parts"] == 1
     assert list(lines["depth"].unique()) == pytest.approx([0, 1 / 3, 2 / 3, 1])
     rows = table[(table["ablated_layer"] == 2) & (table["selection"] == "top")]
@@ -160,4 +158,4 @@ def test_methods_of_a_ledger_give_copies() -> None:
     mine.loc[:, "self_repair"] = 0
     assert ledger.self_repair()["self_repair"].abs().sum() > 0
     assert ledger.self_repair()["self_repair"].tolist() == self_repair(ledger.dataset)["self_repair"].tolist()
-    assert ledger.findings.draws == statistics.DRAWS
+    assert ledger.findings.resamples == RESAMPLES

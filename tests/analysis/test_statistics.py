@@ -9,7 +9,7 @@ from scipy import stats
 from statsmodels.sandbox.regression.gmm import IV2SLS
 from statsmodels.stats.multitest import multipletests
 
-from hydrascope.analysis import statistics as s
+from hydrascope.analysis import _statistics as s
 
 GROUPS = np.repeat(["a", "b", "c", "d", "e", "f", "g", "h", "i"], [3, 1, 4, 2, 5, 3, 2, 6, 4])
 
@@ -30,7 +30,7 @@ def prompts_in_draw(plan: s.Resampling, draw: int) -> np.ndarray:
 
 @pytest.mark.parametrize("groups", [GROUPS, np.arange(20), np.array(["only"] * 12)])
 def test_a_draw_is_what_a_loop_over_drawn_prompts_gives(groups: np.ndarray) -> None:
-    plan = s.resample(groups, draws=30, seed=1)
+    plan = s.resample(groups, resamples=30, seed=1)
     assert (plan.counts.sum(1) == plan.units).all()
     x, _ = cloud(len(groups))
     naive = np.array([x[prompts_in_draw(plan, draw)].mean(0) for draw in range(30)])
@@ -111,8 +111,8 @@ def test_lines_agree_with_scipy_and_their_draws_with_statsmodels() -> None:
     for draw in range(20):
         weights = plan.counts[draw][plan.codes]
         fitted = sm.WLS(y[:, 1], sm.add_constant(x[:, 1]), weights=weights).fit()
-        assert line.slope_draws[draw, 1] == pytest.approx(fitted.params[1])
-        assert line.r2_draws[draw, 1] == pytest.approx(fitted.rsquared)
+        assert line.slope_resampled[draw, 1] == pytest.approx(fitted.params[1])
+        assert line.r2_resampled[draw, 1] == pytest.approx(fitted.rsquared)
 
 
 def test_line_without_spread_is_unknown_and_two_prompts_are_no_line() -> None:
@@ -131,8 +131,8 @@ def test_a_draw_of_copies_of_one_prompt_is_no_line() -> None:
     plan = s.resample(np.arange(3), 200)
     copies = (plan.counts == 3).any(1)
     found = s.fit_line(rng.normal(size=(3, 50)), rng.normal(size=(3, 50)), plan)
-    assert np.isnan(found.slope_draws[copies]).all() and np.isnan(found.r2_draws[copies]).all()
-    assert np.isfinite(found.slope_draws[~copies]).all()
+    assert np.isnan(found.slope_resampled[copies]).all() and np.isnan(found.r2_resampled[copies]).all()
+    assert np.isfinite(found.slope_resampled[~copies]).all()
 
 
 def test_weighted_means_are_those_of_numpy() -> None:

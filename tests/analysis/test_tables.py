@@ -14,17 +14,21 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from hydrascope.analysis import erasure, responders
-from hydrascope.analysis.closing import closing
-from hydrascope.analysis.repair import (
-    by_kind,
+from hydrascope.analysis import (
+    Findings,
+    closing,
     compensation_points,
+    concentration,
     effect_points,
+    late_mlps,
     layer_effects,
     prompt_view,
+    released,
     repair,
+    summarise,
+    who_repairs,
 )
-from hydrascope.analysis.verdict import verdict
+from hydrascope.analysis._erasure import PARTS, split_change
 from hydrascope.errors import ComponentError, PromptError
 from tests.support.synthetic import Plant, synthetic_ledger
 
@@ -74,7 +78,7 @@ def loop_over(ds: xr.Dataset, ablated: str, kind: str) -> np.ndarray:
 
 @pytest.mark.parametrize("ablated", MIXED)
 def test_an_account_is_what_loops_over_prompts_and_writers_give(mixed: xr.Dataset, ablated: str) -> None:
-    row = repair(mixed, draws=DRAWS).set_index("ablated").loc[ablated]
+    row = repair(mixed, resamples=DRAWS).set_index("ablated").loc[ablated]
     own = mixed.own_change.sel(ablated=ablated).values.astype(float)
     norm = mixed.norm_effect.sel(ablated=ablated).values.astype(float)
     attn, mlp = (loop_over(mixed, ablated, kind) for kind in ("attn", "mlp"))
@@ -97,7 +101,7 @@ def test_an_account_is_what_loops_over_prompts_and_writers_give(mixed: xr.Datase
 
 
 def test_every_account_balances(table: pd.DataFrame, mixed: xr.Dataset) -> None:
-    for rows in (table, repair(mixed, draws=DRAWS)):
+    for rows in (table, repair(mixed, resamples=DRAWS)):
         parts = rows.own_change + rows.compensation + rows.norm_effect
         np.testing.assert_allclose(rows.total_effect, parts, atol=1e-6)
         np.testing.assert_allclose(rows.compensation, rows.compensation_attn + rows.compensation_mlp, atol=1e-6)
@@ -123,13 +127,13 @@ def test_planted_repair_is_returned_with_its_slope(table: pd.DataFrame) -> None:
 
 def test_donor_noise_flattens_least_squares_and_not_the_split_halves() -> None:
     noisy = synthetic_ledger(400, donor_noise=1.2, n_groups=400, ablated=["attn.4"])
-    row = repair(noisy, draws=DRAWS).iloc[0]
+    row = repair(noisy, resamples=DRAWS).iloc[0]
     assert row.slope_iv_lo < -0.86 < row.slope_iv_hi < row.slope
 
 
 def test_random_pushes_give_the_planted_null_slope() -> None:
     pushed = synthetic_ledger(300, null_slope=0.3, n_groups=300, ablated=["attn.4"])
-    row = repair(pushed, draws=DRAWS).iloc[0]
+    row = repair(pushed, resamples=DRAWS).iloc[0]
     assert row.slope_null_lo < -0.3 < row.slope_null_hi
     assert row.slope_minus_null == pytest.approx(row.slope - row.slope_null)
 
@@ -139,16 +143,16 @@ def test_ratios_of_a_component_that_was_not_removed_are_flagged() -> None:
     k, own = 0, ds.is_own.values[0]
     ds["change"].values[:, k, own] *= 0.1
     ds["own_change"].values[:, k] *= 0.1
-    row = repair(ds, draws=DRAWS).iloc[0]
+    row = repair(ds, resamples=DRAWS).iloc[0]
     assert row.not_ablated
     assert not row.meaningful
 
 
 def test_ratios_over_a_cancellation_are_flagged(table: pd.DataFrame) -> None:
-    balanced = repair(synthetic_ledger(strength=0.0, ablated=["attn.4"]), draws=DRAWS).iloc[0]
+    balanced = repair(synthetic_ledger(strength=0.0, ablated=["attn.4"]), resamples=DRAWS).iloc[0]
     assert not balanced.meaningful
     assert table.loc["attn.4"].meaningful
-    hurting = repair(synthetic_ledger(strength=-1.5, ablated=["attn.4"]), draws=DRAWS).iloc[0]
+    hurting = repair(synthetic_ledger(strength=-1.5, ablated=["attn.4"]), resamples=DRAWS).iloc[0]
     assert hurting.own_change_lo > 0
     assert hurting.meaningful
     assert hurting.restored == pytest.approx(0.86, abs=0.06)
@@ -167,13 +171,13 @@ def test_ratios_may_be_read_where_the_loss_is_certain_of_one_sign_and_large(own:
     ds = synthetic_ledger(len(own), ablated=["head.4.0"], n_groups=len(own), donors=1, null=False)
     ds["own_change"].values[:, 0] = own
     ds["clean_logit"].values[:] = 4.0
-    row = repair(ds, draws=DRAWS).iloc[0]
+    row = repair(ds, resamples=DRAWS).iloc[0]
     assert row.meaningful == meaningful
     assert not row.not_ablated
 
 
 def test_layer_effects_are_those_of_single_writers(mixed: xr.Dataset) -> None:
-    rows = layer_effects(mixed, draws=DRAWS)
+    rows = layer_effects(mixed, resamples=DRAWS)
     assert rows.ablated.tolist() == ["attn.1", "mlp.3", "mlp.7"]
     for row in rows.itertuples():
         direct = mixed.direct_effect.sel(writer=row.ablated).values.astype(float)
@@ -198,7 +202,7 @@ def test_repair_pulls_direct_and_total_effects_apart(ds: xr.Dataset) -> None:
 
 def test_over_corrected_layers_correlate_negatively() -> None:
     ds = synthetic_ledger(ablated=["attn.4"], plants=[Plant("attn.4", "attn.6", 1.8)])
-    row = layer_effects(ds, draws=DRAWS).iloc[0]
+    row = layer_effects(ds, resamples=DRAWS).iloc[0]
     assert row.correlation < -0.5
     assert row.r2 == pytest.approx(row.correlation**2)
 
@@ -220,7 +224,7 @@ def test_unknown_prompt_and_knock_out_are_named(mixed: xr.Dataset) -> None:
 
 
 def test_compensation_points_are_the_cloud_of_the_line(mixed: xr.Dataset) -> None:
-    row = repair(mixed, draws=DRAWS).set_index("ablated").loc["attn.1"]
+    row = repair(mixed, resamples=DRAWS).set_index("ablated").loc["attn.1"]
     cloud = compensation_points(mixed, "attn.1")
     assert stats.linregress(cloud.own_change, cloud.compensation).slope == pytest.approx(row.slope)
     np.testing.assert_allclose(cloud.compensation, cloud.compensation_attn + cloud.compensation_mlp, atol=1e-9)
@@ -228,16 +232,8 @@ def test_compensation_points_are_the_cloud_of_the_line(mixed: xr.Dataset) -> Non
     assert compensation_points(mixed, "head.4.0").direct_effect.isna().all()
 
 
-def test_shares_by_kind_are_not_clipped() -> None:
-    ds = synthetic_ledger(ablated=["attn.4"], plants=[Plant("attn.4", "attn.6", -0.1)])
-    rows = by_kind(ds, draws=DRAWS).set_index("kind")
-    assert rows.share.sum() == pytest.approx(1)
-    assert rows.share.min() < 0
-    assert rows.share.max() > 1
-
-
 def test_who_repairs_is_the_mean_of_every_cell_and_finds_what_was_planted(ds: xr.Dataset) -> None:
-    cells = responders.who_repairs(ds)
+    cells = who_repairs(ds)
     mean = ds.change.mean("prompt")
     row: Any
     for row in cells.sample(40, random_state=0).itertuples():
@@ -255,7 +251,7 @@ def test_who_repairs_is_the_mean_of_every_cell_and_finds_what_was_planted(ds: xr
 
 
 def test_concentration_names_the_largest_responders(ds: xr.Dataset) -> None:
-    row = responders.concentration(ds).query("ablated == 'attn.4' and scope == 'attn'").iloc[0]
+    row = concentration(ds).query("ablated == 'attn.4' and scope == 'attn'").iloc[0]
     size = abs(ds.change.mean("prompt").sel(ablated="attn.4", writer=["attn.5", "attn.6", "attn.7"]))
     assert (row.top1, row.top2, row.responders) == ("attn.6", "attn.7", 3)
     assert row.top1_share == pytest.approx(float(size[1] / size.sum()), abs=1e-6)
@@ -274,7 +270,7 @@ def test_concentration_names_the_largest_responders(ds: xr.Dataset) -> None:
 @given(hnp.arrays(np.float32, (2, 12), elements=st.floats(-8, 8, width=32)))
 def test_a_change_is_the_sum_of_its_four_parts(drawn: np.ndarray) -> None:
     direct, change = drawn.astype(np.float64)
-    split = erasure.split_change(direct, change)
+    split = split_change(direct, change)
     assert (sum(split.values()) == change).all()
     assert (split["relaxed"] >= 0).all()
     assert (split["promoted"] >= 0).all()
@@ -300,17 +296,17 @@ def test_a_change_is_the_sum_of_its_four_parts(drawn: np.ndarray) -> None:
     ],
 )
 def test_split_by_hand(direct: float, change: float, part: str, size: float) -> None:
-    assert erasure.split_change(np.array([direct]), np.array([change]))[part][0] == size
+    assert split_change(np.array([direct]), np.array([change]))[part][0] == size
 
 
 def test_planted_erasure_is_found_and_its_release_measured(ds: xr.Dataset) -> None:
-    late = erasure.late_mlps(ds)
+    late = late_mlps(ds)
     assert late.writer.tolist() == ["mlp.4", "mlp.5", "mlp.6", "mlp.7"]
     assert late.erases.all()
     assert (late.share_negative > 0.95).all()
     written = float(ds.direct_effect.isel(writer=ds.writer_kind == "attn").sum("writer").mean())
     assert late.direct_effect.sum() == pytest.approx(-0.16 * written, abs=0.05)
-    freed = erasure.released(ds).query("ablated == 'attn.4' and kind == 'mlp'").iloc[0]
+    freed = released(ds).query("ablated == 'attn.4' and kind == 'mlp'").iloc[0]
     lost = -float(ds.own_change.sel(ablated="attn.4").mean())
     assert freed.change == pytest.approx(0.16 * lost, abs=0.04)
     assert freed.suppression_lo > 0
@@ -319,20 +315,32 @@ def test_planted_erasure_is_found_and_its_release_measured(ds: xr.Dataset) -> No
 
 
 def test_writers_that_promote_are_not_said_to_erase() -> None:
-    late = erasure.late_mlps(synthetic_ledger(erasure=-0.2), draws=DRAWS)
+    late = late_mlps(synthetic_ledger(erasure=-0.2), resamples=DRAWS)
     assert not late.erases.any()
-    neutral = erasure.late_mlps(synthetic_ledger(erasure=0.0), draws=DRAWS)
+    neutral = late_mlps(synthetic_ledger(erasure=0.0), resamples=DRAWS)
     assert not neutral.erases.any()
 
 
-def test_mechanisms_sum_to_the_release(ds: xr.Dataset) -> None:
-    each, together = erasure.mechanisms(ds, draws=DRAWS), erasure.released(ds, draws=DRAWS)
-    assert set(each.writer_layer) == {4, 5, 6, 7}
-    for row in together[together.ablated.isin(["attn.2", "attn.4", "mlp.5"])].itertuples():
-        mine = each[(each.ablated == row.ablated) & (each.writer_kind == row.kind)]
-        assert len(mine) == row.writers
-        for name in ("change", *erasure.PARTS):
-            assert mine[name].sum() == pytest.approx(getattr(row, name))
+def test_what_is_released_is_the_sum_over_late_writers(ds: xr.Dataset) -> None:
+    table = released(ds, resamples=DRAWS)
+    for row in table[table.ablated.isin(["attn.2", "attn.4", "mlp.5"])].itertuples():
+        sums: dict[str, float] = dict.fromkeys(("change", *PARTS), 0.0)
+        writers = 0
+        for name in map(str, ds.writer.values):
+            one, cell = ds.sel(writer=name), ds.sel(writer=name, ablated=row.ablated)
+            if (
+                row.kind != name.split(".")[0]
+                or int(one.writer_layer) < 4
+                or not bool(cell.is_downstream & ~cell.is_own)
+            ):
+                continue
+            direct, change = one.direct_effect.values.astype(float), cell.change.values.astype(float)
+            for part, values in ({"change": change} | split_change(direct, change)).items():
+                sums[part] += float(values.mean())
+            writers += 1
+        assert row.writers == writers
+        for part, value in sums.items():
+            assert getattr(row, part) == pytest.approx(value)
 
 
 def test_closing_is_recomputed_and_a_broken_cell_is_found(ds: xr.Dataset) -> None:
@@ -357,13 +365,13 @@ def test_closing_is_recomputed_and_a_broken_cell_is_found(ds: xr.Dataset) -> Non
 def test_odd_ledgers_give_tables_with_the_same_columns(odd: dict[str, Any], ds: xr.Dataset) -> None:
     strange = synthetic_ledger(**odd)
     for function in (
-        *(repair, layer_effects, by_kind, responders.who_repairs),
-        *(erasure.late_mlps, erasure.mechanisms, erasure.released),
+        *(repair, layer_effects, who_repairs),
+        *(late_mlps, released),
     ):
-        columns = function(ds, draws=20).columns
-        assert list(function(strange, draws=20).columns) == list(columns)
-    assert list(responders.concentration(strange).columns) == list(responders.concentration(ds).columns)
-    assert len(repair(strange, draws=20)) == strange.sizes["ablated"]
+        columns = function(ds, resamples=20).columns
+        assert list(function(strange, resamples=20).columns) == list(columns)
+    assert list(concentration(strange).columns) == list(concentration(ds).columns)
+    assert len(repair(strange, resamples=20)) == strange.sizes["ablated"]
     assert closing(strange).closes
 
 
@@ -375,18 +383,18 @@ def test_a_ledger_read_from_disk_gives_the_same_tables(ds: xr.Dataset, tmp_path:
     )
     stored = xr.open_zarr(tmp_path / "ledger.zarr", consolidated=False)
     assert stored.group.dtype == np.dtypes.StringDType()
-    for function in (repair, layer_effects, by_kind, responders.who_repairs, erasure.released):
-        pd.testing.assert_frame_equal(function(stored, draws=20), function(ds, draws=20))
-    pd.testing.assert_frame_equal(responders.concentration(stored), responders.concentration(ds))
+    for function in (repair, layer_effects, who_repairs, released):
+        pd.testing.assert_frame_equal(function(stored, resamples=20), function(ds, resamples=20))
+    pd.testing.assert_frame_equal(concentration(stored), concentration(ds))
     pd.testing.assert_frame_equal(compensation_points(stored, "attn.4"), compensation_points(ds, "attn.4"))
     pd.testing.assert_frame_equal(prompt_view(stored, 3, "attn.4"), prompt_view(ds, 3, "attn.4"))
     assert closing(stored) == closing(ds)
-    assert verdict(stored, draws=20) == verdict(ds, draws=20)
+    assert summarise(Findings(stored, 20)) == summarise(Findings(ds, 20))
 
 
 def test_a_ledger_of_the_papers_size_is_read_in_one_go() -> None:
     large = synthetic_ledger(1200, 32, donors=2, n_groups=1200)
     assert len(repair(large)) == large.sizes["ablated"]
-    table = responders.who_repairs(large)
+    table = who_repairs(large)
     assert set(table["ablated"]) == set(large["ablated"].values)
     assert table["change_sim_lo"].notna().any()

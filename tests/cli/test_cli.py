@@ -48,7 +48,7 @@ def state(folder: Path) -> dict[str, int]:
 @pytest.fixture
 def quick_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """A report is drawn in seconds; tests that are not about it take an empty page."""
-    monkeypatch.setattr("hydrascope.report.page.render", lambda dataset: "<html></html>")
+    monkeypatch.setattr("hydrascope.report._page.render", lambda dataset: "<html></html>")
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_a_run_in_an_empty_folder_and_the_same_command_again(
     assert {path.name for path in run.iterdir()} == {"run.json", "ledger.zarr", "report.html"}
     assert list(tmp_path.iterdir()) == [tmp_path / "runs"]
     assert first.stdout.splitlines()[-1] == "runs/tiny-asked/report.html"
-    verdict = hs.Ledger.open(run).verdict()
+    verdict = hs.Ledger.open(run).summary()
     told = [verdict.headline, *(f"- {sentence}" for sentence in verdict.sentences)]
     assert first.stdout.splitlines()[: len(told)] == told  # each on one line, however long
     page = (run / "report.html").read_text()
@@ -112,7 +112,7 @@ def test_json_is_all_that_is_printed(model_folder: Path, prompt_file: Path, tmp_
     assert found["rounding"] is None, "float32 rounds nothing worth telling"
     assert found["agreement"] is None, "there is but one ablation"
     assert Path(found["ledger"]).is_dir() and Path(found["report"]).is_file()
-    verdict = hs.Ledger.open(tmp_path / "out").verdict()
+    verdict = hs.Ledger.open(tmp_path / "out").summary()
     assert found["headline"] == verdict.headline
     assert found["attributes"]["donors"] == 3
 
@@ -123,7 +123,7 @@ def test_how_far_ablations_agree_is_in_the_json(
 ) -> None:
     command = ("run", model_folder, "--prompts", prompt_file, "--out", tmp_path / "out", *SMALL)
     said = strict_json(cli(*command, "--ablation", "resample,zero", "--json").out)["agreement"]
-    table = hs.Ledger.open(tmp_path / "out").agreement()
+    table = hs.Ledger.open(tmp_path / "out").rank_agreement()
     assert said["sentence"].startswith("Rank correlation of the 6 knock-outs' total effects")
     assert [pair["measure"] for pair in said["pairs"]] == table["measure"].tolist()
     assert [pair["spearman"] for pair in said["pairs"]] == pytest.approx(table["spearman"].tolist())
@@ -169,10 +169,10 @@ def test_a_dry_run_prints_a_plan_and_writes_nothing(
     command = ("run", model_folder, "--prompts", prompt_file, *SMALL, "--dry-run")
     said = cli(*command)
     assert said.code == 0
-    assert "40 prompts x 6 knock-outs, 24 variants a prompt" in said.out
+    assert "40 prompts x 6 knock-outs, 24 interventions a prompt" in said.out
     plan = strict_json(cli(*command, "--json").out)
-    assert (plan["prompts"], plan["knockouts"], plan["variants"]) == (40, 6, 24)
-    assert plan["variant_tokens"] == 40 * 24
+    assert (plan["prompts"], plan["knockouts"], plan["interventions"]) == (40, 6, 24)
+    assert plan["intervention_tokens"] == 40 * 24
     assert list(tmp_path.iterdir()) == []
 
 

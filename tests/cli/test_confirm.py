@@ -17,7 +17,7 @@ from tests.support.planted import planted
 
 @pytest.fixture(autouse=True)
 def _quick_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hydrascope.report.page.render", lambda dataset: f"<html>{list(dataset.also)}</html>")
+    monkeypatch.setattr("hydrascope.report._page.render", lambda dataset: f"<html>{list(dataset.also)}</html>")
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,8 @@ def test_for_machines_the_rows_are_in_the_json(command: tuple[str, ...], tmp_pat
     out = tmp_path / "run"
     assert json.loads(cli(*command, "--out", out, "--no-confirm", "--json").out)["confirmation"] is None
     found = json.loads(cli("confirm", out, "--json").out)["confirmation"]
-    table = hs.Ledger.open(out).confirm()
-    assert [row["held"] for row in found] == table["held"].tolist()
+    table = hs.Ledger.open(out).freeze()
+    assert [row["frozen"] for row in found] == table["frozen"].tolist()
     np.testing.assert_allclose([row["removed"] for row in found], table["removed"])
 
 

@@ -16,8 +16,8 @@ import xarray as xr
 
 from hydrascope import errors
 from hydrascope.anatomy import load
-from hydrascope.engine import proof
-from hydrascope.engine.budget import size_of
+from hydrascope.engine._memory import size_of
+from hydrascope.engine.proof import _engine
 from hydrascope.errors import AnatomyRefused, HydrascopeError, OutOfBudget, OutputError
 from hydrascope.ledger import LedgerFile, open_dataset
 from hydrascope.prompts import load as load_prompts
@@ -31,7 +31,7 @@ QUICK = ("--components", "attn.1", "--donors", "2", "--null-draws", "0")
 @pytest.fixture
 def quick_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """A report is drawn in seconds; tests that are not about it take an empty page."""
-    monkeypatch.setattr("hydrascope.report.page.render", lambda dataset: "<html></html>")
+    monkeypatch.setattr("hydrascope.report._page.render", lambda dataset: "<html></html>")
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -357,9 +357,9 @@ def test_a_device_without_room_is_not_taken_for_a_model_that_does_not_fit(monkey
     def no_room(*given: object) -> None:
         raise torch.cuda.OutOfMemoryError("tried to allocate 2 GiB")
 
-    monkeypatch.setattr(proof, "prove_engine", no_room)
+    monkeypatch.setattr(_engine, "prove_engine", no_room)
     with pytest.raises(OutOfBudget, match=r"^the model leaves no room on cpu"):
-        proof.choose_engine(model)
+        _engine.choose_engine(model)
 
 
 def test_a_network_whose_own_code_fails_is_refused_by_name() -> None:

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hydrascope.ablation import (
-    ABLATIONS,
+from hydrascope.ablations import (
+    REGISTRY,
     Ablation,
     Counterfactual,
     Donation,
@@ -18,7 +18,7 @@ from hydrascope.ablation import (
     Noise,
     Resample,
     Zero,
-    ablation,
+    named_ablation,
 )
 from hydrascope.errors import AblationError, MissingCounterfactual, TooFewDonors
 from hydrascope.prompts import EncodedPrompt
@@ -138,28 +138,28 @@ def test_shapes_agree_with_the_number_of_draws(kind):
 
 
 def test_names_lead_to_their_classes():
-    assert list(ABLATIONS) == ["zero", "mean", "position-mean", "optimal", "resample", "noise", "counterfactual"]
-    for name, kind in ABLATIONS.items():
+    assert sorted(REGISTRY) == ["counterfactual", "mean", "noise", "optimal", "position-mean", "resample", "zero"]
+    for name, kind in REGISTRY.items():
         assert kind.name == name
-        assert ablation(name) == kind()
+        assert named_ablation(name) == kind()
         assert kind.__doc__
-    assert ablation("resample") == Resample(donors=15), "McGrath et al. 2023 use 15"
-    assert ablation("resample", 4) == Resample(donors=4)
-    assert ablation("noise", 4) == Noise(donors=4)
-    assert ablation("zero", 1) == Zero()
+    assert named_ablation("resample") == Resample(donors=15), "McGrath et al. 2023 use 15"
+    assert named_ablation("resample", 4) == Resample(donors=4)
+    assert named_ablation("noise", 4) == Noise(donors=4)
+    assert named_ablation("zero", 1) == Zero()
 
 
 @pytest.mark.parametrize(
     ("name", "donors", "message"),
     [
-        ("zap", None, "no ablation 'zap'; choose zero, mean"),
+        ("zap", None, "no ablation 'zap'; choose counterfactual, mean"),
         ("resample", 0, "ask for at least 1"),
         ("mean", 3, "has one value per prompt, not 3"),
     ],
 )
 def test_what_makes_no_sense_is_refused(name, donors, message):
     with pytest.raises(AblationError, match=message):
-        ablation(name, donors)
+        named_ablation(name, donors)
 
 
 def test_a_prompt_with_too_few_donors_is_named_by_its_place_in_the_file():

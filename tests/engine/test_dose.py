@@ -9,11 +9,10 @@ import xarray as xr
 from torch import Tensor
 
 import hydrascope as hs
-from hydrascope.ablation import Ablation
+from hydrascope.ablations import Ablation
 from hydrascope.anatomy import directions
 from hydrascope.components import parse_knockouts
-from hydrascope.engine.plan import edited_places
-from hydrascope.engine.scope import Scope
+from hydrascope.engine import Positions, edited_places
 from hydrascope.errors import RunError
 from tests.engine.test_families import (
     KNOCKOUTS,
@@ -82,13 +81,13 @@ def test_an_edge_is_dosed_where_its_receiver_writes() -> None:
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2"])
 def test_a_third_of_a_knock_out_of_whole_texts_is_that_of_plain_float64_forwards(name: str) -> None:
     """At every position (1 - dose) of the text's own value and dose of its only possible donor's."""
-    components, dose, scope = "attn.1,mlp.0,head.1.1,attn.0+mlp.2", 0.3, Scope("all", "each")
+    components, dose, scope = "attn.1,mlp.0,head.1.1,attn.0+mlp.2", 0.3, Positions("all", "each")
     opened, slow = model(name), slow_copy(model(name).network)
     texts = [torch.tensor(ids) for ids in PROMPTS if len(ids) == 12][:2]
     prompts = hs.PromptSet("texts", tuple(hs.Prompt(input_ids=tuple(text.tolist())) for text in texts))
-    options = hs.Options(null_draws=0, scope=scope, dose=dose)
+    options = hs.Options(null_draws=0, positions=scope, dose=dose)
     found = hs.knock_out(opened, prompts, components, hs.Resample(donors=1), options=options).dataset
-    edited = scope.edited(12)
+    edited = scope.ablated_in(12)
     for knockout in parse_knockouts(components, opened.anatomy.inventory):
         places = edited_places(knockout, opened.anatomy)
         values = [values_of(slow, opened, text, scope, places) for text in texts]
@@ -97,7 +96,7 @@ def test_a_third_of_a_knock_out_of_whole_texts_is_that_of_plain_float64_forwards
             put = [(place, (1 - dose) * own[place] + dose * donor[place]) for place in places]
             before, after = (plain(slow, opened, text, edited, edits) for edits in ((), put))
             stream = last_stream(slow, opened, text)
-            for position in scope.positions(12):
+            for position in scope.read_in(12):
                 target = int(text[position + 1])
                 read = directions(opened.network, opened.anatomy.tail, torch.tensor([target])).vectors[0].double()
                 at = (found["document"] == number) & (found["position"] == position)
@@ -113,10 +112,10 @@ def test_a_third_of_a_knock_out_of_whole_texts_is_that_of_plain_float64_forwards
 def test_whole_texts_are_dosed_at_every_position() -> None:
     """A zeroed last MLP answers to nobody: its own change is the dose times that of the whole knock-out."""
     texts = hs.PromptSet("texts", tuple(hs.Prompt(input_ids=tuple(ids)) for ids in PROMPTS if len(ids) == 12))
-    scope = Scope("all", "each")
+    scope = Positions("all", "each")
 
     def at(dose: float) -> xr.Dataset:
-        options = hs.Options(null_draws=0, scope=scope, dose=dose)
+        options = hs.Options(null_draws=0, positions=scope, dose=dose)
         return hs.knock_out(model("llama"), texts, "mlp.2,head.1.0", hs.Zero(), options=options).dataset
 
     none, some, whole = at(0.0), at(0.25), at(1.0)

@@ -16,21 +16,28 @@ from transformers import PreTrainedModel
 
 import hydrascope as hs
 from hydrascope import task as tasks
-from hydrascope.anatomy import Place, examine
-from hydrascope.anatomy.hooks import hooked
+from hydrascope.anatomy import Place, examine, hooked
 from hydrascope.components import Component, Knockout, parse_knockouts
-from hydrascope.engine import edges
-from hydrascope.engine.capture import capture
-from hydrascope.engine.edge_proof import prove_edges
-from hydrascope.engine.edges import received, sender_places
-from hydrascope.engine.plan import edited_places
-from hydrascope.engine.proof import Engine, choose_engine
-from hydrascope.engine.rows import Rows
-from hydrascope.engine.strategy import ExpandedCache, SharedPrefix, WholeSequence
-from hydrascope.engine.texts import Resumed, record_texts
+from hydrascope.engine import (
+    AT_LAST_TOKEN,
+    Engine,
+    ExpandedCache,
+    FromBlock,
+    Layout,
+    SharedPrefix,
+    WholeSequence,
+    _edges,
+    choose_engine,
+    edited_places,
+    prove_edges,
+    record,
+    sender_places,
+)
+from hydrascope.engine._edges import edge_values
+from hydrascope.engine._forward import Rows
 from hydrascope.errors import AnatomyRefused, HookDidNotFire
-from hydrascope.estimate import estimate
 from hydrascope.prompts import choose_donors
+from hydrascope.run import estimate
 from tests.support.families import FAMILIES, VOCABULARY, Family, build
 from tests.support.reference import Part, Run, double_copy, reference_ledger, run
 
@@ -74,15 +81,15 @@ def untouched(name: str, prompt: int) -> Run:
     return run(double(name), family(name), PROMPTS[prompt])
 
 
-engine_of = functools.cache(lambda name: choose_engine(model(name)))
+engine_of = functools.cache(lambda name, strategies=AT_LAST_TOKEN: choose_engine(model(name), strategies))
 
 
 @pytest.fixture(autouse=True, scope="module")
 def proved_once() -> Iterator[None]:
     """The engine's proof of each model is not what is tested here, and once is enough."""
 
-    def choose(opened: hs.Model) -> Engine:
-        return engine_of(opened.source.name)
+    def choose(opened: hs.Model, strategies: Any = AT_LAST_TOKEN) -> Engine:
+        return engine_of(opened.source.name, strategies)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tasks, "choose_engine", choose)
@@ -155,15 +162,16 @@ def values_of(name: str, knockouts: Sequence[Knockout], strategy: Any, size: int
     opened = model(name)
     places = [p for k in knockouts for p in (*edited_places(k, opened.anatomy), *sender_places(k, opened.anatomy))]
     ids = torch.tensor([PROMPTS[0], PROMPTS[2]])
-    clean = capture(opened, ids, list({p.site: None for p in places}), keep_prefix=strategy.needs_prefix)
+    clean = record(opened, ids, list({p.site: None for p in places}), keep=strategy.keep)
 
     def donated(place: Place, draw: int) -> Tensor:
-        return clean.values[place.site][:, place.span].roll(draw, 0)
+        return clean.values[place.site][..., place.span].roll(draw, 0)
 
     asked = [(knockout, draw) for knockout in knockouts for draw in (0, 1)]
-    heard = received(opened, clean, asked, donated, strategy, size)
-    own = {k: [clean.values[p.site][:, p.span] for p in edited_places(k, opened.anatomy)] for k in knockouts}
-    return {**heard, "own": own}
+    heard = edge_values(opened, clean, asked, donated, strategy, size)
+    own = {k: [clean.values[p.site][:, 0, p.span] for p in edited_places(k, opened.anatomy)] for k in knockouts}
+    at_last = {drawn: tuple(value[:, 0] for value in values) for drawn, values in heard.items()}
+    return {**at_last, "own": own}
 
 
 @pytest.mark.parametrize("name", BY_HAND)
@@ -204,19 +212,19 @@ def test_whole_texts(name: str) -> None:
     last = ids.shape[1] - 1
 
     def heard(edited: tuple[int, ...]) -> dict[Any, Any]:
-        clean = record_texts(opened, ids, edited, (last,), sites)
+        clean = record(opened, ids, sites, Layout(ids.shape[0], ids.shape[1], edited, (last,)), keep="streams")
 
         def donated(place: Place, draw: int) -> Tensor:
-            return clean.values[place.site][:, list(edited), place.span].roll(draw, 0)
+            return clean.values[place.site][..., place.span].roll(draw, 0)
 
-        return received(opened, clean, [(k, 1) for k in knockouts], donated, Resumed(), 100)
+        return edge_values(opened, clean, [(k, 1) for k in knockouts], donated, FromBlock(), 100)
 
     alone, expected = heard((last,)), values_of(name, knockouts, WholeSequence())
     for edge in knockouts:
         np.testing.assert_allclose(alone[edge, 1][0][:, 0], expected[edge, 1][0], rtol=0, atol=1e-5)
     [edge] = parse_knockouts("attn.0->mlp.0", opened.anatomy.inventory)
     [sender], [receiver] = sender_places(edge, opened.anatomy), edited_places(edge, opened.anatomy)
-    clean = record_texts(opened, ids, (0,), (last,), sites)
+    clean = record(opened, ids, sites, Layout(ids.shape[0], ids.shape[1], tuple(range(last + 1)), (last,)))
     seen: list[Tensor] = []
     with hooked() as hooks, torch.no_grad():
         flipped = clean.values[sender.site].roll(1, 0)
@@ -229,7 +237,7 @@ def test_whole_texts(name: str) -> None:
 
 def test_a_row_serves_all_receivers_of_its_sender(monkeypatch: pytest.MonkeyPatch) -> None:
     pushed: list[int] = []
-    push = SharedPrefix.push
+    push = SharedPrefix.run
 
     def counted(self: SharedPrefix, network: Any, clean: Any, variants: int) -> None:
         pushed.append(variants - 1)
@@ -237,7 +245,7 @@ def test_a_row_serves_all_receivers_of_its_sender(monkeypatch: pytest.MonkeyPatc
 
     knockouts = parse_knockouts("head.0.*->head.1-2", model("gpt2").anatomy.inventory)
     assert len(knockouts) == 4 * 8
-    monkeypatch.setattr(SharedPrefix, "push", counted)
+    monkeypatch.setattr(SharedPrefix, "run", counted)
     whole = values_of("gpt2", knockouts, SharedPrefix())
     assert pushed == [4 * 2]
     pieces = values_of("gpt2", knockouts, SharedPrefix(), size=3)
@@ -392,7 +400,7 @@ class TestSabotage:
 
     @pytest.mark.parametrize("edge", ["attn.0->mlp.2", "embed->attn.2"])
     def test_others_that_are_not_held(self, edge: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        made = edges._Listening.__init__
+        made = _edges._Listening.__init__
 
         def free(self: Any, *args: Any) -> None:
             made(self, *args)
@@ -400,12 +408,12 @@ class TestSabotage:
 
         knockouts = parse_knockouts(edge, model("gpt2").anatomy.inventory)
         prove_edges(model("gpt2"), SharedPrefix(), knockouts)
-        monkeypatch.setattr(edges._Listening, "__init__", free)
+        monkeypatch.setattr(_edges._Listening, "__init__", free)
         with pytest.raises(AnatomyRefused, match="check 'edges' failed"):
             prove_edges(model("gpt2"), SharedPrefix(), knockouts)
 
     def test_a_run_asks_for_the_proof(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("hydrascope.engine.edge_proof.received", lambda *args: {})
+        monkeypatch.setattr("hydrascope.engine.proof._edges.edge_values", lambda *args: {})
         with pytest.raises(KeyError):
             ledger("gpt2", "attn.0->mlp.1")
 

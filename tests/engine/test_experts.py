@@ -12,13 +12,10 @@ import xarray as xr
 from torch import Tensor
 
 import hydrascope as hs
-from hydrascope.analysis.routing import routing, routing_totals
-from hydrascope.anatomy import Link, Place, directions, examine
-from hydrascope.anatomy.proof import prove_anatomy, require
+from hydrascope.analysis import routing, routing_totals
+from hydrascope.anatomy import Link, Place, directions, examine, prove_anatomy, require
 from hydrascope.components import Component
-from hydrascope.engine.last_token import sweep
-from hydrascope.engine.texts import Resumed, record_texts
-from hydrascope.engine.variants import Edit, Variant
+from hydrascope.engine import Edit, FromBlock, Intervention, Layout, record, run_interventions
 from hydrascope.errors import AnatomyRefused, ComponentError, DetailDropped, HookDidNotFire
 from hydrascope.inspection import inspect
 from hydrascope.results import Ledger
@@ -158,17 +155,20 @@ def test_experts_in_whole_texts_sum_to_their_mlp(mixtral: hs.Model) -> None:
     ids = torch.tensor([prompt.input_ids for prompt in prompts().prompts])
     experts = [mixtral.anatomy.places(Component("expert", 1, unit))[0] for unit in range(EXPERTS)]
     (whole,) = mixtral.anatomy.places(Component("mlp", 1))
-    recorded = record_texts(mixtral, ids, edited, read_at, [place.site for place in (*experts, whole)])
+    layout = Layout(ids.shape[0], ids.shape[1], edited, read_at)
+    recorded = record(mixtral, ids, [place.site for place in (*experts, whole)], layout, keep="streams")
     together = sum(recorded.values[place.site] for place in experts)
     torch.testing.assert_close(together, recorded.values[whole.site], atol=1e-5, rtol=0)
 
-    def zeroed(name: str, places: Sequence[Place]) -> Variant:
-        return Variant(name, 1, tuple(Edit(p, torch.zeros(PROMPTS, len(edited), p.width)) for p in places))
+    def zeroed(name: str, places: Sequence[Place]) -> Intervention:
+        return Intervention(name, 1, tuple(Edit(p, torch.zeros(PROMPTS, len(edited), p.width)) for p in places))
 
     read = directions(mixtral.network, mixtral.anatomy.tail, recorded.logits.argmax(-1))
     variants = [zeroed("experts", experts), zeroed("mlp.1", [whole])]
-    before = sweep(mixtral, recorded, [], read, strategy=Resumed())
-    swept = sweep(mixtral, recorded, variants, read, strategy=Resumed().at(1), routing=True, before=before)
+    before = run_interventions(mixtral, recorded, [], read, strategy=FromBlock())
+    swept = run_interventions(
+        mixtral, recorded, variants, read, strategy=FromBlock().at(1), routing=True, before=before
+    )
     torch.testing.assert_close(swept.reads[1], swept.reads[2], atol=1e-5, rtol=0)
     assert swept.routing is not None
     torch.testing.assert_close(swept.routing.rerouted[1], swept.routing.rerouted[2], atol=1e-5, rtol=0)
@@ -249,7 +249,7 @@ def test_models_without_routing_and_sums_by_kind_have_no_split(mixtral: hs.Model
 @pytest.mark.parametrize("table_of", [routing, routing_totals])
 def test_tables_are_what_a_plain_loop_finds(ledger: Ledger, table_of: Any) -> None:
     ds = ledger.dataset
-    table = table_of(ds, draws=50)
+    table = table_of(ds, resamples=50)
     expected: list[list[Any]] = []
     for name in ds["ablated"].values:
         cell = ds.sel(ablated=name)
@@ -272,13 +272,13 @@ def test_tables_are_what_a_plain_loop_finds(ledger: Ledger, table_of: Any) -> No
 
 def test_the_report_shows_the_split_only_where_there_is_one(ledger: Ledger, tmp_path: Any) -> None:
     page = ledger.report(tmp_path / "routed.html").read_text(encoding="utf-8")
-    assert "Same experts, or others?" in page
+    assert "Routing: the same experts, or others" in page
     assert 'id="routing-1"' in page
     assert 'id="routing-2"' in page
     last = Ledger(_without_answers(ledger.dataset)).report(tmp_path / "last.html").read_text(encoding="utf-8")
     assert "nothing that was knocked out has a routed MLP behind it" in last
     dense = run(open_model("llama"), "attn", null_draws=0).report(tmp_path / "dense.html").read_text(encoding="utf-8")
-    assert "Same experts, or others?" not in dense
+    assert "Routing: the same experts, or others" not in dense
 
 
 def _without_answers(ds: xr.Dataset) -> xr.Dataset:

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 import hydrascope as hs
-from hydrascope.ablation import Ablation
-from hydrascope.anatomy import examine
-from hydrascope.anatomy.precision import CLOSING
+from hydrascope.ablations import Ablation
+from hydrascope.anatomy import CLOSING, examine
 from hydrascope.errors import OutOfBudget
 from hydrascope.prompts import choose_donors
 from hydrascope.run import execute

@@ -15,8 +15,7 @@ from transformers import PreTrainedModel
 import hydrascope as hs
 from hydrascope.anatomy import directions, examine
 from hydrascope.components import Component, parse_knockouts
-from hydrascope.engine.plan import edited_places, held_places
-from hydrascope.engine.scope import Scope
+from hydrascope.engine import Positions, edited_places, held_places
 from hydrascope.prompts import choose_donors
 from tests.engine.test_texts import plain
 from tests.support.families import FAMILIES, VOCABULARY, build
@@ -83,10 +82,10 @@ def test_the_ledger_is_that_of_the_slow_loop(name: str) -> None:
     slow, donors = double_copy(network(name)), resample_table()
     clean = [run(slow, FAMILIES[name], prompt) for prompt in PROMPTS]
     assert found["ablated"].values.tolist()[:2] == ["attn.0/attn.1", "attn.0/mlp.1/attn.2"]
-    assert set(found["ablated_kind"].values) == {"held"}
+    assert set(found["ablated_kind"].values) == {"frozen"}
     for knockout in parse_knockouts(HELD, model(name).anatomy.inventory):
-        held = {one for component in knockout.held for one in single(component)}
-        parts = tuple(one for component in (*knockout.parts, *knockout.held) for one in single(component))
+        held = {one for component in knockout.frozen for one in single(component)}
+        parts = tuple(one for component in (*knockout.parts, *knockout.frozen) for one in single(component))
 
         def value(of: Part, prompt: int, draw: int, held: set[Part] = held) -> Tensor:
             return clean[prompt if of in held else int(donors[draw, prompt])].values[of]
@@ -107,7 +106,7 @@ def test_the_ledger_is_that_of_the_slow_loop(name: str) -> None:
 @pytest.mark.parametrize("name", ["gpt2", "gpt_neox", "gemma2", "llama"])
 def test_whole_texts_are_held_at_the_edited_positions(name: str) -> None:
     edited, some = (1, 2, 6), slice(0, 3, 2)
-    found = ledger(name, HELD, wanted=some, scope=Scope("1,2,-1"))
+    found = ledger(name, HELD, wanted=some, positions=Positions("1,2,-1"))
     opened, slow = model(name), slow_copy(network(name))
     for row, (ids, target) in enumerate(zip(PROMPTS[some], TARGETS[some], strict=True)):
         text = torch.tensor(ids)
@@ -150,12 +149,12 @@ def _values(slow: Any, text: Tensor, places: Any) -> dict[str, Tensor]:
     return seen
 
 
-@pytest.mark.parametrize("scope", [Scope(), Scope("all")])
+@pytest.mark.parametrize("scope", [Positions(), Positions("all")])
 @pytest.mark.parametrize("name", ["gpt2", "gpt_neox", "gemma2"])
-def test_who_is_held_cannot_move_and_all_held_leaves_the_own_change(name: str, scope: Scope) -> None:
+def test_who_is_held_cannot_move_and_all_held_leaves_the_own_change(name: str, scope: Positions) -> None:
     n = FAMILIES[name].n_layers - 1
     behind, ending = f"/attn.1-{n}/mlp.1-{n}" + ("" if FAMILIES[name].parallel else "/mlp.0"), f"mlp.{n}"
-    found = ledger(name, f"attn.0,attn.0{behind},attn.0/{ending},attn.0/attn.1", scope=scope)
+    found = ledger(name, f"attn.0,attn.0{behind},attn.0/{ending},attn.0/attn.1", positions=scope)
     alone, rest = found.isel(ablated=0), found.isel(ablated=1)
     assert not rest["is_downstream"].any()
     np.testing.assert_array_equal(rest["change"].values[:, ~rest["is_own"].values], 0)

@@ -21,13 +21,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import hydrascope as hs
-from hydrascope.ablation import Ablation
+from hydrascope.ablations import Ablation
 from hydrascope.anatomy import Directions, directions, examine
 from hydrascope.components import Component
-from hydrascope.engine.capture import Clean, capture
-from hydrascope.engine.last_token import Swept, sweep
-from hydrascope.engine.proof import choose_engine
-from hydrascope.engine.variants import Edit, Variant
+from hydrascope.engine import CleanRun, Edit, Intervention, Readings, choose_engine, record, run_interventions
 from tests.support.families import FAMILIES, VOCABULARY, Family, build_from
 from tests.support.planted import Recipe, _build, planted
 from tests.support.reference import Part, centred_logits, double_copy, run
@@ -109,13 +106,13 @@ def account(case: Case, kind: Ablation, network: nn.Module | None = None) -> xr.
 
 @dataclass(frozen=True)
 class Push:
-    """Same-length prompts and one sweep over them."""
+    """Same-length prompts and one forward over them."""
 
     model: hs.Model
     parts: tuple[Component, ...]
-    clean: Clean
+    clean: CleanRun
     read: Directions
-    swept: Swept
+    swept: Readings
 
 
 def push(case: Case, value: Callable[[Tensor], Tensor], prompts: int = 3) -> Push:
@@ -126,16 +123,16 @@ def push(case: Case, value: Callable[[Tensor], Tensor], prompts: int = 3) -> Pus
     generator = torch.Generator().manual_seed(case.seed)
     ids = torch.randint(3, VOCABULARY, (prompts, case.lengths[0]), generator=generator)
     places = {part: opened.anatomy.places(part)[0] for part in parts}
-    clean = capture(opened, ids, list(dict.fromkeys(place.site for place in places.values())))
+    clean = record(opened, ids, list(dict.fromkeys(place.site for place in places.values())), keep="prefix")
     targets = torch.tensor([(case.seed + i) % VOCABULARY for i in range(prompts)])
     read = directions(opened.network, opened.anatomy.tail, targets)
 
-    def variant(part: Component) -> Variant:
+    def variant(part: Component) -> Intervention:
         place = places[part]
-        return Variant(str(part), part.layer, (Edit(place, value(clean.values[place.site][:, place.span])),))
+        return Intervention(str(part), part.layer, (Edit(place, value(clean.values[place.site][..., place.span])),))
 
     variants = [variant(part) for part in parts]
-    swept = sweep(opened, clean, variants, read, strategy=choose_engine(opened).strategy)
+    swept = run_interventions(opened, clean, variants, read, strategy=choose_engine(opened).strategy)
     return Push(opened, parts, clean, read, swept)
 
 

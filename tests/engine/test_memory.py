@@ -11,21 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hydrascope as hs
-from hydrascope.engine import batch, budget, text_batch
-from hydrascope.engine.budget import (
+from hydrascope.engine import Budget, Footprint, Positions, Readings, _measure, _memory, run_interventions
+from hydrascope.engine._memory import (
     ACCOUNT_COPIES,
     COLUMN_BYTES,
     ROWS_AT_ONCE,
-    Budget,
-    Footprint,
+    TOKENS_AT_ONCE,
+    interventions_at_once,
     prompts_at_once,
     require_account,
     size_of,
-    variants_at_once,
+    text_footprint,
+    text_interventions_at_once,
 )
-from hydrascope.engine.last_token import Swept, sweep
-from hydrascope.engine.scope import Scope
-from hydrascope.engine.text_batch import TOKENS_AT_ONCE, text_footprint, text_variants_at_once
 from hydrascope.errors import OutOfBudget
 from tests.engine.test_texts import opened
 from tests.run.test_text_runs import prompts
@@ -52,7 +50,7 @@ def test_rows_of_a_push_fill_half_the_budget_and_one_of_them_is_the_clean_run(
         rows = together * (variants + 1)
         return rows * row <= memory / 2 and rows <= ROWS_AT_ONCE
 
-    assert variants_at_once(Budget(memory), Footprint(prompt=0, row=row), together) == most(fits)
+    assert interventions_at_once(Budget(memory), Footprint(prompt=0, row=row), together) == most(fits)
 
 
 @given(memory=MEMORY, row=ROW, together=COUNT, tokens=COUNT)
@@ -62,23 +60,25 @@ def test_rows_of_a_push_of_texts_do_too_and_its_tokens_fit_the_cache(
     def fits(variants: int) -> bool:
         return row * together * (variants + 1) <= memory / 2 and variants * together * tokens <= TOKENS_AT_ONCE["cpu"]
 
-    assert text_variants_at_once(Budget(memory), row, together, tokens, CPU) == most(fits)
+    assert text_interventions_at_once(Budget(memory), row, together, tokens, CPU) == most(fits)
 
 
-@given(memory=MEMORY, prompt=ROW, row=ROW)
-def test_prompts_that_go_together_fill_half_the_budget_each_with_a_row(memory: int, prompt: int, row: int) -> None:
-    size = Footprint(prompt, row)
-    if prompt + row <= memory / 2:
-        together = prompts_at_once(Budget(memory), size)
-        assert together * (prompt + row) <= memory / 2 < (together + 1) * (prompt + row)
+@given(memory=MEMORY, tokens=st.integers(1, 40))
+def test_prompts_that_go_together_fill_half_the_budget_each_with_a_row(memory: int, tokens: int) -> None:
+    model = opened("gpt2")
+    size = Footprint.of(model, tokens, copies_prefix=False)
+    each = size.prompt + size.row
+    if each <= memory / 2:
+        together = prompts_at_once(model, tokens, Budget(memory))
+        assert together * each <= memory / 2 < (together + 1) * each
         return
-    with pytest.raises(OutOfBudget, match=f"which needs about {re.escape(size_of(2 * (prompt + row)))}; raise"):
-        prompts_at_once(Budget(memory), size)
+    with pytest.raises(OutOfBudget, match=f"which needs about {re.escape(size_of(2 * each))}; raise"):
+        prompts_at_once(model, tokens, Budget(memory))
 
 
 def test_without_a_budget_half_of_what_is_free_on_the_tightest_device_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     free = {"cpu": 1000, "meta": 600}
-    monkeypatch.setattr(budget, "_free", lambda device: free[device.type])
+    monkeypatch.setattr(_memory, "_free", lambda device: free[device.type])
     assert Budget.read(None, CPU, torch.device("meta")).bytes == 300
     assert Budget.read("3KB").bytes == 3 * 1024 == 2 * Budget.read("3K").halved().bytes
 
@@ -110,16 +110,16 @@ def test_a_row_has_its_own_keys_and_values_where_they_are_copied_and_its_read_ou
     assert size.prompt == copied.prompt == split.prompt > 2 * (copied.row - size.row), "the prefix, and its copy"
 
 
-def pushed(monkeypatch: pytest.MonkeyPatch, where: Any) -> list[tuple[int, int, int]]:
+def pushed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, int]]:
     """What a run pushes from now on: variants, prompts and tokens of each."""
     found: list[tuple[int, int, int]] = []
 
-    def watched(model: hs.Model, clean: Any, variants: Any, *args: Any, **more: Any) -> Swept:
+    def watched(model: hs.Model, clean: Any, variants: Any, *args: Any, **more: Any) -> Readings:
         if variants:
             found.append((len(variants), *clean.ids.shape))
-        return sweep(model, clean, variants, *args, **more)
+        return run_interventions(model, clean, variants, *args, **more)
 
-    monkeypatch.setattr(where, "sweep", watched)
+    monkeypatch.setattr(_measure, "run_interventions", watched)
     return found
 
 
@@ -127,7 +127,7 @@ def pushed(monkeypatch: pytest.MonkeyPatch, where: Any) -> list[tuple[int, int, 
 def test_a_run_pushes_as_many_rows_as_half_its_budget_holds(
     lengths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, found = opened("gpt2"), pushed(monkeypatch, batch)
+    model, found = opened("gpt2"), pushed(monkeypatch)
     options = hs.Options("neuron.1.*", keep_wrong=True, target="top", null_draws=0, memory="300KB")
     ds = hs.knock_out(model, prompts(lengths), ablation=hs.Zero(), options=options).dataset
     row = Footprint.of(model, 7, copies_prefix=False, columns=ds.sizes["writer"]).row
@@ -138,9 +138,9 @@ def test_a_run_pushes_as_many_rows_as_half_its_budget_holds(
 
 
 def test_a_run_of_texts_pushes_as_many_rows_as_half_its_budget_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, found = opened("gpt2"), pushed(monkeypatch, text_batch)
-    scope = Scope("all", "each", skipped=2)
-    options = hs.Options("neuron.1.*", keep_wrong=True, target="top", null_draws=0, scope=scope, memory="900KB")
+    model, found = opened("gpt2"), pushed(monkeypatch)
+    scope = Positions("all", "each", skip=2)
+    options = hs.Options("neuron.1.*", keep_wrong=True, target="top", null_draws=0, positions=scope, memory="900KB")
     ds = hs.knock_out(model, prompts((7, 7, 7)), ablation=hs.Zero(), options=options).dataset
     fit = 900 * 2**10 // 2 // text_footprint(model, 7, 5, ds.sizes["writer"])
     assert len(found) > 2

@@ -12,15 +12,15 @@ from torch import Tensor
 
 import hydrascope as hs
 from hydrascope import task as tasks
-from hydrascope.analysis import parts
-from hydrascope.analysis.layers import by_layer
+from hydrascope.analysis import _ledger_access as access
+from hydrascope.analysis import by_layer
 from hydrascope.anatomy import Place
 from hydrascope.components import Component, parse_component, parse_writers
-from hydrascope.engine import splits
-from hydrascope.engine.budget import Budget, Footprint, require_account, variants_at_once
+from hydrascope.engine import Budget, Footprint, _units, require_account
+from hydrascope.engine._memory import interventions_at_once
 from hydrascope.errors import AnatomyRefused, ComponentError, OutOfBudget
-from hydrascope.estimate import estimate
-from hydrascope.ledger import numbers_kept, optional_variables
+from hydrascope.ledger import kept_variables, numbers_kept
+from hydrascope.run import estimate
 from tests.support.plain import account, slow_copy
 from tests.support.reference import double_copy, norm_scale, readout, run
 from tests.support.units import ALL, Asked, model
@@ -114,7 +114,7 @@ def test_units_and_biases_are_their_layer(name: str, writers: str) -> None:
     for variable in whole.data_vars:
         ours, theirs = joined[variable].values, whole[variable].values
         if variable == "change_sd":
-            divided = np.isin(whole["writer"].values, list(parts.divided(apart)))
+            divided = np.isin(whole["writer"].values, list(access.divided(apart)))
             assert divided.any() and np.isnan(ours[..., divided]).all()
             ours, theirs = ours[..., ~divided], theirs[..., ~divided]
         if theirs.dtype == bool:
@@ -148,7 +148,7 @@ def test_who_is_own_and_who_can_respond(name: str) -> None:
     direct = found["direct_effect"].sel(writer=found["writer"] == "neuron.1.5")
     if name == "gpt2":  # nothing scales what is cut to nothing
         np.testing.assert_allclose(own.values[:, 0, 0], -direct.values[:, 0], atol=1e-6)
-    np.testing.assert_allclose(parts.ablated_direct(found)[:, 0], direct.values[:, 0], atol=1e-6)
+    np.testing.assert_allclose(access.ablated_direct(found)[:, 0], direct.values[:, 0], atol=1e-6)
 
 
 def test_which_writers_are_divided() -> None:
@@ -176,8 +176,8 @@ def test_one_spelling_is_kept_of_many(given: str, kept: str) -> None:
 
 @pytest.mark.parametrize("name", ["gpt2", "gemma2"])
 def test_shares_that_do_not_sum_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = splits.Aim.by_unit
-    monkeypatch.setattr(splits.Aim, "by_unit", lambda aim, inside: right(aim, inside) * 1.01)
+    right = _units.Aim.by_unit
+    monkeypatch.setattr(_units.Aim, "by_unit", lambda aim, inside: right(aim, inside) * 1.01)
     with pytest.raises(AnatomyRefused, match="check 'neurons as writers' failed: neurons and biases sum"):
         ledger(name)
 
@@ -185,14 +185,14 @@ def test_shares_that_do_not_sum_are_refused(name: str, monkeypatch: pytest.Monke
 def test_no_write_of_a_single_neuron_is_ever_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is read of a row is one number a neuron, and no tensor has both a neuron's and the stream's width."""
     sizes: list[int] = []
-    right = splits.Aim.by_unit
+    right = _units.Aim.by_unit
 
-    def seen(aim: splits.Aim, inside: Tensor) -> Tensor:
+    def seen(aim: _units.Aim, inside: Tensor) -> Tensor:
         found = right(aim, inside)
         sizes.append(found.numel() // inside.numel())
         return found
 
-    monkeypatch.setattr(splits.Aim, "by_unit", seen)
+    monkeypatch.setattr(_units.Aim, "by_unit", seen)
     ledger("gpt2", "attn.0")
     assert sizes and set(sizes) == {1}
 
@@ -204,8 +204,8 @@ def test_a_ledger_that_cannot_be_kept_is_refused_with_the_way_out() -> None:
         require_account(Budget(100 * 2**20), 2**40, **size)
     with pytest.raises(OutOfBudget, match=r"ledger of 144 knock-outs .* and 8\.0 GB is free; .*--writers neuron\.11"):
         require_account(Budget(2**40), 8 * 2**30, **size)
-    assert numbers_kept(optional_variables(15, 2)) == 5
-    assert numbers_kept(optional_variables(1, 0)) == 2
+    assert numbers_kept(kept_variables(draws=15, null_draws=2)) == 5
+    assert numbers_kept(kept_variables(draws=1, null_draws=0)) == 2
 
 
 def test_the_estimate_counts_every_unit() -> None:
@@ -222,4 +222,4 @@ def test_the_estimate_counts_every_unit() -> None:
 def test_fewer_variants_go_together_where_more_is_read_of_each() -> None:
     opened, budget = model("gpt2"), Budget(2**21)
     narrow, wide = (Footprint.of(opened, 7, copies_prefix=False, columns=columns) for columns in (8, 400))
-    assert variants_at_once(budget, wide, 2) < variants_at_once(budget, narrow, 2)
+    assert interventions_at_once(budget, wide, 2) < interventions_at_once(budget, narrow, 2)

@@ -18,14 +18,10 @@ from torch import Tensor, nn
 
 import hydrascope as hs
 from hydrascope import figures
-from hydrascope.analysis.layers import by_layer
-from hydrascope.analysis.redistribution import redistribution, redistribution_on_text, redistribution_totals
+from hydrascope.analysis import attention_split, attention_split_on_tokens, attention_split_totals, by_layer
 from hydrascope.anatomy import Place, directions, examine
 from hydrascope.components import Component, parse_knockouts
-from hydrascope.engine.pattern_proof import prove_pattern
-from hydrascope.engine.scope import Scope
-from hydrascope.engine.strategy import ExpandedCache, WholeSequence
-from hydrascope.engine.text_proof import choose_text_engine
+from hydrascope.engine import ExpandedCache, Positions, WholeSequence, choose_engine, prove_attention_split
 from hydrascope.errors import AnatomyRefused, DetailDropped
 from hydrascope.ledger import open_dataset
 from hydrascope.results import Ledger
@@ -38,7 +34,7 @@ from tests.support.reference import DoubleEverywhere, double_copy
 torch.set_num_threads(1)
 TOLERANCE = 2e-4
 TOKENS = 8  # longer than the sliding windows
-LAST, TEXT = Scope(), Scope("all", "each", skipped=3)
+LAST, TEXT = Positions(), Positions("all", "each", skip=3)
 COMPONENTS = "attn.0,mlp.0,head.1.2"
 FAMILIES = ["gpt2", "llama", "mistral", "qwen3", "phi", "gemma2", "olmo2", "granite", "gpt_oss"]
 """Plain; grouped queries; windows; norms of queries and keys; parallel blocks; soft-cap, windows and post-norms;
@@ -161,19 +157,19 @@ def by_hand(
 
 @pytest.mark.parametrize("scope", [LAST, TEXT], ids=["last", "text"])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_split_is_that_of_loops_over_heads_and_keys(name: str, scope: Scope) -> None:
+def test_the_split_is_that_of_loops_over_heads_and_keys(name: str, scope: Positions) -> None:
     model = opened(name)
     slow = double_copy(model.network)
-    apart = run(model, COMPONENTS, writers="heads", scope=scope).dataset
-    whole = run(model, COMPONENTS, scope=scope).dataset
+    apart = run(model, COMPONENTS, writers="heads", positions=scope).dataset
+    whole = run(model, COMPONENTS, positions=scope).dataset
     compared = 0
     for number, prompt in enumerate(prompts().prompts[:2]):
         assert prompt.input_ids is not None
         clean = attended(slow, model, prompt.input_ids, (), ())
         for knockout in parse_knockouts(COMPONENTS, model.anatomy.inventory):
             places = [place for part in knockout.parts for place in model.anatomy.places(part)]
-            ablated = attended(slow, model, prompt.input_ids, places, scope.edited(TOKENS))
-            for position in scope.positions(TOKENS):
+            ablated = attended(slow, model, prompt.input_ids, places, scope.ablated_in(TOKENS))
+            for position in scope.read_in(TOKENS):
                 row = number if scope is LAST else _row(whole, number, position)
                 of = {"prompt": row, "ablated": [str(k) for k in apart["ablated"].values].index(str(knockout))}
                 for layer in range(knockout.first_layer + 1, model.anatomy.n_layers):
@@ -233,8 +229,8 @@ def test_a_held_head_moves_nothing() -> None:
 
 def test_sums_by_kind_and_runs_that_were_not_asked() -> None:
     model = opened("llama")
-    full = run(model, "attn.0,mlp.1", scope=TEXT, writers="heads").dataset
-    kinds = run(model, "attn.0,mlp.1", scope=TEXT, writers="heads", detail="kinds").dataset
+    full = run(model, "attn.0,mlp.1", positions=TEXT, writers="heads").dataset
+    kinds = run(model, "attn.0,mlp.1", positions=TEXT, writers="heads", detail="kinds").dataset
     assert "moved_weight" not in kinds
     for sign, entry in ((full["direct_effect"] < 0, "attn.against"), (full["direct_effect"] >= 0, "attn.for")):
         attention = full["redistributed_change"].where(full["writer_kind"] == "attn", 0)
@@ -242,11 +238,11 @@ def test_sums_by_kind_and_runs_that_were_not_asked() -> None:
         np.testing.assert_allclose(kinds["redistributed_change"].sel(writer=entry), expected, atol=1e-5)
     np.testing.assert_allclose(kinds["change"].sum("writer"), full["change"].sum("writer"), atol=1e-4)
     with pytest.raises(DetailDropped, match="sums by kind"):
-        redistribution(kinds)
+        attention_split(kinds)
     plain = run(model, "attn.0", split_attention=False)
     assert "redistributed_change" not in plain.dataset and "moved_weight" not in plain.dataset
     with pytest.raises(DetailDropped, match="--split-attention"):
-        plain.redistribution()
+        plain.attention_split()
 
 
 # Models whose weights are set by hand.
@@ -325,11 +321,11 @@ def test_weight_that_moves_between_like_tokens_changes_nothing() -> None:
         ("jamba", "no attention layer"),
     ],
 )
-def test_attention_that_cannot_be_split_is_refused(name: str, why: str, scope: Scope) -> None:
+def test_attention_that_cannot_be_split_is_refused(name: str, why: str, scope: Positions) -> None:
     model = opened(name)
     before = model.network.config._attn_implementation
     with pytest.raises(AnatomyRefused, match=f"moved weights.*{why}.*leave out --split-attention"):
-        run(model, "mlp.0", scope=scope)
+        run(model, "mlp.0", positions=scope)
     assert model.network.config._attn_implementation == before
 
 
@@ -337,20 +333,20 @@ def test_attention_that_cannot_be_split_is_refused(name: str, why: str, scope: S
 def test_other_engines_see_the_same(strategy: Any) -> None:
     """Rows with keys of their own, and whole prompts: for models whose prefix cannot be shared."""
     model = opened("gemma2")
-    assert prove_pattern(model, strategy)
-    assert prove_pattern(model, choose_text_engine(model).strategy)
+    assert prove_attention_split(model, strategy)
+    assert prove_attention_split(model, choose_engine(model).strategy)
 
 
 def test_an_account_that_the_parts_do_not_make_up_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """What holds on short random prompts is checked again on every one: here the attention is wrong after the proof."""
-    from hydrascope.engine import attention
+    from hydrascope.engine import _attention
 
     model = opened("llama")
     task = prepare(model, prompts(), hs.Zero(), hs.Options(
         components="attn.0", target="top", null_draws=0, split_attention=True
     ))  # fmt: skip
-    right = attention._crossed
-    monkeypatch.setattr(attention, "_crossed", lambda w, seen, v, t: right(w, 2 * seen, v, t))
+    right = _attention._products
+    monkeypatch.setattr(_attention, "_products", lambda w, seen, v, t: right(w, 2 * seen, v, t))
     with pytest.raises(AnatomyRefused, match=r"without attn\.0, moved weights and changed values miss .* on prompt"):
         execute(task)
 
@@ -376,59 +372,61 @@ def test_tables_are_what_a_plain_loop_finds(ledger: Ledger) -> None:
                 change, moved = some["change"], some["redistributed_change"]
                 means = [float(values.mean()) for values in (change, moved, change - moved, some["moved_weight"])]
                 expected.append([str(name), str(writer), *means])
-    table = redistribution(ds, draws=50)
-    names = ["change", "redistributed", "revalued", "moved_weight"]
+    table = attention_split(ds, resamples=50)
+    names = ["change", "pattern_effect", "value_effect", "moved_weight"]
     assert table[["ablated", "writer"]].to_numpy().tolist() == [row[:2] for row in expected]
     np.testing.assert_allclose(table[names].to_numpy(), [row[2:] for row in expected], atol=1e-5)
-    whole = redistribution_totals(ds, draws=50).set_index("ablated")
+    whole = attention_split_totals(ds, resamples=50).set_index("ablated")
     grouped = table.groupby("ablated")
     for name in names:
         together = grouped[name].mean() if name == "moved_weight" else grouped[name].sum()
         np.testing.assert_allclose(whole[name], together[whole.index], atol=1e-5)
-    assert ledger.redistribution().columns.tolist() == table.columns.tolist()
+    assert ledger.attention_split().columns.tolist() == table.columns.tolist()
 
 
 def test_the_report_shows_the_split_only_where_it_was_asked_for(ledger: Ledger, tmp_path: Path) -> None:
     page = ledger.report(tmp_path / "split.html").read_text(encoding="utf-8")
-    assert "Does attention look elsewhere?" in page
-    assert all(f'id="redistribution-{i}"' in page for i in (1, 2, 3))
+    assert "Attention split: pattern effect and value effect" in page
+    assert all(f'id="attention-split-{i}"' in page for i in (1, 2, 3))
     assert "nor what would be left without the other" in page
     last = Ledger(ledger.dataset.sel(ablated=["attn.3"])).report(tmp_path / "last.html").read_text(encoding="utf-8")
     assert "nothing that was knocked out has an attention layer behind it" in last
     plain = ledger.dataset.drop_vars(["redistributed_change", "moved_weight"])
-    assert "look elsewhere" not in Ledger(plain).report(tmp_path / "plain.html").read_text(encoding="utf-8")
+    assert "Attention split" not in Ledger(plain).report(tmp_path / "plain.html").read_text(encoding="utf-8")
 
 
 def test_text_has_tables_and_a_section_too(tmp_path: Path) -> None:
-    found = run(opened("gpt2"), "head", scope=Scope("all", "each"), writers="heads", detail="kinds", given=prompts(8))
-    table = redistribution_on_text(found.dataset, draws=50)
+    found = run(
+        opened("gpt2"), "head", positions=Positions("all", "each"), writers="heads", detail="kinds", given=prompts(8)
+    )
+    table = attention_split_on_tokens(found.dataset, resamples=50)
     every = table[table["selection"] == "all"].pivot(index="ablated", columns="mechanism", values="mean")
-    np.testing.assert_allclose(every["redistributed"] + every["revalued"], every["attention"], atol=1e-6)
+    np.testing.assert_allclose(every["pattern_effect"] + every["value_effect"], every["attention"], atol=1e-6)
     ds = found.dataset
     expected = ds["redistributed_change"].sel(writer=["attn.against", "attn.for"]).sum("writer").mean("prompt")
-    np.testing.assert_allclose(every["redistributed"], expected.sel(ablated=every.index), atol=1e-6)
-    assert found.redistribution().columns.tolist() == table.columns.tolist()
+    np.testing.assert_allclose(every["pattern_effect"], expected.sel(ablated=every.index), atol=1e-6)
+    assert found.attention_split_on_tokens().columns.tolist() == table.columns.tolist()
     page = found.report(tmp_path / "text.html").read_text(encoding="utf-8")
-    assert all(f'id="redistribution-{i}"' in page for i in (1, 2))
+    assert all(f'id="attention-split-{i}"' in page for i in (1, 2))
 
 
 @pytest.mark.parametrize("theme", [figures.LIGHT, figures.DARK], ids=["light", "dark"])
 def test_charts_draw_what_the_tables_hold(ledger: Ledger, theme: figures.Theme) -> None:
-    table, whole = redistribution(ledger.dataset, draws=50), redistribution_totals(ledger.dataset, draws=50)
+    table, whole = attention_split(ledger.dataset, resamples=50), attention_split_totals(ledger.dataset, resamples=50)
     names = [str(name) for name in table["ablated"].unique()]
     lines = pd.DataFrame(
         [
             {"selection": "all", "layer": layer, "parts": 4, "mechanism": name, "mean": value}
             for layer in range(3)
-            for name, value in (("redistributed", 0.3), ("revalued", -0.1), ("attention", 0.2))
+            for name, value in (("pattern_effect", 0.3), ("value_effect", -0.1), ("attention", 0.2))
         ]
     )
     attention = int((whole["ablated_kind"] == "attn").sum())
     for chart, rows in (
-        (figures.redistribution_by_answer(table, names, "attn.0", layers=4), 2 * len(table)),
-        (figures.redistributed_by_layer(whole, "attn", layers=4), 2 * attention),
-        (figures.moved_weight_by_layer(whole, "attn", layers=4), attention),
-        (figures.redistribution_by_depth(lines, "all", layers=3), 6),
+        (figures.attention_by_writer(table, names, "attn.0", layers=4), 2 * len(table)),
+        (figures.two_ways_by_layer(whole, figures.ATTENTION, "attn", layers=4), 2 * attention),
+        (figures.moved_by_layer(whole, figures.ATTENTION, "attn", layers=4), attention),
+        (figures.attention_by_depth(lines, "all", layers=3), 6),
     ):
         spec = figures.themed(chart, theme)
         assert spec["description"] and spec["width"] == "container"
@@ -442,7 +440,7 @@ def test_from_the_command_line(model_folder: Path, prompt_file: Path, tmp_path: 
     assert cli(*command, "--split-attention", "--out", tmp_path / "split").code == 0
     ds = open_dataset(tmp_path / "split")
     assert ds.attrs["split_attention"] and "moved_weight" in ds
-    assert "look elsewhere" in (tmp_path / "split" / "report.html").read_text(encoding="utf-8")
+    assert "Attention split" in (tmp_path / "split" / "report.html").read_text(encoding="utf-8")
     assert cli("confirm", tmp_path / "split").code == 0  # the recorded command is read again
     held = tmp_path / "split" / "also" / "held"
     assert not held.exists() or "moved_weight" not in open_dataset(held)

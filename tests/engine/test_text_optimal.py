@@ -16,20 +16,24 @@ import torch
 from torch import Tensor
 
 import hydrascope as hs
-from hydrascope.ablation import Ablation, Optimal, PositionMean
-from hydrascope.analysis.harm import harm, sentence
+from hydrascope.ablations import Ablation, Optimal, PositionMean
+from hydrascope.analysis import ablation_loss, ablation_loss_sentence
 from hydrascope.anatomy import Place
 from hydrascope.components import parse_knockouts
-from hydrascope.engine import optimal, passes
-from hydrascope.engine.batch import Constants
-from hydrascope.engine.budget import Budget
-from hydrascope.engine.constants import ConstantStore
-from hydrascope.engine.objective import Harm
-from hydrascope.engine.optimal import Learning
-from hydrascope.engine.passes import graded_text_footprint, passes_of_texts
-from hydrascope.engine.plan import edited_places
-from hydrascope.engine.scope import Scope
-from hydrascope.engine.texts import Resumed
+from hydrascope.engine import (
+    Budget,
+    Constants,
+    ConstantStore,
+    FromBlock,
+    KLObjective,
+    Learning,
+    Positions,
+    _clean_cache,
+    _optimal,
+    batches_of_texts,
+    edited_places,
+)
+from hydrascope.engine._memory import graded_text_footprint
 from hydrascope.errors import OutOfBudget
 from tests.conftest import Cli
 from tests.engine.test_texts import opened
@@ -37,7 +41,7 @@ from tests.run.test_text_runs import COMPONENTS, LENGTHS, prompts
 from tests.support.plain import slow_copy
 from tests.support.reference import DoubleEverywhere
 
-EVERYWHERE = Scope("all", "each", 1)
+EVERYWHERE = Positions("all", "each", 1)
 
 
 def kl(
@@ -45,11 +49,11 @@ def kl(
     ablation: Ablation,
     components: str = COMPONENTS,
     texts: hs.PromptSet | None = None,
-    scope: Scope = EVERYWHERE,
+    scope: Positions = EVERYWHERE,
     out: Path | None = None,
 ) -> np.ndarray:
     """By read position and knock-out."""
-    options = hs.Options(scope=scope, null_draws=0, keep_wrong=True)
+    options = hs.Options(positions=scope, null_draws=0, keep_wrong=True)
     return (
         hs.knock_out(opened(name), texts or prompts(), components, ablation, options=options, out=out)
         .dataset["kl"]
@@ -71,9 +75,9 @@ def learned(monkeypatch: pytest.MonkeyPatch) -> dict[int, Constants]:
     return seen
 
 
-def plain_log_probs(name: str, text: Tensor, scope: Scope, edits: Sequence[tuple[Place, Tensor]] = ()) -> Tensor:
+def plain_log_probs(name: str, text: Tensor, scope: Positions, edits: Sequence[tuple[Place, Tensor]] = ()) -> Tensor:
     """Next-token distribution at the read positions of one text, by a full forward in float64."""
-    slow, edited = slow_copy(opened(name).network), list(scope.edited(len(text)))
+    slow, edited = slow_copy(opened(name).network), list(scope.ablated_in(len(text)))
     handles = []
     for place, value in edits:
 
@@ -92,10 +96,10 @@ def plain_log_probs(name: str, text: Tensor, scope: Scope, edits: Sequence[tuple
             handles.append(module.register_forward_hook(after))
     with DoubleEverywhere():
         logits = slow(input_ids=text[None], use_cache=False).logits[0]
-    return logits[list(scope.positions(len(text)))].log_softmax(-1)
+    return logits[list(scope.read_in(len(text)))].log_softmax(-1)
 
 
-def plain_loss(name: str, scope: Scope, edits: Sequence[tuple[Place, Tensor]]) -> Tensor:
+def plain_loss(name: str, scope: Positions, edits: Sequence[tuple[Place, Tensor]]) -> Tensor:
     """Mean KL divergence over the read positions of all texts."""
     each = []
     for prompt in prompts():
@@ -118,22 +122,22 @@ def test_zeros_the_mean_and_donors_cost_no_less(name: str) -> None:
     ("name", "address", "scope"),
     [
         ("gpt2", "mlp.1", EVERYWHERE),
-        ("llama", "head.1.2", Scope("1,3,-1", "each", 2)),
-        ("gemma2", "attn.0+mlp.2", Scope("all", "last")),
+        ("llama", "head.1.2", Positions("1,3,-1", "each", 2)),
+        ("gemma2", "attn.0+mlp.2", Positions("all", "last")),
     ],
 )
 def test_losses_and_gradients_are_those_of_plain_float64_forwards(
-    name: str, address: str, scope: Scope, monkeypatch: pytest.MonkeyPatch
+    name: str, address: str, scope: Positions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[list[Tensor], Tensor, list[Tensor]]] = []
-    measure = Harm.losses_and_slopes
+    measure = KLObjective.losses_and_slopes
 
     def watched(harm, values, step):
         losses, slopes = measure(harm, values, step)
         seen.append(([value.detach().double() for value in values[0]], losses[0], slopes[0]))
         return losses, slopes
 
-    monkeypatch.setattr(Harm, "losses_and_slopes", watched)
+    monkeypatch.setattr(KLObjective, "losses_and_slopes", watched)
     kl(name, Optimal(steps=2), address, scope=scope)
     model = opened(name)
     (knockout,) = parse_knockouts(address, model.anatomy.inventory)
@@ -149,7 +153,7 @@ def test_losses_and_gradients_are_those_of_plain_float64_forwards(
 
 
 def test_what_was_learned_is_put_at_every_position_of_every_length(learned: dict[int, Constants]) -> None:
-    scope = Scope("0,2,-1", "each", 1)
+    scope = Positions("0,2,-1", "each", 1)
     found = kl("llama", Optimal(steps=3), scope=scope).mean(0)
     model = opened("llama")
     for number, knockout in enumerate(parse_knockouts(COMPONENTS, model.anatomy.inventory)):
@@ -162,12 +166,12 @@ def test_what_was_learned_is_put_at_every_position_of_every_length(learned: dict
 
 
 def test_steps_that_see_some_of_the_texts_each_end_no_higher(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "READ_A_STEP", 7)
+    monkeypatch.setattr(_clean_cache, "READ_A_STEP", 7)
     best, zero, mean = (kl("llama", one).mean(0) for one in (Optimal(steps=20), hs.Zero(), hs.Mean()))
     assert (best <= np.minimum(zero, mean) + 1e-6).all()
     assert (best < 0.9 * mean).any()
     ids = [prompt.input_ids or () for prompt in prompts()]
-    found = passes_of_texts(opened("llama"), ids, EVERYWHERE, 2, 0, Budget(2**30))
+    found = batches_of_texts(opened("llama"), ids, EVERYWHERE, 2, 0, Budget(2**30))
     assert sorted(batch for turn in found.turns for batch in turn) == list(range(len(found.batches)))
     assert sorted(text for batch in found.batches for text in batch) == list(range(len(LENGTHS)))
     assert len(found.turns) > 2
@@ -215,13 +219,13 @@ def test_a_killed_run_learns_no_constant_twice(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2"])
 def test_what_is_kept_for_the_gradient_was_reckoned_with(name: str) -> None:
-    model, scope = opened(name), Scope("all", "each", 1)
+    model, scope = opened(name), Positions("all", "each", 1)
     tokens, texts = 40, 3
     ids = [prompt.input_ids or () for prompt in prompts((tokens,) * texts)]
-    found = passes_of_texts(model, ids, scope, 2, 0, Budget(2**30))
+    found = batches_of_texts(model, ids, scope, 2, 0, Budget(2**30))
     knockouts = parse_knockouts("attn.0,mlp.0", model.anatomy.inventory)
     places = [edited_places(knockout, model.anatomy) for knockout in knockouts]
-    harm = Harm(model, Resumed().at(0), knockouts, places, found)
+    harm = KLObjective(model, FromBlock().at(0), knockouts, places, found)
     values = [[torch.zeros(place.width) for place in some] for some in places]
     kept: dict[int, int] = {}
 
@@ -235,13 +239,13 @@ def test_what_is_kept_for_the_gradient_was_reckoned_with(name: str) -> None:
         harm.losses_and_slopes(values, 0)
     used = sum(size for where, size in kept.items() if where not in weights)
     rows = max(map(len, found.batches)) * len(knockouts)
-    assert used < rows * graded_text_footprint(model, tokens, len(scope.positions(tokens)))
+    assert used < rows * graded_text_footprint(model, tokens, len(scope.read_in(tokens)))
     assert all(weight.requires_grad for weight in model.network.parameters())
 
 
 def test_groups_shrink_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
     right = kl("llama", Optimal(steps=3))
-    learn, room, sizes = optimal.learn, [1], []
+    learn, room, sizes = _optimal.learn, [1], []
 
     def tight(harm, origins, ablation):
         sizes.append(len(origins))
@@ -249,7 +253,7 @@ def test_groups_shrink_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch) ->
             raise torch.cuda.OutOfMemoryError("no room")
         return learn(harm, origins, ablation)
 
-    monkeypatch.setattr(optimal, "learn", tight)
+    monkeypatch.setattr(_optimal, "learn", tight)
     np.testing.assert_allclose(kl("llama", Optimal(steps=3)), right, atol=1e-4)
     assert sizes == [2, 1, 1, 2, 1, 1]
     room[0] = 0
@@ -258,7 +262,7 @@ def test_groups_shrink_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_several_ablations_of_texts_stand_beside_the_optimal_one(tmp_path: Path) -> None:
-    options = hs.Options(scope=EVERYWHERE, null_draws=0)
+    options = hs.Options(positions=EVERYWHERE, null_draws=0)
     components = "attn.1,mlp.0,attn.2,mlp.2"
     lengths = (7, 7, 9, 9, 9, 11)  # the longest has nobody to lend to it
     ledger = hs.knock_out(
@@ -270,13 +274,13 @@ def test_several_ablations_of_texts_stand_beside_the_optimal_one(tmp_path: Path)
         also=(Optimal(steps=10), hs.Mean()),
         out=tmp_path / "run",
     )
-    assert set(ledger.agreement()[["first", "second"]].itertuples(index=False, name=None)) == {
+    assert set(ledger.rank_agreement()[["first", "second"]].itertuples(index=False, name=None)) == {
         ("resample", "mean"),
         ("resample", "optimal"),
         ("mean", "optimal"),
     }
-    assert (ledger.agreement()["n"] == 4).all()
-    table = ledger.harm()
+    assert (ledger.rank_agreement()["n"] == 4).all()
+    table = ledger.ablation_loss()
     by_hand = {"resample": ledger.dataset} | {name: one.dataset for name, one in ledger.also.items()}
     kept = by_hand["resample"]["prompt"].values
     assert len(kept) < by_hand["mean"].sizes["prompt"]
@@ -292,16 +296,17 @@ def test_several_ablations_of_texts_stand_beside_the_optimal_one(tmp_path: Path)
         assert row.least == pytest.approx(means["optimal"][row.ablated], rel=1e-5)
         assert row.share == pytest.approx(row.least / row.loss, rel=1e-5)
         assert row.share_lo <= row.share <= row.share_hi
-    said = sentence(table)
+    said = ablation_loss_sentence(table)
     median = round(100 * float(table.loc[table["ablation"] == "mean", "share"].median()))
     assert "learned on these prompts" in said and f"{median} % of what mean costs" in said
-    assert harm({"resample": by_hand["resample"]}).empty and sentence(pd.DataFrame(columns=table.columns)) == ""
+    assert ablation_loss({"resample": by_hand["resample"]}).empty
+    assert ablation_loss_sentence(pd.DataFrame(columns=table.columns)) == ""
 
 
 def test_the_text_protocol_learns_measures_and_goes_on_after_an_interruption(
     model_folder: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hydrascope.report.page.render", lambda findings: "<html></html>")
+    monkeypatch.setattr("hydrascope.report._page.render", lambda findings: "<html></html>")
     text = " ".join(f"w{4 + (7 * i) % 50}" for i in range(40))
     (tmp_path / "text.txt").write_text(text)
     what = ("run", model_folder, "--protocol", "text", "--prompts", tmp_path / "text.txt", "--length", "8")
@@ -325,5 +330,7 @@ def test_the_text_protocol_learns_measures_and_goes_on_after_an_interruption(
     assert (best <= mean + 1e-6).all() and float(best.sum()) < float(mean.sum())
     assert ledger.also["optimal"].dataset.attrs["protocol"] == "text"
     planned = json.loads(cli(*command, "--dry-run", "--json").out)
-    assert planned["variant_tokens"] == 3 * int(ledger.dataset["length"].sum() / 6)  # six of eight positions are read
+    assert planned["intervention_tokens"] == 3 * int(
+        ledger.dataset["length"].sum() / 6
+    )  # six of eight positions are read
     assert planned["also"]["optimal"]["flops"] > 50 * planned["flops"]

@@ -13,15 +13,23 @@ import xarray as xr
 from torch import Tensor
 
 import hydrascope as hs
+from hydrascope import analysis
 from hydrascope import task as tasks
-from hydrascope.analysis import erasure, parts, repair, responders
+from hydrascope.analysis import _ledger_access as access
 from hydrascope.anatomy import Anatomy, Directions, Place, directions
 from hydrascope.components import parse_component, parse_knockouts
-from hydrascope.engine import batch
-from hydrascope.engine.budget import Budget, Footprint, prompts_in_account
-from hydrascope.engine.columns import Masks, columns
-from hydrascope.engine.last_token import Swept, sweep
-from hydrascope.engine.variants import Variant
+from hydrascope.engine import (
+    BatchContext,
+    Budget,
+    Footprint,
+    Intervention,
+    Masks,
+    Readings,
+    _measure,
+    columns,
+    prompts_in_account,
+    run_interventions,
+)
 from hydrascope.errors import DetailDropped
 from hydrascope.results import Ledger
 from tests.support.plain import account, slow_copy
@@ -157,11 +165,11 @@ def test_sums_by_kind_are_sums_of_the_whole_account(sums: tuple[xr.Dataset, xr.D
     assert (whole.attrs["detail"], kinds.attrs["detail"]) == ("full", "kinds")
     for variable in ("change", "null_change"):
         for kind in ("attn", "mlp"):
-            right = parts.response(whole, kind, variable=variable)
-            np.testing.assert_allclose(parts.response(kinds, kind, variable=variable), right, rtol=0, atol=1e-6)
-        right = parts.response(whole, variable=variable, own=True)
-        np.testing.assert_allclose(parts.response(kinds, variable=variable, own=True), right, rtol=0, atol=1e-6)
-    for ours, theirs in zip(parts.half_response(kinds), parts.half_response(whole), strict=True):
+            right = access.response(whole, kind, variable=variable)
+            np.testing.assert_allclose(access.response(kinds, kind, variable=variable), right, rtol=0, atol=1e-6)
+        right = access.response(whole, variable=variable, own=True)
+        np.testing.assert_allclose(access.response(kinds, variable=variable, own=True), right, rtol=0, atol=1e-6)
+    for ours, theirs in zip(access.half_response(kinds), access.half_response(whole), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
     for variable in ("own_change", "norm_effect", "total_effect", "total_effect_sd", "kl", "clean_logit"):
         np.testing.assert_array_equal(kinds[variable], whole[variable], err_msg=variable)
@@ -184,14 +192,13 @@ def test_what_needs_every_writer_refuses_sums_by_kind(sums: tuple[xr.Dataset, xr
     whole, kinds = sums
     said = "needs the change of every writer, and this run kept only sums by kind of writer; run it again with --detail"
     for ask in (
-        responders.who_repairs,
-        responders.concentration,
-        erasure.released,
-        erasure.late_mlps,
-        erasure.mechanisms,
-        repair.layer_effects,
-        lambda ds: repair.prompt_view(ds, 0, "attn.1"),
-        lambda ds: Ledger(ds).verdict(),
+        analysis.who_repairs,
+        analysis.concentration,
+        analysis.released,
+        analysis.late_mlps,
+        analysis.layer_effects,
+        lambda ds: analysis.prompt_view(ds, 0, "attn.1"),
+        lambda ds: Ledger(ds).summary(),
     ):
         with pytest.raises(DetailDropped, match=said):
             ask(kinds)
@@ -199,7 +206,7 @@ def test_what_needs_every_writer_refuses_sums_by_kind(sums: tuple[xr.Dataset, xr
 
 
 def test_compensation_is_known_from_sums_by_kind(sums: tuple[xr.Dataset, xr.Dataset]) -> None:
-    whole, kinds = (repair.repair(ds) for ds in sums)
+    whole, kinds = (analysis.repair(ds) for ds in sums)
     assert whole["direct_effect"].notna().any()
     np.testing.assert_allclose(kinds["direct_effect"], whole["direct_effect"], rtol=0, atol=1e-5)
     numeric = [c for c in whole.columns if c.startswith(("own_change", "compensation", "norm_effect", "total_effect"))]
@@ -208,24 +215,24 @@ def test_compensation_is_known_from_sums_by_kind(sums: tuple[xr.Dataset, xr.Data
 
 
 def test_variants_are_made_as_they_are_pushed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sweep of all neurons holds the variants of one push, and its replacement values are never all there at once."""
-    alive: list[weakref.ref[Variant]] = []
+    """A run over all neurons holds the interventions of one forward, and its replacement values are never all there."""
+    alive: list[weakref.ref[Intervention]] = []
     pushed: list[int] = []
-    make = batch.variant
+    make = BatchContext.intervention
 
-    def made(*args: Any) -> Variant:
+    def made(*args: Any) -> Intervention:
         variant = make(*args)
         alive.append(weakref.ref(variant))
         return variant
 
-    def swept(opened: hs.Model, clean: Any, variants: list[Variant], *args: Any, **more: Any) -> Swept:
+    def swept(opened: hs.Model, clean: Any, variants: list[Intervention], *args: Any, **more: Any) -> Readings:
         gc.collect()
         assert sum(ref() is not None for ref in alive) == len(variants)
         pushed.append(len(variants))
-        return sweep(opened, clean, variants, *args, **more)
+        return run_interventions(opened, clean, variants, *args, **more)
 
-    monkeypatch.setattr(batch, "variant", made)
-    monkeypatch.setattr(batch, "sweep", swept)
+    monkeypatch.setattr(BatchContext, "intervention", made)
+    monkeypatch.setattr(_measure, "run_interventions", swept)
     found = ASKED.ledger("llama", "neuron.2", memory="400KB", null_draws=1)
     size = Footprint.of(model("llama"), 1, copies_prefix=False)
     assert (max(pushed) + 1) * size.row <= 400 * 2**10 / 2, "with the clean run, half the budget"

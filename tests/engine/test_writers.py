@@ -14,9 +14,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 import hydrascope as hs
-from hydrascope.analysis import parts
-from hydrascope.analysis.layers import by_layer
-from hydrascope.engine import splits
+from hydrascope.analysis import _ledger_access as access
+from hydrascope.analysis import by_layer
+from hydrascope.engine import _units
 from hydrascope.errors import AnatomyRefused, ComponentError, RunError, SettingsChanged
 from tests.support.families import EPSILON, Family
 from tests.support.reference import Run, double_copy, norm_scale, readout, run
@@ -134,7 +134,7 @@ def test_heads_and_biases_are_their_layer(name: str) -> None:
     layers = [name in ("attn.1", "mlp.0", "layer.1") for name in apart["ablated"].values]
     np.testing.assert_allclose(apart["own_change"][:, layers], whole["own_change"][:, layers], rtol=0, atol=1e-5)
     for kinds in (("attn", "bias"), ("mlp",)):  # a bias that a post-norm scales moves, and is no head's
-        one, other = (sum(parts.response(found, each) for each in kinds) for found in (apart, whole))
+        one, other = (sum(access.response(found, each) for each in kinds) for found in (apart, whole))
         np.testing.assert_allclose(np.asarray(one)[:, layers], np.asarray(other)[:, layers], rtol=0, atol=1e-5)
 
 
@@ -197,14 +197,14 @@ def test_the_same_folder_continues_only_with_the_same_writers(tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["gpt2", "gemma2"])
 def test_shares_that_do_not_sum_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = splits.Aim.by_unit
-    monkeypatch.setattr(splits.Aim, "by_unit", lambda aim, inside: right(aim, inside) * 1.01)
+    right = _units.Aim.by_unit
+    monkeypatch.setattr(_units.Aim, "by_unit", lambda aim, inside: right(aim, inside) * 1.01)
     with pytest.raises(AnatomyRefused, match="check 'heads as writers' failed: heads and biases sum"):
         ledger(name)
 
 
 def test_a_wrong_scale_of_the_post_norm_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(splits.PostNorm, "scale", lambda norm, state: state.float().pow(2).mean(-1).sqrt() * 1.01)
+    monkeypatch.setattr(_units.PostNorm, "scale", lambda norm, state: state.float().pow(2).mean(-1).sqrt() * 1.01)
     with pytest.raises(AnatomyRefused, match="check 'heads as writers' failed"):
         ledger("olmo2")
 

@@ -14,10 +14,8 @@ import pandas as pd
 import pytest
 import vl_convert
 
-from hydrascope import figures
-from hydrascope.analysis import erasure, repair, responders
-from hydrascope.figures.build import every_nth
-from hydrascope.figures.theme import DARK, KIND_LABELS, LIGHT, PART_LABELS, Theme, recolouring
+from hydrascope import analysis, figures
+from hydrascope.figures import DARK, KIND_LABELS, LIGHT, PART_LABELS, Theme, every_nth, recolouring
 from tests.support.synthetic import synthetic_ledger
 
 LAYERS = 8
@@ -29,19 +27,19 @@ class Shown:
     def __init__(self, **options: Any) -> None:
         ds = synthetic_ledger(**options)
         layers = int(ds.attrs["n_layers"])
-        self.repair = repair.repair(ds, draws=100)
-        self.effects = repair.layer_effects(ds, draws=100)
-        self.points = repair.effect_points(ds)
+        self.repair = analysis.repair(ds, resamples=100)
+        self.effects = analysis.layer_effects(ds, resamples=100)
+        self.points = analysis.effect_points(ds)
         names = self.repair["ablated"]
         self.clouds = pd.concat(
-            [repair.compensation_points(ds, name).assign(ablated=name) for name in names], ignore_index=True
+            [analysis.compensation_points(ds, name).assign(ablated=name) for name in names], ignore_index=True
         )
-        self.who = responders.who_repairs(ds, draws=100)
-        self.late = erasure.late_mlps(ds, draws=100)
-        self.released = erasure.released(ds, draws=100).query("kind == 'mlp'")
+        self.who = analysis.who_repairs(ds, resamples=100)
+        self.late = analysis.late_mlps(ds, resamples=100)
+        self.released = analysis.released(ds, resamples=100).query("kind == 'mlp'")
         prompts = ds["prompt"].values[:3]
         self.views = {
-            (f"prompt {prompt}", name): repair.prompt_view(ds, int(prompt), name)
+            (f"prompt {prompt}", name): analysis.prompt_view(ds, int(prompt), name)
             for prompt in prompts
             for name in names[:12]
         }
@@ -49,13 +47,13 @@ class Shown:
         self.make: dict[str, Callable[[], Any]] = {
             "balance": lambda: figures.balance(self.repair),
             "prompts": lambda: figures.prompt_views(self.views, layers=layers),
-            "clouds": lambda: figures.compensation_against_loss(self.clouds, self.repair),
+            "clouds": lambda: figures.compensation_by_prompt(self.clouds, self.repair),
             "slope": lambda: figures.slope_by_layer(self.repair, "restoring_slope", layers=layers),
             "slope r2": lambda: figures.slope_by_layer(self.repair, "r2", layers=layers, legend=False),
             "parts": lambda: figures.parts_by_layer(self.repair, kind, layers=layers),
             "restored": lambda: figures.restored_by_layer(self.repair, kind, layers=layers),
-            "who attn": lambda: figures.who_repairs(self.who, "attn"),
-            "who mlp": lambda: figures.who_repairs(self.who, "mlp", legend=False),
+            "who attn": lambda: figures.compensation_matrix(self.who, "attn"),
+            "who mlp": lambda: figures.compensation_matrix(self.who, "mlp", legend=False),
             "late": lambda: figures.late_mlp_effects(self.late, layers=layers),
             "released": lambda: figures.released_by_layer(self.released, kind, layers=layers),
         }
@@ -63,7 +61,7 @@ class Shown:
             self.make |= {
                 "direct": lambda: figures.effect_by_layer(self.effects, "direct_effect", layers=layers),
                 "drop": lambda: figures.effect_by_layer(self.effects, "drop", layers=layers, legend=False),
-                "scatter": lambda: figures.unembed_against_drop(self.points),
+                "scatter": lambda: figures.direct_against_total(self.points),
                 "r2": lambda: figures.agreement_by_layer(self.effects, "r2", layers=layers),
                 "exceeds": lambda: figures.agreement_by_layer(self.effects, "share_exceeds", layers=layers),
             }
@@ -271,7 +269,7 @@ def test_a_slope_beyond_the_axis_leaves_the_picture_instead_of_standing_at_its_e
 @cache
 def of_heads() -> pd.DataFrame:
     heads = [f"head.{layer}.{unit}" for layer in range(LAYERS) for unit in range(3)]
-    return repair.repair(synthetic_ledger(n_prompts=20, n_layers=LAYERS, ablated=heads), draws=100)
+    return analysis.repair(synthetic_ledger(n_prompts=20, n_layers=LAYERS, ablated=heads), resamples=100)
 
 
 @pytest.mark.parametrize("value", ["own_change", "compensation_attn", "total_effect", "restored_with_norm"])

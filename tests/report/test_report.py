@@ -19,19 +19,18 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hydrascope.analysis import erasure, findings, responders
-from hydrascope.analysis import repair as repair_module
-from hydrascope.analysis.findings import Findings
-from hydrascope.analysis.repair import repair
-from hydrascope.analysis.verdict import verdict
+import hydrascope as hs
+from hydrascope.ablations import Ablation
+from hydrascope.analysis import Findings, _closing, repair, summarise
 from hydrascope.errors import OutputError
-from hydrascope.report import facts, render, scripts, write_report
-from hydrascope.report.literature import REFERENCES
-from hydrascope.report.numbers import fixed, interval, number, percent, summands, tied
-from hydrascope.report.packing import pack
-from hydrascope.report.page import in_script
-from hydrascope.report.sections import SECTIONS
-from hydrascope.report.tables import Tables
+from hydrascope.report import _facts, _scripts, render, write_report
+from hydrascope.report._caveats import caveats
+from hydrascope.report._listing import Cell, Listing
+from hydrascope.report._literature import REFERENCES
+from hydrascope.report._numbers import fixed, interval, number, percent, signed, summands, tied
+from hydrascope.report._page import in_script
+from hydrascope.report._run import Run
+from hydrascope.report._section import pack
 from hydrascope.results import Ledger
 from tests.support.synthetic import divided, synthetic_ledger
 
@@ -74,11 +73,12 @@ class Parsed(HTMLParser):
         }
 
 
+ALWAYS = {
+    *("balance", "effects", "agreement", "prompts", "compensation", "kinds", "responders", "erasure"),
+}
+"""Sections of every run that is read at the last token."""
 ON_REQUEST = {"heads", "neurons"}
 """Sections of runs that knock out heads, or keep heads or neurons apart."""
-ELSEWHERE = {"confirmation", "redistribution", "routing", "dose", "ablations"}
-"""Sections that no synthetic ledger has: its model routes nothing, attention was not split, nobody was held, and no run
-belongs to it."""
 
 
 @cache
@@ -109,12 +109,13 @@ def test_it_is_small_and_loads_nothing() -> None:
 
 def test_it_says_the_verdict_and_every_section() -> None:
     ds, _, page = base()
-    found = verdict(ds)
+    found = summarise(Findings(ds))
     plain = page.text.replace("\u202f", " ").replace("\xa0", " ")
     for sentence in (found.headline, *found.sentences):
         assert " ".join(sentence.replace("\u202f", " ").replace("\xa0", " ").split()) in plain
-    assert plain.count("How to read it") == len(SECTIONS) - len(ON_REQUEST | ELSEWHERE)
-    for name in REFERENCES.keys() - ON_REQUEST - ELSEWHERE:
+    assert plain.count("How to read it") == len(ALWAYS)
+    assert {name.rsplit("-", 2)[0] for name in page.charts()} == ALWAYS
+    for name in ALWAYS:
         for reference in REFERENCES[name]:
             assert " ".join(reference.text.split()) in plain
             assert reference.source.name in plain
@@ -124,7 +125,7 @@ def test_it_says_the_verdict_and_every_section() -> None:
 
 def test_the_picture_stands_before_the_findings_and_the_details_behind_them() -> None:
     ds, html, _ = base()
-    found = verdict(ds)
+    found = summarise(Findings(ds))
     order = ['class="deck"', 'id="balance-1"', 'class="equation"', "What was found", "In detail", "On this page"]
     places = [html.index(mark) for mark in order]
     assert places == sorted(places)
@@ -147,23 +148,32 @@ def test_a_model_given_by_its_place_is_named_by_its_folder_and_the_command_kept(
 
 @pytest.mark.parametrize("name", ["repair", "who_repairs", "late_mlps", "released", "closing"])
 def test_a_table_is_computed_once_for_verdict_report_and_notebook(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    home = next(module for module in (repair_module, responders, erasure, findings) if hasattr(module, name))
-    made, calls = getattr(home, name), []
-    monkeypatch.setattr(home, name, lambda *given, **more: calls.append(1) or made(*given, **more))
+    home, attribute = (_closing, name) if name == "closing" else (vars(Findings)[name], "function")
+    made, calls = getattr(home, attribute), []
+    monkeypatch.setattr(home, attribute, lambda *given, **more: calls.append(1) or made(*given, **more))
     ledger = Ledger(synthetic_ledger(n_prompts=8, n_layers=2))
-    ledger.verdict(), ledger.repair(), ledger.who_repairs(), ledger.erasure(), ledger.closing()
+    ledger.summary(), ledger.repair(), ledger.who_repairs(), ledger.released(), ledger.closing()
     render(ledger.findings)
-    ledger.verdict()
+    ledger.summary()
     assert len(calls) == 1
 
 
 def test_what_a_caller_does_to_a_table_changes_no_other() -> None:
     ledger = Ledger(synthetic_ledger(n_prompts=8, n_layers=2))
-    before = ledger.verdict()
-    for table in (ledger.repair(), ledger.who_repairs(), ledger.who_repairs("attn.0"), ledger.erasure()):
+    before = ledger.summary()
+    for table in (ledger.repair(), ledger.who_repairs(), ledger.who_repairs("attn.0"), ledger.released()):
         del table["ablated"]
     assert "ablated" in ledger.repair()
-    assert Ledger(ledger.dataset).verdict() == ledger.verdict() == before
+    assert Ledger(ledger.dataset).summary() == ledger.summary() == before
+
+
+def test_only_tables_with_many_columns_are_wider_than_the_text() -> None:
+    whole = synthetic_ledger(n_prompts=20)
+    page = Parsed(render(divided(whole, ["mlp.6", "mlp.7"], width=6)))
+    tables = [str(attrs["class"]) for tag, attrs in page.tags if "scroller" in str(attrs.get("class", ""))]
+    assert tables == ["scroller wide", "scroller wide"]
+    few = Listing("caption", ("a", "b"), ((Cell("x", 0.0), Cell("1", 1.0)),))
+    assert not few.wide
 
 
 def test_headings_are_in_order_and_every_chart_has_a_description() -> None:
@@ -193,7 +203,8 @@ def test_the_table_holds_the_numbers_of_the_analysis() -> None:
 
 def test_the_balance_shown_first_is_the_one_the_verdict_describes() -> None:
     ds, html, _ = base()
-    assert Tables(Findings(ds), verdict(ds).focus).featured == verdict(ds).focus == "attn.4"
+    assert summarise(Findings(ds)).focus == "attn.4"
+    assert f"for {summarise(Findings(ds)).focus}; the sum misses the measured total" in html
     own, attention, mlps, norm, total = re.findall(r"<dd>(.*?)</dd>", html.split('class="equation"')[1])[:5]
     values = [
         float(text.replace("−", "-").replace(" ", "").lstrip("+=")) for text in (own, attention, mlps, norm, total)
@@ -258,7 +269,7 @@ def test_thin_ledgers_still_make_a_report(options: dict[str, Any], absent: list[
     assert len(reasons) >= len(absent)
     drawn = {name.rsplit("-", 2)[0] for name in page.charts()}
     assert drawn.isdisjoint(absent)
-    assert len(reasons) + len(drawn - ON_REQUEST) == len(SECTIONS) - len(ON_REQUEST | ELSEWHERE)
+    assert len(reasons) + len(drawn - ON_REQUEST) == len(ALWAYS)
     assert ("heads" in drawn) == any("head" in name for name in options.get("ablated", []))
     assert not re.search(r"\b(nan|None|inf)\b", page.text)
 
@@ -273,10 +284,10 @@ def test_heads_and_neurons_have_sections_of_their_own_and_the_rest_speaks_of_lay
         for reference in REFERENCES[name]:
             assert " ".join(reference.text.split()) in page.text
     found = Ledger(apart)
-    assert found.verdict().headline == verdict(whole).headline in page.text
-    row = found.neuron_sparsity().query("scope == 'all'").set_index("ablated").loc[verdict(whole).focus]
+    assert found.summary().headline == summarise(Findings(whole)).headline in page.text
+    row = found.neuron_sparsity().query("scope == 'all'").set_index("ablated").loc[summarise(Findings(whole)).focus]
     assert f"is carried by {row['half']:g} of {row['neurons']} neurons on the median prompt" in page.text
-    table = found.neurons(verdict(whole).focus, most=15)
+    table = found.neurons(summarise(Findings(whole)).focus, most=15)
     rows = [attrs["data-value"] for tag, attrs in page.tags if tag == "td"]
     assert float(str(rows[2])) == pytest.approx(float(table["change"].iloc[0]))
     assert str(table["neuron"].iloc[0]) in page.text
@@ -284,30 +295,58 @@ def test_heads_and_neurons_have_sections_of_their_own_and_the_rest_speaks_of_lay
     assert len(render(apart).encode()) < 3_000_000
 
 
-@pytest.mark.parametrize("ablation", ["mean", "zero", "noise", "counterfactual"])
-def test_other_ablations_and_targets_are_named(ablation: str) -> None:
+@pytest.mark.parametrize("ablation", [hs.Mean(), hs.Zero(), hs.Noise(), hs.Counterfactual()], ids=lambda one: one.name)
+def test_other_ablations_and_targets_are_named(ablation: Ablation) -> None:
     ds = synthetic_ledger(n_prompts=10, n_layers=4, donors=1, null=False)
     ds.attrs |= {
-        "ablation": ablation,
+        "ablation": ablation.name,
+        "ablation_caveat": ablation.caveat("prompt"),
+        "replaced_by": ablation.replaced_by("prompt"),
         "target_policy": "top",
         "dtype": "bfloat16",
         "null_draws": 2,
         "closing_tolerance": 0.3,
     }
-    named = {"mean": "the mean over prompts", "zero": "zeros"}.get(ablation, ablation)
-    assert dict(facts.headline_facts(ds))["Replaced by"] == named
-    assert dict(facts.run_facts(ds))["Control"].startswith("random direction")
-    said = " ".join(facts.caveats(ds, repair(ds), cells=12))
+    named = {"mean": "the mean over prompts", "zero": "zeros"}.get(ablation.name, ablation.replaced_by("prompt"))
+    assert dict(_facts.headline_facts(ds))["Replaced by"] == named
+    assert dict(_facts.run_facts(ds))["Control"] == "random-direction control (norm-matched), 2 each"
+    findings = Findings(ds)
+    cells = int((~findings.who_repairs["is_own"]).sum())
+    said = " ".join(caveats(Run(findings, "attn.2")))
     for caveat in (
         "happened to rank first",
         "The model computes in bfloat16",
-        "tests 12 cells",
+        f"tests {cells} cells",
         "Without the random-direction",
     ):
         assert caveat in said
     assert ("no prompt produces" in said or "no single prompt produces" in said) == (
-        ablation in ("zero", "mean", "noise")
+        ablation.name in ("zero", "mean", "noise")
     )
+
+
+@pytest.mark.parametrize(
+    ("positions", "where", "caveat"),
+    [
+        ("last", "at the last position", "Only the last position is replaced"),
+        ("-1", "at the last position", "Only the last position is replaced"),
+        ("all", "at all positions", "replaced at all positions, so the last one also sees earlier ones differently"),
+        ("0,3", "at positions 0,3", "replaced at positions 0,3 alone"),
+        ("2", "at position 2", "replaced at position 2 alone"),
+    ],
+)
+def test_positions_are_those_that_were_replaced_wherever_they_are_told(positions: str, where: str, caveat: str) -> None:
+    ds = synthetic_ledger(n_prompts=8, n_layers=2).assign_attrs(positions=positions)
+    text = Parsed(render(ds)).text
+    assert f"4 other prompts’ values, {where}" in text
+    assert caveat in text
+    assert "at the positions" not in text
+    assert ("Only the last position is replaced" in text) == (positions in ("last", "-1"))
+
+
+def test_the_dose_is_told_with_what_was_put_in_place() -> None:
+    ds = synthetic_ledger(n_prompts=8, n_layers=2).assign_attrs(dose=0.5)
+    assert dict(_facts.headline_facts(ds))["Replaced by"] == "4 other prompts’ values, dose 0.500"
 
 
 def test_a_ledger_that_does_not_close_is_not_called_closed() -> None:
@@ -321,7 +360,7 @@ def test_a_ledger_that_does_not_close_is_not_called_closed() -> None:
 
 def test_a_failed_write_leaves_the_old_report_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ds, html, _ = base()
-    monkeypatch.setattr("hydrascope.report.page.render", lambda _: html)
+    monkeypatch.setattr("hydrascope.report._page.render", lambda _: html)
     path = tmp_path / "report.html"
     assert write_report(ds, path) == path
     assert path.read_text(encoding="utf-8") == html
@@ -363,6 +402,7 @@ def test_other_ways_to_write_numbers() -> None:
     assert fixed(-1.005, 1) == "−1.0"
     assert interval(-0.25, 1) == "−0.25 to 1.00"
     assert interval(float("nan"), 1) == "–"
+    assert (signed(0.125), signed(-0.004), signed(-1.5)) == ("+0.12", "0.00", "−1.50")
     assert percent(0.873) == "87\u202f%"
     assert summands([-1.4, 0.99, -0.2], 1) == ["−1.4", "+ 1.0", "− 0.2"]
     assert tied("it is 69 % [67 %, 71 %] of it") == "it is 69\u202f% [67\u202f%,\xa071\u202f%] of it"
@@ -389,13 +429,13 @@ def test_packed_records_are_the_records(records: list[dict[str, Any]]) -> None:
 def test_scripts_are_kept_whole_and_done_without_where_they_cannot_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected, calls = scripts.bundle(), []
+    expected, calls = _scripts.bundle(), []
     made = "scripts </script <!--"
     monkeypatch.setattr("vl_convert.javascript_bundle", lambda code: calls.append(code) or made)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    fresh = scripts.bundle.__wrapped__
+    fresh = _scripts.bundle.__wrapped__
     first = fresh()
-    assert first == "scripts <\\/script <\\!--" + scripts.ENDING
+    assert first == "scripts <\\/script <\\!--" + _scripts.ENDING
     assert fresh() == first
     assert len(calls) == 1
     [kept] = (tmp_path / "hydrascope").iterdir()
@@ -407,4 +447,4 @@ def test_scripts_are_kept_whole_and_done_without_where_they_cannot_be(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert fresh() == first
     assert len(calls) == 4
-    assert expected.endswith(scripts.ENDING) and "</script" not in expected
+    assert expected.endswith(_scripts.ENDING) and "</script" not in expected

@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 
 import hydrascope as hs
-from hydrascope.analysis.findings import Findings
-from hydrascope.report import render, text_facts, text_sections
-from hydrascope.report.attention import redistributed_on_text
-from hydrascope.report.confirmation import confirmation
-from hydrascope.report.relatives import text_ablations, text_doses
-from hydrascope.report.text_literature import QUARTERS, REFERENCES
-from hydrascope.report.text_tables import TextTables
+from hydrascope.analysis import Findings
+from hydrascope.report import render
+from hydrascope.report._caveats import caveats
+from hydrascope.report._literature import REFERENCES, STRETCHES
+from hydrascope.report._run import Run
+from hydrascope.report._tokens import norm_bins, token_points
 from hydrascope.results import Ledger
 from tests.report.test_report import Parsed
 from tests.support.planted import planted
@@ -37,22 +36,17 @@ def test_it_says_the_verdict_and_every_section(detail: str) -> None:
     ledger = tiny_ledger(detail)
     parsed = Parsed(page(detail))
     plain = " ".join(" ".join(parsed.words).split())
-    for words in ("By which mechanism", "Token by token", "What the final norm does", "Beside the literature"):
+    for words in ("Self-repair by mechanism", "Token by token", "the scale of the final norm", "published models"):
         assert words in plain
-    asked_for = {
-        redistributed_on_text,
-        confirmation,
-        text_doses,
-        text_ablations,
-    }
-    assert plain.count("How to read it") == len(set(text_sections.SECTIONS) - asked_for)
+    sections = ("self-repair", "mechanisms", "tokens", "norm", "comparison")
+    assert plain.count("How to read it") == len(sections)
     assert f"{TEXTS} texts of {TOKENS} tokens from 8 documents" in plain
     assert "all positions" in plain
     assert ledger.has_report
-    for references in REFERENCES.values():
-        for reference in references:
+    for name in sections:
+        for reference in REFERENCES[name]:
             assert reference.source.url in page(detail)
-    for name in QUARTERS:
+    for name in STRETCHES:
         assert name in plain
     assert not re.search(r"\bnan\b", plain.lower())
     assert len(page(detail)) < 3_000_000
@@ -60,11 +54,21 @@ def test_it_says_the_verdict_and_every_section(detail: str) -> None:
 
 def test_what_no_text_would_put_in_place_is_said() -> None:
     ds = tiny_ledger("kinds").dataset
-    for ablation, expected in (("optimal", "the least harmful one on these texts; on others it may"), ("resample", "")):
-        findings = Findings(ds.assign_attrs(ablation=ablation), DRAWS)
-        said = " ".join(text_facts.caveats(TextTables(findings, "head.2.1")))
-        assert ("least harmful" in said) is bool(expected)
-        assert expected in said
+    for caveat in ("A learned constant is the least harmful one on these texts.", ""):
+        findings = Findings(ds.assign_attrs(ablation_caveat=caveat), DRAWS)
+        said = caveats(Run(findings, "head.2.1"))
+        assert ("least harmful" in " ".join(said)) is bool(caveat)
+        assert not caveat or caveat in said
+        assert all(said)
+
+
+def test_what_was_put_in_place_is_told_of_texts() -> None:
+    ds = tiny_ledger("kinds").dataset
+    parsed = Parsed(page("kinds"))
+    assert ds.attrs["replaced_by"] == "another text’s values"
+    assert "another text’s values, at all positions" in parsed.text
+    assert ds.attrs["ablation_caveat"] in parsed.text
+    assert "so later tokens also see earlier ones differently" in parsed.text
 
 
 def test_both_selections_are_drawn_with_the_numbers_of_the_analysis() -> None:
@@ -80,16 +84,16 @@ def test_both_selections_are_drawn_with_the_numbers_of_the_analysis() -> None:
 
 def test_tokens_and_bins_are_those_of_the_ledger() -> None:
     ds = tiny_ledger("kinds").dataset
-    tables = TextTables(Findings(ds, DRAWS), "head.2.1")
-    assert tables.names[0] == "head.2.1"
-    points = tables.points()
+    tables = Run(Findings(ds, DRAWS), "head.2.1")
+    points = token_points(tables)
+    assert set(points["ablated"]) == set(tables.strongest(6)) >= {"head.2.1"}
     mine = points[points["ablated"] == "head.2.1"]
     k = list(ds["ablated"].values).index("head.2.1")
     assert len(mine) == ds.sizes["prompt"]
     assert sorted(mine["total_effect"]) == pytest.approx(sorted(ds["total_effect"].values[:, k].tolist()))
     top = mine.loc[mine["which"] == "its top tokens", "direct_effect"]
     assert top.min() >= mine.loc[mine["which"] != "its top tokens", "direct_effect"].max()
-    bins = tables.bins()
+    bins = norm_bins(tables)
     bars = bins[(bins["ablated"] == "head.2.1") & (bins["low"] < bins["high"])]
     for selection in ("top", "all"):
         rows = bars[bars["selection"] == selection]
@@ -113,7 +117,7 @@ def test_the_verdict_says_what_was_planted(name: str, finding: str, words: str) 
     ds = planted_ledger(name, "kinds", BOTH).dataset
     if name == "norm":  # what makes the stream long sits in the first half
         ds = ds.assign_coords(ablated_layer=("ablated", [2, 3]))
-    found = Ledger(ds).verdict()
+    found = Ledger(ds).summary()
     assert found.finding == finding
     assert words in found.headline
     assert all(np.isfinite(value) for value in found.numbers.values() if not isinstance(value, str))
@@ -122,18 +126,21 @@ def test_the_verdict_says_what_was_planted(name: str, finding: str, words: str) 
 def test_nothing_removed_is_no_repair_and_still_a_report() -> None:
     model = planted("neither")
     ledger = run(model, same_subject(model, 12), hs.Resample(donors=1), "kinds", BOTH)
-    found = ledger.verdict()
+    found = ledger.summary()
     assert found.finding == "nothing lost"
     assert any("head.1.0, head.2.0" in sentence for sentence in found.details)
     text = render(Findings(ledger.dataset, DRAWS))
     assert "NaN" not in text.split("<script>")[0]
     assert text.count("Left out:") >= 1
+    hero, rest = text.split('id="verdict"', 1)
+    assert "Left out: the replacement left the direct effect" in hero
+    assert "For every token and knock-out the parts sum" in rest
 
 
 def test_few_documents_are_said_to_be_few() -> None:
     ds = tiny_ledger("kinds").dataset
     few = ds.isel(prompt=np.isin(ds["group"].values, ["document 0", "document 1", "document 2"]))
-    found = Ledger(few).verdict()
+    found = Ledger(few).summary()
     assert found.finding == "too few prompts"
     assert "3 documents" in found.headline
     assert "There are fewer than 8 documents" in render(Findings(few, DRAWS))

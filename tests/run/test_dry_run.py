@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 
 import hydrascope as hs
-from hydrascope.ablation import Ablation
+from hydrascope.ablations import Ablation
 from hydrascope.confirmation import at_most
-from hydrascope.engine import text_batch
-from hydrascope.engine.last_token import sweep
-from hydrascope.engine.scope import Scope
+from hydrascope.engine import Positions, _measure, run_interventions
 from hydrascope.errors import TooFewDonors
-from hydrascope.estimate import estimate
+from hydrascope.run import estimate
 from hydrascope.task import prepare
 from tests.conftest import Cli
 from tests.engine.test_texts import opened
@@ -28,17 +26,17 @@ LENGTHS = (7, 9, 7, 9, 7, 11, 7)
 @pytest.mark.parametrize(
     ("ablation", "scope", "memory"),
     [
-        (hs.Zero(), Scope("all", "each"), None),
-        (hs.Resample(donors=1), Scope("all", "each", skipped=2), "150KB"),
-        (hs.Noise(donors=2), Scope("0,3,-1", "each"), "150KB"),
-        (hs.Mean(), Scope("all", "last"), None),
+        (hs.Zero(), Positions("all", "each"), None),
+        (hs.Resample(donors=1), Positions("all", "each", skip=2), "150KB"),
+        (hs.Noise(donors=2), Positions("0,3,-1", "each"), "150KB"),
+        (hs.Mean(), Positions("all", "last"), None),
     ],
 )
 def test_texts_positions_and_pushes_are_those_of_the_run(
-    ablation: Ablation, scope: Scope, memory: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ablation: Ablation, scope: Positions, memory: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = {"pushes": 0, "tokens": 0}
-    real = sweep
+    real = run_interventions
 
     def watched(model: hs.Model, recorded: Any, variants: Any, *args: Any, **more: Any) -> Any:
         if variants:
@@ -46,32 +44,32 @@ def test_texts_positions_and_pushes_are_those_of_the_run(
             counted["tokens"] += len(variants) * recorded.ids.numel()
         return real(model, recorded, variants, *args, **more)
 
-    monkeypatch.setattr(text_batch, "sweep", watched)
+    monkeypatch.setattr(_measure, "run_interventions", watched)
     components = "attn,mlp.1,head.1.0+mlp.2"
-    options = hs.Options(components, scope=scope, null_draws=0, keep_wrong=True, target="top", memory=memory)
+    options = hs.Options(components, positions=scope, null_draws=0, keep_wrong=True, target="top", memory=memory)
     task = prepare(opened("gpt2"), prompts(LENGTHS), ablation, options)
     plan = estimate(task)
     ds = hs.knock_out(task.model, task.prompts, ablation=ablation, options=options, out=tmp_path / "run").dataset
-    assert (plan.pushes, plan.variant_tokens) == (counted["pushes"], counted["tokens"])
+    assert (plan.forwards, plan.intervention_tokens) == (counted["pushes"], counted["tokens"])
     assert (plan.read, plan.left_out) == (ds.sizes["prompt"], ds.attrs.get("prompts_dropped_alone", 0))
     assert plan.prompts == len(set(ds["document"].values))
     lengths = dict(zip(ds["document"].values.tolist(), ds["length"].values.tolist(), strict=True))
-    assert plan.edited == sum(len(scope.edited(length)) for length in lengths.values())
+    assert plan.edited == sum(len(scope.ablated_in(length)) for length in lengths.values())
     assert plan.knockouts == ds.sizes["ablated"] == 5
 
 
 def test_less_memory_means_more_pushes_and_later_parts_cost_less() -> None:
     def planned(components: str, memory: str | None = None) -> Any:
-        options = hs.Options(components, scope=Scope("all", "each"), null_draws=0, memory=memory)
+        options = hs.Options(components, positions=Positions("all", "each"), null_draws=0, memory=memory)
         return estimate(prepare(opened("gpt2"), prompts(LENGTHS), hs.Zero(), options))
 
-    assert planned("head", "150KB").pushes > planned("head").pushes
+    assert planned("head", "150KB").forwards > planned("head").forwards
     assert planned("head", "150KB").needed_bytes < planned("head").needed_bytes
     assert planned("mlp.2").flops < planned("mlp.0").flops
 
 
 def test_texts_that_no_other_can_lend_to_are_refused_before_anything_is_done() -> None:
-    options = hs.Options("attn.1", scope=Scope("all", "each"), null_draws=0)
+    options = hs.Options("attn.1", positions=Positions("all", "each"), null_draws=0)
     task = prepare(opened("gpt2"), prompts((7, 9, 11)), hs.Resample(donors=1), options)
     with pytest.raises(TooFewDonors, match="a donor at several positions must be as long as the text"):
         estimate(task)
@@ -98,7 +96,7 @@ def test_the_whole_family_is_planned(
     command = (*what, "--ablation", "resample,zero", "--dose", "0.5,1")
     said = cli(*command, "--components", "attn", "--writers", "layers", "--detail", "full")
     assert said.code == 0, said.err
-    assert said.out.count("40 texts x 3 knock-outs, 3 variants a text") == 3
+    assert said.out.count("40 texts x 3 knock-outs, 3 interventions a text") == 3
     assert said.out.count("40 texts x 6 knock-outs") == 1, "what is held"
     assert "\nand zero:\n" in said.out and "\nand dose-0.5:\n" in said.out
     assert "to confirm what is repaired, at most" in said.out

@@ -11,7 +11,7 @@ import pytest
 
 import hydrascope as hs
 from hydrascope.errors import AblationError, RunError, SettingsChanged
-from hydrascope.run.last_token import LastTokenRun
+from hydrascope.run._prompt_run import PromptRun
 from tests.conftest import Cli
 
 PARTS = "attn.1,mlp.1"
@@ -50,23 +50,21 @@ def test_killed_in_a_relative_the_same_command_goes_on(
     whole = knock_out(model, prompts, tmp_path / "whole", hs.Zero(), hs.Mean())
     child = os.fork()
     if child == 0:  # killed as the second relative's ledger is about to be finished
-        close = LastTokenRun._close
+        close = PromptRun._close
 
         def die(run, *arguments):
             if run.task.ablation.name == "mean":
                 os.kill(os.getpid(), signal.SIGKILL)
             close(run, *arguments)
 
-        LastTokenRun._close = die
+        PromptRun._close = die
         knock_out(model, prompts, out, hs.Zero(), hs.Mean())
         os._exit(0)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL
     assert list(hs.Ledger.open(out).also) == ["zero"]  # what has not finished is not shown
     worked: list[str] = []
-    finish = LastTokenRun.finish
-    monkeypatch.setattr(
-        LastTokenRun, "finish", lambda run, at: (worked.append(run.task.ablation.name), finish(run, at))
-    )
+    finish = PromptRun.finish
+    monkeypatch.setattr(PromptRun, "finish", lambda run, at: (worked.append(run.task.ablation.name), finish(run, at)))
     again = knock_out(model, prompts, out, hs.Zero(), hs.Mean())
     assert worked == ["mean"]
     for name in ("zero", "mean"):
@@ -106,7 +104,7 @@ def test_what_cannot_belong_is_refused(model: hs.Model, prompts: hs.PromptSet, t
 def test_several_ablations_on_the_command_line(
     model_folder: Path, prompt_file: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hydrascope.report.page.render", lambda dataset: "<html></html>")
+    monkeypatch.setattr("hydrascope.report._page.render", lambda dataset: "<html></html>")
     command = ("run", model_folder, "--prompts", prompt_file, "--components", PARTS, "--donors", "2")
     assert cli(*command, "--ablation", "resample,zero", "--out", tmp_path / "run").code == 0
     assert list(hs.Ledger.open(tmp_path / "run").also) == ["zero"]
@@ -117,17 +115,17 @@ def test_several_ablations_on_the_command_line(
 
 
 def test_donors_go_to_those_that_draw_several() -> None:
-    from hydrascope.ablation import listed
+    from hydrascope.ablations import named_ablations
 
-    assert listed("zero, resample", 4) == (hs.Zero(), hs.Resample(donors=4))
+    assert named_ablations("zero, resample", 4) == (hs.Zero(), hs.Resample(donors=4))
     with pytest.raises(AblationError):
-        listed("zero,mean", 4)
+        named_ablations("zero,mean", 4)
 
 
 def test_doses_on_the_command_line(
     model_folder: Path, prompt_file: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hydrascope.report.page.render", lambda dataset: "<html></html>")
+    monkeypatch.setattr("hydrascope.report._page.render", lambda dataset: "<html></html>")
     command = ("run", model_folder, "--prompts", prompt_file, "--components", PARTS, "--ablation", "zero")
     assert cli(*command, "--dose", "0.5,1,0.25", "--out", tmp_path / "run").code == 0
     ledger = hs.Ledger.open(tmp_path / "run")

@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 import hydrascope as hs
-from hydrascope.ablation import Ablation
+from hydrascope.ablations import Ablation
 from hydrascope.ledger import open_dataset
 from tests.support import tiny
 
@@ -162,7 +162,7 @@ def test_order_of_prompts_is_that_of_the_file(model: hs.Model, prompts: hs.Promp
 
 def test_a_prompt_s_numbers_do_not_depend_on_its_neighbours(model: hs.Model, prompts: hs.PromptSet) -> None:
     whole = hs.knock_out(model, prompts, "attn,mlp", hs.Zero()).dataset
-    few = hs.knock_out(model, prompts.head(9), "attn,mlp", hs.Zero()).dataset
+    few = hs.knock_out(model, prompts[:9], "attn,mlp", hs.Zero()).dataset
     some = whole.sel(prompt=few["prompt"])
     for name in ("change", "total_effect", "norm_effect", "kl"):
         np.testing.assert_allclose(few[name], some[name], atol=1e-5, err_msg=name)
@@ -170,7 +170,7 @@ def test_a_prompt_s_numbers_do_not_depend_on_its_neighbours(model: hs.Model, pro
 
 def test_the_verdict_s_numbers_are_those_of_the_file(model: hs.Model, prompt_file: Path, tmp_path: Path) -> None:
     ledger = hs.knock_out(model, hs.load_prompts(prompt_file), "attn,mlp", hs.Resample(donors=4), out=tmp_path / "run")
-    verdict = ledger.verdict()
+    verdict = ledger.summary()
 
     ds = xr.open_zarr(tmp_path / "run" / "ledger.zarr").load().sel(ablated=verdict.focus)
     answers = ds.change.where(~ds.is_own, 0).mean("prompt").groupby("writer_kind").sum()

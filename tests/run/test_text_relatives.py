@@ -10,8 +10,8 @@ import xarray as xr
 from scipy.stats import spearmanr
 
 import hydrascope as hs
-from hydrascope.analysis.agreement import aligned, sentence
-from hydrascope.analysis.findings import Findings
+from hydrascope.analysis import Findings, rank_agreement_sentence
+from hydrascope.analysis._ablation_comparison import aligned
 from hydrascope.report import render
 from tests.conftest import Cli
 from tests.report.test_report import Parsed
@@ -75,7 +75,7 @@ def test_curves_are_means_over_the_selected_tokens(ledger: hs.Ledger, findings: 
 
 @pytest.mark.parametrize("selection", ["top", "all"])
 def test_rankings_are_of_means_over_the_selected_tokens(ledger: hs.Ledger, findings: Findings, selection: str) -> None:
-    table = findings.agreement
+    table = findings.rank_agreement
     rows = table[(table["selection"] == selection) & (table["first"] == "resample") & (table["second"] == "zero")]
     rows = rows.set_index("measure")
     both = (ledger.dataset, ledger.also["zero"].dataset)
@@ -113,24 +113,24 @@ def test_rows_are_numbered_alike_whichever_texts_an_ablation_leaves_out(tmp_path
 def test_the_report_has_both_sections_and_both_selections(findings: Findings) -> None:
     text = render(findings)
     plain = " ".join(" ".join(Parsed(text).words).split()).replace("\u202f", " ")
-    assert "Dose and response" in plain and "Do the ablations agree?" in plain
+    assert "Dose and response" in plain and "Agreement between ablations" in plain
     for words in ("On top tokens half the dose", "On all tokens half the dose", "the same tokens throughout"):
         assert words in plain
     for title in ("Ranked by total effect, top tokens", "Ranked by self-repair, all tokens"):
         assert title in text
     alone = render(Findings(findings.ds, DRAWS))
-    assert "Dose and response" not in alone and "Do the ablations agree?" not in alone
+    assert "Dose and response" not in alone and "Agreement between ablations" not in alone
 
 
 def test_two_knock_outs_have_no_ranking_and_the_report_says_so(findings: Findings) -> None:
     also = {name: one.isel(ablated=slice(2)) for name, one in findings.also.items()}
     text = render(Findings(findings.ds.isel(ablated=slice(2)), DRAWS, also=also))
     assert "a rank correlation needs 3 knock-outs or more, and the runs have 2 in common" in text
-    assert sentence(Findings(findings.ds.isel(ablated=slice(2)), DRAWS, also=also).agreement) == ""
+    assert rank_agreement_sentence(Findings(findings.ds.isel(ablated=slice(2)), DRAWS, also=also).rank_agreement) == ""
 
 
 def test_the_sentence_tells_top_tokens_and_all(findings: Findings) -> None:
-    said = sentence(findings.agreement)
+    said = rank_agreement_sentence(findings.rank_agreement)
     assert said.count("resample and zero") == 2
     assert "on each one's top tokens" in said and "; on all tokens" in said
 
@@ -138,7 +138,7 @@ def test_the_sentence_tells_top_tokens_and_all(findings: Findings) -> None:
 def test_from_the_command_line(
     model_folder: Path, rows: list[tiny.Row], tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hydrascope.report.page.render", lambda dataset: "<html></html>")
+    monkeypatch.setattr("hydrascope.report._page.render", lambda dataset: "<html></html>")
     asked = [{"prompt": row.text, "group": f"d{i % 8}"} for i, row in enumerate(rows)]
     prompts = tiny.write_lines(tmp_path / "texts.jsonl", asked)
     command = (

@@ -15,18 +15,15 @@ import xarray as xr
 
 import hydrascope as hs
 from hydrascope import figures
-from hydrascope.ablation import Ablation, PositionMean
-from hydrascope.analysis.findings import Findings
+from hydrascope.ablations import Ablation, PositionMean
+from hydrascope.analysis import Findings
 from hydrascope.anatomy import Place, directions
 from hydrascope.components import parse_knockouts
-from hydrascope.engine.plan import edited_places
-from hydrascope.engine.scope import Scope
-from hydrascope.engine.text_batch import run_texts
+from hydrascope.engine import Positions, _measure, edited_places, measure
 from hydrascope.errors import AblationError, HydrascopeError, RunError, TooFewDonors
-from hydrascope.ledger import LedgerFile, rows_of_a_chunk
-from hydrascope.report.page import render
-from hydrascope.run import texts as text_run
-from hydrascope.run import unwritten
+from hydrascope.ledger import LedgerBuffer, LedgerFile, _buffer, rows_of_a_chunk
+from hydrascope.report import render
+from hydrascope.run import _runner, _text_run
 from hydrascope.task import prepare
 from tests.engine.test_texts import opened, plain
 from tests.support.families import VOCABULARY
@@ -43,12 +40,12 @@ def prompts(lengths=LENGTHS, seed: int = 3) -> hs.PromptSet:
     return hs.PromptSet("texts", tuple(hs.Prompt(input_ids=tuple(ids), target_id=ids[0]) for ids in made))
 
 
-def ledger(name: str, ablation: Ablation, scope: Scope, components: str = COMPONENTS, **more) -> xr.Dataset:
-    options = hs.Options(scope=scope, null_draws=more.pop("null_draws", 0), keep_wrong=True, **more)
+def ledger(name: str, ablation: Ablation, scope: Positions, components: str = COMPONENTS, **more) -> xr.Dataset:
+    options = hs.Options(positions=scope, null_draws=more.pop("null_draws", 0), keep_wrong=True, **more)
     return hs.knock_out(opened(name), prompts(), components, ablation, options=options).dataset
 
 
-def values_of(slow, model, text, scope: Scope, places) -> dict[Place, torch.Tensor]:
+def values_of(slow, model, text, scope: Positions, places) -> dict[Place, torch.Tensor]:
     """What a text has at every edited position of some places, by a plain pass."""
     seen: dict[Place, torch.Tensor] = {}
     handles = []
@@ -56,7 +53,7 @@ def values_of(slow, model, text, scope: Scope, places) -> dict[Place, torch.Tens
         module = slow.get_submodule(place.site.module)
 
         def keep(tensor, place=place):
-            rows = tensor.reshape(len(text), -1)[list(scope.edited(len(text)))]
+            rows = tensor.reshape(len(text), -1)[list(scope.ablated_in(len(text)))]
             seen[place] = rows[:, place.span].clone()
 
         if place.site.side == "input":
@@ -90,7 +87,7 @@ def last_stream(slow, model, text) -> torch.Tensor:
 @pytest.mark.parametrize("kind", ["zero", "mean", "position-mean"])
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2"])
 def test_a_ledger_of_texts_is_that_of_plain_float64_forwards(name: str, kind: str) -> None:
-    scope = Scope("all", "each", skipped=2)
+    scope = Positions("all", "each", skip=2)
     ablation: Any = {"zero": hs.Zero(), "mean": hs.Mean(), "position-mean": PositionMean()}[kind]
     ds, model = ledger(name, ablation, scope), opened(name)
     slow = slow_copy(model.network)
@@ -99,7 +96,7 @@ def test_a_ledger_of_texts_is_that_of_plain_float64_forwards(name: str, kind: st
         places = edited_places(knockout, model.anatomy)
         for number in (0, 1):
             text = texts[number]
-            edited, values = scope.edited(len(text)), [values_of(slow, model, t, scope, places) for t in texts]
+            edited, values = scope.ablated_in(len(text)), [values_of(slow, model, t, scope, places) for t in texts]
             put = {}
             for place in places:
                 same = torch.stack([v[place] for v, t in zip(values, texts, strict=True) if len(t) == len(text)])
@@ -108,7 +105,7 @@ def test_a_ledger_of_texts_is_that_of_plain_float64_forwards(name: str, kind: st
             before = plain(slow, model, text, edited)
             after = plain(slow, model, text, edited, list(put.items()))
             stream = last_stream(slow, model, text)
-            for position in scope.positions(len(text)):
+            for position in scope.read_in(len(text)):
                 target = int(text[position + 1])
                 row = ds.sel(ablated=str(knockout)).isel(
                     prompt=int(np.flatnonzero((ds["document"] == number) & (ds["position"] == position))[0])
@@ -128,8 +125,8 @@ def test_a_ledger_of_texts_is_that_of_plain_float64_forwards(name: str, kind: st
 
 def test_effects_at_the_last_token_are_the_same_from_both_engines() -> None:
     options = {"target": "label", "writers": "heads"}
-    short = ledger("llama", hs.Zero(), Scope(), **options)
-    whole = ledger("llama", hs.Zero(), Scope("-1,-1", "last"), **options)
+    short = ledger("llama", hs.Zero(), Positions(), **options)
+    whole = ledger("llama", hs.Zero(), Positions("-1,-1", "last"), **options)
     assert short.attrs["engine"] != whole.attrs["engine"]
     for name in ("change", "norm_effect", "total_effect", "own_change", "kl", "log_prob_change", "clean_logit"):
         np.testing.assert_allclose(whole[name], short[name], atol=2e-5, err_msg=name)
@@ -137,14 +134,14 @@ def test_effects_at_the_last_token_are_the_same_from_both_engines() -> None:
 
 def test_donors_are_other_texts_of_the_same_length(monkeypatch: pytest.MonkeyPatch) -> None:
     tables = []
-    real = run_texts
+    real = measure
 
     def watched(work, *args, **more):
         tables.append((work.plan.table.copy(), work.n_clean))
         return real(work, *args, **more)
 
-    monkeypatch.setattr(text_run, "run_texts", watched)
-    ds = ledger("gpt2", hs.Resample(donors=1), Scope("all", "each"))
+    monkeypatch.setattr(_runner, "measure", watched)
+    ds = ledger("gpt2", hs.Resample(donors=1), Positions("all", "each"))
     assert ds.sizes["prompt"] == sum(n - 2 for n in LENGTHS)
     for table, count in tables:
         assert table.shape == (1, count)
@@ -153,7 +150,7 @@ def test_donors_are_other_texts_of_the_same_length(monkeypatch: pytest.MonkeyPat
 
 
 def test_noise_and_null_run_on_texts_and_close() -> None:
-    ds = ledger("gpt2", hs.Noise(donors=2), Scope("0,2,-1", "each"), null_draws=1, measured=False)
+    ds = ledger("gpt2", hs.Noise(donors=2), Positions("0,2,-1", "each"), null_draws=1, measured=False)
     assert ds.attrs["closing_error"] < 1e-4
     assert "kl" not in ds
     assert float(np.abs(ds["null_total_effect"]).max()) > 1e-3
@@ -162,15 +159,15 @@ def test_noise_and_null_run_on_texts_and_close() -> None:
 
 
 def test_positions_before_the_first_knock_out_do_not_change() -> None:
-    ds = ledger("llama", hs.Zero(), Scope("3", "each"))
+    ds = ledger("llama", hs.Zero(), Positions("3", "each"))
     before = ds["position"].values < 3
     assert float(np.abs(ds["total_effect"].values[before]).max()) < 1e-6
     assert float(np.abs(ds["total_effect"].values[~before]).max()) > 1e-2
 
 
 def test_a_run_that_was_interrupted_ends_in_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = hs.Options(scope=Scope("all", "each"), null_draws=1, keep_wrong=True)
-    monkeypatch.setattr(text_run, "texts_at_once", lambda *args: 1)
+    options = hs.Options(positions=Positions("all", "each"), null_draws=1, keep_wrong=True)
+    monkeypatch.setattr(_text_run, "texts_at_once", lambda *args: 1)
 
     def run(out: Path) -> xr.Dataset:
         return hs.knock_out(
@@ -178,7 +175,7 @@ def test_a_run_that_was_interrupted_ends_in_the_same_numbers(tmp_path: Path, mon
         ).dataset
 
     right = run(tmp_path / "whole")
-    real, calls = run_texts, list[int]()
+    real, calls = measure, list[int]()
 
     def failing(*args, **more):
         calls.append(0)
@@ -186,10 +183,10 @@ def test_a_run_that_was_interrupted_ends_in_the_same_numbers(tmp_path: Path, mon
             raise KeyboardInterrupt
         return real(*args, **more)
 
-    monkeypatch.setattr(text_run, "run_texts", failing)
+    monkeypatch.setattr(_runner, "measure", failing)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "killed")
-    monkeypatch.setattr(text_run, "run_texts", lambda *args, **more: (calls.append(1), real(*args, **more))[1])
+    monkeypatch.setattr(_runner, "measure", lambda *args, **more: (calls.append(1), real(*args, **more))[1])
     found = run(tmp_path / "killed")
     assert sum(calls) == len(LENGTHS) - 3, "what was done is not done again"
     for name in right.data_vars:
@@ -214,7 +211,7 @@ def test_rows_are_written_together_and_whatever_happens() -> None:
         return range(start, stop), {"kl": by_row[:, None], "change_by_half": by_row[None, :, None, None].repeat(2, 0)}
 
     def interrupted() -> None:
-        with unwritten.Unwritten(File()) as found:
+        with LedgerBuffer(File(), 10.0) as found:
             done = [found.is_done(some) for some in (range(2), range(3), range(4, 5))]
             assert done == [True, False, True]
             found.add(*rows(0, 2))
@@ -232,13 +229,13 @@ def test_rows_are_written_together_and_whatever_happens() -> None:
     assert written[1][1]["change_by_half"].shape == (2, 3, 1, 1)
 
 
-@pytest.mark.parametrize("limit", ["SECONDS", "BYTES"])
-def test_rows_do_not_wait_long(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unwritten, limit, 0)
+@pytest.mark.parametrize(("where", "limit"), [(_text_run.TextRun, "wait"), (_buffer, "BYTES")])
+def test_rows_do_not_wait_long(where: Any, limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(where, limit, 0)
     writes, real = [], LedgerFile.write
     monkeypatch.setattr(LedgerFile, "write", lambda file, rows, arrays: (writes.append(rows), real(file, rows, arrays)))
-    monkeypatch.setattr(text_run, "texts_at_once", lambda *args: 1)
-    ds = ledger("gpt2", hs.Zero(), Scope("all", "each"))
+    monkeypatch.setattr(_text_run, "texts_at_once", lambda *args: 1)
+    ds = ledger("gpt2", hs.Zero(), Positions("all", "each"))
     assert len(writes) == len(LENGTHS) and sum(map(len, writes)) == ds.sizes["prompt"]
 
 
@@ -261,9 +258,9 @@ def test_rows_wait_until_they_are_many_or_the_last_write_is_long_ago(
         def write(self, rows: range, arrays: Mapping[str, np.ndarray]) -> None:
             written.append(rows)
 
-    monkeypatch.setattr(unwritten, "BYTES", size)
-    monkeypatch.setattr(unwritten, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    found = unwritten.Unwritten(File())
+    monkeypatch.setattr(_buffer, "BYTES", size)
+    monkeypatch.setattr(_buffer, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    found = LedgerBuffer(File(), 10.0)
     for row, clock[0] in enumerate((1.0, 9.9, 10.0, 10.1, 19.9, 20.0)):
         found.add(range(row, row + 1), {"kl": np.zeros((1, 1))})
     assert written == expected
@@ -275,17 +272,17 @@ def test_files_of_a_ledger_are_neither_tiny_nor_huge() -> None:
 
 
 def test_pushes_shrink_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = ledger("gpt2", hs.Zero(), Scope("all", "each"))
-    real, sizes = run_texts, list[int]()
+    right = ledger("gpt2", hs.Zero(), Positions("all", "each"))
+    real, sizes = _measure._measure, list[int]()
 
-    def tight(work, rows, recorded, targets, foils, names, size, **more):
+    def tight(context, rows, clean, items, size, *more):
         sizes.append(size)
         if size > 2:
             raise torch.cuda.OutOfMemoryError("no room")
-        return real(work, rows, recorded, targets, foils, names, size, **more)
+        return real(context, rows, clean, items, size, *more)
 
-    monkeypatch.setattr(text_run, "run_texts", tight)
-    found = ledger("gpt2", hs.Zero(), Scope("all", "each"))
+    monkeypatch.setattr(_measure, "_measure", tight)
+    found = ledger("gpt2", hs.Zero(), Positions("all", "each"))
     assert max(sizes) > 2 >= min(sizes)
     np.testing.assert_allclose(found["total_effect"], right["total_effect"], atol=1e-5)
 
@@ -293,13 +290,13 @@ def test_pushes_shrink_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("scope", "more", "error", "said"),
     [
-        (Scope("all", "last"), {}, TooFewDonors, "a donor at several positions must be as long as the text"),
-        (Scope("12", "each"), {}, RunError, "there is no position 12 in a text of 7 tokens"),
-        (Scope("all", "each", skipped=6), {}, RunError, "a text of 7 tokens has no position left to read"),
+        (Positions("all", "last"), {}, TooFewDonors, "a donor at several positions must be as long as the text"),
+        (Positions("12", "each"), {}, RunError, "there is no position 12 in a text of 7 tokens"),
+        (Positions("all", "each", skip=6), {}, RunError, "a text of 7 tokens has no position left to read"),
     ],
 )
 def test_what_cannot_be_done_is_said(
-    scope: Scope, more: dict[str, Any], error: type[HydrascopeError], said: str
+    scope: Positions, more: dict[str, Any], error: type[HydrascopeError], said: str
 ) -> None:
     with pytest.raises(error, match=said):
         ledger("gpt2", hs.Resample(donors=3), scope, **more)
@@ -309,7 +306,7 @@ def test_counterfactuals_of_another_length_are_refused_before_anything_is_done()
     ids = [prompt.input_ids for prompt in prompts().prompts]
     pairs = [(ids[0], ids[2]), (ids[2], ids[1]), (ids[1], ids[3])]  # the second is longer than its prompt
     asked = hs.PromptSet("pairs", tuple(hs.Prompt(input_ids=a, counterfactual_input_ids=b) for a, b in pairs))
-    options = hs.Options("attn.1", scope=Scope("all"), null_draws=0)
+    options = hs.Options("attn.1", positions=Positions("all"), null_draws=0)
     said = r"1 of 3 counterfactuals .*\(prompt 1, counted from 0, has 7 tokens and its counterfactual 9\); leave these"
     with pytest.raises(AblationError, match=said):
         prepare(opened("gpt2"), asked, hs.Counterfactual(), options)
@@ -321,18 +318,18 @@ def test_counterfactuals_of_another_length_are_refused_before_anything_is_done()
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"knocked_out": "first"}, "'first' is no set of positions"),
+        ({"ablate": "first"}, "'first' is no set of positions"),
         ({"read": "some"}, "effects cannot be read at 'some'"),
-        ({"skipped": -1}, "-1 positions cannot be skipped"),
+        ({"skip": -1}, "-1 positions cannot be skipped"),
     ],
 )
 def test_a_scope_that_makes_no_sense_is_refused(values: dict[str, Any], said: str) -> None:
     with pytest.raises(RunError, match=said):
-        Scope(**values)
+        Positions(**values)
 
 
 def test_texts_without_enough_others_of_their_length_are_left_out_and_counted() -> None:
-    options = hs.Options(scope=Scope("all", "each"), null_draws=0)
+    options = hs.Options(positions=Positions("all", "each"), null_draws=0)
     found = hs.knock_out(opened("gpt2"), prompts((7, 7, 9)), "attn.1", hs.Resample(donors=1), options=options).dataset
     assert found.attrs["prompts_dropped_alone"] == 1
     assert set(found["length"].values) == {7}
@@ -341,8 +338,10 @@ def test_texts_without_enough_others_of_their_length_are_left_out_and_counted() 
 @pytest.mark.parametrize("writers", ["layers", "heads"])
 @pytest.mark.parametrize("held", ["attn.0/attn.1,attn.0/attn.2,attn.0/attn.1/attn.2", "attn.0/mlp.1"])
 def test_who_is_needed_has_a_section_whatever_is_kept_apart_and_whoever_was_held(writers: str, held: str) -> None:
-    ds = ledger("gpt2", hs.Zero(), Scope("all", "each"), f"attn.0,mlp.0,{held}", writers=writers)
-    page = render(Findings(ds, draws=50))
-    assert "Who is needed" in page and "With attn.0 knocked out" in page
-    bars = json.dumps(figures.repair_held(Findings(ds, draws=50).by_layer.freeze, "attn.0", "attention", "").to_dict())
-    assert bars.count("nothing held") >= 1 and bars.count("attn.1" if "attn.1" in held else "mlp.1") >= 1
+    ds = ledger("gpt2", hs.Zero(), Positions("all", "each"), f"attn.0,mlp.0,{held}", writers=writers)
+    page = render(Findings(ds, resamples=50))
+    assert "who is needed" in page and "With attn.0 knocked out" in page
+    bars = json.dumps(
+        figures.repair_frozen(Findings(ds, resamples=50).by_layer.freeze, "attn.0", "attention", "").to_dict()
+    )
+    assert bars.count("nothing frozen") >= 1 and bars.count("attn.1" if "attn.1" in held else "mlp.1") >= 1

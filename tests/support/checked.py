@@ -14,7 +14,14 @@ from jaxtyping import _import_hook
 
 ASKED_TO_REFUSE = tuple(
     f"hydrascope.{name}"
-    for name in ("prompts.sets", "prompts.files", "prompts.encode", "run.execution", "task", "engine.scope")
+    for name in (
+        "prompts._prompt_set",
+        "prompts._files",
+        "prompts._encode",
+        "run.execution",
+        "task",
+        "engine._positions",
+    )
 )
 """Modules that take what a user wrote, of whatever type, and answer with a sentence of their own."""
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 import hydrascope as hs
-from hydrascope.ablation import Ablation
+from hydrascope.ablations import Ablation
 from hydrascope.anatomy import examine
-from hydrascope.engine.scope import Scope
+from hydrascope.engine import Positions
 from tests.support.planted import ANSWERS, BOS, FILLERS, QUERY, SUBJECTS, Planted, planted
 from tests.support.tiny import WORDS, network
 
@@ -25,7 +25,7 @@ def options(components: str, detail: Any, writers: str = "heads") -> hs.Options:
         null_draws=0,
         writers=writers,
         detail=detail,
-        scope=Scope("all", "each", 1),
+        positions=Positions("all", "each", 1),
         measured=False,
     )
 

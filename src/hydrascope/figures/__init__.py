@@ -4,45 +4,83 @@ Every chart is a single responsive view that stands alone in a notebook, a page 
 built in the light theme; `themed` gives the specification in another.
 """
 
-from hydrascope.figures.balance import balance, balance_steps
-from hydrascope.figures.build import MARKS, is_curve
-from hydrascope.figures.compensation import (
-    compensation_against_loss,
+from hydrascope.figures._balance import balance, balance_steps
+from hydrascope.figures._chart import MARKS, every_nth
+from hydrascope.figures._companions import (
+    dose_curves,
+    half_share,
+    rank_agreement,
+    removed_by_freezing,
+    repair_frozen,
+)
+from hydrascope.figures._compensation import (
+    compensation_by_prompt,
     parts_by_layer,
     restored_by_layer,
     slope_by_layer,
 )
-from hydrascope.figures.effects import agreement_by_layer, effect_by_layer, unembed_against_drop
-from hydrascope.figures.erasure import late_mlp_effects, released_by_layer
-from hydrascope.figures.freeze import removed_by_holding, repair_held
-from hydrascope.figures.matrix import rows_shown, who_repairs
-from hydrascope.figures.neurons import carried_by_few, half_by_layer, neuron_scatter, nth_neuron
-from hydrascope.figures.redistribution import (
-    moved_weight_by_layer,
-    redistributed_by_layer,
-    redistribution_by_answer,
-    redistribution_by_depth,
+from hydrascope.figures._effects import agreement_by_layer, direct_against_total, effect_by_layer, prompt_views
+from hydrascope.figures._erasure import late_mlp_effects, released_by_layer
+from hydrascope.figures._matrix import compensation_matrix, rows_shown
+from hydrascope.figures._neurons import NTH, carried_by_few, half_by_layer, neuron_scatter, nth_neuron
+from hydrascope.figures._over_layers import is_curve
+from hydrascope.figures._theme import (
+    DARK,
+    KIND_LABELS,
+    LIGHT,
+    PART_LABELS,
+    Theme,
+    recolouring,
+    themed,
+    vega_config,
 )
-from hydrascope.figures.relatives import dose_curves, half_share, rank_agreement
-from hydrascope.figures.routing import rerouted_by_layer, routing_change_by_layer
-from hydrascope.figures.single import prompt_views
-from hydrascope.figures.texts import effect_against_change, mechanisms_by_depth, norm_ratio, repair_by_depth
-from hydrascope.figures.theme import DARK, LIGHT, Theme, themed
-from hydrascope.figures.units import has_unit_grid, head_answers, head_grid, unit_grid
+from hydrascope.figures._tokens import (
+    GIVERS,
+    REST,
+    SELECTED,
+    TOP,
+    effect_against_change,
+    mechanisms_by_depth,
+    norm_ratio,
+    repair_by_depth,
+)
+from hydrascope.figures._two_ways import (
+    ATTENTION,
+    ROUTING,
+    attention_by_depth,
+    attention_by_writer,
+    moved_by_layer,
+    two_ways_by_layer,
+)
+from hydrascope.figures._units import has_unit_grid, head_answers, head_grid, unit_grid
 
 __all__ = [
+    "ATTENTION",
     "DARK",
+    "GIVERS",
+    "KIND_LABELS",
     "LIGHT",
     "MARKS",
+    "NTH",
+    "PART_LABELS",
+    "REST",
+    "ROUTING",
+    "SELECTED",
+    "TOP",
     "Theme",
     "agreement_by_layer",
+    "attention_by_depth",
+    "attention_by_writer",
     "balance",
     "balance_steps",
     "carried_by_few",
-    "compensation_against_loss",
+    "compensation_by_prompt",
+    "compensation_matrix",
+    "direct_against_total",
     "dose_curves",
     "effect_against_change",
     "effect_by_layer",
+    "every_nth",
     "half_by_layer",
     "half_share",
     "has_unit_grid",
@@ -51,27 +89,23 @@ __all__ = [
     "is_curve",
     "late_mlp_effects",
     "mechanisms_by_depth",
-    "moved_weight_by_layer",
+    "moved_by_layer",
     "neuron_scatter",
     "norm_ratio",
     "nth_neuron",
     "parts_by_layer",
     "prompt_views",
     "rank_agreement",
-    "redistributed_by_layer",
-    "redistribution_by_answer",
-    "redistribution_by_depth",
+    "recolouring",
     "released_by_layer",
-    "removed_by_holding",
+    "removed_by_freezing",
     "repair_by_depth",
-    "repair_held",
-    "rerouted_by_layer",
+    "repair_frozen",
     "restored_by_layer",
-    "routing_change_by_layer",
     "rows_shown",
     "slope_by_layer",
     "themed",
-    "unembed_against_drop",
+    "two_ways_by_layer",
     "unit_grid",
-    "who_repairs",
+    "vega_config",
 ]

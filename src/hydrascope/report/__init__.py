@@ -4,6 +4,6 @@ write_report(ds, path)   writes the file, all at once or not at all
 render(ds)               its text
 """
 
-from hydrascope.report.page import render, write_report
+from hydrascope.report._page import render, write_report
 
 __all__ = ["render", "write_report"]

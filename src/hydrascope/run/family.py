@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from hydrascope.ablation import Ablation
+from hydrascope.ablations import Ablation
 from hydrascope.errors import RunError
-from hydrascope.run.base import Progress
+from hydrascope.run._runner import Progress
 from hydrascope.run.execution import execute
 from hydrascope.run_directory import RunDirectory, locked
 from hydrascope.task import Task

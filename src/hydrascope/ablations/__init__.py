@@ -1,0 +1,33 @@
+"""What takes the place of an ablated output; a new ablation is a subclass of `Ablation` in a file of its own.
+
+Every ablation names the runs whose activations it needs (`donate`), turns those into replacement values (`replace`),
+and declares the rest: whether it learns, needs extra runs, donors or means, and how it is told.
+"""
+
+from hydrascope.ablations._base import REGISTRY, Ablation, Basis, Donation, ExtraRun, Learning
+from hydrascope.ablations._counterfactual import Counterfactual
+from hydrascope.ablations._mean import Mean, PositionMean
+from hydrascope.ablations._named import named_ablation, named_ablations
+from hydrascope.ablations._noise import Noise
+from hydrascope.ablations._optimal import Optimal
+from hydrascope.ablations._resample import Resample, with_donors
+from hydrascope.ablations._zero import Zero
+
+__all__ = [
+    "REGISTRY",
+    "Ablation",
+    "Basis",
+    "Counterfactual",
+    "Donation",
+    "ExtraRun",
+    "Learning",
+    "Mean",
+    "Noise",
+    "Optimal",
+    "PositionMean",
+    "Resample",
+    "Zero",
+    "named_ablation",
+    "named_ablations",
+    "with_donors",
+]

@@ -1,0 +1,90 @@
+"""Activations of other prompts, the donors, in place of a part's output."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from hydrascope.ablations._base import Ablation, Donation
+from hydrascope.ablations._runs import FromRuns
+from hydrascope.errors import TooFewDonors
+from hydrascope.prompts import EncodedPrompt, choose_donors, count_shared_answers
+
+FEW = 4
+"""Donors below which their noise is worth a word."""
+
+
+@dataclass(frozen=True)
+class Resample(FromRuns):
+    """z~ = Z(u~), u~ another prompt of the set with another target (McGrath et al. 2023, eq. 38; 15 donors there).
+
+    Attributes:
+        donors: donors per prompt. Each round is a seeded derangement of the set.
+    """
+
+    name: ClassVar[str] = "resample"
+    deals: ClassVar[bool] = True
+    donors: int = 15
+
+    @property
+    def draws(self) -> int:
+        """One value a donor."""
+        return self.donors
+
+    def donate(
+        self, prompts: Sequence[EncodedPrompt], targets: Sequence[int], seed: int, *, block: int | None = None
+    ) -> Donation:
+        """Deal the prompts out as each other's donors.
+
+        Raises:
+            TooFewDonors: a prompt has fewer prompts with another target than donors are asked for.
+        """
+        if block is not None:
+            seed = int(np.random.SeedSequence((seed, block)).generate_state(1)[0])
+        numbers, foils = [prompt.index for prompt in prompts], [prompt.foil_id for prompt in prompts]
+        table = choose_donors(targets, self.donors, seed, foils=foils, numbers=numbers)
+        return Donation(table, sharing=count_shared_answers(targets, foils, table))
+
+    def replaced_by(self, noun: str) -> str:
+        """Values of other prompts."""
+        return f"{self.donors} other {noun}s’ values" if self.donors > 1 else f"another {noun}’s values"
+
+    def caveat(self, noun: str) -> str:
+        """Few donors are noisy."""
+        if self.donors >= FEW:
+            return ""
+        donors = "1 donor" if self.donors == 1 else f"{self.donors} donors"
+        return (
+            f"With {donors} per {noun} single effects are noisy (McGrath et al. used 15), and a writer that wanders "
+            "from one side of zero to the other shows as letting go in one place and as new writing in another; means "
+            "over many are what to read."
+        )
+
+
+def with_donors(texts: Sequence[EncodedPrompt], ablation: Ablation) -> list[EncodedPrompt]:
+    """Keep the texts that have donors: where whole texts are replaced, only others of their length can be.
+
+    Args:
+        texts: all texts.
+        ablation: what replaces; only one that deals needs others.
+
+    Returns:
+        The texts that have as many others as the ablation draws.
+
+    Raises:
+        TooFewDonors: no text has.
+    """
+    needed = ablation.draws if ablation.deals else 0
+    lengths = Counter(len(text.ids) for text in texts)
+    found = [text for text in texts if lengths[len(text.ids)] > needed]
+    if not found:
+        tokens, count = lengths.most_common(1)[0]
+        raise TooFewDonors(
+            f"a donor at several positions must be as long as the text, and {count} have {tokens} tokens, so each has "
+            f"{count - 1} donors and {needed} were asked for; take fewer, or give more texts of one length"
+        )
+    return found

@@ -1,0 +1,136 @@
+"""The registry of tables, and the tables of one ledger, each computed once, when it is first asked for.
+
+A new table is a function of a ledger and one line in `Findings`; `hydrascope.Ledger` has a method of the same name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from hydrascope.analysis import (
+    _ablation_comparison,
+    _change_decomposition,
+    _closing,
+    _dose,
+    _erasure,
+    _freeze,
+    _heads,
+    _layers,
+    _mechanisms,
+    _neurons,
+    _repair,
+    _responders,
+    _self_repair,
+)
+from hydrascope.analysis import _ledger_access as access
+from hydrascope.analysis._statistics import RESAMPLES, Resampling
+
+Function = Callable[..., pd.DataFrame]
+Arguments = Callable[["Findings"], tuple[Any, ...]]
+
+
+def _its_ledger(findings: Findings) -> tuple[Any, ...]:
+    return (findings.ds,)
+
+
+def _with_frozen(findings: Findings) -> tuple[Any, ...]:
+    return findings.ds, findings.frozen
+
+
+def _ablations(findings: Findings) -> tuple[Any, ...]:
+    return (_ablation_comparison.by_ablation(findings.ds, findings.also),)
+
+
+def _doses(findings: Findings) -> tuple[Any, ...]:
+    return (_dose.by_dose(findings.ds, findings.also),)
+
+
+class Table(cached_property[pd.DataFrame]):
+    """A table of `Findings`: the function that makes it, and of what.
+
+    Attributes:
+        function: from ledgers to the table.
+    """
+
+    def __init__(self, function: Function, of: Arguments = _its_ledger, *, resampled: bool = True) -> None:
+        self.function = function
+        super().__init__(lambda it: self.function(*of(it), **(it.settings if resampled else {})))
+        self.__doc__ = function.__doc__
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the summary, the report and a notebook read from the same ledger.
+
+    Attributes:
+        ds: the ledger; not to be changed from here on.
+        resamples: number of bootstrap resamples.
+        seed: of the bootstrap.
+        frozen: a ledger of the same prompts in which responders are frozen; None where nothing was.
+        also: ledgers of the runs that belong to this one, by name.
+    """
+
+    ds: xr.Dataset
+    resamples: int = RESAMPLES
+    seed: int = 0
+    frozen: xr.Dataset | None = None
+    also: Mapping[str, xr.Dataset] = field(default_factory=dict)
+
+    repair = Table(_repair.repair)
+    layer_effects = Table(_repair.layer_effects)
+    who_repairs = Table(_responders.who_repairs)
+    concentration = Table(_responders.concentration, resampled=False)
+    late_mlps = Table(_erasure.late_mlps)
+    released = Table(_erasure.released)
+    routing = Table(_change_decomposition.routing)
+    routing_totals = Table(_change_decomposition.routing_totals)
+    attention_split = Table(_change_decomposition.attention_split)
+    attention_split_totals = Table(_change_decomposition.attention_split_totals)
+    attention_split_on_tokens = Table(_change_decomposition.attention_split_on_tokens)
+    heads = Table(_heads.heads)
+    neurons = Table(_neurons.neurons)
+    neuron_sparsity = Table(_neurons.neuron_sparsity)
+    self_repair = Table(_self_repair.self_repair)
+    mechanisms = Table(_mechanisms.mechanisms)
+    pooled_mechanisms = Table(_mechanisms.pooled_mechanisms)
+    freeze = Table(_freeze.freeze, _with_frozen)
+    interactions = Table(_freeze.interactions, _with_frozen)
+    rank_agreement = Table(_ablation_comparison.rank_agreement, _ablations)
+    ablation_loss = Table(_ablation_comparison.ablation_loss, _ablations)
+    doses = Table(_dose.doses, _doses)
+    linearity = Table(_dose.linearity, _doses)
+
+    @property
+    def settings(self) -> dict[str, int]:
+        """How all tables are resampled."""
+        return {"resamples": self.resamples, "seed": self.seed}
+
+    @cached_property
+    def resampling(self) -> Resampling:
+        """The bootstrap that all tables share."""
+        return access.bootstrap(self.ds, **self.settings)
+
+    @cached_property
+    def by_layer(self) -> Findings:
+        """Tables of whole layers, where the account keeps heads or neurons apart."""
+        whole = _layers.by_layer(self.ds)
+        frozen = None if self.frozen is None else _layers.by_layer(self.frozen)
+        also = {name: _layers.by_layer(one) for name, one in self.also.items()}
+        return self if whole is self.ds else Findings(whole, self.resamples, self.seed, frozen, also)
+
+    @cached_property
+    def closing(self) -> _closing.Closing:
+        """Whether the ledger closes."""
+        return _closing.closing(self.ds)
+
+
+TABLES: Mapping[str, Function] = {
+    name: table.function for name, table in vars(Findings).items() if isinstance(table, Table)
+}
+"""Every table's name, the same for `Findings` and `hydrascope.Ledger`, to the function that makes it."""

@@ -1,0 +1,20 @@
+"""The findings of a run in plain sentences, each chosen by the numbers that it states.
+
+`summarise` goes through one list of sentences; each looks at what its ledger recorded, at which positions and with
+which read-outs, and says nothing where that is not what it is about. Costs as much as the tables that it reads.
+"""
+
+from hydrascope.analysis.summary._ablations import ablation_loss_sentence, rank_agreement_sentence
+from hydrascope.analysis.summary._summary import Summary, summarise
+from hydrascope.analysis.summary._words import TOP_TOKENS, Quantity, noun, quantity
+
+__all__ = [
+    "TOP_TOKENS",
+    "Quantity",
+    "Summary",
+    "ablation_loss_sentence",
+    "noun",
+    "quantity",
+    "rank_agreement_sentence",
+    "summarise",
+]

@@ -1,0 +1,116 @@
+"""Numbers and parts in words: a phrase is chosen by where the interval lies, never by where the mean lies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import xarray as xr
+
+from hydrascope.analysis import _ledger_access as access
+from hydrascope.analysis._statistics import Reading
+from hydrascope.analysis._tokens import TOP_SHARE
+
+TOP_TOKENS = f"the {100 * TOP_SHARE:g} % of tokens"
+"""How sentences call the selected tokens."""
+
+_NOUNS = {"head": "head", "attn": "attention layer", "mlp": "MLP", "neuron": "neuron", "layer": "layer"}
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Words for what is lost and given back.
+
+    Attributes:
+        subject: what effects are taken from or added to, as in "0.3 logits from the target".
+        logit: its value, as in "the target's logit moved".
+        answer: its value for a reader who is told of answers.
+        axis: on an axis.
+    """
+
+    subject: str
+    logit: str
+    answer: str
+    axis: str
+
+
+_ONE_TOKEN = Quantity("target", "target's logit", "answer’s logit", "logits of the answer")
+_DIFFERENCE = Quantity("logit difference", "logit difference", "logit difference", "logit difference")
+
+
+def quantity(ds: xr.Dataset) -> Quantity:
+    """What the account of a ledger is of: the logit of one token, or the difference of two."""
+    return _DIFFERENCE if ds.attrs.get("target_policy") == "difference" else _ONE_TOKEN
+
+
+def noun(ds: xr.Dataset) -> str:
+    """What was knocked out, in the singular: `part` where kinds are mixed."""
+    kinds = set(access.names(ds, "ablated_kind"))
+    return _NOUNS.get(kinds.pop(), "part") if len(kinds) == 1 else "part"
+
+
+def digits(value: float) -> str:
+    """A number with two or three significant digits and a true minus sign."""
+    size = abs(value)
+    if size == 0:
+        text = "0"
+    elif size < 0.001:
+        text = f"{size:.0e}".replace("e-0", "e-").replace("-", "−")
+    else:
+        text = f"{size:.{1 if size >= 10 else 2 if size >= 0.1 else 3}f}"
+    return f"−{text}" if value < 0 else text
+
+
+def percent(value: float) -> str:
+    """A share in percent, with its sign when negative; never minus zero."""
+    rounded = round(100 * value)
+    return f"−{-rounded} %" if rounded < 0 else f"{rounded} %"
+
+
+def signed(value: float) -> str:
+    """A number that always carries its sign."""
+    return digits(value) if value <= 0 else f"+{digits(value)}"
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """`1 prompt`, `2 prompts`."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def spread(reading: Reading, direction: int = 1, form: Callable[[float], str] = digits) -> str:
+    """The mean with its interval, both multiplied by `direction` (1 or -1)."""
+    low, high = sorted((direction * reading.lo, direction * reading.hi))
+    text = form(direction * reading.mean)
+    return f"{text} [{form(low)}, {form(high)}]" if math.isfinite(high - low) else text
+
+
+def doubt(reading: Reading) -> str:
+    """Why a sign cannot be stated."""
+    return "which cannot be told from zero" if reading.conclusive else "of unknown sign with so few prompts"
+
+
+def loss(own: Reading, subject: str = "target") -> str:
+    """What knocking something out did directly, for "Knocking out X ..."."""
+    if own.sign < 0:
+        return f"directly takes {spread(own, -1)} logits from the {subject}"
+    if own.sign > 0:
+        return f"directly adds {spread(own)} logits to the {subject}, against which it writes"
+    return f"directly moves the {subject} by {spread(own)} logits, {doubt(own)}"
+
+
+def answer(reading: Reading, own: Reading, subject: str = "target") -> str:
+    """What a part of the model did in response, seen against what was lost; past tense.
+
+    "gave back" and "took back" are repair: the response opposes the own change.
+    """
+    if reading.still:
+        return "did not move"
+    if reading.sign == 0:
+        return f"moved by {spread(reading)}, {doubt(reading)}"
+    size = spread(reading, reading.sign)
+    if own.sign == 0:
+        return f"{'raised' if reading.sign > 0 else 'lowered'} the {subject} by {size}"
+    if own.sign < 0:
+        return f"gave back {size}" if reading.sign > 0 else f"lost a further {size}"
+    return f"took back {size}" if reading.sign < 0 else f"added a further {size}"

@@ -1,0 +1,131 @@
+"""What every chart is made with: data, tooltips, rules, pickers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+View: TypeAlias = alt.Chart | alt.LayerChart | alt.FacetChart
+"""What every chart of this package is: a single view, which can be as wide as its surroundings."""
+
+MARKS = 5000
+"""Most marks that one chart draws; what is beyond is left out of the picture, never of a statistic."""
+
+UNIT = "logits of the answer"
+"""What effects are in, on an axis, unless a chart is told otherwise."""
+
+DIGITS = 4
+HEIGHT = 260
+TITLE_OFFSET = 12
+LEGEND = 20
+"""Height of a legend with one line, for charts that stand beside one."""
+
+KNOCKED_OUT = alt.Tooltip("ablated:N", title="knocked out")
+"""Tells in a tooltip what was knocked out."""
+
+CHOSEN = "datum.ablated == knocked"
+"""Filter for the rows of the knock-out chosen from `knockout_picker`."""
+
+
+def compact(table: pd.DataFrame) -> pd.DataFrame:
+    """Cut numbers to a few significant digits, which halves the size of a chart."""
+    out = table.reset_index(drop=True).copy()
+    for name in out.columns:
+        if pd.api.types.is_float_dtype(out[name]):
+            out[name] = [float(f"{value:.{DIGITS}g}") for value in out[name].to_numpy(dtype=np.float64)]
+    return out
+
+
+def every_nth(table: pd.DataFrame, most: int) -> pd.DataFrame:
+    """At most `most` rows, evenly spaced; always the same ones."""
+    if len(table) <= most:
+        return table
+    return table.iloc[np.linspace(0, len(table) - 1, most).round().astype(int)]
+
+
+def strongest(table: pd.DataFrame, most: int, by: str = "own_change") -> pd.DataFrame:
+    """The rows with the largest absolute values, in the order of the table.
+
+    Args:
+        table: a row per knock-out.
+        most: rows kept.
+        by: column compared.
+    """
+    return table if len(table) <= most else table.loc[table[by].abs().nlargest(most).index].sort_index()
+
+
+def rule(at: float, axis: Literal["x", "y"] = "y", *, dash: Sequence[int] = ()) -> alt.Chart:
+    """A thin line across the plot.
+
+    Args:
+        at: where on the axis.
+        axis: which one.
+        dash: lengths of strokes and gaps in pixels; solid if empty.
+    """
+    style: dict[str, Any] = {"strokeDash": list(dash)} if dash else {}
+    line: alt.Chart = alt.Chart(alt.Data(values=[{}])).mark_rule(strokeWidth=1, **style).encode(**{axis: alt.datum(at)})
+    return line
+
+
+def reading(field: str, title: str, form: str = "+.3~g") -> alt.Tooltip:
+    """A number in a tooltip, with its sign."""
+    return alt.Tooltip(f"{field}:Q", title=title, format=form)
+
+
+def estimate(field: str, title: str, form: str = "+.3~g") -> list[alt.Tooltip]:
+    """A number and the ends of its interval, `field_lo` and `field_hi`, in a tooltip."""
+    return [reading(field, title, form), reading(f"{field}_lo", "from", form), reading(f"{field}_hi", "to", form)]
+
+
+def picker(name: str, label: str, options: Sequence[Any], start: Any = None) -> alt.Parameter:
+    """A parameter chosen from a list.
+
+    Args:
+        name: of the parameter in expressions.
+        label: what stands before the list.
+        options: values, in the order listed.
+        start: the value shown first, and on paper; None takes the first option.
+    """
+    options = list(options)
+    bound = alt.binding_select(options=options, name=f"{label} ")
+    return alt.param(name=name, value=start if start in options else options[0], bind=bound)
+
+
+def knockout_picker(names: Sequence[str], shown: str | None = None) -> alt.Parameter:
+    """The knock-out chosen from a list, `knocked` in expressions.
+
+    Args:
+        names: addresses, in the order listed.
+        shown: the one shown first; None takes the first.
+    """
+    return picker("knocked", "Knocked out", names, shown)
+
+
+def finish(
+    chart: View,
+    *,
+    title: str | alt.ExprRef,
+    description: str,
+    height: int = HEIGHT,
+    spare: int = 0,
+) -> View:
+    """Give a chart its title, its description and the page's width.
+
+    Args:
+        chart: the layers.
+        title: stands above it.
+        description: read to those who do not see it.
+        height: of the plot without axes, in pixels.
+        spare: room left under the title in pixels, as high as the legend of the chart beside it.
+    """
+    done: View = chart.properties(
+        title=alt.TitleParams(text=title, offset=TITLE_OFFSET + spare, limit=alt.ExprRef("width")),
+        description=description,
+        width="container",
+        height=height,
+    )
+    return done

@@ -1,0 +1,181 @@
+"""Depth as an axis: kinds of knock-outs, places, lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from hydrascope.figures._chart import View, compact, strongest
+from hydrascope.figures._theme import KIND_LABELS, LIGHT
+
+_ROLES = {
+    "attention": "attn",
+    "MLP": "mlp",
+    "mixer": "mixer",
+    "layer": "total",
+    "head": "attn",
+    "kv": "attn",
+    "neuron": "mlp",
+    "expert": "mlp",
+}
+"""Kind to its role in the theme: units have the colour of the writer that they are a part of."""
+_SHAPES = {"attention": "circle", "MLP": "square", "mixer": "diamond", "layer": "triangle-down"}
+_NOUNS = {"attn": "attention layer", "mlp": "MLP", "layer": "whole layer", "kv": "KV group"}
+_SEVERAL = {"joint": "several parts at once", "held": "one part, others frozen"}
+
+
+def without(kind: str) -> str:
+    """A kind of knock-out as a title: `Without one attention layer`."""
+    return f"Without {_SEVERAL.get(kind) or f'one {_NOUNS.get(kind, kind)}'}"
+
+
+def many(kind: str) -> str:
+    """A kind of knock-out in the plural: `attention layers`."""
+    return _SEVERAL.get(kind) or f"{_NOUNS.get(kind, kind)}s"
+
+
+def with_labels(table: pd.DataFrame, source: str = "ablated_kind") -> pd.DataFrame:
+    """Adds `kind`, the word for the kind of component as legends print it."""
+    return table.assign(kind=table[source].map(KIND_LABELS).fillna(table[source]))
+
+
+def kind_colour(table: pd.DataFrame, legend: bool = True) -> alt.Color:
+    """Colour by `kind`, with only the kinds that are there."""
+    kinds = _kinds(table)
+    scale = alt.Scale(domain=kinds, range=[getattr(LIGHT, _ROLES.get(kind, "own")) for kind in kinds])
+    return alt.Color("kind:N", scale=scale, legend=_kind_legend(table, legend))
+
+
+def kind_shape(table: pd.DataFrame, legend: bool = True) -> alt.Shape:
+    """Attention as circles, everything else as other shapes, so that colour is never alone."""
+    kinds = _kinds(table)
+    scale = alt.Scale(domain=kinds, range=[_SHAPES.get(kind, "triangle-up") for kind in kinds])
+    return alt.Shape("kind:N", scale=scale, legend=_kind_legend(table, legend))
+
+
+def _kind_legend(table: pd.DataFrame, legend: bool) -> alt.Legend | None:
+    return alt.Legend(symbolOpacity=1) if legend and table["kind"].nunique() > 1 else None
+
+
+def _kinds(table: pd.DataFrame) -> list[str]:
+    present = set(table["kind"])
+    known = [kind for kind in _ROLES if kind in present]
+    return [*known, *sorted(present - set(known))]
+
+
+def is_curve(table: pd.DataFrame) -> bool:
+    """Whether every kind has at most one row per layer.
+
+    A line through the rows means something only then.
+
+    Args:
+        table: with the columns `ablated_kind` and `ablated_layer`.
+    """
+    return not table.duplicated(["ablated_kind", "ablated_layer"]).any()
+
+
+def depth(field: str, title: str = "layer", layers: int = 1, first: int = 0) -> alt.X:
+    """A layer index as a horizontal axis with whole numbers only.
+
+    Args:
+        field: column with the index, or with positions in its units.
+        title: of the axis.
+        layers: number of blocks of the model.
+        first: block at which the axis starts.
+    """
+    step = max(1, -(-(layers - first) // 12))
+    return alt.X(
+        f"{field}:Q",
+        title=title,
+        scale=alt.Scale(domain=[first - 0.5, layers - 0.5], nice=False, zero=False),
+        axis=alt.Axis(values=list(range(first, layers, step)), format="d"),
+    )
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where each knock-out stands on a horizontal axis.
+
+    Attributes:
+        table: the rows drawn, with a column `at`.
+        names: what the axis prints at 0, 1, ...; None prints layer indices.
+        layers: number of blocks of the model.
+    """
+
+    table: pd.DataFrame
+    names: tuple[str, ...] | None
+    layers: int
+
+    def x(self, field: str = "at") -> alt.X:
+        """The axis, for a column in its units."""
+        if self.names is None:
+            return depth(field, "layer knocked out", self.layers)
+        axis = alt.Axis(
+            values=list(range(len(self.names))),
+            labelExpr=f"{json.dumps(self.names)}[datum.value]",
+            labelAngle=-55,
+            labelOverlap=False,
+        )
+        scale = alt.Scale(domain=[-0.6, len(self.names) - 0.4], nice=False, zero=False)
+        return alt.X(f"{field}:Q", title=None, scale=scale, axis=axis)
+
+
+def places(table: pd.DataFrame, layers: int, by: str = "own_change", most: int = 24) -> Places:
+    """By layer where every layer has one knock-out, otherwise by address, the strongest only.
+
+    Args:
+        table: a row per knock-out, with `ablated`, `ablated_layer` and `ablated_kind`.
+        layers: number of blocks of the model.
+        by: column whose absolute value says which are strongest.
+        most: knock-outs kept when they are placed by address.
+    """
+    if is_curve(table) and "joint" not in set(table["ablated_kind"]):
+        return Places(table.assign(at=table["ablated_layer"]), None, layers)
+    table = strongest(table, most, by)
+    return Places(table.assign(at=range(len(table))), tuple(table["ablated"].astype(str)), layers)
+
+
+def line_with_interval(
+    table: pd.DataFrame,
+    value: str,
+    *,
+    x: alt.X,
+    y: alt.Y,
+    tooltip: Sequence[alt.Tooltip],
+    legend: bool = True,
+) -> View:
+    """A line over depth for each kind, its interval a pale band.
+
+    Args:
+        table: a row per knock-out: `ablated_kind`, `ablated_layer`, `value`, the ends of its interval, and what `x`
+            and `tooltip` name.
+        value: column drawn.
+        x: the depth axis.
+        y: the vertical axis.
+        tooltip: what is shown for a point.
+        legend: whether to explain colours and shapes.
+    """
+    table = with_labels(table)
+    told = [str(tip.to_dict()["field"]) for tip in (x, *tooltip)]
+    columns = dict.fromkeys(["ablated_kind", "ablated_layer", "kind", value, f"{value}_lo", f"{value}_hi", *told])
+    base = alt.Chart(compact(table[list(columns)])).encode(x=x, color=kind_colour(table, legend))
+    drawn: list[alt.Chart] = []
+    # several heads of one layer are no curve
+    if is_curve(table):
+        if table[f"{value}_lo"].notna().any():
+            band = base.mark_area(opacity=0.18, clip=True)
+            drawn.append(band.encode(y=_renamed(y, f"{value}_lo:Q"), y2=f"{value}_hi:Q"))
+        drawn.append(base.mark_line(clip=True).encode(y=y))
+    points = base.mark_point(size=38, clip=True)
+    drawn.append(points.encode(y=y, shape=kind_shape(table, legend), tooltip=list(tooltip)))
+    return alt.layer(*drawn)
+
+
+def _renamed(channel: alt.Y, field: str) -> alt.Y:
+    given: dict[str, Any] = channel.to_dict()  # type: ignore[assignment]
+    return alt.Y(field, **{key: value for key, value in given.items() if key in ("scale", "axis", "title")})

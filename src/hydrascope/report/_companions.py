@@ -1,0 +1,166 @@
+"""Sections on companion runs: frozen responders, doses, ablations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from hydrascope import figures
+from hydrascope.analysis import FEWEST_RANKED, ablation_loss_sentence
+from hydrascope.report._listing import Row
+from hydrascope.report._numbers import fixed, interval, percent
+from hydrascope.report._run import Run
+from hydrascope.report._section import Draft, Section
+
+CURVES = 12
+"""Knock-outs whose curves can be chosen."""
+_FREEZE = {"attention": "By later attention", "with_norm": "By all, final norm included"}
+"""Measure of compensation to the title of its chart."""
+
+
+def freeze(run: Run) -> Section | None:
+    """Responders frozen while what they compensate for is knocked out, where the run has such."""
+    findings = run.findings.by_layer
+    table = findings.freeze
+    if table.empty:
+        return None
+    shown = run.first(list(dict.fromkeys(table["ablated"])))
+    draft = Draft("freeze", "Freezing the responders: who is needed")
+    for measure, title in _FREEZE.items():
+        draft.add(figures.repair_frozen(table, shown, measure, title, unit=run.unit))
+    if table.loc[table["role"] == "responder", "ablated"].nunique() > 1:
+        for measure in _FREEZE:
+            draft.add(figures.removed_by_freezing(table, measure))
+    excess = findings.interactions
+    excess = excess[excess["ablated"] == shown]
+    return draft.finished(
+        f"With {shown} knocked out, one or more of the responders are frozen at their clean output, so that they "
+        "cannot compensate: the shorter the bar, the more of the compensation depended on them. Others, drawn at "
+        "random, are the control.",
+        [
+            "Means are over all tokens." if run.of_tokens else "",
+            "What a layer changes by, elsewhere on this page, is what it writes on the answer directly; help that it "
+            "gives by way of a later layer is credited to that layer. Freezing takes both away.",
+            "With all later attention frozen nothing is left in the first chart by construction, and freezing one "
+            "layer takes at least its own change out of it unless others step in; the second chart is measured at the "
+            "output.",
+            _interaction(excess.iloc[0].to_dict()) if len(excess) else "",
+        ],
+    )
+
+
+def _interaction(row: Row) -> str:
+    excess, answer = float(row["interaction"]), float(row["answer"])
+    return (
+        f"Knocking out {row['ablated']} and {row['responder']} together moves the answer by {fixed(excess)} logits "
+        f"beyond the sum of both, norm left out; it would be {fixed(-answer)}, its own change turned round, if "
+        f"{row['responder']} acted on the answer alone."
+    )
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a chart counts: all prompts, or of ordinary text top tokens or all.
+
+    Attributes:
+        losses: a row per knock-out: `ablated`, and `meaningful`, whether a share may be read.
+        where: how sentences call it; empty where there is but one selection.
+    """
+
+    losses: pd.DataFrame
+    where: str = ""
+
+
+def _selections(run: Run) -> dict[str, Selection]:
+    """The selections that the tables of companion runs distinguish, by their name there."""
+    if not run.of_tokens:
+        return {"all": Selection(run.tables.repair)}
+    table = run.tables.self_repair
+    names = {"top": "top tokens", "all": "all tokens"}
+    return {name: Selection(table[table["selection"] == name], where) for name, where in names.items()}
+
+
+def dose(run: Run) -> Section | None:
+    """Dose and response, where the run has several doses."""
+    doses, linearity = run.tables.doses, run.tables.linearity
+    if doses.empty:
+        return None
+    draft, selections = Draft("dose", "Dose and response"), _selections(run)
+    names, sentences = run.strongest(CURVES), []
+    for name, one in selections.items():
+        rows = doses[doses["selection"] == name]
+        chart = figures.dose_curves(rows, names, shown=run.focus, unit=run.unit, counted=one.where)
+        draft.add(chart, "wide" if len(selections) == 1 else "")
+    for name, one in selections.items():
+        table = linearity[linearity["selection"] == name]
+        worth = table[table["ablated"].isin(one.losses.loc[one.losses["meaningful"], "ablated"])]
+        if len(worth):
+            draft.add(figures.half_share(worth, layers=run.layers, counted=one.where), "wide")
+        sentences.append(_halves(worth, run.focus, one.where))
+    return draft.finished(
+        "The part is replaced more and more: at dose 0 its output is its own, at dose 1 the replacement, in between a "
+        "mixture. Where the total lags behind its straight line, small disturbances are absorbed.",
+        [
+            "The part’s own change is a straight line by construction, unless something follows it inside its layer, "
+            "as a norm does; bends are the others’ doing.",
+            *sentences,
+        ],
+    )
+
+
+def _halves(worth: pd.DataFrame, focus: str, where: str) -> str:
+    """What half the dose does: to all whose shares mean something, and to the one shown first."""
+    on = f"On {where} half" if where else "Half"
+    if worth.empty:
+        why = "nothing lost enough there" if where else "nothing lost enough"
+        return f"{on} the dose is not compared with the whole: {why} for a share of it to mean anything."
+    said = (
+        f"{on} the dose has {percent(float(worth['half_share'].median()))} of the total effect in the median of "
+        f"{len(worth)} knock-outs that lose something; the bend is {fixed(float(worth['bend'].median()))} (0 is "
+        f"straight, {fixed(-1, 0)} if all comes at the end)."
+    )
+    if beyond := int((~worth["half_share"].between(0, 1)).sum()):
+        said += f" The shares of {beyond} lie beyond the axis."
+    for row in worth[worth["ablated"] == focus].to_dict("records"):
+        ends = interval(100 * float(row["half_share_lo"]), 100 * float(row["half_share_hi"]), 0)
+        said += f" {focus}: {percent(float(row['half_share']))} at half the dose ({ends} %)."
+    return said
+
+
+def ablations(run: Run) -> Section | None:
+    """How far the run's ablations agree, where it has several."""
+    table = run.tables.rank_agreement
+    if table.empty:
+        return None
+    draft, selections = Draft("ablations", "Agreement between ablations"), _selections(run)
+    if (count := int(table["n"].max())) < FEWEST_RANKED:
+        return draft.absent(
+            f"a rank correlation needs {FEWEST_RANKED} knock-outs or more, and the runs have {count} in common."
+        )
+    measure, called = ("self_repair", "self-repair") if run.of_tokens else ("compensation", "compensation")
+    for shown, title in (("total_effect", "Ranked by total effect"), (measure, f"Ranked by {called}")):
+        for name, one in selections.items():
+            if len(rows := table[table["selection"] == name]):
+                draft.add(figures.rank_agreement(rows, shown, f"{title}, {one.where}" if one.where else title))
+    counted, drawn = ("tokens", "documents") if run.of_tokens else ("prompts", "prompts")
+    chosen = table[(table["measure"] == measure) & table["spearman"].notna()].sort_values("spearman")
+    return draft.finished(
+        "Zeros, means, learned constants and other prompts’ values are different questions about the same part. Each "
+        "number is the rank correlation of the knock-outs’ mean effects under two of them, its interval below.",
+        [
+            f"{count} knock-outs, the same {counted} throughout; intervals from drawing {drawn}.",
+            *(_least(chosen[chosen["selection"] == name], called, one.where) for name, one in selections.items()),
+            ablation_loss_sentence(run.tables.ablation_loss),
+            "A finding that only one ablation shows is a finding about that ablation. The rest of the page is about "
+            "the first.",
+        ],
+    )
+
+
+def _least(rows: pd.DataFrame, called: str, where: str) -> str:
+    """The two ablations that agree least, of rows sorted by their rank correlation."""
+    if rows.empty:
+        return ""
+    low, on = rows.iloc[0], f"On {where} {called}" if where else called.capitalize()
+    return f"{on} agrees least between {low['first']} and {low['second']}: {fixed(float(low['spearman']))}."

@@ -1,0 +1,194 @@
+"""What was run: read from the ledger's attributes and coordinates."""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+import xarray as xr
+
+from hydrascope.analysis import Closing, reads_each
+from hydrascope.report._numbers import number
+
+Pairs = tuple[tuple[str, str], ...]
+
+_OPENING = """import xarray as xr
+ledger = xr.open_zarr("ledger.zarr", consolidated=False)
+ledger.change.sel(ablated="{focus}").mean("prompt").to_series()"""
+
+_OPENING_OF_TOKENS = """import hydrascope as hs
+ledger = hs.Ledger.open(".")
+ledger.self_repair()
+ledger.dataset.total_effect.sel(ablated="{focus}").groupby("document").mean()"""
+
+_TARGETS = {
+    "label": "the answer given with each prompt",
+    "difference": "the answer given with each prompt against its foil: the difference of their logits",
+    "top": "the token the model itself ranks first in the clean run",
+    "random-top": "a random one of the ten tokens that the model itself ranks first in the clean run",
+    "kl": "the token the model itself ranks first in the clean run; knock-outs are ranked by KL divergence",
+}
+
+
+def headline_facts(ds: xr.Dataset) -> Pairs:
+    """The few facts under the title."""
+    a = ds.attrs
+    rows = f"{ds.sizes['prompt']:,}"
+    return (
+        *((("Tokens", rows), ("Documents", f"{groups(ds):,}")) if reads_each(ds) else (("Prompts", rows),)),
+        ("Knock-outs", f"{ds.sizes['ablated']:,}"),
+        ("Replaced by", _replaced_by(a)),
+        ("Layers", f"{int(a['n_layers'])}"),
+        ("Parameters", _millions(int(a["n_parameters"]))),
+        ("Date", str(a["created"])[:10]),
+    )
+
+
+def run_facts(ds: xr.Dataset) -> Pairs:
+    """Everything about the run that a reader may ask for."""
+    a = ds.attrs
+    null, digest = int(a["null_draws"]), f"digest {str(a['prompts_digest'])[:16]}"
+    size = f"{int(a['n_layers'])} layers, {int(a['n_heads'])} heads, width {int(a['d_model'])}"
+    read = f"every position that has a next token{_skipped(a)}" if reads_each(ds) else "the last position"
+    pairs = [
+        ("Model", f"{_plain_name(str(a['model']))}, {size}"),
+        ("Blocks", "attention and MLP side by side" if a["parallel_blocks"] else "MLP after attention"),
+        ("Weights", " ".join(part for part in (str(a["revision"]), f"digest {a['weight_digest']}") if part)),
+        *(_texts(ds, digest) if reads_each(ds) else _prompts(ds, digest)),
+        ("Kept apart", str(a["writers"]).replace(",", ", ") if a.get("writers", "layers") != "layers" else ""),
+        ("Replaced by", f"{_replaced_by(a)}, at {edited(str(a['positions']))}{_sharing(ds)}"),
+        ("Read at", read),
+        ("Control", f"random-direction control (norm-matched), {null} each" if null else "none"),
+        ("Seed", str(a["seed"])),
+        ("Protocol", str(a.get("protocol", "")) or "none by name"),
+        (
+            "Computed",
+            f"engine: {a['engine']}; {_format(a)}, on {a['device']}, in {number(float(a['seconds']))} s",
+        ),
+        ("Same as the untouched model", f"largest difference of a logit {number(float(a['parity_error']), 2)}"),
+        ("Cheaper engines refused", "; ".join(json.loads(a["engines_passed_over"]))),
+    ]
+    if str(a.get("detail", "full")) != "full":
+        pairs.append(("Kept", "sums by kind of writer and by what the writer did in the clean run"))
+    return tuple((name, value) for name, value in pairs if value)
+
+
+def _prompts(ds: xr.Dataset, digest: str) -> Pairs:
+    a = ds.attrs
+    kept, given = int(a["prompts_kept"]), int(a["prompts_total"])
+    wrong = (
+        "its foil was above the answer"
+        if a["target_policy"] == "difference"
+        else "the model’s first choice was another token"
+    )
+    reasons = (
+        (int(a["prompts_dropped_wrong"]), wrong),
+        (int(a.get("prompts_dropped_alike", 0)), "answer and foil begin with the same token"),
+        (int(a.get("prompts_unfit", 0)), "the tokenizer does not write them as the task needs"),
+    )
+    dropped = [f"{count:,} dropped because {reason}" for count, reason in reasons if count]
+    if (rest := given - kept - sum(count for count, _ in reasons)) > 0:
+        dropped.append(f"{rest:,} dropped for other reasons")
+    drawn = groups(ds)
+    together = f"{drawn:,}, drawn as wholes by the bootstrap" if drawn < kept else "every prompt on its own"
+    return (
+        ("Prompts", "; ".join([f"{a['prompts_name']}: {kept:,} of {given:,} kept", *dropped])),
+        ("Groups", together),
+        ("Prompt set", digest),
+        ("Answer", _TARGETS.get(str(a["target_policy"]), str(a["target_policy"]))),
+    )
+
+
+def _texts(ds: xr.Dataset, digest: str) -> Pairs:
+    lengths = sorted({int(length) for length in ds["length"].values})
+    length = f"{lengths[0]:,}" if len(lengths) == 1 else f"{lengths[0]:,} to {lengths[-1]:,}"
+    texts = f"{len(set(ds['document'].values)):,} texts of {length} tokens from {groups(ds):,} documents"
+    return (
+        ("Texts", f"{ds.attrs['prompts_name']}: {texts}"),
+        ("Documents", "texts of one document are drawn together by the bootstrap"),
+        ("Text set", digest),
+        ("Target", "the token that the text really goes on with"),
+    )
+
+
+def groups(ds: xr.Dataset) -> int:
+    """How many groups of prompts, or documents, the bootstrap draws."""
+    return len(set(ds["group"].values)) if "group" in ds.coords else ds.sizes["prompt"]
+
+
+def edited(positions: str) -> str:
+    """Positions that were replaced, in words.
+
+    Args:
+        positions: as the ledger records them: `last`, `all` or a list of numbers.
+    """
+    if positions in ("last", "-1"):
+        return "the last position"
+    return "all positions" if positions == "all" else f"position{'s' if ',' in positions else ''} {positions}"
+
+
+def closing_sentence(found: Closing, row: str) -> str:
+    """Whether total effects are the sums of their parts, with the error and its tolerance.
+
+    Args:
+        found: the closing check.
+        row: what a row of the ledger is, `prompt` or `token`.
+    """
+    error, tolerance = number(found.error, 2), number(found.tolerance, 1)
+    clean = number(found.clean_error, 2)
+    if found.closes:
+        return (
+            f"Yes. For every {row} and knock-out the parts sum to the total measured at the model’s output: the "
+            f"largest relative error is {error} (tolerance {tolerance}), and the direct effects sum to the clean "
+            f"logit within {clean}."
+        )
+    return (
+        f"No. The largest relative error is {error}, at {row} {found.prompt} without {found.ablated}, and the "
+        f"direct effects miss the clean logit by {clean}; {tolerance} is allowed. Do not rely on this report."
+    )
+
+
+def opening(ds: xr.Dataset, focus: str) -> str:
+    """Python that opens the ledger and looks at one knock-out."""
+    return (_OPENING_OF_TOKENS if reads_each(ds) else _OPENING).format(focus=focus)
+
+
+def versions(ds: xr.Dataset) -> dict[str, str]:
+    """Package to version, as stored with the run."""
+    found: dict[str, Any] = json.loads(ds.attrs["versions"])
+    return {str(name): str(version) for name, version in found.items()}
+
+
+def _format(a: dict[str, Any]) -> str:
+    return f"{a['dtype']} with quantised weights ({a['packing']})" if a.get("packing") else str(a["dtype"])
+
+
+def _plain_name(model: str) -> str:
+    """The name of a model without its place on somebody's disk."""
+    for path in (PurePosixPath(model), PureWindowsPath(model)):
+        if path.is_absolute():
+            return path.name
+    return model
+
+
+def _replaced_by(a: dict[str, Any]) -> str:
+    dose = float(a.get("dose", 1))
+    return str(a["replaced_by"]) if dose == 1 else f"{a['replaced_by']}, dose {number(dose)}"
+
+
+def _sharing(ds: xr.Dataset) -> str:
+    sharing, donors = int(ds.attrs.get("donors_sharing", 0)), int(ds.attrs["donors"]) * ds.sizes["prompt"]
+    return f"; {sharing:,} of {donors:,} donors have the prompt’s answer or foil among their own" if sharing else ""
+
+
+def _skipped(a: dict[str, Any]) -> str:
+    skipped = int(a["skipped_positions"])
+    return {0: "", 1: " but the first"}.get(skipped, f" but the first {skipped}")
+
+
+def _millions(count: int) -> str:
+    for size, word in ((1e9, "billion"), (1e6, "million")):
+        if count >= size:
+            return f"{number(count / size)} {word}"
+    return f"{count:,}"

@@ -1,0 +1,199 @@
+"""Tables that a reader can sort; `knockouts` makes the main one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from hydrascope.analysis import TOP_TOKENS
+from hydrascope.figures import GIVERS, is_curve
+from hydrascope.report._numbers import NONE, fixed, interval, percent, signed
+from hydrascope.report._run import Run
+
+ROWS = 200
+"""Most knock-outs printed; those that matter most are kept. The ledger has them all."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table.
+
+    Attributes:
+        text: what it shows.
+        value: what it is sorted by; NaN sorts last.
+        small: what stands below it in small print.
+    """
+
+    text: str
+    value: float
+    small: str = ""
+
+
+Row = dict[Any, Any]
+"""A record of a table of the analysis."""
+
+Columns = Mapping[str, Callable[[Row], Cell]]
+"""Heading to what a row shows below it."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A table ready to be printed."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    title: str = ""
+
+    @property
+    def wide(self) -> bool:
+        """Whether it needs more room than the text has."""
+        return len(self.columns) > 8
+
+
+def listed(table: pd.DataFrame, columns: Columns, caption: str, title: str = "") -> Listing:
+    """A table of the analysis, row by row.
+
+    Args:
+        table: of the analysis.
+        columns: what is shown of each row; the first column names it.
+        caption: what the numbers are.
+        title: heading, where the table is part of a section.
+    """
+    rows = tuple(tuple(made(row) for made in columns.values()) for row in table.to_dict("records"))
+    return Listing(caption, tuple(columns), rows, title)
+
+
+def named(table: pd.DataFrame, column: str) -> Callable[[Row], Cell]:
+    """Cells with a name, sorted as the rows stand."""
+    order = {str(name): i for i, name in reversed(list(enumerate(table[column])))}
+    return lambda row: Cell(str(row[column]), order[str(row[column])])
+
+
+def estimate(name: str, places: int = 2) -> Callable[[Row], Cell]:
+    """Cells with a mean and its interval."""
+
+    def made(row: Row) -> Cell:
+        small = interval(row[f"{name}_lo"], row[f"{name}_hi"], places)
+        return Cell(fixed(row[name], places), float(row[name]), "" if small == NONE else small)
+
+    return made
+
+
+def share(name: str, *, spread: bool = True) -> Callable[[Row], Cell]:
+    """Cells with a share of what was lost, empty where none means anything.
+
+    Args:
+        name: column of the share.
+        spread: whether its interval stands below it.
+    """
+
+    def made(row: Row) -> Cell:
+        if not row["meaningful"]:
+            return Cell(NONE, math.nan)
+        ends = [percent(row[f"{name}{end}"]) for end in ("_lo", "_hi")] if spread else [NONE]
+        small = "" if NONE in ends else f"{ends[0].rstrip('%').rstrip()} to {ends[1]}"
+        return Cell(percent(row[name]), float(row[name]), small)
+
+    return made
+
+
+def knockouts(run: Run) -> Listing:
+    """One row per knock-out with every part of its total effect."""
+    return _over_tokens(run) if run.of_tokens else _over_prompts(run)
+
+
+_PARTS = {
+    "direct_effect": "direct effect",
+    "own_change": "own change",
+    "compensation_attn": "attention",
+    "compensation_mlp": "MLPs",
+    "compensation_mixer": "mixers",
+    "norm_effect": "final norm",
+    "total_effect": "total effect",
+}
+
+
+def _over_prompts(run: Run) -> Listing:
+    table, by_kl = run.tables.repair, run.ds.attrs["target_policy"] == "kl"
+    total, by_layer = len(table), is_curve(table)
+    if by_kl:
+        table = table.nlargest(ROWS, "kl")
+    elif total > ROWS or not by_layer:
+        strongest_first = table["own_change"].abs().nlargest(ROWS).index
+        table = table.loc[strongest_first.sort_values() if by_layer else strongest_first]
+    parts = {name: label for name, label in _PARTS.items() if name in table and table[name].notna().any()}
+    # effects of a few hundredths need a third decimal to be told apart
+    places = 2 if table[list(parts)].abs().max().max() >= 1 else 3
+    strongest = _strongest(run.tables.who_repairs)
+
+    def slope(row: Row) -> Cell:
+        ends = interval(-row["slope_hi"], -row["slope_lo"])
+        return Cell(fixed(row["restoring_slope"]), float(row["restoring_slope"]), ends)
+
+    columns: dict[str, Callable[[Row], Cell]] = {"knocked out": named(table, "ablated")}
+    columns |= {"KL (nats)": estimate("kl", 3)} if by_kl else {}
+    columns |= {label: estimate(name, places) for name, label in parts.items()}
+    columns |= {"restored": share("restored"), "restored with norm": share("restored_with_norm")}
+    columns |= {"slope": slope, "R²": estimate("r2")}
+    columns["responds most"] = lambda row: strongest.get(str(row["ablated"]), Cell(NONE, math.nan))
+    caption = (
+        f"Means over prompts in {run.unit}, ablated minus clean, with 95 % intervals in small print. Shares are given "
+        "where the part was really removed and lost something; the slope is that of compensation on own change, its "
+        "sign turned. “Responds most” is the writer with the largest change that differs from zero after correction. "
+        "Press a heading to sort."
+    )
+    if by_kl:
+        caption += " Those that change the distribution most, by KL divergence from the clean one, come first."
+    elif not by_layer:
+        caption += " Those that lose most come first."
+    if total > ROWS:
+        caption += f" The {ROWS} of {total:,} knock-outs that {'change' if by_kl else 'lose'} most are listed."
+    return listed(table, columns, caption)
+
+
+def _over_tokens(run: Run) -> Listing:
+    table = run.tables.self_repair
+    top, every = (table[table["selection"] == selection] for selection in ("top", "all"))
+    total = len(top)
+    top = top.loc[top["self_repair"].abs().nlargest(ROWS).index]
+    beside = {str(row["ablated"]): row for row in every.to_dict("records")}
+    order = {str(name): i for i, name in enumerate(run.ds["ablated"].values)}
+
+    def on_all(name: str) -> Callable[[Row], Cell]:
+        return lambda row: estimate(name)(beside[str(row["ablated"])])
+
+    shown = {"direct_effect": "direct effect", "own_change": "own change", "total_effect": "total effect"}
+    shown |= {"self_repair": "self-repair"}
+    shown |= {f"repair_{name}": label for name, label in GIVERS.items() if f"repair_{name}" in top}
+    columns: dict[str, Callable[[Row], Cell]] = {
+        "knocked out": lambda row: Cell(str(row["ablated"]), order[str(row["ablated"])])
+    }
+    columns |= {label: estimate(name) for name, label in shown.items()}
+    columns |= {"restored": share("restored"), "median": share("restored_median", spread=False)}
+    columns |= {"on all: total effect": on_all("total_effect"), "on all: self-repair": on_all("self_repair")}
+    caption = (
+        f"Means over each part’s top tokens ({TOP_TOKENS} with the largest direct effect), ablated minus clean, in "
+        "logits of the text’s next token, with 95 % intervals in small print; the last two columns are of all tokens. "
+        "Own change and self-repair sum to the total effect. “Median” is that of single tokens’ shares. No share where "
+        "the replacement left the part in place. Press a heading to sort."
+    )
+    if total > ROWS:
+        caption += f" The {ROWS} of {total:,} with the largest self-repair are listed."
+    return listed(top, columns, caption)
+
+
+def _strongest(who: pd.DataFrame) -> dict[str, Cell]:
+    """For each knock-out the writer that surely responds most."""
+    if who.empty:
+        return {}
+    sure = who[who["significant"] & ~who["is_own"]]
+    best = sure.loc[sure["change"].abs().groupby(sure["ablated"]).idxmax()] if len(sure) else sure
+    return {
+        str(row["ablated"]): Cell(str(row["writer"]), row["change"], signed(row["change"]))
+        for row in best.to_dict("records")
+    }

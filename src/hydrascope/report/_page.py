@@ -1,0 +1,186 @@
+"""Puts the report together: sections, numbers, facts, in one file.
+
+All scripts, styles and data are inside; the file loads nothing and opens from disk. Text that comes from
+the ledger is escaped, also inside the JSON of the charts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import jinja2
+import xarray as xr
+from markupsafe import Markup
+
+from hydrascope.analysis import Findings, summarise
+from hydrascope.errors import OutputError
+from hydrascope.figures import DARK, LIGHT, recolouring, vega_config
+from hydrascope.report import _account, _companions, _compensation, _effects, _facts, _tokens, _two_ways, _units
+from hydrascope.report._caveats import caveats
+from hydrascope.report._facts import Pairs
+from hydrascope.report._listing import Listing, knockouts
+from hydrascope.report._literature import SCOPE, SCOPE_OF_TOKENS
+from hydrascope.report._numbers import tied
+from hydrascope.report._run import Run
+from hydrascope.report._scripts import bundle
+from hydrascope.report._section import Section
+from hydrascope.report.sibling import same_of_sibling
+
+SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
+    _account.balance,
+    _account.self_repair,
+    _effects.effects,
+    _tokens.mechanisms,
+    _two_ways.attention_by_depth,
+    _tokens.tokens,
+    _tokens.norm,
+    _tokens.comparison,
+    _units.heads,
+    _effects.agreement,
+    _effects.prompts,
+    _compensation.compensation,
+    _compensation.kinds,
+    _compensation.matrix,
+    _companions.freeze,
+    _compensation.erasure,
+    _units.neurons,
+    _two_ways.attention_by_writer,
+    _two_ways.routing,
+    _companions.dose,
+    _companions.ablations,
+)
+"""The sections in the order of the page; each is left out where the ledger does not record what it shows."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything that the template prints, already in words."""
+
+    model: str
+    headline: str
+    facts: Pairs
+    leading: tuple[str, ...]
+    details: tuple[str, ...]
+    sibling: str
+    same_of_sibling: str
+    hero: Section
+    sections: tuple[Section, ...]
+    table: Listing
+    run: Pairs
+    closes: bool
+    closing: str
+    caveats: tuple[str, ...]
+    command: str
+    versions: str
+    opening: str
+    scope: str
+    version: str
+
+
+def write_report(ds: xr.Dataset | Findings, path: Path) -> Path:
+    """Write the report of a ledger.
+
+    An existing file is replaced only once the new one is complete. Takes seconds, most of them for bootstraps
+    that `Findings` may have done already.
+
+    Args:
+        ds: the ledger, or its tables where they are at hand.
+        path: of the HTML file.
+
+    Returns:
+        The path.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    text = render(ds)
+    half = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            half = Path(file.name)
+            file.write(text)
+        half.chmod(0o666 & ~_umask())
+        half.replace(path)
+    except OSError as error:
+        if half is not None:
+            half.unlink(missing_ok=True)
+        raise OutputError(
+            f"the report cannot be written to {path} ({error.strerror}): make room, or choose another place"
+        ) from error
+    return path
+
+
+def render(ds: xr.Dataset | Findings) -> str:
+    """The report of a ledger, or of its tables, as the text of one HTML file."""
+    # a ledger opened from disk would be read anew for every table
+    findings = ds if isinstance(ds, Findings) else Findings(ds.compute())
+    themes = {
+        "light": {"config": vega_config(LIGHT), "colours": {}},
+        "dark": {"config": vega_config(DARK), "colours": recolouring(LIGHT, DARK)},
+    }
+    return _template().render(
+        page=_page(findings),
+        themes=in_script(json.dumps(themes)),
+        css=Markup(_asset("page.css")),
+        js=Markup(_asset("page.js")),
+        bundle=Markup(bundle()),
+        in_script=in_script,
+    )
+
+
+def in_script(text: str) -> Markup:
+    """JSON that may stand inside a script element: no character in it can end the element."""
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def _page(findings: Findings) -> Page:
+    ds, closed, versions = findings.ds, findings.closing, _facts.versions(findings.ds)
+    found = summarise(findings)
+    run = Run(findings, found.focus)
+    hero, *sections = [made for section in SECTIONS if (made := section(run)) is not None]
+    return Page(
+        model=str(ds.attrs["model_name"]),
+        headline=tied(found.headline),
+        facts=_facts.headline_facts(ds),
+        leading=tuple(map(tied, found.leading)),
+        details=tuple(map(tied, found.details)),
+        sibling=str(ds.attrs.get("sibling", "")),
+        same_of_sibling=same_of_sibling(ds),
+        hero=hero,
+        sections=tuple(sections),
+        table=knockouts(run),
+        run=_facts.run_facts(ds),
+        closes=closed.closes,
+        closing=_facts.closing_sentence(closed, "token" if run.of_tokens else "prompt"),
+        caveats=caveats(run),
+        command=str(ds.attrs["command"]),
+        versions=", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
+        opening=_facts.opening(ds, run.focus),
+        scope=SCOPE_OF_TOKENS if run.of_tokens else SCOPE,
+        version=versions.get("hydrascope", ""),
+    )
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(_asset("page.html.j2"))
+
+
+def _asset(name: str) -> str:
+    return files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
