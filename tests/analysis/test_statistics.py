@@ -123,6 +123,37 @@ def test_line_without_spread_is_unknown_and_two_prompts_are_no_line() -> None:
     assert (answerless.slope == 0).all()
     assert np.isnan(answerless.r2).all()
     assert np.isnan(s.fit_line(x[:2], y[:2], s.resample([1, 2], 20)).slope).all()
+    assert np.isnan(s.split_half_slope((x[:2], x[:2]), (y[:2], y[:2]), s.resample([1, 2], 20))[0]).all()
+
+
+def test_a_draw_of_copies_of_one_prompt_is_no_line() -> None:
+    rng = np.random.default_rng(0)
+    plan = s.resample(np.arange(3), 200)
+    copies = (plan.counts == 3).any(1)
+    found = s.fit_line(rng.normal(size=(3, 50)), rng.normal(size=(3, 50)), plan)
+    assert np.isnan(found.slope_resampled[copies]).all() and np.isnan(found.r2_resampled[copies]).all()
+    assert np.isfinite(found.slope_resampled[~copies]).all()
+
+
+def test_weighted_means_are_those_of_numpy() -> None:
+    x, y = cloud()
+    plan = s.resample(GROUPS, 40)
+    weight: s.Array = abs(y)
+    mean, lo, hi = s.mean_interval(x, plan, weight)
+    np.testing.assert_allclose(mean, np.average(x, axis=0, weights=weight))
+    drawn = [prompts_in_draw(plan, draw) for draw in range(40)]
+    naive = [np.average(x[p], axis=0, weights=weight[p]) for p in drawn]
+    np.testing.assert_allclose((lo, hi), np.percentile(naive, [2.5, 97.5], axis=0))
+    assert np.isnan(s.weighted_mean(x, np.zeros_like(x))).all()
+
+
+def test_seven_groups_are_few_and_eight_are_not() -> None:
+    assert s.resample(np.arange(7), 1).rough and not s.resample(np.arange(8), 1).rough
+
+
+def test_a_quotient_has_no_minus_zero_and_nothing_over_zero() -> None:
+    found = s.divide(np.array([-0.0, 1.0]), np.array([2.0, 0.0]))
+    assert found[0] == 0 and not np.signbit(found[0]) and np.isnan(found[1])
 
 
 def test_split_halves_are_two_instrumental_regressions_averaged() -> None:
@@ -157,6 +188,8 @@ def test_ratio_of_sums_and_median_of_ratios() -> None:
     assert medians[0] == pytest.approx(np.median((y / x)[keep, 0]))
     assert medians[1] == pytest.approx(np.median((y / x)[:, 1]))
     assert np.isnan(medians[2])
+    reached = s.median_ratio(np.array([[3.0], [8.0]]), np.array([[1.0], [2.0]]), np.array([2.0]))
+    assert reached[0] == 4, "what just reaches the threshold counts"
 
 
 @pytest.mark.parametrize("tests", [1, 2, 5, 12, 40])
@@ -177,6 +210,8 @@ def test_normal_p_agrees_with_scipy_and_is_silent_without_draws() -> None:
     p = s.normal_p(np.array([3.0, 3.0, 1.0]), draws)
     assert p[0] == pytest.approx(2 * stats.norm.sf(3 / draws[:, 0].std()))
     assert np.isnan(p[1:]).all()
+    draws[:200, 0] = np.nan
+    assert np.isnan(s.normal_p(np.array([3.0]), draws[:, :1])).all(), "half of the draws are no majority"
 
 
 def test_simultaneous_intervals_are_what_a_loop_over_draws_gives() -> None:

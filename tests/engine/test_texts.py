@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import replace
 from functools import partial
+from math import ceil
 
 import numpy as np
 import pytest
@@ -263,7 +264,7 @@ def test_pushes_by_block_do_every_job_once_and_begin_in_one_block() -> None:
     model = opened("gpt2")
     found = tuple(parse_knockouts("head,layer,mlp", model.anatomy.inventory))
     plan = Plan(model.anatomy, found, hs.Resample(donors=3), np.zeros((3, 1), dtype=int), null_draws=2, seed=0)
-    for size in (1, 2, 5, 1000):
+    for size in (1, 2, 5, 6, 7, 1000):
         pushes = list(plan.schedule(size, by_block=True))
         assert sorted(job for push in pushes for job in push) == sorted(
             job for push in plan.schedule(7, by_block=False) for job in push
@@ -274,3 +275,20 @@ def test_pushes_by_block_do_every_job_once_and_begin_in_one_block() -> None:
             lengths = [len(p) for p in pushes if (found[p[0].knockout].first_layer, p[0].null) == block]
             assert max(lengths) <= size and lengths == sorted(lengths, reverse=True)
             assert all(length == lengths[0] for length in lengths[:-1])
+            assert len(lengths) == ceil(sum(lengths) / size), "no more pushes than it takes"
+            assert lengths[0] == ceil(sum(lengths) / len(lengths)), "and none much smaller than the others"
+
+
+def test_pushes_are_full_and_go_from_real_to_null_and_from_shallow_to_deep() -> None:
+    model = opened("gpt2")
+    found = tuple(parse_knockouts("mlp,head,layer", model.anatomy.inventory))
+    plan = Plan(model.anatomy, found, hs.Resample(donors=3), np.zeros((3, 1), dtype=int), null_draws=2, seed=0)
+    pushes = list(plan.schedule(7, by_block=False))
+    for null in (False, True):
+        mine = [push for push in pushes if push[0].null == null]
+        assert all(len(push) == 7 for push in mine[:-1])
+        assert all(job.null == null for push in mine for job in push)
+    jobs = [job for push in pushes for job in push]
+    assert len(set(jobs)) == len(jobs) == plan.interventions == len(found) * (3 + 2)
+    order = [(job.null, found[job.knockout].first_layer) for job in jobs]
+    assert order == sorted(order)

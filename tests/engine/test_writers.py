@@ -163,6 +163,11 @@ def test_who_is_own_and_who_can_respond(name: str) -> None:
     assert (found["change"].values[:, still] == 0).all()
 
 
+def test_units_of_one_writer_that_are_knocked_out_together_are_all_own() -> None:
+    found = ledger("gpt2", "head.1.0+head.1.2")
+    assert found["writer"].values[found["is_own"].values[0]].tolist() == ["head.1.0", "head.1.2"]
+
+
 def test_analyses_speak_of_heads() -> None:
     found = ledger("gpt2", "head,attn.0", ablation=hs.Resample(donors=2))
     opened = hs.Ledger(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -237,6 +238,33 @@ def test_rows_do_not_wait_long(where: Any, limit: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(_text_run, "texts_at_once", lambda *args: 1)
     ds = ledger("gpt2", hs.Zero(), Positions("all", "each"))
     assert len(writes) == len(LENGTHS) and sum(map(len, writes)) == ds.sizes["prompt"]
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [(2**20, [range(3), range(3, 6)]), (16, [range(2), range(2, 4), range(4, 6)])]
+)
+def test_rows_wait_until_they_are_many_or_the_last_write_is_long_ago(
+    size: int, expected: list[range], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[range] = []
+    clock = [0.0]
+
+    class File(LedgerFile):
+        def __init__(self) -> None:
+            pass
+
+        def done(self) -> np.ndarray:
+            return np.zeros(6, bool)
+
+        def write(self, rows: range, arrays: Mapping[str, np.ndarray]) -> None:
+            written.append(rows)
+
+    monkeypatch.setattr(_buffer, "BYTES", size)
+    monkeypatch.setattr(_buffer, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    found = LedgerBuffer(File(), 10.0)
+    for row, clock[0] in enumerate((1.0, 9.9, 10.0, 10.1, 19.9, 20.0)):
+        found.add(range(row, row + 1), {"kl": np.zeros((1, 1))})
+    assert written == expected
 
 
 def test_files_of_a_ledger_are_neither_tiny_nor_huge() -> None:
