@@ -16,9 +16,7 @@ from question import Question, Replacement
 from torch import Tensor
 
 from hydrascope.anatomy import Model, directions
-from hydrascope.engine.capture import capture
-from hydrascope.engine.last_token import sweep
-from hydrascope.engine.variants import Edit, Variant
+from hydrascope.engine import Edit, Intervention, SharedPrefix, record, run_interventions
 
 HEAD_DIM = 64
 
@@ -30,7 +28,7 @@ class Answer:
     Attributes:
         clean: centred target logits of the untouched prompts, or nothing if they were not asked for.
         ablated: the same for each asked-for edit, by its index.
-        seconds: time by piece of work: `prefill` and `sweep`, or one entry per forward pass.
+        seconds: time by piece of work: `prefill` and `run_interventions`, or one entry per forward pass.
     """
 
     ablated: dict[int, Float[Tensor, " prompts"]]
@@ -65,18 +63,18 @@ class Engine:
     def answer(self, question: Question, edits: Sequence[int]) -> Answer:
         """From token ids and donor values to read-outs of every writer and total effects."""
         watch = Stopwatch()
-        clean = capture(self.model, question.ids)
+        clean = record(self.model, question.ids, keep="prefix")
         prefill = watch.lap()
         read = directions(self.model.network, self.model.anatomy.tail, question.targets)
         variants = [self._variant(question.edits[i]) for i in edits]
-        swept = sweep(self.model, clean, variants, read, full=self.full)
+        swept = run_interventions(self.model, clean, variants, read, strategy=SharedPrefix(), full=self.full)
         logit = swept.distribution.logit
         seconds = {"prefill": prefill, "sweep": watch.lap()}
         return Answer({i: logit[row] for row, i in enumerate(edits, start=1)}, logit[0], seconds)
 
-    def _variant(self, replacement: Replacement) -> Variant:
+    def _variant(self, replacement: Replacement) -> Intervention:
         (place,) = self.model.anatomy.places(replacement.part)
-        return Variant(str(replacement.part), replacement.part.layer, (Edit(place, replacement.value),))
+        return Intervention(str(replacement.part), replacement.part.layer, (Edit(place, replacement.value),))
 
 
 class Forwards:
@@ -136,7 +134,8 @@ def plain_loop(network: Any) -> Forwards:
 
     def last_logits(ids: Tensor, edit: Replacement | None) -> Tensor:
         with torch.no_grad(), replaced(edit):
-            return network(ids, use_cache=False, logits_to_keep=1).logits[:, -1]
+            logits: Tensor = network(ids, use_cache=False, logits_to_keep=1).logits[:, -1]
+        return logits
 
     return Forwards("plain loop of forwards", last_logits)
 
@@ -160,7 +159,8 @@ def transformer_lens(folder: Path) -> Forwards:
 
         hooks = [] if edit is None else [(f"blocks.{edit.part.layer}.{points[edit.part.kind]}", put)]
         with torch.no_grad():
-            return bridge.run_with_hooks(ids, return_type="logits", fwd_hooks=hooks)[:, -1]
+            logits: Tensor = bridge.run_with_hooks(ids, return_type="logits", fwd_hooks=hooks)[:, -1]
+        return logits
 
     return Forwards(f"TransformerLens {version('transformer-lens')}", last_logits)
 
@@ -173,28 +173,28 @@ def nnsight(folder: Path) -> Forwards:
 
     def untouched(ids: Tensor) -> Tensor:
         with torch.no_grad(), model.trace(ids):
-            logits = model.lm_head.output[:, -1].save()
+            logits: Tensor = model.lm_head.output[:, -1].save()
         return logits
 
     def attention(ids: Tensor, edit: Replacement) -> Tensor:
         layer, value = edit.part.layer, edit.value
         with torch.no_grad(), model.trace(ids):
             model.transformer.h[layer].attn.output[0][:, -1] = value
-            logits = model.lm_head.output[:, -1].save()
+            logits: Tensor = model.lm_head.output[:, -1].save()
         return logits
 
     def mlp(ids: Tensor, edit: Replacement) -> Tensor:
         layer, value = edit.part.layer, edit.value
         with torch.no_grad(), model.trace(ids):
             model.transformer.h[layer].mlp.output[:, -1] = value
-            logits = model.lm_head.output[:, -1].save()
+            logits: Tensor = model.lm_head.output[:, -1].save()
         return logits
 
     def head(ids: Tensor, edit: Replacement) -> Tensor:
         layer, value, where = edit.part.layer, edit.value, span(edit)
         with torch.no_grad(), model.trace(ids):
             model.transformer.h[layer].attn.c_proj.input[:, -1, where] = value
-            logits = model.lm_head.output[:, -1].save()
+            logits: Tensor = model.lm_head.output[:, -1].save()
         return logits
 
     ways = {"attn": attention, "mlp": mlp, "head": head}

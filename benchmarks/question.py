@@ -15,7 +15,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from hydrascope.anatomy import Model, Site, examine
 from hydrascope.components import Component, parse_knockouts
-from hydrascope.engine.capture import capture
+from hydrascope.engine import record
 
 DONOR_TOKENS = 16
 """Length of the prompts that donor values are taken from; it has no influence on any timing."""
@@ -82,7 +82,7 @@ class Donors:
         ids = torch.randint(0, model.anatomy.n_vocab, (pool, DONOR_TOKENS), generator=generator)
         heads = [site.site for site in model.anatomy.heads]
         writers = [place.site for writer in model.anatomy.writers for place in model.anatomy.places(writer.component)]
-        return cls(model, capture(model, ids, [*writers, *heads]).values)
+        return cls(model, record(model, ids, [*writers, *heads]).values)
 
     def value(self, part: Component, rows: Sequence[int]) -> Float[Tensor, "prompts width"]:
         """A part's value in some of the pool's runs."""

@@ -27,7 +27,7 @@ from transformers import GPT2Config
 import hydrascope as hs
 from hydrascope.anatomy.hooks import hooked
 from hydrascope.components import Component
-from hydrascope.engine.scope import Positions
+from hydrascope.engine import Positions
 
 SEED = 7
 
@@ -113,7 +113,7 @@ def saved(layers: int) -> float:
     config = GPT2Config()
     block, before = 12 * config.n_embd**2, 3 * config.n_embd**2
     passed = sum((layers - layer) * block - before for layer in range(layers))
-    return layers * (layers * block + config.vocab_size * config.n_embd) / passed
+    return float(layers * (layers * block + config.vocab_size * config.n_embd) / passed)
 
 
 def rows(name: str, layers: int, asked: argparse.Namespace) -> list[str]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import ViewportSize, sync_playwright
 
-SIZE = {"width": 1100, "height": 1240}
+SIZE: ViewportSize = {"width": 1100, "height": 1240}
 
 
 def photograph(page: Path, picture: Path) -> None:

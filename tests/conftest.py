@@ -85,14 +85,14 @@ def prompt_file(tmp_path_factory: pytest.TempPathFactory, rows: list[tiny.Row]) 
 def proved_once() -> Iterator[None]:
     """Prove the engine of each model once a file, where that proof is not what is tested."""
     from hydrascope import task
-    from hydrascope.engine.proof import Engine, choose_engine
+    from hydrascope.engine import AT_LAST_TOKEN, Engine, choose_engine
 
-    engines: dict[int, Engine] = {}
+    engines: dict[tuple[int, Any], Engine] = {}
 
-    def choose(opened: Any) -> Engine:
-        if id(opened) not in engines:
-            engines[id(opened)] = choose_engine(opened)
-        return engines[id(opened)]
+    def choose(opened: Any, strategies: Any = AT_LAST_TOKEN) -> Engine:
+        if (id(opened), strategies) not in engines:
+            engines[id(opened), strategies] = choose_engine(opened, strategies)
+        return engines[id(opened), strategies]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(task, "choose_engine", choose)

@@ -28,7 +28,6 @@ ALLOWED: dict[str, set[str]] = {
     "task": {"errors", "components", "prompts", "anatomy", "ablations", "engine", "run_directory"},
     "run": {"errors", "components", "prompts", "anatomy", "ablations", "engine", "ledger", "run_directory", "task"},
     "protocols": {"errors", "engine", "task"},
-    "estimate": {"errors", "components", "ablations", "anatomy", "engine", "ledger", "task"},
     "inspection": {"errors", "components", "anatomy", "engine"},
     "analysis": {"errors", "components"},
     "figures": {"errors", "analysis"},

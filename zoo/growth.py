@@ -169,7 +169,9 @@ def markdown(grid: Grid, averages: pd.DataFrame, differences: pd.DataFrame, ends
     return "\n".join(lines)
 
 
-def _conditions(grid: Grid, table: pd.DataFrame, averages: pd.DataFrame, quantity: str, title: str) -> alt.LayerChart:
+def _conditions(
+    grid: Grid, table: pd.DataFrame, averages: pd.DataFrame, quantity: str, title: str
+) -> alt.LayerChart | alt.FacetChart:
     """Draw one quantity of every condition at the last step: seeds, mean and interval."""
     order = alt.Y("condition:N", sort=list(grid.conditions), title=None)
     ends = alt.Chart(averages[averages["quantity"] == quantity])
@@ -181,7 +183,7 @@ def _conditions(grid: Grid, table: pd.DataFrame, averages: pd.DataFrame, quantit
     return alt.layer(zero, bar, each, mean).properties(width=230, height=24 * len(grid.conditions))
 
 
-def _by_step(grid: Grid, averages: pd.DataFrame, quantity: str, title: str) -> alt.LayerChart:
+def _by_step(grid: Grid, averages: pd.DataFrame, quantity: str, title: str) -> alt.LayerChart | alt.FacetChart:
     """Draw how one quantity grows with training, a line for every condition."""
     colour = alt.Color("condition:N", sort=list(grid.conditions), title=None)
     steps = alt.Chart(averages[averages["quantity"] == quantity]).encode(x=alt.X("step:Q", title="optimiser steps"))
@@ -190,7 +192,7 @@ def _by_step(grid: Grid, averages: pd.DataFrame, quantity: str, title: str) -> a
     return alt.layer(bar, line).properties(width=230, height=180)
 
 
-def _by_layer(grid: Grid, layers: pd.DataFrame, title: str) -> alt.LayerChart:
+def _by_layer(grid: Grid, layers: pd.DataFrame, title: str) -> alt.LayerChart | alt.FacetChart:
     """Draw the share that later attention gives back over the depth of the layer that was knocked out."""
     colour = alt.Color("condition:N", sort=list(grid.conditions), title=None)
     depth = alt.Chart(layers).encode(x=alt.X("layer:O", title="attention layer", axis=alt.Axis(labelAngle=0)))

@@ -68,7 +68,8 @@ def make_readout_loud(model: PreTrainedModel) -> None:
 
 
 def _first(output: Any) -> Tensor:
-    return output[0] if isinstance(output, tuple) else output
+    written: Tensor = output[0] if isinstance(output, tuple) else output
+    return written
 
 
 def _with_first(output: Any, first: Tensor) -> Any:

@@ -39,7 +39,8 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 def _optimisers(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    matrices, others = [], []
+    matrices: list[torch.nn.Parameter] = []
+    others: list[torch.nn.Parameter] = []
     for name, weight in model.named_parameters():
         (matrices if weight.ndim == 2 and not name.endswith(_NO_MATRIX) else others).append(weight)
     rate, decay = recipe.learning_rate, recipe.weight_decay
@@ -86,7 +87,7 @@ def _same_so_far(old: dict[str, Any], recipe: Recipe, step: int) -> bool:
     if any(old[key] != new[key] for key in new if key not in may_change):
         return False
     unchanged = old["steps"] == recipe.steps and old["decay"] == recipe.decay
-    return unchanged or step <= min(old["steps"] - old["decay"], recipe.steps - recipe.decay)
+    return bool(unchanged or step <= min(old["steps"] - old["decay"], recipe.steps - recipe.decay))
 
 
 class Run:

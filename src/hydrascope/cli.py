@@ -130,8 +130,7 @@ def run(
     from hydrascope import console
     from hydrascope.asked import Asked
     from hydrascope.confirmation import at_most, confirming
-    from hydrascope.estimate import estimate
-    from hydrascope.run import execute, execute_belonging
+    from hydrascope.run import estimate, execute, execute_belonging
     from hydrascope.task import default_folder
 
     task, also = Asked.of(given).family()

@@ -16,8 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from hydrascope.analysis import ablation_loss_sentence, rank_agreement_sentence, reads_each, rounding
-from hydrascope.estimate import Estimate
 from hydrascope.results import Ledger
+from hydrascope.run import Estimate
 from hydrascope.run import Progress as Told
 from hydrascope.run_directory import RunDirectory
 

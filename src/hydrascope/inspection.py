@@ -12,7 +12,7 @@ from rich.text import Text
 
 from hydrascope.anatomy import Check, Model, prove_anatomy
 from hydrascope.anatomy.precision import CLOSING, precision
-from hydrascope.engine.proof import Engine, choose_engine
+from hydrascope.engine import Engine, choose_engine
 
 
 def inspect(model: Model) -> dict[str, Any]:

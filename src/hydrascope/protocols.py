@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hydrascope.engine.scope import Positions
+from hydrascope.engine import Positions
 from hydrascope.errors import RunError
 from hydrascope.task import Options
 

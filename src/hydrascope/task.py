@@ -15,17 +15,23 @@ from jaxtyping import Int
 from hydrascope.ablations import Ablation, Resample
 from hydrascope.anatomy import Model, Site
 from hydrascope.components import Component, Knockout, parse_knockouts, parse_writers
-from hydrascope.engine.budget import Budget
-from hydrascope.engine.detail import Detail
-from hydrascope.engine.edge_proof import prove_edges
-from hydrascope.engine.edges import sender_places
-from hydrascope.engine.optimal import require_learnable
-from hydrascope.engine.pattern_proof import prove_pattern
-from hydrascope.engine.plan import Plan, edited_places, held_places
-from hydrascope.engine.proof import Engine, choose_engine, prove_splits
-from hydrascope.engine.scope import Positions
-from hydrascope.engine.splits import Split
-from hydrascope.engine.text_proof import choose_text_engine
+from hydrascope.engine import (
+    OF_WHOLE_TEXTS,
+    Budget,
+    Detail,
+    Engine,
+    Plan,
+    Positions,
+    Split,
+    choose_engine,
+    edited_places,
+    held_places,
+    prove_attention_split,
+    prove_edges,
+    prove_splits,
+    require_learnable,
+    sender_places,
+)
 from hydrascope.errors import EmptyPrompts, RunError
 from hydrascope.prompts import Bos, Encoded, PromptSet, TargetPolicy, encode, told_apart
 from hydrascope.run_directory import fresh_or_same
@@ -220,14 +226,14 @@ def prepare(model: Model, prompts: PromptSet, ablation: Ablation | None = None, 
         told_apart(encoded)
     for length in encoded.by_length():
         options.positions.ablated_in(length), options.positions.read_in(length)
-    engine = choose_engine(model) if options.positions.is_last else choose_text_engine(model)
+    engine = choose_engine(model) if options.positions.is_last else choose_engine(model, OF_WHOLE_TEXTS)
     splits: tuple[Split, ...] = ()
     if wanted or any(knockout.sender is not None for knockout in knockouts):
         # they are proved at the last token; what is linear in one place is so in all
         prover = engine.strategy if options.positions.is_last else choose_engine(model).strategy
         prove_edges(model, prover, knockouts)
         splits = prove_splits(model, prover, wanted) if wanted else ()
-    heads = prove_pattern(model, engine.strategy) if options.split_attention else ()
+    heads = prove_attention_split(model, engine.strategy) if options.split_attention else ()
     return Task(model, prompts, encoded, ablation or Resample(), options, knockouts, engine, splits, heads)
 
 

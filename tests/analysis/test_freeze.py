@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import hydrascope as hs
+from hydrascope.ablations import Ablation
 from hydrascope.analysis import Findings, choose_freezes, freeze, interactions, names
 from hydrascope.anatomy import examine
 from hydrascope.confirmation import confirming
@@ -21,7 +22,7 @@ from tests.support.planted import planted
 torch.set_num_threads(1)
 
 DRAWS = 200
-ABLATIONS = {"zero": hs.Zero(), "resample": hs.Resample(donors=2)}
+ABLATIONS: dict[str, Ablation] = {"zero": hs.Zero(), "resample": hs.Resample(donors=2)}
 
 
 @functools.cache
@@ -56,8 +57,8 @@ def test_holding_the_backup_removes_all_of_the_repair_and_holding_others_none(ki
         assert share(found, "attn.2/attn.3", measure) == pytest.approx(1, abs=1e-4)
     table = found.freeze().set_index(["role", "measure"])
     assert table.loc[("responder", "attention"), "frozen"] == "attn.3"
-    assert table.loc[("control", "attention"), "frozen"] == table.loc[("controls", "attention"), "frozen"] == "attn.2"
-    assert table.loc[("responder", "with_norm"), "removed_minus_control_lo"] > 0.99
+    assert table["frozen"].loc[("control", "attention")] == table["frozen"].loc[("controls", "attention")] == "attn.2"
+    assert table["removed_minus_control_lo"].loc[("responder", "with_norm")] > 0.99
     sentences = " ".join(found.summary().sentences)
     assert "Holding attn.3 at its clean output removes 100 % [100 %, 100 %] of what later attention gave" in sentences
     assert "holding another layer (attn.2) 0 % [0 %, 0 %]" in sentences
@@ -108,12 +109,12 @@ def test_the_tables_are_those_of_plain_loops() -> None:
         answer = sum(float(ds["change"].sel(ablated=row["ablated"], writer=w).mean()) for w in row["frozen"].split("/"))
         assert row["answer"] == pytest.approx(answer, abs=1e-5)
     first = table[table["measure"] == "attention"].set_index("role")
-    beyond = first.loc["responder", "removed"] - first.loc["controls", "removed"]
+    beyond = first["removed"].loc["responder"] - first["removed"].loc["controls"]
     assert first.loc["responder", "removed_minus_control"] == pytest.approx(beyond, rel=1e-6)
     [joint] = interactions(ds, resamples=DRAWS).to_dict("records")
     left = {name: ds.sel(ablated=name) for name in ("attn.0+attn.1", "attn.0", "attn.1")}
-    both, one, two = (float((x["total_effect"] - x["norm_effect"]).mean()) for x in left.values())
-    assert joint["interaction"] == pytest.approx(both - one - two, abs=1e-5)
+    both, alone, other = (float((x["total_effect"] - x["norm_effect"]).mean()) for x in left.values())
+    assert joint["interaction"] == pytest.approx(both - alone - other, abs=1e-5)
     assert joint["excess"] == pytest.approx(joint["interaction"] + joint["answer"], abs=1e-6)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -21,7 +23,7 @@ TOP = 0.2
 """In the planted texts one of four read tokens is an answer; a fifth of all tokens are answers only."""
 
 
-def shares(name: str, detail: str, split: str = "sign") -> dict[str, float]:
+def shares(name: str, detail: str, split: Any = "sign") -> dict[str, float]:
     """Shares of the loss on the answers by mechanism, of the copying head of a planted model."""
     table = mechanisms(planted_ledger(name, detail).dataset, split=split, top_share=TOP, resamples=DRAWS)
     rows = table[(table["selection"] == "top") & (table["ablated"] == "head.1.0")]
@@ -47,7 +49,7 @@ def test_the_norm_part_is_the_one_on_paper() -> None:
     model = planted("norm")
     ds = planted_ledger("norm", "kinds", "attn.1").dataset
     ds = ds.isel(prompt=ds["position"].values == 4)  # where the answer is next
-    texts = [list(text.input_ids[:-1]) for text in answers(model)]
+    texts = [list(text.input_ids or ())[:-1] for text in answers(model)]
     before, after = scales(model.recipe, texts), scales(model.recipe, texts, "attn.1")
     np.testing.assert_allclose(ds["scale_ratio"].values[:, 0], before / after, rtol=1e-5)
     found = by_token(Tokens.of(ds))
@@ -165,7 +167,7 @@ def test_layers_and_the_second_half_are_sums_over_parts() -> None:
         for mechanism in ("norm", "mlp_promotion", "self_repair"):
             rows = table[(table["selection"] == selection) & (table["mechanism"] == mechanism) & table["removed"]]
             layer = rows[rows["ablated_layer"] == 3]
-            line = lines.loc[(3, selection, mechanism)]
+            line = lines.loc[3].loc[selection].loc[mechanism]
             assert line["mean"] == pytest.approx(layer["mean"].mean())
             assert line["share"] == pytest.approx(-layer["mean"].sum() / layer["own_change"].sum())
             late = rows[rows["ablated_layer"] >= 2]

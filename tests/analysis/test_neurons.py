@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import hydrascope as hs
 from hydrascope.analysis import _neurons as neurons
+from hydrascope.analysis._erasure import PARTS
 from hydrascope.analysis._statistics import jaccard_by_chance
 from hydrascope.anatomy import examine
 from hydrascope.errors import ComponentError, DetailDropped
@@ -51,7 +52,8 @@ def slow(ds: xr.Dataset, ablated: str, layers: tuple[int, ...]) -> tuple[list[st
 def fewest(values: list[float], share: float) -> set[int]:
     """The largest positive values, taken one after the other until they reach the share."""
     positive = {i: v for i, v in enumerate(values) if v > 0}
-    wanted, chosen = share * sum(positive.values()), set()
+    wanted = share * sum(positive.values())
+    chosen: set[int] = set()
     for i in sorted(positive, key=lambda i: -positive[i]):
         if sum(positive[j] for j in chosen) < wanted * (1 - 1e-12):
             chosen.add(i)
@@ -66,7 +68,7 @@ def test_sparsity_is_what_a_plain_loop_counts(sign: float) -> None:
     assert set(table.loc["mlp.6"].index) == {"mlp.7"}, "a knock-out is not answered by itself"
     assert "mlp.7" not in table.index.get_level_values("ablated")
     for ablated, scope, layers in (("attn.4", "all", (6, 7)), ("attn.4", "mlp.7", (7,)), ("mlp.6", "mlp.7", (7,))):
-        row = table.loc[(ablated, scope)]
+        row: Any = table.loc[(ablated, scope)]
         names, _, change, own = slow(ds, ablated, layers)
         repair = change if own.mean() <= 0 else -change
         assert row["neurons"] == len(names)
@@ -99,7 +101,7 @@ def test_the_neurons_of_a_knock_out_are_sorted_classed_and_sum_to_their_change()
     names, direct, change, own = slow(ds, "attn.4", (6, 7))
     assert sorted(table["neuron"]) == sorted(names)
     assert (table["change"].abs().diff().dropna() <= 1e-12).all()
-    np.testing.assert_allclose(table[list(neurons.PARTS)].sum(axis=1), table["change"], atol=1e-9)
+    np.testing.assert_allclose(table[list(PARTS)].sum(axis=1), table["change"], atol=1e-9)
     repair = change if own.mean() <= 0 else -change
     sets = [fewest(list(one), 0.5) for one in repair]
     for row in table.to_dict("records"):
@@ -171,7 +173,7 @@ def test_groups_are_drawn_as_wholes() -> None:
     one, many = (neurons.neuron_sparsity(ds, resamples=1000).set_index(["ablated", "scope"]) for ds in (apart, copied))
     wide, still = (t["repair_hi"] - t["repair_lo"] for t in (one, many))
     np.testing.assert_allclose(wide, still, rtol=0.15)
-    row, again = (t.loc[("attn.4", "all")] for t in (one, many))
+    row, again = (t.loc["attn.4"].loc["all"] for t in (one, many))
     assert again["overlap_hi"] - again["overlap_lo"] > 0.5 * (row["overlap_hi"] - row["overlap_lo"])
 
 
@@ -196,7 +198,8 @@ def test_each_prompt_has_one_neuron_that_lets_go(name: str, released: float, kin
         table = found.neurons(ablated, most=None).set_index("neuron")
         assert (table.index[:5].map(lambda n: int(n.split(".")[1])) == N_LAYERS - 1).all()
         for one in range(5):
-            row, mine = table.loc[f"neuron.3.{one}"], (answer == one) * model.unit
+            row: Any = table.loc[f"neuron.3.{one}"]
+            mine = (answer == one) * model.unit
             assert row["class"] == "anti-erasure"
             assert row["direct_effect"] == pytest.approx(-0.4 * mine.mean(), abs=1e-4)
             assert row["change"] == row["relaxed"] == pytest.approx(released * mine.mean(), abs=1e-4)

@@ -7,6 +7,7 @@ sentences.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -148,11 +149,11 @@ def test_top_responder(name, top, share, kind):
     model, ds = planted(name), ledger(name, kind).dataset
     cells = analysis.who_repairs(ds, resamples=DRAWS)
     mine = cells[(cells["ablated"] == "attn.1") & ~cells["is_own"]]
-    strongest = mine.loc[mine["change"].abs().idxmax()]
+    strongest = mine.iloc[int(mine["change"].abs().argmax())]
     assert strongest["writer"] == top
     assert strongest["significant"]
     close(strongest["change"], share * model.unit.mean(), name, model.tolerance)
-    largest = analysis.concentration(ds).set_index(["ablated", "scope"]).loc[("attn.1", "all")]
+    largest: Any = analysis.concentration(ds).set_index(["ablated", "scope"]).loc[("attn.1", "all")]
     assert largest["top1"] == top
     whole = model.responses["attn.1"].attn + model.responses["attn.1"].mlp
     assert largest["top1_share"] == pytest.approx(share / whole, abs=1e-3)

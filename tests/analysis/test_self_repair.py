@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -22,7 +24,7 @@ def plain(ds, k: int, selection: str) -> dict[str, float]:
     else:
         own = ds["is_own"].values[k]
         direct = [sum(float(x) for x, mine in zip(row, own, strict=True) if mine) for row in ds.direct_effect.values]
-    tokens = range(len(direct))
+    tokens = list(range(len(direct)))
     if selection == "top":
         tokens = sorted(tokens, key=lambda i: -direct[i])[: max(1, round(SHARE * len(direct)))]
     found: dict[str, float] = dict.fromkeys(("direct", "own", "total", "attn", "mlp", "norm", "repaired", "shrinks"), 0)
@@ -87,7 +89,7 @@ def test_both_kinds_of_ledger_say_the_same() -> None:
 
 def test_whole_documents_are_drawn() -> None:
     ds = tiny_ledger("kinds").dataset
-    row = self_repair(ds, resamples=DRAWS, seed=3).set_index(["ablated", "selection"]).loc[("head.2.1", "all")]
+    row: Any = self_repair(ds, resamples=DRAWS, seed=3).set_index(["ablated", "selection"]).loc[("head.2.1", "all")]
     k = list(ds["ablated"].values).index("head.2.1")
     gap = (ds["total_effect"].values - ds["own_change"].values)[:, k].astype(float)
     document = np.unique(ds["group"].values, return_inverse=True)[1]
@@ -135,7 +137,7 @@ def test_layers_are_ratios_of_sums_over_removed_parts() -> None:
     assert lines.loc[(1, "top"), "parts"] == 1
     assert list(lines["depth"].unique()) == pytest.approx([0, 1 / 3, 2 / 3, 1])
     rows = table[(table["ablated_layer"] == 2) & (table["selection"] == "top")]
-    one = lines.loc[(2, "top")]
+    one: Any = lines.loc[(2, "top")]
     assert one["parts"] == 2
     assert one["self_repair"] == pytest.approx(rows["self_repair"].mean())
     assert one["restored"] == pytest.approx(-rows["self_repair"].sum() / rows["own_change"].sum())

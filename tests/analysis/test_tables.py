@@ -235,6 +235,7 @@ def test_compensation_points_are_the_cloud_of_the_line(mixed: xr.Dataset) -> Non
 def test_who_repairs_is_the_mean_of_every_cell_and_finds_what_was_planted(ds: xr.Dataset) -> None:
     cells = who_repairs(ds)
     mean = ds.change.mean("prompt")
+    row: Any
     for row in cells.sample(40, random_state=0).itertuples():
         assert row.change == pytest.approx(float(mean.sel(ablated=row.ablated, writer=row.writer)), abs=1e-6)
         assert row.change_lo <= row.change <= row.change_hi
@@ -367,8 +368,8 @@ def test_odd_ledgers_give_tables_with_the_same_columns(odd: dict[str, Any], ds: 
         *(repair, layer_effects, who_repairs),
         *(late_mlps, released),
     ):
-        columns = function(ds, resamples=20).columns  # type: ignore[operator]
-        assert list(function(strange, resamples=20).columns) == list(columns)  # type: ignore[operator]
+        columns = function(ds, resamples=20).columns
+        assert list(function(strange, resamples=20).columns) == list(columns)
     assert list(concentration(strange).columns) == list(concentration(ds).columns)
     assert len(repair(strange, resamples=20)) == strange.sizes["ablated"]
     assert closing(strange).closes

@@ -6,17 +6,19 @@ import functools
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 import hydrascope as hs
 from hydrascope.anatomy import Anatomy, directions, examine, prove_anatomy
 from hydrascope.anatomy.solve import MAX_WRITERS, solve
 from hydrascope.components import Component
-from hydrascope.engine.proof import choose_engine
+from hydrascope.engine import choose_engine
 from hydrascope.errors import AnatomyRefused, NotCausalLM
 from tests.support.families import FAMILIES, Family, build, build_from
 from tests.support.reference import double_copy, readout
@@ -41,7 +43,7 @@ def names(anatomy: Anatomy) -> list[str]:
     return [str(writer.component) for writer in anatomy.writers]
 
 
-def with_hook(name: str, hook: Callable[[nn.Module], None]) -> nn.Module:
+def with_hook(name: str, hook: Callable[[PreTrainedModel], None]) -> PreTrainedModel:
     network = build(name)
     hook(network)
     return network
@@ -180,7 +182,7 @@ def test_writers_that_are_scaled_and_blocks_that_shrink_the_stream():
     """What a block writes counts for what later blocks leave of it."""
     kept = (0.5, 0.7, 0.9)
 
-    def shrink(network: nn.Module) -> None:
+    def shrink(network: PreTrainedModel) -> None:
         for block, share in zip(network.model.layers, kept, strict=True):
             block.register_forward_hook(lambda _, __, output, share=share: output * share)
 
@@ -218,7 +220,7 @@ def test_models_that_read_to_the_right_are_refused(model_type):
 def test_a_decoder_without_its_mask_is_refused():
     """It has writers like any other; only its answers tell."""
 
-    def unmask(network: nn.Module) -> None:
+    def unmask(network: PreTrainedModel) -> None:
         network.set_attn_implementation("eager")
         for block in network.model.layers:
             block.self_attn.register_forward_pre_hook(
@@ -229,7 +231,7 @@ def test_a_decoder_without_its_mask_is_refused():
         examine(with_hook("llama", unmask), None, name="unmasked")
 
 
-def two_mlps(network: nn.Module) -> None:
+def two_mlps(network: PreTrainedModel) -> None:
     for block in network.model.layers:
         block.extra = nn.Linear(32, 32)
         block.register_forward_hook(lambda block, args, output: output + block.extra(args[0]))
@@ -243,16 +245,16 @@ def test_two_mlps_of_a_block_are_one_writer():
     assert all(check.passed for check in choose_engine(opened).checks)
 
 
-def broken_chain(network: nn.Module) -> None:
+def broken_chain(network: PreTrainedModel) -> None:
     network.model.layers[1].register_forward_pre_hook(lambda _, args: (args[0] * 2, *args[1:]))
 
 
-def bent_state(network: nn.Module) -> None:
+def bent_state(network: PreTrainedModel) -> None:
     network.lm_head.register_forward_pre_hook(lambda _, args: (args[0].tanh(),))
 
 
-def bent_logits(network: nn.Module) -> None:
-    def cube(_: nn.Module, __: tuple, output: object) -> object:
+def bent_logits(network: PreTrainedModel) -> None:
+    def cube(_: nn.Module, __: object, output: Any) -> Any:
         output.logits = output.logits**3
         return output
 

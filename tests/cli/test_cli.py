@@ -140,7 +140,7 @@ def test_a_finished_run_is_shown_again(model_folder: Path, prompt_file: Path, tm
     assert f"What each knock-out costs: hydrascope show {tmp_path / 'sums'}" in sums.out
     listed = cli("show", tmp_path / "sums")
     table = hs.Ledger.open(tmp_path / "sums").repair()
-    largest = table.loc[table["total_effect"].abs().idxmax()]
+    largest = table.iloc[int(table["total_effect"].abs().argmax())]
     rows = [line for line in listed.out.splitlines() if re.match(r"(attn|mlp)\.\d ", line)]
     assert len(rows) == 6
     assert rows[0].split()[:2] == [largest["ablated"], f"{largest['total_effect']:+.3f}"]
@@ -169,10 +169,10 @@ def test_a_dry_run_prints_a_plan_and_writes_nothing(
     command = ("run", model_folder, "--prompts", prompt_file, *SMALL, "--dry-run")
     said = cli(*command)
     assert said.code == 0
-    assert "40 prompts x 6 knock-outs, 24 variants a prompt" in said.out
+    assert "40 prompts x 6 knock-outs, 24 interventions a prompt" in said.out
     plan = strict_json(cli(*command, "--json").out)
-    assert (plan["prompts"], plan["knockouts"], plan["variants"]) == (40, 6, 24)
-    assert plan["variant_tokens"] == 40 * 24
+    assert (plan["prompts"], plan["knockouts"], plan["interventions"]) == (40, 6, 24)
+    assert plan["intervention_tokens"] == 40 * 24
     assert list(tmp_path.iterdir()) == []
 
 
@@ -231,8 +231,8 @@ def test_donors_that_have_the_foil_as_answer_are_told(
     words = pairs[0]["prompt"].split()
     pairs = [{**pair, "prompt": " ".join([*words[:1], *pair["prompt"].split()[-2:]])} for pair in pairs]
     prompts = tiny.write_lines(tmp_path / "two.jsonl", pairs)
-    command = ("run", model_folder, "--prompts", prompts, "--components", "attn.0", "--donors", "1", "--keep-wrong")
-    command = (*command, "--target", "difference", "--positions", positions, "--out", tmp_path / "out")
+    what = ("run", model_folder, "--prompts", prompts, "--components", "attn.0", "--donors", "1", "--keep-wrong")
+    command = (*what, "--target", "difference", "--positions", positions, "--out", tmp_path / "out")
     said = cli(*command)
     assert said.code == 0, said.err
     attributes = hs.Ledger.open(tmp_path / "out").dataset.attrs

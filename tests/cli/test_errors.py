@@ -16,8 +16,8 @@ import xarray as xr
 
 from hydrascope import errors
 from hydrascope.anatomy import load
-from hydrascope.engine import proof
-from hydrascope.engine.budget import size_of
+from hydrascope.engine._memory import size_of
+from hydrascope.engine.proof import _engine
 from hydrascope.errors import AnatomyRefused, HydrascopeError, OutOfBudget, OutputError
 from hydrascope.ledger import LedgerFile, open_dataset
 from hydrascope.prompts import load as load_prompts
@@ -311,7 +311,7 @@ main()
 def test_a_limit_of_the_operating_system(model_folder: Path, prompt_file: Path, tmp_path: Path) -> None:
     command = ["run", model_folder, "--prompts", prompt_file, "--out", tmp_path / "out", *QUICK]
     said = subprocess.run(
-        [sys.executable, "-c", LIMITED, *command], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", LIMITED, *map(str, command)], capture_output=True, text=True, timeout=120, check=False
     )
     assert said.returncode == 2, said.stderr
     assert said.stdout == ""
@@ -357,9 +357,9 @@ def test_a_device_without_room_is_not_taken_for_a_model_that_does_not_fit(monkey
     def no_room(*given: object) -> None:
         raise torch.cuda.OutOfMemoryError("tried to allocate 2 GiB")
 
-    monkeypatch.setattr(proof, "prove_engine", no_room)
+    monkeypatch.setattr(_engine, "prove_engine", no_room)
     with pytest.raises(OutOfBudget, match=r"^the model leaves no room on cpu"):
-        proof.choose_engine(model)
+        _engine.choose_engine(model)
 
 
 def test_a_network_whose_own_code_fails_is_refused_by_name() -> None:

@@ -12,8 +12,7 @@ import hydrascope as hs
 from hydrascope.ablations import Ablation
 from hydrascope.anatomy import directions
 from hydrascope.components import parse_knockouts
-from hydrascope.engine.plan import edited_places
-from hydrascope.engine.scope import Positions
+from hydrascope.engine import Positions, edited_places
 from hydrascope.errors import RunError
 from tests.engine.test_families import (
     KNOCKOUTS,

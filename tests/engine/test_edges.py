@@ -12,24 +12,33 @@ import pytest
 import torch
 import xarray as xr
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 import hydrascope as hs
 from hydrascope import task as tasks
 from hydrascope.anatomy import Place, examine
 from hydrascope.anatomy.hooks import hooked
 from hydrascope.components import Component, Knockout, parse_knockouts
-from hydrascope.engine import edges
-from hydrascope.engine.capture import capture
-from hydrascope.engine.edge_proof import prove_edges
-from hydrascope.engine.edges import received, sender_places
-from hydrascope.engine.plan import edited_places
-from hydrascope.engine.proof import Engine, choose_engine
-from hydrascope.engine.rows import Rows
-from hydrascope.engine.strategy import ExpandedCache, SharedPrefix, WholeSequence
-from hydrascope.engine.texts import Resumed, record_texts
+from hydrascope.engine import (
+    AT_LAST_TOKEN,
+    Engine,
+    ExpandedCache,
+    FromBlock,
+    Layout,
+    SharedPrefix,
+    WholeSequence,
+    _edges,
+    choose_engine,
+    edited_places,
+    prove_edges,
+    record,
+    sender_places,
+)
+from hydrascope.engine._edges import edge_values
+from hydrascope.engine._forward import Rows
 from hydrascope.errors import AnatomyRefused, HookDidNotFire
-from hydrascope.estimate import estimate
 from hydrascope.prompts import choose_donors
+from hydrascope.run import estimate
 from tests.support.families import FAMILIES, VOCABULARY, Family, build
 from tests.support.reference import Part, Run, double_copy, reference_ledger, run
 
@@ -45,7 +54,7 @@ IN_LEDGER = ("gpt2", "gpt_neox", "gemma2", "llama", "granite", "bloom")
 
 
 @functools.cache
-def network(name: str) -> nn.Module:
+def network(name: str) -> PreTrainedModel:
     """`shrinking` is a granite, which scales what is written, with blocks that pass on less than they are given."""
     made = build("granite" if name == "shrinking" else name)
     if name == "shrinking":
@@ -64,7 +73,7 @@ def model(name: str) -> hs.Model:
 
 
 @functools.cache
-def double(name: str) -> nn.Module:
+def double(name: str) -> PreTrainedModel:
     return double_copy(network(name))
 
 
@@ -73,15 +82,15 @@ def untouched(name: str, prompt: int) -> Run:
     return run(double(name), family(name), PROMPTS[prompt])
 
 
-engine_of = functools.cache(lambda name: choose_engine(model(name)))
+engine_of = functools.cache(lambda name, strategies=AT_LAST_TOKEN: choose_engine(model(name), strategies))
 
 
 @pytest.fixture(autouse=True, scope="module")
 def proved_once() -> Iterator[None]:
     """The engine's proof of each model is not what is tested here, and once is enough."""
 
-    def choose(opened: hs.Model) -> Engine:
-        return engine_of(opened.source.name)
+    def choose(opened: hs.Model, strategies: Any = AT_LAST_TOKEN) -> Engine:
+        return engine_of(opened.source.name, strategies)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tasks, "choose_engine", choose)
@@ -99,7 +108,8 @@ def every_edge(name: str) -> list[Knockout]:
 
 
 def part(component: Component) -> Part:
-    return (component.kind, component.layer, *([] if component.unit is None else [component.unit]))
+    whole = component.kind, component.layer
+    return whole if component.unit is None else (*whole, component.unit)
 
 
 def written(sender: Part) -> list[Part]:
@@ -118,6 +128,7 @@ def patched_by_hand(name: str, prompt: int, donor: int, edge: Knockout) -> Tenso
         edge: sender and receiver.
     """
     rows, slow, ids = family(name), double(name), PROMPTS[prompt]
+    assert edge.sender is not None
     sender, receiver = part(edge.sender), part(edge.parts[0])
     clean, other = untouched(name, prompt), untouched(name, donor)
     block = receiver[1]
@@ -130,16 +141,16 @@ def patched_by_hand(name: str, prompt: int, donor: int, edge: Knockout) -> Tenso
             assert receiver[0] == "mlp" and not rows.parallel
             return ablated.values[receiver]
         writes = [ablated.values[writer] - clean.values[writer] for writer in written(sender)]
-        delta, left = rows.multiplier * sum(writes), KEPT[sender[1] : block]
+        delta, left = rows.multiplier * torch.stack(writes).sum(0), KEPT[sender[1] : block]
     if name == "shrinking":
         delta = delta * prod(left)
 
-    def disturb(module: nn.Module, inputs: tuple, named: dict) -> tuple:
+    def disturb(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
         state = (inputs[0] if inputs else named["hidden_states"]).clone()
         state[:, -1] += delta
         return ((state, *inputs[1:]), named) if inputs else (inputs, {**named, "hidden_states": state})
 
-    held = {("attn", block): clean.values["attn", block]} if receiver[0] == "mlp" else {}
+    held: dict[Part, Tensor] = {("attn", block): clean.values["attn", block]} if receiver[0] == "mlp" else {}
     handle = slow.get_submodule(rows.layers)[block].register_forward_pre_hook(disturb, with_kwargs=True)
     try:
         return run(slow, rows, ids, held).values[receiver]
@@ -152,15 +163,16 @@ def values_of(name: str, knockouts: Sequence[Knockout], strategy: Any, size: int
     opened = model(name)
     places = [p for k in knockouts for p in (*edited_places(k, opened.anatomy), *sender_places(k, opened.anatomy))]
     ids = torch.tensor([PROMPTS[0], PROMPTS[2]])
-    clean = capture(opened, ids, list({p.site: None for p in places}), keep_prefix=strategy.needs_prefix)
+    clean = record(opened, ids, list({p.site: None for p in places}), keep=strategy.keep)
 
     def donated(place: Place, draw: int) -> Tensor:
-        return clean.values[place.site][:, place.span].roll(draw, 0)
+        return clean.values[place.site][..., place.span].roll(draw, 0)
 
     asked = [(knockout, draw) for knockout in knockouts for draw in (0, 1)]
-    heard = received(opened, clean, asked, donated, strategy, size)
-    own = {k: [clean.values[p.site][:, p.span] for p in edited_places(k, opened.anatomy)] for k in knockouts}
-    return {**heard, "own": own}
+    heard = edge_values(opened, clean, asked, donated, strategy, size)
+    own = {k: [clean.values[p.site][:, 0, p.span] for p in edited_places(k, opened.anatomy)] for k in knockouts}
+    at_last = {drawn: tuple(value[:, 0] for value in values) for drawn, values in heard.items()}
+    return {**at_last, "own": own}
 
 
 @pytest.mark.parametrize("name", BY_HAND)
@@ -201,19 +213,19 @@ def test_whole_texts(name: str) -> None:
     last = ids.shape[1] - 1
 
     def heard(edited: tuple[int, ...]) -> dict[Any, Any]:
-        clean = record_texts(opened, ids, edited, (last,), sites)
+        clean = record(opened, ids, sites, Layout(ids.shape[0], ids.shape[1], edited, (last,)), keep="streams")
 
         def donated(place: Place, draw: int) -> Tensor:
-            return clean.values[place.site][:, list(edited), place.span].roll(draw, 0)
+            return clean.values[place.site][..., place.span].roll(draw, 0)
 
-        return received(opened, clean, [(k, 1) for k in knockouts], donated, Resumed(), 100)
+        return edge_values(opened, clean, [(k, 1) for k in knockouts], donated, FromBlock(), 100)
 
     alone, expected = heard((last,)), values_of(name, knockouts, WholeSequence())
     for edge in knockouts:
         np.testing.assert_allclose(alone[edge, 1][0][:, 0], expected[edge, 1][0], rtol=0, atol=1e-5)
     [edge] = parse_knockouts("attn.0->mlp.0", opened.anatomy.inventory)
     [sender], [receiver] = sender_places(edge, opened.anatomy), edited_places(edge, opened.anatomy)
-    clean = record_texts(opened, ids, (0,), (last,), sites)
+    clean = record(opened, ids, sites, Layout(ids.shape[0], ids.shape[1], tuple(range(last + 1)), (last,)))
     seen: list[Tensor] = []
     with hooked() as hooks, torch.no_grad():
         flipped = clean.values[sender.site].roll(1, 0)
@@ -226,7 +238,7 @@ def test_whole_texts(name: str) -> None:
 
 def test_a_row_serves_all_receivers_of_its_sender(monkeypatch: pytest.MonkeyPatch) -> None:
     pushed: list[int] = []
-    push = SharedPrefix.push
+    push = SharedPrefix.run
 
     def counted(self: SharedPrefix, network: Any, clean: Any, variants: int) -> None:
         pushed.append(variants - 1)
@@ -234,7 +246,7 @@ def test_a_row_serves_all_receivers_of_its_sender(monkeypatch: pytest.MonkeyPatc
 
     knockouts = parse_knockouts("head.0.*->head.1-2", model("gpt2").anatomy.inventory)
     assert len(knockouts) == 4 * 8
-    monkeypatch.setattr(SharedPrefix, "push", counted)
+    monkeypatch.setattr(SharedPrefix, "run", counted)
     whole = values_of("gpt2", knockouts, SharedPrefix())
     assert pushed == [4 * 2]
     pieces = values_of("gpt2", knockouts, SharedPrefix(), size=3)
@@ -345,7 +357,7 @@ def test_every_ablation_reaches_the_sender(kind: Any) -> None:
 
 def test_only_the_receiver_and_what_follows_it_can_move() -> None:
     found = ledger("gpt_neox", "attn.0->mlp.1,head.0.0->head.1.1")
-    moved = (np.abs(found["change"]) > 0).any("prompt")
+    moved = (abs(found["change"]) > 0).any("prompt")
     for edge, own in (("attn.0->mlp.1", "mlp.1"), ("head.0.0->head.1.1", "attn.1")):
         here = moved.sel(ablated=edge)
         assert here["writer"].values[here.values].tolist() == [own, "attn.2", "mlp.2"]
@@ -389,7 +401,7 @@ class TestSabotage:
 
     @pytest.mark.parametrize("edge", ["attn.0->mlp.2", "embed->attn.2"])
     def test_others_that_are_not_held(self, edge: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        made = edges._Listening.__init__
+        made = _edges._Listening.__init__
 
         def free(self: Any, *args: Any) -> None:
             made(self, *args)
@@ -397,12 +409,12 @@ class TestSabotage:
 
         knockouts = parse_knockouts(edge, model("gpt2").anatomy.inventory)
         prove_edges(model("gpt2"), SharedPrefix(), knockouts)
-        monkeypatch.setattr(edges._Listening, "__init__", free)
+        monkeypatch.setattr(_edges._Listening, "__init__", free)
         with pytest.raises(AnatomyRefused, match="check 'edges' failed"):
             prove_edges(model("gpt2"), SharedPrefix(), knockouts)
 
     def test_a_run_asks_for_the_proof(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("hydrascope.engine.edge_proof.received", lambda *args: {})
+        monkeypatch.setattr("hydrascope.engine.proof._edges.edge_values", lambda *args: {})
         with pytest.raises(KeyError):
             ledger("gpt2", "attn.0->mlp.1")
 

@@ -16,9 +16,7 @@ from hydrascope.analysis import routing, routing_totals
 from hydrascope.anatomy import Link, Place, directions, examine
 from hydrascope.anatomy.proof import prove_anatomy, require
 from hydrascope.components import Component
-from hydrascope.engine.last_token import sweep
-from hydrascope.engine.texts import Resumed, record_texts
-from hydrascope.engine.variants import Edit, Variant
+from hydrascope.engine import Edit, FromBlock, Intervention, Layout, record, run_interventions
 from hydrascope.errors import AnatomyRefused, ComponentError, DetailDropped, HookDidNotFire
 from hydrascope.inspection import inspect
 from hydrascope.results import Ledger
@@ -113,6 +111,7 @@ def test_a_knock_out_of_an_expert_is_that_of_its_own_write(mixtral: hs.Model) ->
     slow = slow_copy(mixtral.network)
     experts = slow.get_submodule(mixtral.anatomy.experts[1].module)
     for row, prompt in enumerate(prompts().prompts):
+        assert prompt.input_ids is not None
         seen: list[Any] = []
         handle = experts.register_forward_hook(lambda _, args, __, seen=seen: seen.append(args))
         target = int(found["target_token"][row])
@@ -157,17 +156,20 @@ def test_experts_in_whole_texts_sum_to_their_mlp(mixtral: hs.Model) -> None:
     ids = torch.tensor([prompt.input_ids for prompt in prompts().prompts])
     experts = [mixtral.anatomy.places(Component("expert", 1, unit))[0] for unit in range(EXPERTS)]
     (whole,) = mixtral.anatomy.places(Component("mlp", 1))
-    recorded = record_texts(mixtral, ids, edited, read_at, [place.site for place in (*experts, whole)])
+    layout = Layout(ids.shape[0], ids.shape[1], edited, read_at)
+    recorded = record(mixtral, ids, [place.site for place in (*experts, whole)], layout, keep="streams")
     together = sum(recorded.values[place.site] for place in experts)
     torch.testing.assert_close(together, recorded.values[whole.site], atol=1e-5, rtol=0)
 
-    def zeroed(name: str, places: Sequence[Place]) -> Variant:
-        return Variant(name, 1, tuple(Edit(p, torch.zeros(PROMPTS, len(edited), p.width)) for p in places))
+    def zeroed(name: str, places: Sequence[Place]) -> Intervention:
+        return Intervention(name, 1, tuple(Edit(p, torch.zeros(PROMPTS, len(edited), p.width)) for p in places))
 
     read = directions(mixtral.network, mixtral.anatomy.tail, recorded.logits.argmax(-1))
     variants = [zeroed("experts", experts), zeroed("mlp.1", [whole])]
-    before = sweep(mixtral, recorded, [], read, strategy=Resumed())
-    swept = sweep(mixtral, recorded, variants, read, strategy=Resumed().at(1), routing=True, before=before)
+    before = run_interventions(mixtral, recorded, [], read, strategy=FromBlock())
+    swept = run_interventions(
+        mixtral, recorded, variants, read, strategy=FromBlock().at(1), routing=True, before=before
+    )
     torch.testing.assert_close(swept.reads[1], swept.reads[2], atol=1e-5, rtol=0)
     assert swept.routing is not None
     torch.testing.assert_close(swept.routing.rerouted[1], swept.routing.rerouted[2], atol=1e-5, rtol=0)
@@ -179,7 +181,7 @@ def test_experts_in_whole_texts_sum_to_their_mlp(mixtral: hs.Model) -> None:
 def test_other_ablations_take_experts_too(mixtral: hs.Model, ablation: Any) -> None:
     ds = run(mixtral, "expert.1.*", ablation, null_draws=0).dataset
     assert ds.attrs["closing_error"] < TOLERANCE
-    assert (np.abs(ds["own_change"]) > TOLERANCE).any("prompt").all()
+    assert (abs(ds["own_change"]) > TOLERANCE).any("prompt").all()
 
 
 def test_an_expert_and_its_mlp_are_not_two_things(mixtral: hs.Model) -> None:
@@ -249,7 +251,7 @@ def test_models_without_routing_and_sums_by_kind_have_no_split(mixtral: hs.Model
 def test_tables_are_what_a_plain_loop_finds(ledger: Ledger, table_of: Any) -> None:
     ds = ledger.dataset
     table = table_of(ds, resamples=50)
-    expected = []
+    expected: list[list[Any]] = []
     for name in ds["ablated"].values:
         cell = ds.sel(ablated=name)
         behind = [w for w in ds["writer"].values if w.startswith("mlp") and bool(cell["is_downstream"].sel(writer=w))]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import xarray as xr
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 import hydrascope as hs
 from hydrascope.ablations import Ablation
@@ -74,7 +76,7 @@ def model(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) ->
 
 
 @functools.cache
-def double(name: str) -> nn.Module:
+def double(name: str) -> PreTrainedModel:
     return double_copy(build(name))
 
 
@@ -103,7 +105,7 @@ def noisy_values(name: str, prompt: int, draw: int) -> dict[Part, Tensor]:
     ablation = ABLATIONS["noise"]
     assert isinstance(ablation, hs.Noise)
 
-    def disturb(module: nn.Module, inputs: tuple, named: dict) -> tuple:
+    def disturb(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
         state = inputs[0] if inputs else named["hidden_states"]
         drawn = np.random.default_rng((SEED, prompt, draw)).standard_normal(state.shape[1:], "float32")
         state = state + ablation.scale * state.std() * torch.from_numpy(drawn).double()
@@ -126,7 +128,7 @@ def reference(name: str, kind: str) -> Reference:
         return reference_ledger(*about, "resample", resample_table())
     if kind == "counterfactual":
         return reference_ledger(*about, "resample", COUNT[None], COUNTERFACTUALS)
-    noisy = [[noisy_values(name, prompt, draw) for prompt in COUNT] for draw in range(3)]
+    noisy = [[noisy_values(name, int(prompt), draw) for prompt in COUNT] for draw in range(3)]
     return reference_ledger(*about, lambda part, prompt, draw: noisy[draw][prompt][part], np.zeros((3, len(COUNT))))
 
 

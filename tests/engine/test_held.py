@@ -10,12 +10,12 @@ import pytest
 import torch
 import xarray as xr
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 import hydrascope as hs
 from hydrascope.anatomy import directions, examine
 from hydrascope.components import Component, parse_knockouts
-from hydrascope.engine.plan import edited_places, held_places
-from hydrascope.engine.scope import Positions
+from hydrascope.engine import Positions, edited_places, held_places
 from hydrascope.prompts import choose_donors
 from tests.engine.test_texts import plain
 from tests.support.families import FAMILIES, VOCABULARY, build
@@ -25,7 +25,7 @@ from tests.support.reference import Part, double_copy, reference_ledger, run
 torch.set_num_threads(1)
 
 TOLERANCE = 1e-4
-LENGTHS, TARGETS, SEED = (7, 1, 7, 7), (5, 11, 40, 8), 7
+LENGTHS, TARGETS, SEED = (7, 1, 7, 7), [5, 11, 40, 8], 7
 GENERATOR = torch.Generator().manual_seed(6)
 PROMPTS = [torch.randint(3, VOCABULARY, (n,), generator=GENERATOR).tolist() for n in LENGTHS]
 HELD = "attn.0/attn.1,attn.0/mlp.1/attn.2,mlp.0/mlp.1-2,head.0.1/head.1.2/attn.2,attn.0+mlp.1/attn.2,layer.0/layer.1"
@@ -33,7 +33,7 @@ SOME = ("gpt2", "gpt_neox", "gemma2", "llama", "granite", "bloom")
 
 
 @functools.cache
-def network(name: str) -> nn.Module:
+def network(name: str) -> PreTrainedModel:
     return build(name)
 
 
@@ -65,7 +65,8 @@ def resample_table() -> np.ndarray:
 
 
 def part(component: Component) -> Part:
-    return (component.kind, component.layer, *([] if component.unit is None else [component.unit]))
+    whole = component.kind, component.layer
+    return whole if component.unit is None else (*whole, component.unit)
 
 
 def single(component: Component) -> list[Part]:
@@ -166,7 +167,7 @@ def test_who_is_held_cannot_move_and_all_held_leaves_the_own_change(name: str, s
     np.testing.assert_allclose(last["change"].sel(writer=others), alone["change"].sel(writer=others), rtol=0, atol=1e-5)
     middle = found.isel(ablated=3)
     assert not (middle["is_own"] | middle["is_downstream"]).sel(writer="attn.1")
-    assert float(np.abs(middle["change"] - alone["change"]).sel(writer=ending).max()) > 1e-4
+    assert float(abs(middle["change"] - alone["change"]).sel(writer=ending).max()) > 1e-4
 
 
 @pytest.mark.parametrize(("writers", "held"), [("heads", "attn.2"), ("neurons", "mlp.1"), ("heads", "head.1.2")])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,10 +24,7 @@ import hydrascope as hs
 from hydrascope.ablations import Ablation
 from hydrascope.anatomy import Directions, directions, examine
 from hydrascope.components import Component
-from hydrascope.engine.capture import Clean, capture
-from hydrascope.engine.last_token import Swept, sweep
-from hydrascope.engine.proof import choose_engine
-from hydrascope.engine.variants import Edit, Variant
+from hydrascope.engine import CleanRun, Edit, Intervention, Readings, choose_engine, record, run_interventions
 from tests.support.families import FAMILIES, VOCABULARY, Family, build_from
 from tests.support.planted import Recipe, _build, planted
 from tests.support.reference import Part, centred_logits, double_copy, run
@@ -70,7 +68,7 @@ def cases(draw: st.DrawFn, tied: bool = True, least_prompts: int = 2) -> Case:
     width = heads * dim if name.startswith("gpt") else draw(st.sampled_from([16, 24, 32]))
     assume(width >= 8)
     if name == "gpt2":
-        config = {"n_layer": depth, "n_head": heads, "n_embd": width}
+        config: dict[str, Any] = {"n_layer": depth, "n_head": heads, "n_embd": width}
     else:
         config = {"num_hidden_layers": depth, "num_attention_heads": heads, "hidden_size": width}
     if name in ("llama", "gemma2"):
@@ -108,13 +106,13 @@ def account(case: Case, kind: Ablation, network: nn.Module | None = None) -> xr.
 
 @dataclass(frozen=True)
 class Push:
-    """Same-length prompts and one sweep over them."""
+    """Same-length prompts and one forward over them."""
 
     model: hs.Model
     parts: tuple[Component, ...]
-    clean: Clean
+    clean: CleanRun
     read: Directions
-    swept: Swept
+    swept: Readings
 
 
 def push(case: Case, value: Callable[[Tensor], Tensor], prompts: int = 3) -> Push:
@@ -125,16 +123,16 @@ def push(case: Case, value: Callable[[Tensor], Tensor], prompts: int = 3) -> Pus
     generator = torch.Generator().manual_seed(case.seed)
     ids = torch.randint(3, VOCABULARY, (prompts, case.lengths[0]), generator=generator)
     places = {part: opened.anatomy.places(part)[0] for part in parts}
-    clean = capture(opened, ids, list(dict.fromkeys(place.site for place in places.values())))
+    clean = record(opened, ids, list(dict.fromkeys(place.site for place in places.values())), keep="prefix")
     targets = torch.tensor([(case.seed + i) % VOCABULARY for i in range(prompts)])
     read = directions(opened.network, opened.anatomy.tail, targets)
 
-    def variant(part: Component) -> Variant:
+    def variant(part: Component) -> Intervention:
         place = places[part]
-        return Variant(str(part), part.layer, (Edit(place, value(clean.values[place.site][:, place.span])),))
+        return Intervention(str(part), part.layer, (Edit(place, value(clean.values[place.site][..., place.span])),))
 
     variants = [variant(part) for part in parts]
-    swept = sweep(opened, clean, variants, read, strategy=choose_engine(opened).strategy)
+    swept = run_interventions(opened, clean, variants, read, strategy=choose_engine(opened).strategy)
     return Push(opened, parts, clean, read, swept)
 
 

@@ -16,11 +16,11 @@ from hydrascope.analysis import _ledger_access as access
 from hydrascope.analysis import by_layer
 from hydrascope.anatomy import Place
 from hydrascope.components import Component, parse_component, parse_writers
-from hydrascope.engine import splits
-from hydrascope.engine.budget import Budget, Footprint, require_account, variants_at_once
+from hydrascope.engine import Budget, Footprint, _units, require_account
+from hydrascope.engine._memory import interventions_at_once
 from hydrascope.errors import AnatomyRefused, ComponentError, OutOfBudget
-from hydrascope.estimate import estimate
-from hydrascope.ledger import numbers_kept, optional_variables
+from hydrascope.ledger import kept_variables, numbers_kept
+from hydrascope.run import estimate
 from tests.support.plain import account, slow_copy
 from tests.support.reference import double_copy, norm_scale, readout, run
 from tests.support.units import ALL, Asked, model
@@ -103,7 +103,8 @@ def test_shares_are_what_the_weights_say(name: str) -> None:
 )
 def test_units_and_biases_are_their_layer(name: str, writers: str) -> None:
     """Under donors and under the null, and nothing else of the account moves."""
-    kind, more = hs.Resample(donors=2), {"null_draws": 1}
+    kind = hs.Resample(donors=2)
+    more: dict[str, Any] = {"null_draws": 1}
     apart, whole = (ledger(name, ablation=kind, writers=given, **more) for given in (writers, "layers"))
     joined = by_layer(apart)
     assert joined.attrs["writers"] == "layers"
@@ -175,8 +176,8 @@ def test_one_spelling_is_kept_of_many(given: str, kept: str) -> None:
 
 @pytest.mark.parametrize("name", ["gpt2", "gemma2"])
 def test_shares_that_do_not_sum_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = splits.Aim.by_unit
-    monkeypatch.setattr(splits.Aim, "by_unit", lambda aim, inside: right(aim, inside) * 1.01)
+    right = _units.Aim.by_unit
+    monkeypatch.setattr(_units.Aim, "by_unit", lambda aim, inside: right(aim, inside) * 1.01)
     with pytest.raises(AnatomyRefused, match="check 'neurons as writers' failed: neurons and biases sum"):
         ledger(name)
 
@@ -184,14 +185,14 @@ def test_shares_that_do_not_sum_are_refused(name: str, monkeypatch: pytest.Monke
 def test_no_write_of_a_single_neuron_is_ever_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is read of a row is one number a neuron, and no tensor has both a neuron's and the stream's width."""
     sizes: list[int] = []
-    right = splits.Aim.by_unit
+    right = _units.Aim.by_unit
 
-    def seen(aim: splits.Aim, inside: Tensor) -> Tensor:
+    def seen(aim: _units.Aim, inside: Tensor) -> Tensor:
         found = right(aim, inside)
         sizes.append(found.numel() // inside.numel())
         return found
 
-    monkeypatch.setattr(splits.Aim, "by_unit", seen)
+    monkeypatch.setattr(_units.Aim, "by_unit", seen)
     ledger("gpt2", "attn.0")
     assert sizes and set(sizes) == {1}
 
@@ -203,8 +204,8 @@ def test_a_ledger_that_cannot_be_kept_is_refused_with_the_way_out() -> None:
         require_account(Budget(100 * 2**20), 2**40, **size)
     with pytest.raises(OutOfBudget, match=r"ledger of 144 knock-outs .* and 8\.0 GB is free; .*--writers neuron\.11"):
         require_account(Budget(2**40), 8 * 2**30, **size)
-    assert numbers_kept(optional_variables(15, 2)) == 5
-    assert numbers_kept(optional_variables(1, 0)) == 2
+    assert numbers_kept(kept_variables(draws=15, null_draws=2)) == 5
+    assert numbers_kept(kept_variables(draws=1, null_draws=0)) == 2
 
 
 def test_the_estimate_counts_every_unit() -> None:
@@ -221,4 +222,4 @@ def test_the_estimate_counts_every_unit() -> None:
 def test_fewer_variants_go_together_where_more_is_read_of_each() -> None:
     opened, budget = model("gpt2"), Budget(2**21)
     narrow, wide = (Footprint.of(opened, 7, copies_prefix=False, columns=columns) for columns in (8, 400))
-    assert variants_at_once(budget, wide, 2) < variants_at_once(budget, narrow, 2)
+    assert interventions_at_once(budget, wide, 2) < interventions_at_once(budget, narrow, 2)

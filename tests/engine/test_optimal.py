@@ -13,11 +13,7 @@ from torch import Tensor
 
 import hydrascope as hs
 from hydrascope.ablations import Ablation, Optimal
-from hydrascope.engine import constants
-from hydrascope.engine.batch import Constants
-from hydrascope.engine.objective import Harm
-from hydrascope.engine.optimal import Learning
-from hydrascope.engine.scope import Positions
+from hydrascope.engine import Constants, KLObjective, Learning, Positions, _constants
 from hydrascope.errors import AblationError
 from tests.engine.test_families import PROMPTS, TARGETS, double, model, parts, prompt_set
 from tests.support.families import FAMILIES
@@ -30,13 +26,13 @@ NAMES = ["attn.0", "mlp.0", "attn.2", "mlp.2", "head.1.2", "head.0.1+head.2.3", 
 def learned(monkeypatch: pytest.MonkeyPatch) -> dict[int, Constants]:
     """What the last run put in place."""
     seen: dict[int, Constants] = {}
-    read = constants.ConstantStore.constants
+    read = _constants.ConstantStore.constants
 
-    def watched(store: constants.ConstantStore) -> dict[int, Constants]:
+    def watched(store: _constants.ConstantStore) -> dict[int, Constants]:
         seen.update(read(store))
         return seen
 
-    monkeypatch.setattr(constants.ConstantStore, "constants", watched)
+    monkeypatch.setattr(_constants.ConstantStore, "constants", watched)
     return seen
 
 
@@ -103,14 +99,14 @@ def test_losses_and_gradients_are_those_of_plain_float64_forwards(
     name: str, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[Tensor, Tensor, Tensor]] = []
-    measure = Harm.losses_and_slopes
+    measure = KLObjective.losses_and_slopes
 
     def watched(harm, values, step):
         losses, slopes = measure(harm, values, step)
         seen.append((values[0][0].detach().double(), losses[0], slopes[0][0]))
         return losses, slopes
 
-    monkeypatch.setattr(Harm, "losses_and_slopes", watched)
+    monkeypatch.setattr(KLObjective, "losses_and_slopes", watched)
     options = hs.Options(keep_wrong=True, null_draws=0)
     hs.knock_out(model(name), prompt_set(), address, Optimal(steps=2), options=options)
     slow, family = double(name), FAMILIES[name]
@@ -128,12 +124,14 @@ def test_losses_and_gradients_are_those_of_plain_float64_forwards(
 
 def test_a_killed_run_goes_on_with_the_same_constants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = kl("llama", Optimal(steps=4), tmp_path / "whole")
-    monkeypatch.setattr("hydrascope.engine.passes.ROWS", 2 * len(PROMPTS) + 3)  # a few knock-outs at a time
+    monkeypatch.setattr(
+        "hydrascope.engine._clean_cache.LEARNED_ROWS", 2 * len(PROMPTS) + 3
+    )  # a few knock-outs at a time
     by_group = kl("llama", Optimal(steps=4), tmp_path / "groups")
     np.testing.assert_allclose(by_group, whole, atol=1e-4)
     child = os.fork()
     if child == 0:
-        learn, calls = Learning.learn, []
+        learn, calls = Learning.learn, list[int]()
 
         def dying(*arguments):
             if calls:  # the second group

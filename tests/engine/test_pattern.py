@@ -21,10 +21,7 @@ from hydrascope import figures
 from hydrascope.analysis import attention_split, attention_split_on_tokens, attention_split_totals, by_layer
 from hydrascope.anatomy import Place, directions, examine
 from hydrascope.components import Component, parse_knockouts
-from hydrascope.engine.pattern_proof import prove_pattern
-from hydrascope.engine.scope import Positions
-from hydrascope.engine.strategy import ExpandedCache, WholeSequence
-from hydrascope.engine.text_proof import choose_text_engine
+from hydrascope.engine import ExpandedCache, Positions, WholeSequence, choose_engine, prove_attention_split
 from hydrascope.errors import AnatomyRefused, DetailDropped
 from hydrascope.ledger import open_dataset
 from hydrascope.results import Ledger
@@ -167,6 +164,7 @@ def test_the_split_is_that_of_loops_over_heads_and_keys(name: str, scope: Positi
     whole = run(model, COMPONENTS, positions=scope).dataset
     compared = 0
     for number, prompt in enumerate(prompts().prompts[:2]):
+        assert prompt.input_ids is not None
         clean = attended(slow, model, prompt.input_ids, (), ())
         for knockout in parse_knockouts(COMPONENTS, model.anatomy.inventory):
             places = [place for part in knockout.parts for place in model.anatomy.places(part)]
@@ -335,20 +333,20 @@ def test_attention_that_cannot_be_split_is_refused(name: str, why: str, scope: P
 def test_other_engines_see_the_same(strategy: Any) -> None:
     """Rows with keys of their own, and whole prompts: for models whose prefix cannot be shared."""
     model = opened("gemma2")
-    assert prove_pattern(model, strategy)
-    assert prove_pattern(model, choose_text_engine(model).strategy)
+    assert prove_attention_split(model, strategy)
+    assert prove_attention_split(model, choose_engine(model).strategy)
 
 
 def test_an_account_that_the_parts_do_not_make_up_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """What holds on short random prompts is checked again on every one: here the attention is wrong after the proof."""
-    from hydrascope.engine import attention
+    from hydrascope.engine import _attention
 
     model = opened("llama")
     task = prepare(model, prompts(), hs.Zero(), hs.Options(
         components="attn.0", target="top", null_draws=0, split_attention=True
     ))  # fmt: skip
-    right = attention._crossed
-    monkeypatch.setattr(attention, "_crossed", lambda w, seen, v, t: right(w, 2 * seen, v, t))
+    right = _attention._products
+    monkeypatch.setattr(_attention, "_products", lambda w, seen, v, t: right(w, 2 * seen, v, t))
     with pytest.raises(AnatomyRefused, match=r"without attn\.0, moved weights and changed values miss .* on prompt"):
         execute(task)
 
@@ -364,7 +362,8 @@ def ledger() -> Ledger:
 
 
 def test_tables_are_what_a_plain_loop_finds(ledger: Ledger) -> None:
-    ds, expected = ledger.dataset, []
+    ds = ledger.dataset
+    expected: list[list[Any]] = []
     for name in ds["ablated"].values:
         cell = ds.sel(ablated=name)
         for writer in ds["writer"].values:
@@ -448,6 +447,6 @@ def test_from_the_command_line(model_folder: Path, prompt_file: Path, tmp_path: 
     plan = json.loads(cli(*command, "--split-attention", "--dry-run", "--json").out)
     assert plan["ledger_bytes"] > json.loads(cli(*command, "--dry-run", "--json").out)["ledger_bytes"]
     other = tiny.save(tmp_path / "neo", families.build("gpt_neo"))
-    asked = tiny.write_lines(tmp_path / "ids.jsonl", [{"input_ids": list(p.input_ids)} for p in prompts()])
+    asked = tiny.write_lines(tmp_path / "ids.jsonl", [{"input_ids": p.input_ids} for p in prompts()])
     refused = cli("run", other, "--prompts", asked, "--target", "top", "--donors", "2", "--split-attention")
     assert "does not go through the attention interface" in refused.refusal()

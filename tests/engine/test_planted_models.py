@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def knockouts(model: Planted) -> list[str]:
     return [*WRITERS, *several, *(address for address in model.responses if "+" in address)]
 
 
-def parse(knockout: str) -> tuple:
+def parse(knockout: str) -> tuple[Any, ...]:
     parts = (part.split(".") for part in knockout.split("+"))
     return tuple((kind, *map(int, numbers)) for kind, *numbers in parts)
 

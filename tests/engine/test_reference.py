@@ -8,10 +8,11 @@ import functools
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from tests.support.families import FAMILIES, VOCABULARY, Family, build
-from tests.support.reference import Reference, address, double_copy, reference_ledger, run
+from tests.support.reference import Knockout, Part, Reference, address, double_copy, reference_ledger, run
 
 torch.set_num_threads(1)
 
@@ -27,7 +28,7 @@ IN_LOGITS = ("own_change", "norm_effect", "total_effect")
 
 
 @functools.cache
-def doubled(name: str) -> nn.Module:
+def doubled(name: str) -> PreTrainedModel:
     return double_copy(build(name))
 
 
@@ -36,7 +37,7 @@ def targets(name: str) -> list[int]:
     return [int(run(doubled(name), FAMILIES[name], prompt).logits.argmax()) for prompt in PROMPTS]
 
 
-def knockouts(family: Family) -> list[tuple]:
+def knockouts(family: Family) -> list[Knockout]:
     last = family.n_layers - 1
     return [
         (("attn", 0),),
@@ -187,7 +188,9 @@ def test_distribution_measures_agree_with_plain_formulas(name):
         kl, log_prob, ranks = [], [], []
         for donor in DONORS[:, p]:
             values = run(model, family, PROMPTS[donor]).values
-            replaced = {(kind, knocked[0][1]): values[kind, knocked[0][1]] for kind in ("attn", "mlp")}
+            replaced: dict[Part, Tensor] = {
+                (kind, knocked[0][1]): values[kind, knocked[0][1]] for kind in ("attn", "mlp")
+            }
             logits = run(model, family, prompt, replaced).logits.numpy()
             ablated = np.exp(logits) / np.exp(logits).sum()
             kl.append((clean * np.log(clean / ablated)).sum())

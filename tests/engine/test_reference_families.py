@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import PreTrainedModel
 
 from tests.support.families import CONTEXT, FAMILIES, VOCABULARY, build
 from tests.support.reference import DoubleEverywhere, double_copy, reference_ledger, run
@@ -21,7 +22,7 @@ OTHER = [64, 5, 90, 12, 77, 38, 3, 25, 60]
 
 
 @functools.cache
-def doubled(name: str) -> torch.nn.Module:
+def doubled(name: str) -> PreTrainedModel:
     return double_copy(build(name))
 
 

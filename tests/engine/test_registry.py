@@ -10,11 +10,8 @@ import torch
 
 from hydrascope.anatomy import Place, directions
 from hydrascope.components import RECEIVER_KINDS, UNIT_KINDS, Component, Knockout
-from hydrascope.engine.capture import capture
-from hydrascope.engine.edges import received, sender_places
-from hydrascope.engine.last_token import sweep
-from hydrascope.engine.plan import edited_places
-from hydrascope.engine.variants import Edit, Variant
+from hydrascope.engine import Edit, Intervention, edited_places, record, run_interventions, sender_places
+from hydrascope.engine._edges import edge_values
 from tests.support import registry, status
 from tests.support.plain import account, slow_copy
 
@@ -52,7 +49,7 @@ def met() -> dict[str, status.Status]:
 def test_family(model_type, met):
     found = status.meet(model_type)
     met[model_type] = found.status
-    if found.model is None:
+    if found.model is None or found.engine is None:
         pytest.skip(f"{found.status.outcome}: {found.status.engine}")
     # a wrong annotation is a mistake of ours and no reason to leave a cheaper engine out
     assert not any("Type-check error" in reason for reason in found.engine.passed_over)
@@ -65,18 +62,18 @@ def hold_against_plain_forwards(model, engine):
     targets = torch.randint(3, registry.VOCABULARY, (PROMPTS,), generator=generator)
     chosen = knockouts(model)
     places = [edited_places(knockout, model.anatomy) for knockout in chosen]
-    clean = capture(
-        model, ids, list({p.site: None for some in places for p in some}), keep_prefix=engine.strategy.needs_prefix
-    )
+    sites = list({p.site: None for some in places for p in some})
+    clean = record(model, ids, sites, keep=engine.strategy.keep)
     variants = [
-        Variant(str(k), k.first_layer, tuple(Edit(p, clean.values[p.site][:, p.span].roll(1, 0)) for p in some))
+        Intervention(str(k), k.first_layer, tuple(Edit(p, clean.values[p.site][..., p.span].roll(1, 0)) for p in some))
         for k, some in zip(chosen, places, strict=True)
     ]
     read = directions(model.network, model.anatomy.tail, targets)
-    swept = sweep(model, clean, variants, read, strategy=engine.strategy, routing=model.anatomy.routes)
+    swept = run_interventions(model, clean, variants, read, strategy=engine.strategy, routing=model.anatomy.routes)
 
     with torch.no_grad():
         untouched = model.network(input_ids=ids, use_cache=False).logits[:, -1]
+    assert swept.distribution.probe is not None
     np.testing.assert_allclose(swept.distribution.probe, untouched, atol=TOLERANCE)
 
     slow = slow_copy(model.network)
@@ -97,7 +94,7 @@ def hold_against_plain_forwards(model, engine):
 
 
 def hold_routing(model, slow, ids, target, variants, swept, vector, prompt):
-    """What the sweep calls re-routed is what a routed MLP no longer writes when its routing is held, one at a time."""
+    """What a forward calls re-routed is what a routed MLP no longer writes when its routing is held, one at a time."""
     order = [writer.component for writer in model.anatomy.writers]
     variant = [variant.name for variant in variants].index(str(order[0]))
     edits = [(edit.place, edit.value[prompt]) for edit in variants[variant].edits]
@@ -132,12 +129,12 @@ def hold_edges_against_plain_forwards(model, engine, slow, ids):
     """The receiver's value is what it is when all writers but the sender and itself are put back by hand."""
     anatomy, chosen = model.anatomy, edges(model)
     places = [p for e in chosen for p in (*edited_places(e, anatomy), *sender_places(e, anatomy))]
-    clean = capture(model, ids, list({p.site: None for p in places}), keep_prefix=engine.strategy.needs_prefix)
+    clean = record(model, ids, list({p.site: None for p in places}), keep=engine.strategy.keep)
 
     def donated(place: Place, draw: int) -> torch.Tensor:
-        return clean.values[place.site][:, place.span].roll(1, 0)
+        return clean.values[place.site][..., place.span].roll(1, 0)
 
-    heard = received(model, clean, [(edge, 0) for edge in chosen], donated, engine.strategy, len(chosen))
+    heard = edge_values(model, clean, [(edge, 0) for edge in chosen], donated, engine.strategy, len(chosen))
     for prompt in range(CHECKED):
         before = account(slow, anatomy, ids[prompt].tolist(), 0)
         for edge in chosen:

@@ -16,12 +16,18 @@ from transformers import AttentionInterface
 import hydrascope as hs
 from hydrascope.anatomy import directions, examine
 from hydrascope.components import Component
-from hydrascope.engine import attention
-from hydrascope.engine.capture import capture
-from hydrascope.engine.last_token import sweep
-from hydrascope.engine.proof import choose_engine, prove_engine
-from hydrascope.engine.strategy import ExpandedCache, SharedPrefix, WholeSequence
-from hydrascope.engine.variants import Edit, Variant
+from hydrascope.engine import (
+    Edit,
+    ExpandedCache,
+    Intervention,
+    SharedPrefix,
+    WholeSequence,
+    _attention,
+    choose_engine,
+    prove_engine,
+    record,
+    run_interventions,
+)
 from hydrascope.errors import (
     AnatomyRefused,
     HookDidNotFire,
@@ -53,7 +59,7 @@ def ledger(model: hs.Model, components: str = COMPONENTS, given: hs.PromptSet | 
     return hs.knock_out(model, given or prompts(), components, hs.Resample(donors=2), options=options).dataset
 
 
-def state(network: nn.Module) -> dict[str, Any]:
+def state(network: Any) -> dict[str, Any]:
     """Everything about a network that a run could leave behind."""
     modules = list(network.modules())
     return {
@@ -140,7 +146,7 @@ def test_hooks_of_the_user_work_and_stay():
     plain = ledger(examine(network, None, name="plain"))
     calls = 0
 
-    def steer(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
+    def steer(module: nn.Module, args: object, output: Tensor) -> Tensor:
         nonlocal calls
         calls += 1
         return output * 1.5
@@ -156,7 +162,7 @@ def test_hooks_of_the_user_work_and_stay():
     np.testing.assert_array_equal(ledger(examine(network, None, name="plain"))["change"], plain["change"])
 
 
-def skip_down_projection(mlp: nn.Module, only_last_token: bool) -> None:
+def skip_down_projection(mlp: Any, only_last_token: bool) -> None:
     """The same numbers without passing the module that writes."""
     original = mlp.forward
 
@@ -168,7 +174,7 @@ def skip_down_projection(mlp: nn.Module, only_last_token: bool) -> None:
     mlp.forward = forward
 
 
-def run_twice(mlp: nn.Module, only_last_token: bool) -> None:
+def run_twice(mlp: Any, only_last_token: bool) -> None:
     original = mlp.forward
 
     def forward(x: Tensor) -> Tensor:
@@ -200,15 +206,16 @@ def test_where_it_does_not_run_once_on_single_tokens_whole_sequences_serve(tampe
 @pytest.fixture
 def sabotage() -> Iterator[Callable[..., None]]:
     """Exchanges arguments of the shared-prefix attention, until the test is over."""
-    right = attention.shared_prefix_attention
+    right = _attention.shared_prefix_attention
 
-    def use(**wrong: object) -> None:
+    def use(**wrong: Any) -> None:
         AttentionInterface.register(
-            attention.NAME, lambda *args, **kwargs: right(*args, **{k: wrong.get(k, v) for k, v in kwargs.items()})
+            _attention.SHARED_PREFIX,
+            lambda *args, **kwargs: right(*args, **{k: wrong.get(k, v) for k, v in kwargs.items()}),
         )
 
     yield use
-    AttentionInterface.register(attention.NAME, right)
+    AttentionInterface.register(_attention.SHARED_PREFIX, right)
 
 
 def test_a_wrong_attention_is_found_and_the_other_strategy_taken(sabotage):
@@ -236,7 +243,7 @@ def test_a_model_on_which_no_strategy_is_right_is_refused_by_the_check(sabotage,
     model = open_model("gemma2")
     right = ledger(model)
     sabotage(softcap=None)
-    expanded, whole = ExpandedCache.push, WholeSequence.push
+    expanded, whole = ExpandedCache.run, WholeSequence.run
 
     def without_first_key(self: ExpandedCache, network: nn.Module, clean: Any, variants: int) -> None:
         prefix = tuple((keys[:, :, 1:], values[:, :, 1:]) for keys, values in clean.prefix)
@@ -247,12 +254,12 @@ def test_a_model_on_which_no_strategy_is_right_is_refused_by_the_check(sabotage,
         ids[:, 0] = (ids[:, 0] + 1) % VOCABULARY
         whole(self, network, replace(clean, ids=ids), variants)
 
-    monkeypatch.setattr(ExpandedCache, "push", without_first_key)
+    monkeypatch.setattr(ExpandedCache, "run", without_first_key)
     found = ledger(model)
     assert found.attrs["engine"] == WholeSequence().name
     np.testing.assert_allclose(found["change"], right["change"], rtol=0, atol=1e-5)
 
-    monkeypatch.setattr(WholeSequence, "push", with_another_first_token)
+    monkeypatch.setattr(WholeSequence, "run", with_another_first_token)
     before = state(model.network)
     with pytest.raises(AnatomyRefused) as refused:
         ledger(model)
@@ -281,15 +288,15 @@ def test_all_strategies_agree(name):
     ids = torch.randint(3, VOCABULARY, (3, 9), generator=torch.Generator().manual_seed(1))
     parts = [writer.component for writer in model.anatomy.writers]
     places = [model.anatomy.places(part)[0] for part in parts]
-    clean = capture(model, ids, [place.site for place in places])
+    clean = record(model, ids, [place.site for place in places], keep="prefix")
     read = directions(model.network, model.anatomy.tail, torch.tensor([4, 5, 6]))
     variants = [
-        Variant(str(part), part.layer, (Edit(place, clean.values[place.site].roll(1, 0)),))
+        Intervention(str(part), part.layer, (Edit(place, clean.values[place.site].roll(1, 0)),))
         for part, place in zip(parts, places, strict=True)
     ]
-    right = sweep(model, clean, variants, read, strategy=WholeSequence())
+    right = run_interventions(model, clean, variants, read, strategy=WholeSequence())
     for strategy in dict.fromkeys((choose_engine(model).strategy, ExpandedCache())):
-        found = sweep(model, clean, variants, read, strategy=strategy)
+        found = run_interventions(model, clean, variants, read, strategy=strategy)
         for a, b in (
             (found.reads, right.reads),
             (found.sigma, right.sigma),
@@ -317,15 +324,15 @@ def test_a_knock_out_that_leads_to_infinity_is_named():
     model = open_model("llama")
     ids = torch.randint(3, VOCABULARY, (2, 5), generator=torch.Generator().manual_seed(1))
     places = [model.anatomy.places(Component("attn", layer))[0] for layer in (0, 1)]
-    clean = capture(model, ids, [places[0].site])
+    clean = record(model, ids, [places[0].site], keep="prefix")
     read = directions(model.network, model.anatomy.tail, torch.tensor([4, 5]))
-    values = (clean.values[places[0].site], torch.full((2, 32), float("inf")))
+    values = (clean.values[places[0].site], torch.full((2, 1, 32), float("inf")))
     variants = [
-        Variant(f"attn.{layer}", layer, (Edit(place, value),))
+        Intervention(f"attn.{layer}", layer, (Edit(place, value),))
         for layer, (place, value) in enumerate(zip(places, values, strict=True))
     ]
     with pytest.raises(NonFinite, match=r"attn\.1"):
-        sweep(model, clean, variants, read)
+        run_interventions(model, clean, variants, read, strategy=SharedPrefix())
 
 
 def with_gain(model: hs.Model, address: str, factor: float) -> hs.Model:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from hydrascope.anatomy import examine
 from hydrascope.errors import EmptyPrompts, TargetError
 from hydrascope.prompts import choose_donors
 from tests.support.families import FAMILIES, VOCABULARY, build
-from tests.support.reference import Reference, double_copy, reference_ledger, run
+from tests.support.reference import Knockout, Reference, double_copy, reference_ledger, run
 
 torch.set_num_threads(1)
 
@@ -24,7 +25,7 @@ LENGTHS = (9, 1, 9, 4, 6)
 TARGETS = (5, 11, 5, 40, 11)
 FOILS = (8, 20, 9, 41, 8)
 KNOCKOUTS = "attn.0,mlp.1,attn.2,head.1.2,attn.0+mlp.1"
-PARTS = [
+PARTS: list[Knockout] = [
     (("attn", 0),),
     (("mlp", 1),),
     (("attn", 2),),
@@ -149,7 +150,8 @@ def test_prompts_whose_pair_begins_alike_are_dropped_and_counted() -> None:
 
 
 def test_a_difference_needs_both() -> None:
-    for lacking, given in (("foil", {"target_id": 5}), ("target", {"foil_id": 5})):
+    halves: dict[str, dict[str, Any]] = {"foil": {"target_id": 5}, "target": {"foil_id": 5}}
+    for lacking, given in halves.items():
         prompts = hs.PromptSet("half", (*prompt_set().prompts, hs.Prompt(input_ids=(4, 5), **given)))
         with pytest.raises(TargetError, match=rf"^prompt 5 \(counted from 0\) has no {lacking}, which a logit"):
             ledger("gpt2", "difference", prompts)

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,16 +20,20 @@ from hydrascope.ablations import Ablation, Optimal, PositionMean
 from hydrascope.analysis import ablation_loss, ablation_loss_sentence
 from hydrascope.anatomy import Place
 from hydrascope.components import parse_knockouts
-from hydrascope.engine import optimal, passes
-from hydrascope.engine.batch import Constants
-from hydrascope.engine.budget import Budget
-from hydrascope.engine.constants import ConstantStore
-from hydrascope.engine.objective import Harm
-from hydrascope.engine.optimal import Learning
-from hydrascope.engine.passes import graded_text_footprint, passes_of_texts
-from hydrascope.engine.plan import edited_places
-from hydrascope.engine.scope import Positions
-from hydrascope.engine.texts import Resumed
+from hydrascope.engine import (
+    Budget,
+    Constants,
+    ConstantStore,
+    FromBlock,
+    KLObjective,
+    Learning,
+    Positions,
+    _clean_cache,
+    _optimal,
+    batches_of_texts,
+    edited_places,
+)
+from hydrascope.engine._memory import graded_text_footprint
 from hydrascope.errors import OutOfBudget
 from tests.conftest import Cli
 from tests.engine.test_texts import opened
@@ -125,14 +130,14 @@ def test_losses_and_gradients_are_those_of_plain_float64_forwards(
     name: str, address: str, scope: Positions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[list[Tensor], Tensor, list[Tensor]]] = []
-    measure = Harm.losses_and_slopes
+    measure = KLObjective.losses_and_slopes
 
     def watched(harm, values, step):
         losses, slopes = measure(harm, values, step)
         seen.append(([value.detach().double() for value in values[0]], losses[0], slopes[0]))
         return losses, slopes
 
-    monkeypatch.setattr(Harm, "losses_and_slopes", watched)
+    monkeypatch.setattr(KLObjective, "losses_and_slopes", watched)
     kl(name, Optimal(steps=2), address, scope=scope)
     model = opened(name)
     (knockout,) = parse_knockouts(address, model.anatomy.inventory)
@@ -161,12 +166,12 @@ def test_what_was_learned_is_put_at_every_position_of_every_length(learned: dict
 
 
 def test_steps_that_see_some_of_the_texts_each_end_no_higher(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "READ_A_STEP", 7)
+    monkeypatch.setattr(_clean_cache, "READ_A_STEP", 7)
     best, zero, mean = (kl("llama", one).mean(0) for one in (Optimal(steps=20), hs.Zero(), hs.Mean()))
     assert (best <= np.minimum(zero, mean) + 1e-6).all()
     assert (best < 0.9 * mean).any()
-    ids = [prompt.input_ids for prompt in prompts()]
-    found = passes_of_texts(opened("llama"), ids, EVERYWHERE, 2, 0, Budget(2**30))
+    ids = [prompt.input_ids or () for prompt in prompts()]
+    found = batches_of_texts(opened("llama"), ids, EVERYWHERE, 2, 0, Budget(2**30))
     assert sorted(batch for turn in found.turns for batch in turn) == list(range(len(found.batches)))
     assert sorted(text for batch in found.batches for text in batch) == list(range(len(LENGTHS)))
     assert len(found.turns) > 2
@@ -216,11 +221,11 @@ def test_a_killed_run_learns_no_constant_twice(tmp_path: Path, monkeypatch: pyte
 def test_what_is_kept_for_the_gradient_was_reckoned_with(name: str) -> None:
     model, scope = opened(name), Positions("all", "each", 1)
     tokens, texts = 40, 3
-    ids = [prompt.input_ids for prompt in prompts((tokens,) * texts)]
-    found = passes_of_texts(model, ids, scope, 2, 0, Budget(2**30))
+    ids = [prompt.input_ids or () for prompt in prompts((tokens,) * texts)]
+    found = batches_of_texts(model, ids, scope, 2, 0, Budget(2**30))
     knockouts = parse_knockouts("attn.0,mlp.0", model.anatomy.inventory)
     places = [edited_places(knockout, model.anatomy) for knockout in knockouts]
-    harm = Harm(model, Resumed().at(0), knockouts, places, found)
+    harm = KLObjective(model, FromBlock().at(0), knockouts, places, found)
     values = [[torch.zeros(place.width) for place in some] for some in places]
     kept: dict[int, int] = {}
 
@@ -240,7 +245,7 @@ def test_what_is_kept_for_the_gradient_was_reckoned_with(name: str) -> None:
 
 def test_groups_shrink_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
     right = kl("llama", Optimal(steps=3))
-    learn, room, sizes = optimal.learn, [1], []
+    learn, room, sizes = _optimal.learn, [1], []
 
     def tight(harm, origins, ablation):
         sizes.append(len(origins))
@@ -248,7 +253,7 @@ def test_groups_shrink_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch) ->
             raise torch.cuda.OutOfMemoryError("no room")
         return learn(harm, origins, ablation)
 
-    monkeypatch.setattr(optimal, "learn", tight)
+    monkeypatch.setattr(_optimal, "learn", tight)
     np.testing.assert_allclose(kl("llama", Optimal(steps=3)), right, atol=1e-4)
     assert sizes == [2, 1, 1, 2, 1, 1]
     room[0] = 0
@@ -284,6 +289,7 @@ def test_several_ablations_of_texts_stand_beside_the_optimal_one(tmp_path: Path)
     np.testing.assert_array_equal(texts["document"], by_hand["resample"]["document"])
     means = {name: ds["kl"].sel(prompt=kept).mean("prompt").to_series() for name, ds in by_hand.items()}
     assert list(table["ablation"].unique()) == ["resample", "mean"]
+    row: Any
     for row in table.itertuples():
         assert row.n == len(kept)
         assert row.loss == pytest.approx(means[row.ablation][row.ablated], rel=1e-5)
@@ -303,9 +309,9 @@ def test_the_text_protocol_learns_measures_and_goes_on_after_an_interruption(
     monkeypatch.setattr("hydrascope.report._page.render", lambda findings: "<html></html>")
     text = " ".join(f"w{4 + (7 * i) % 50}" for i in range(40))
     (tmp_path / "text.txt").write_text(text)
-    command = ("run", model_folder, "--protocol", "text", "--prompts", tmp_path / "text.txt", "--length", "8")
-    command = (*command, "--components", "attn.0,mlp.1,mlp.2", "--ablation", "mean,optimal", "--out", tmp_path / "run")
-    learn, groups = Learning.learn, []
+    what = ("run", model_folder, "--protocol", "text", "--prompts", tmp_path / "text.txt", "--length", "8")
+    command = (*what, "--components", "attn.0,mlp.1,mlp.2", "--ablation", "mean,optimal", "--out", tmp_path / "run")
+    learn, groups = Learning.learn, list[list[Any]]()
 
     def interrupted(self, group):
         if groups:
@@ -324,5 +330,7 @@ def test_the_text_protocol_learns_measures_and_goes_on_after_an_interruption(
     assert (best <= mean + 1e-6).all() and float(best.sum()) < float(mean.sum())
     assert ledger.also["optimal"].dataset.attrs["protocol"] == "text"
     planned = json.loads(cli(*command, "--dry-run", "--json").out)
-    assert planned["variant_tokens"] == 3 * int(ledger.dataset["length"].sum() / 6)  # six of eight positions are read
+    assert planned["intervention_tokens"] == 3 * int(
+        ledger.dataset["length"].sum() / 6
+    )  # six of eight positions are read
     assert planned["also"]["optimal"]["flops"] > 50 * planned["flops"]

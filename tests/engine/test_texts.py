@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,12 +15,20 @@ import hydrascope as hs
 from hydrascope.anatomy import Model, directions, examine
 from hydrascope.anatomy.hooks import hooked
 from hydrascope.components import Component, Knockout, parse_knockouts
-from hydrascope.engine.last_token import sweep
-from hydrascope.engine.plan import Plan, edited_places
-from hydrascope.engine.proof import count_hooks
-from hydrascope.engine.text_proof import choose_text_engine, prove_texts
-from hydrascope.engine.texts import Resumed, record_texts
-from hydrascope.engine.variants import Edit, Variant
+from hydrascope.engine import (
+    OF_WHOLE_TEXTS,
+    Edit,
+    FromBlock,
+    Intervention,
+    Layout,
+    Plan,
+    choose_engine,
+    edited_places,
+    prove_engine,
+    record,
+    run_interventions,
+)
+from hydrascope.engine.proof._engine import _left_on
 from hydrascope.errors import HookDidNotFire
 from tests.support import registry
 from tests.support.families import FAMILIES, VOCABULARY, build
@@ -93,7 +102,7 @@ def plain(slow, model: Model, text: Tensor, edited, edits=()) -> tuple[Tensor, T
         for handle in handles:
             handle.remove()
     writes = [
-        sum(g * seen[f"{path}@output"] for path, g in zip(writer.modules, writer.gains, strict=True))
+        torch.stack([g * seen[f"{path}@output"] for path, g in zip(writer.modules, writer.gains, strict=True)]).sum(0)
         for writer in model.anatomy.writers
     ]
     return torch.stack(writes, 1), seen["logits"].double() * model.anatomy.tail.scale
@@ -103,22 +112,23 @@ def plain(slow, model: Model, text: Tensor, edited, edits=()) -> tuple[Tensor, T
 @pytest.mark.parametrize("name", FAMILIES)
 def test_texts_agree_with_plain_float64_forwards(name: str, scope: str) -> None:
     model, (edited, read) = opened(name), SCOPES[scope]
-    engine = choose_text_engine(model)
-    assert engine.strategy == Resumed(enters=name not in ADDS_INSIDE)
+    engine = choose_engine(model, OF_WHOLE_TEXTS)
+    assert engine.strategy == FromBlock(enters=name not in ADDS_INSIDE)
     chosen = knockouts(model)
     places = [edited_places(knockout, model.anatomy) for knockout in chosen]
-    recorded = record_texts(model, ids(), edited, read, list({p.site: None for some in places for p in some}))
-    values = {site: value[:, list(edited)] for site, value in recorded.values.items()}
+    sites = list({p.site: None for some in places for p in some})
+    recorded = record(model, ids(), sites, Layout(ids().shape[0], ids().shape[1], edited, read), keep="streams")
+    values = recorded.values
     targets = torch.randint(3, VOCABULARY, (TEXTS * len(read),), generator=torch.Generator().manual_seed(4))
     directed = directions(model.network, model.anatomy.tail, targets)
-    before = sweep(model, recorded, [], directed, strategy=engine.strategy)
+    before = run_interventions(model, recorded, [], directed, strategy=engine.strategy)
     slow = slow_copy(model.network)
     clean = [plain(slow, model, text, edited) for text in ids()]
     for knockout, some in zip(chosen, places, strict=True):
         edits = tuple(Edit(p, values[p.site][..., p.span].roll(1, 0)) for p in some)
-        variant = Variant(str(knockout), knockout.first_layer, edits)
+        variant = Intervention(str(knockout), knockout.first_layer, edits)
         strategy = engine.strategy.at(knockout.first_layer)
-        swept = sweep(model, recorded, [variant], directed, strategy=strategy, probed=False, before=before)
+        swept = run_interventions(model, recorded, [variant], directed, strategy=strategy, probed=False, before=before)
         changes = (swept.reads[1, 1:] - swept.reads[0, 1:]) / swept.sigma[0]
         totals = swept.distribution.logit[1] - swept.distribution.logit[0]
         for t in range(TEXTS):
@@ -135,9 +145,9 @@ def test_texts_agree_with_plain_float64_forwards(name: str, scope: str) -> None:
 @pytest.mark.parametrize("name", ["mamba", "jamba", "bloom", "gemma4_text", "falcon_h1", "deepseek_v3", "gpt_neo"])
 def test_families_outside_the_attention_interface_are_proved_too(name: str) -> None:
     model = examine(registry.build(name), None, name=name)
-    engine = choose_text_engine(model)
+    engine = choose_engine(model, OF_WHOLE_TEXTS)
     assert all(check.passed for check in engine.checks)
-    assert engine.strategy == Resumed(enters=name not in ADDS_INSIDE)
+    assert engine.strategy == FromBlock(enters=name not in ADDS_INSIDE)
 
 
 def test_where_blocks_cannot_be_left_out_all_are_passed_through(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,10 +156,10 @@ def test_where_blocks_cannot_be_left_out_all_are_passed_through(monkeypatch: pyt
     kept: list[Tensor] = []
     monkeypatch.setattr(layers[0].mlp, "forward", _remembering(layers[0].mlp.forward, kept))
     monkeypatch.setattr(layers[2].mlp, "forward", _needing(layers[2].mlp.forward, kept))
-    engine = choose_text_engine(model)
-    assert engine.strategy == Resumed(skips=False)
+    engine = choose_engine(model, OF_WHOLE_TEXTS)
+    assert engine.strategy == FromBlock(skips=False)
     passed_over = [name.split(":")[0] for name in engine.passed_over]
-    assert passed_over == [Resumed().name, Resumed(enters=False).name]
+    assert passed_over == [FromBlock().name, FromBlock(enters=False).name]
 
 
 def _remembering(forward, kept):
@@ -171,55 +181,55 @@ def _needing(forward, kept):
 
 def test_blocks_are_themselves_again_after_an_error_inside_a_push() -> None:
     model = opened("gpt2")
-    recorded = record_texts(model, ids(), (1, 2), (3,), ())
+    recorded = record(model, ids(), layout=Layout(ids().shape[0], ids().shape[1], (1, 2), (3,)), keep="streams")
     directed = directions(model.network, model.anatomy.tail, torch.tensor([5, 6]))
-    before = sweep(model, recorded, [], directed, strategy=Resumed())
-    hooks = count_hooks(model)
+    before = run_interventions(model, recorded, [], directed, strategy=FromBlock())
+    hooks = _left_on(model)
     site = model.anatomy.places(Component("attn", 2))[0]
-    wrong = Variant("attn.2", 2, (Edit(site, torch.zeros(2, 5, site.width)),))  # five values for two positions
+    wrong = Intervention("attn.2", 2, (Edit(site, torch.zeros(2, 5, site.width)),))  # five values for two positions
     with pytest.raises(RuntimeError):
-        sweep(model, recorded, [wrong], directed, strategy=Resumed(first_block=2), before=before)
-    assert count_hooks(model) == hooks
+        run_interventions(model, recorded, [wrong], directed, strategy=FromBlock(first_block=2), before=before)
+    assert _left_on(model) == hooks
     blocks = [model.network.get_submodule(path) for path in model.anatomy.layers]
     assert not any("forward" in block.__dict__ for block in blocks)
 
 
 def test_a_wrong_stream_is_found() -> None:
     model = opened("llama")
-    assert all(check.passed for check in prove_texts(model, Resumed()))
+    assert all(check.passed for check in prove_engine(model, FromBlock()))
 
-    class Wrong(Resumed):
-        def push(self, network, clean, variants):
-            object.__setattr__(clean, "returned", tuple(2 * x for x in clean.returned))
-            super().push(network, clean, variants)
+    class Wrong(FromBlock):
+        def run(self, network, clean, rows):
+            doubled = tuple(2 * x for x in clean.streams.returned)
+            super().run(network, replace(clean, streams=replace(clean.streams, returned=doubled)), rows)
 
-        def at(self, block):
+        def at(self, block: int, *, watched: bool = False) -> FromBlock:
             return Wrong(first_block=block)
 
-    failed = {check.name for check in prove_texts(model, Wrong()) if not check.passed}
+    failed = {check.name for check in prove_engine(model, Wrong()) if not check.passed}
     assert {"plain loop", "self donor"} <= failed
 
 
 def test_an_edit_that_does_not_happen_is_refused() -> None:
     model = opened("llama")
-    recorded = record_texts(model, ids(), (1, 2), (3,), ())
+    recorded = record(model, ids(), layout=Layout(ids().shape[0], ids().shape[1], (1, 2), (3,)), keep="streams")
     directed = directions(model.network, model.anatomy.tail, torch.tensor([5, 6]))
-    before = sweep(model, recorded, [], directed, strategy=Resumed())
+    before = run_interventions(model, recorded, [], directed, strategy=FromBlock())
     site = model.anatomy.places(Component("attn", 0))[0]
-    lost = Variant("attn.0", 2, (Edit(site, torch.zeros(2, 2, site.width)),))  # a block that the push leaves out
+    lost = Intervention("attn.0", 2, (Edit(site, torch.zeros(2, 2, site.width)),))  # a block that the push leaves out
     with pytest.raises(HookDidNotFire):
-        sweep(model, recorded, [lost], directed, strategy=Resumed(first_block=2), before=before)
+        run_interventions(model, recorded, [lost], directed, strategy=FromBlock(first_block=2), before=before)
 
 
 def test_a_wrong_entrance_is_found() -> None:
     model = opened("llama")
 
-    class Wrong(Resumed):
-        def push(self, network, clean, variants):
-            doubled = {layer: replace(at, inside=2 * at.inside) for layer, at in clean.entrances.items()}
-            super().push(network, replace(clean, entrances=doubled), variants)
+    class Wrong(FromBlock):
+        def run(self, network, clean, rows):
+            doubled = {layer: replace(at, inside=2 * at.inside) for layer, at in clean.streams.entrances.items()}
+            super().run(network, replace(clean, streams=replace(clean.streams, entrances=doubled)), rows)
 
-    failed = {check.name for check in prove_texts(model, Wrong()) if not check.passed}
+    failed = {check.name for check in prove_engine(model, Wrong()) if not check.passed}
     assert failed == {"plain loop", "self donor"}
 
 
@@ -228,19 +238,23 @@ def test_a_push_does_only_what_it_must(dtype: torch.dtype, along: int) -> None:
     """From attention's projection on, without the clean run where rows of other pushes round alike."""
     model = examine(build("llama").to(dtype), None, name="llama")
     site = model.anatomy.places(Component("attn", 1))[0]
-    recorded = record_texts(model, ids(), (1, 2), (3,), ())
+    recorded = record(model, ids(), layout=Layout(ids().shape[0], ids().shape[1], (1, 2), (3,)), keep="streams")
     directed = directions(model.network, model.anatomy.tail, torch.tensor([5, 6]))
-    before = sweep(model, recorded, [], directed, strategy=Resumed())
+    before = run_interventions(model, recorded, [], directed, strategy=FromBlock())
     edit = Edit(site, torch.zeros(TEXTS, 2, site.width))
     rows: dict[str, int] = {}
+
+    def note(path: str, x: Tensor, _: object) -> None:
+        rows[path] = len(x)
+
     layers = model.network.get_submodule("model.layers")
     with hooked() as hooks:
         for name in ("self_attn.q_proj", "self_attn.o_proj", "mlp"):
             for number, block in enumerate(layers):
                 path = f"{number}.{name}"
-                hooks.on_call(block.get_submodule(name), lambda x, _, path=path: rows.update({path: len(x)}))
-        variants = [Variant("attn.1", 1, (edit,))] * 3
-        sweep(model, recorded, variants, directed, strategy=Resumed().at(1), before=before)
+                hooks.on_call(block.get_submodule(name), partial(note, path))
+        variants = [Intervention("attn.1", 1, (edit,))] * 3
+        run_interventions(model, recorded, variants, directed, strategy=FromBlock().at(1), before=before)
     assert set(rows.values()) == {(3 + along) * TEXTS}
     assert not [path for path in rows if path.startswith("0.")] and "1.self_attn.q_proj" not in rows
     assert {"1.self_attn.o_proj", "1.mlp", "2.self_attn.q_proj"} <= set(rows)
@@ -251,8 +265,10 @@ def test_pushes_by_block_do_every_job_once_and_begin_in_one_block() -> None:
     found = tuple(parse_knockouts("head,layer,mlp", model.anatomy.inventory))
     plan = Plan(model.anatomy, found, hs.Resample(donors=3), np.zeros((3, 1), dtype=int), null_draws=2, seed=0)
     for size in (1, 2, 5, 1000):
-        pushes = list(plan.pushes_by_block(size))
-        assert sorted(job for push in pushes for job in push) == sorted(job for push in plan.pushes(7) for job in push)
+        pushes = list(plan.schedule(size, by_block=True))
+        assert sorted(job for push in pushes for job in push) == sorted(
+            job for push in plan.schedule(7, by_block=False) for job in push
+        )
         for push in pushes:
             assert len({(found[job.knockout].first_layer, job.null) for job in push}) == 1
         for block in {(found[push[0].knockout].first_layer, push[0].null) for push in pushes}:

@@ -18,11 +18,18 @@ from hydrascope import task as tasks
 from hydrascope.analysis import _ledger_access as access
 from hydrascope.anatomy import Anatomy, Directions, Place, directions
 from hydrascope.components import parse_component, parse_knockouts
-from hydrascope.engine import batch
-from hydrascope.engine.budget import Budget, Footprint, prompts_in_account, variants_at_once
-from hydrascope.engine.columns import Masks, columns
-from hydrascope.engine.last_token import Swept
-from hydrascope.engine.variants import Variant
+from hydrascope.engine import (
+    BatchContext,
+    Budget,
+    Footprint,
+    Intervention,
+    Masks,
+    Readings,
+    _measure,
+    columns,
+    prompts_in_account,
+    run_interventions,
+)
 from hydrascope.errors import DetailDropped
 from hydrascope.results import Ledger
 from tests.support.plain import account, slow_copy
@@ -53,7 +60,7 @@ def test_units_are_what_the_slow_loop_finds(name: str, kind: str) -> None:
     found = ASKED.ledger(name, UNITS[name], hs.Zero() if kind == "zero" else hs.Mean())
     anatomy, network = model(name).anatomy, slow_copy(model(name).network)
     read: Directions = directions(model(name).network, anatomy.tail, torch.tensor(TARGETS))
-    whole = {site.site for site in (*anatomy.heads, *anatomy.neurons)}
+    whole = {site.site for site in anatomy.heads} | {site.site for site in anatomy.neurons}
     # A full forward that puts a site's own value back shows what the value is: an edit of no width watches its input.
     watch = [(Place(site, 0, 0), torch.zeros(0)) for site in whole]
     clean = [account(network, anatomy, ids, target, watch) for ids, target in zip(PROMPTS, TARGETS, strict=True)]
@@ -68,7 +75,7 @@ def test_units_are_what_the_slow_loop_finds(name: str, kind: str) -> None:
 
             edits = [(place, value(place)) for place in places(anatomy, knockout)]
             ablated = account(network, anatomy, ids, target, edits)
-            sigma = _sigma(model(name), network, ids)
+            sigma = _sigma(model(name), network, list(ids))
             change = (ablated.writes - clean[p].writes) @ read.vectors[p].double() / sigma
             what = f"{knockout} on prompt {p}"
             np.testing.assert_allclose(
@@ -208,29 +215,27 @@ def test_compensation_is_known_from_sums_by_kind(sums: tuple[xr.Dataset, xr.Data
 
 
 def test_variants_are_made_as_they_are_pushed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sweep of all neurons holds the variants of one push, and its replacement values are never all there at once."""
-    alive: list[weakref.ref[Variant]] = []
+    """A run over all neurons holds the interventions of one forward, and its replacement values are never all there."""
+    alive: list[weakref.ref[Intervention]] = []
     pushed: list[int] = []
-    make, push = batch.variant, batch.sweep
+    make = BatchContext.intervention
 
-    def made(*args: Any) -> Variant:
+    def made(*args: Any) -> Intervention:
         variant = make(*args)
         alive.append(weakref.ref(variant))
         return variant
 
-    def swept(opened: hs.Model, clean: Any, variants: list[Variant], *args: Any, **more: Any) -> Swept:
+    def swept(opened: hs.Model, clean: Any, variants: list[Intervention], *args: Any, **more: Any) -> Readings:
         gc.collect()
         assert sum(ref() is not None for ref in alive) == len(variants)
         pushed.append(len(variants))
-        return push(opened, clean, variants, *args, **more)
+        return run_interventions(opened, clean, variants, *args, **more)
 
-    monkeypatch.setattr(batch, "variant", made)
-    monkeypatch.setattr(batch, "sweep", swept)
-    memory = "400KB"
-    found = ASKED.ledger("llama", "neuron.2", memory=memory, null_draws=1)
+    monkeypatch.setattr(BatchContext, "intervention", made)
+    monkeypatch.setattr(_measure, "run_interventions", swept)
+    found = ASKED.ledger("llama", "neuron.2", memory="400KB", null_draws=1)
     size = Footprint.of(model("llama"), 1, copies_prefix=False)
-    most = variants_at_once(Budget.read(memory, torch.device("cpu")), size, 1)
-    assert max(pushed) <= most
+    assert (max(pushed) + 1) * size.row <= 400 * 2**10 / 2, "with the clean run, half the budget"
     assert len(pushed) > 2 * 2, "the budget must force several pushes"
     assert sum(pushed) == 2 * 48 * 3, "the two prompts of one length go together"
     assert found.sizes["ablated"] == 48

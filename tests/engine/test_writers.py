@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import PreTrainedModel
 
 import hydrascope as hs
 from hydrascope.analysis import _ledger_access as access
 from hydrascope.analysis import by_layer
-from hydrascope.engine import splits
+from hydrascope.engine import _units
 from hydrascope.errors import AnatomyRefused, ComponentError, RunError, SettingsChanged
 from tests.support.families import EPSILON, Family
 from tests.support.reference import Run, double_copy, norm_scale, readout, run
@@ -34,7 +35,7 @@ def ledger(name: str, components: str = KNOCKOUTS, ablation: Any = None, **more:
     return ASKED.ledger(name, components, ablation, **more)
 
 
-def shares(network: nn.Module, family: Family, layer: int, seen: Run) -> list[Tensor]:
+def shares(network: PreTrainedModel, family: Family, layer: int, seen: Run) -> list[Tensor]:
     """What each head and what the biases add to the residual stream, from the weights alone, in float64."""
     projection = network.get_submodule(family.path(layer, family.o_proj))
     mixed = torch.cat([seen.values["head", layer, head] for head in range(family.n_heads)])
@@ -71,7 +72,8 @@ def by_hand(name: str, replaced: dict[Any, Tensor], cut: set[int]) -> np.ndarray
 
 def zeroed(name: str, knockout: str) -> tuple[dict[Any, Tensor], set[int]]:
     """Replacements of the slow loop for a zero ablation, and blocks whose whole attention is cut off."""
-    family, found, cut = ALL[name], {}, set()
+    family, cut = ALL[name], set[int]()
+    found: dict[Any, Tensor] = {}
     for part in knockout.split("+"):
         kind, layer, *unit = part.split(".")
         if kind == "head":
@@ -112,7 +114,8 @@ def test_shares_are_what_the_weights_say(name: str) -> None:
 @pytest.mark.parametrize("name", ["gpt2", "gpt_neox", "llama", "mistral", "gemma2", "olmo2_biased", "gptj"])
 def test_heads_and_biases_are_their_layer(name: str) -> None:
     """Under donors and under the null, and nothing else of the account moves."""
-    kind, more = hs.Resample(donors=2), {"null_draws": 1}
+    kind = hs.Resample(donors=2)
+    more: dict[str, Any] = {"null_draws": 1}
     apart, whole = ledger(name, ablation=kind, **more), ledger(name, ablation=kind, writers="layers", **more)
     for variable in ("direct_effect", "change", "null_change"):
         for column, writer in enumerate(whole["writer"].values):
@@ -131,8 +134,8 @@ def test_heads_and_biases_are_their_layer(name: str) -> None:
     layers = [name in ("attn.1", "mlp.0", "layer.1") for name in apart["ablated"].values]
     np.testing.assert_allclose(apart["own_change"][:, layers], whole["own_change"][:, layers], rtol=0, atol=1e-5)
     for kinds in (("attn", "bias"), ("mlp",)):  # a bias that a post-norm scales moves, and is no head's
-        answers = [sum(access.response(found, kind) for kind in kinds)[:, layers] for found in (apart, whole)]
-        np.testing.assert_allclose(*answers, rtol=0, atol=1e-5)
+        one, other = (sum(access.response(found, each) for each in kinds) for found in (apart, whole))
+        np.testing.assert_allclose(np.asarray(one)[:, layers], np.asarray(other)[:, layers], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "olmo2_biased"])
@@ -189,14 +192,14 @@ def test_the_same_folder_continues_only_with_the_same_writers(tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["gpt2", "gemma2"])
 def test_shares_that_do_not_sum_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = splits.Aim.by_unit
-    monkeypatch.setattr(splits.Aim, "by_unit", lambda aim, inside: right(aim, inside) * 1.01)
+    right = _units.Aim.by_unit
+    monkeypatch.setattr(_units.Aim, "by_unit", lambda aim, inside: right(aim, inside) * 1.01)
     with pytest.raises(AnatomyRefused, match="check 'heads as writers' failed: heads and biases sum"):
         ledger(name)
 
 
 def test_a_wrong_scale_of_the_post_norm_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(splits.PostNorm, "scale", lambda norm, state: state.float().pow(2).mean(-1).sqrt() * 1.01)
+    monkeypatch.setattr(_units.PostNorm, "scale", lambda norm, state: state.float().pow(2).mean(-1).sqrt() * 1.01)
     with pytest.raises(AnatomyRefused, match="check 'heads as writers' failed"):
         ledger("olmo2")
 
@@ -229,7 +232,7 @@ def test_options_that_make_no_sense_are_refused(wrong: dict[str, Any], said: str
 
 @pytest.mark.parametrize("name", ["llama", "olmo2_biased"])
 def test_heads_summed_by_layer_are_the_ledger_of_layers(name: str) -> None:
-    more = {"ablation": hs.Resample(donors=2), "null_draws": 1}
+    more: dict[str, Any] = {"ablation": hs.Resample(donors=2), "null_draws": 1}
     apart, whole = ledger(name, **more), ledger(name, writers="layers", **more)
     joined = by_layer(apart)
     assert by_layer(whole) is whole

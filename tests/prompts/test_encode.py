@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ from hydrascope.errors import EmptyPrompts, MalformedPrompt, PromptError, Prompt
 from hydrascope.prompts import Encoded, Prompt, PromptSet, answered_correctly, encode, load
 
 TEXT = "The capital of France is Paris. The capital of Japan is Tokyo. Mount Fuji is in Japan."
-LIMITS = {"vocabulary": 1000, "context": 100}
+LIMITS: dict[str, Any] = {"vocabulary": 1000, "context": 100}
 
 
 def wrap(backend: Tokenizer, **special: str) -> PreTrainedTokenizerFast:
@@ -64,7 +66,7 @@ def characters() -> PreTrainedTokenizerFast:
 
 
 def one(tokenizer: PreTrainedTokenizerFast | None, prompt: Prompt, **options: object) -> Encoded:
-    return encode(load([prompt]), tokenizer, **(LIMITS | options))  # type: ignore[arg-type]
+    return encode(load([prompt]), tokenizer, **(LIMITS | options))
 
 
 def target_of(tokenizer: PreTrainedTokenizerFast, text: str, target: str) -> tuple[str, bool]:
@@ -248,7 +250,7 @@ def test_targets_that_are_none(words: PreTrainedTokenizerFast) -> None:
     with pytest.raises(TargetError, match=r"^prompt 0 \(counted from 0, 'France'\): the target is empty; give it"):
         one(words, Prompt("France", target=""))
     with pytest.raises(TargetError, match=r"target '\?' has no tokens; leave it out$"):
-        one(Deaf(), Prompt("France", target="?"))  # type: ignore[arg-type]
+        one(Deaf(), Prompt("France", target="?"))
 
 
 # --- limits and missing tokenizers ------------------------------------------------------------

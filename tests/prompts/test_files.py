@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,8 @@ def write(folder: Path, name: str, text: str) -> Path:
 
 
 def test_ids_become_tuples_of_plain_integers() -> None:
-    prompt = Prompt(input_ids=np.array([3, 4]), target_id=np.int64(5), counterfactual_input_ids=[6])
+    given: dict[str, Any] = {"input_ids": np.array([3, 4]), "target_id": np.int64(5), "counterfactual_input_ids": [6]}
+    prompt = Prompt(**given)
     assert prompt.input_ids == (3, 4)
     assert prompt.counterfactual_input_ids == (6,)
     assert type(prompt.target_id) is int
@@ -76,7 +78,7 @@ def test_digest_follows_the_content_and_only_the_content() -> None:
     same = PromptSet("other", prompts.prompts, source="elsewhere")
     assert prompts.digest == same.digest
     assert len(prompts.digest) == 64
-    variants = [
+    variants: list[list[Any]] = [
         ["a", "b"],
         [{"prompt": "b", "target": "c"}, "a"],
         ["a", {"prompt": "b", "target": "C"}],

@@ -32,7 +32,7 @@ def table(folder: Path, rows: Iterable[dict[str, object]], split: str = "train",
 
 
 def test_prompts_of_lines_and_their_absent_values(tmp_path: Path) -> None:
-    rows = ({"prompt": "a", "target": "b"}, {"prompt": "c", "foil": "d", "group": 3})
+    rows: tuple[dict[str, object], ...] = ({"prompt": "a", "target": "b"}, {"prompt": "c", "foil": "d", "group": 3})
     found = load(f"hub:{table(tmp_path / 'lines', rows)}")
     assert found.prompts == (Prompt("a", target="b"), Prompt("c", foil="d", group="3"))
     assert found.source == f"hub:{tmp_path / 'lines'}"

@@ -98,6 +98,7 @@ def test_behind_a_space_single_characters_tell_names_apart(characters: PreTraine
     encoded = encode(prompts, characters, vocabulary=len(characters), context=200)
     assert told_apart(encoded).dropped == 0
     for prompt, given in zip(encoded.prompts, prompts, strict=True):
+        assert given.text and given.target and given.foil and prompt.counterfactual_ids
         assert given.text.endswith((" to ", " for "))
         assert characters.decode([prompt.target_id]) == given.target[0]
         assert len(given.target) == len(given.foil)
@@ -108,6 +109,7 @@ def test_years_follow_the_tokenizer(pieces: PreTrainedTokenizerFast, characters:
     prompts = load("greater-than", tokenizer=pieces)
     assert len(prompts) == 240 and prompts.unfit == 0
     for prompt in prompts:
+        assert prompt.text is not None
         found = re.search(r"year (\d\d)(\d\d) .* year (\d\d)$", prompt.text)
         assert found is not None and found[1] == found[3]
         assert not 49 <= int(found[2]) <= 60
@@ -126,11 +128,12 @@ def test_made_sentences_agree() -> None:
     assert len(prompts) == len({prompt.text for prompt in prompts}) == 240
     singular = {" is", " was", " has", " does"}
     for prompt in prompts:
+        assert prompt.text and prompt.counterfactual and prompt.foil
         subject, other = prompt.text.split()[1], prompt.counterfactual.split()[1]
         assert (prompt.target in singular) != (prompt.foil in singular)
         assert (subject in (other + "s", other[:-1])) and subject.endswith("s") != (prompt.target in singular)
         assert prompt.text.split()[2:] == prompt.counterfactual.split()[2:]
-    assert len({prompt.text.split()[1].endswith("s") for prompt in prompts}) == 2
+    assert len({str(prompt.text).split()[1].endswith("s") for prompt in prompts}) == 2
 
 
 def test_made_sentences_are_as_long_as_their_counterfactuals(
@@ -157,7 +160,7 @@ def test_a_tokenizer_that_does_not_know_the_words_is_refused() -> None:
 
 
 def test_indirect_objects_from_files(tmp_path: Path) -> None:
-    rows = (
+    rows: tuple[dict[str, Any], ...] = (
         {"prompt": "Then, Ada and Bo met. Ada gave it to", "answer": "Bo", "some/model": True},
         {"clean": "After Ada and Bo met, Bo gave it to", "corrupted": "After Ada and Bo met, Cy gave it to"},
     )
@@ -178,7 +181,7 @@ def test_a_built_in_set_stands_for_a_file() -> None:
     assert [p.text for p in prompts] == [p.text for p in plain]
     assert [p.counterfactual for p in prompts] == [p.counterfactual for p in plain]
     assert [f" {p.target}" for p in prompts] == [p.target for p in plain]
-    assert all(p.foil != p.target and p.text.count(p.foil) == 2 for p in prompts)
+    assert all(p.foil != p.target and str(p.text).count(str(p.foil)) == 2 for p in prompts)
 
 
 @pytest.mark.parametrize(
@@ -308,13 +311,13 @@ def test_counterfactuals_of_facts_and_relations_are_of_one_length_where_they_can
     samples = [{"subject": subject, "object": answer} for subject, answer in subjects]
     (tmp_path / "country.json").write_text(json.dumps(relation("country", samples=samples)))
     found = load(f"relations:{tmp_path / 'country.json'}", tokenizer=characters)
-    assert [p.counterfactual.split()[0] for p in found] == ["Lima", "Berlin", "Oslo", "Lisbon"]
+    assert [str(p.counterfactual).split()[0] for p in found] == ["Lima", "Berlin", "Oslo", "Lisbon"]
     facts = [
         {"prompt": f"{s} is in", "template": "{} is in", "relation_id": "P", "attribute": a, "subject": s}
         for s, a in subjects
     ]
     known = load(f"known-facts:{lines(tmp_path / 'facts.jsonl', *facts)}", tokenizer=characters)
-    assert [p.counterfactual.split()[0] for p in known] == ["Lima", "Berlin", "Oslo", "Lisbon"]
+    assert [str(p.counterfactual).split()[0] for p in known] == ["Lima", "Berlin", "Oslo", "Lisbon"]
 
 
 def relation(name: str, **more: Any) -> dict[str, Any]:

@@ -11,10 +11,9 @@ import pytest
 import hydrascope as hs
 from hydrascope.ablations import Ablation
 from hydrascope.confirmation import at_most
-from hydrascope.engine import text_batch
-from hydrascope.engine.scope import Positions
+from hydrascope.engine import Positions, _measure, run_interventions
 from hydrascope.errors import TooFewDonors
-from hydrascope.estimate import estimate
+from hydrascope.run import estimate
 from hydrascope.task import prepare
 from tests.conftest import Cli
 from tests.engine.test_texts import opened
@@ -37,7 +36,7 @@ def test_texts_positions_and_pushes_are_those_of_the_run(
     ablation: Ablation, scope: Positions, memory: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = {"pushes": 0, "tokens": 0}
-    real = text_batch.sweep
+    real = run_interventions
 
     def watched(model: hs.Model, recorded: Any, variants: Any, *args: Any, **more: Any) -> Any:
         if variants:
@@ -45,13 +44,13 @@ def test_texts_positions_and_pushes_are_those_of_the_run(
             counted["tokens"] += len(variants) * recorded.ids.numel()
         return real(model, recorded, variants, *args, **more)
 
-    monkeypatch.setattr(text_batch, "sweep", watched)
+    monkeypatch.setattr(_measure, "run_interventions", watched)
     components = "attn,mlp.1,head.1.0+mlp.2"
     options = hs.Options(components, positions=scope, null_draws=0, keep_wrong=True, target="top", memory=memory)
     task = prepare(opened("gpt2"), prompts(LENGTHS), ablation, options)
     plan = estimate(task)
     ds = hs.knock_out(task.model, task.prompts, ablation=ablation, options=options, out=tmp_path / "run").dataset
-    assert (plan.pushes, plan.variant_tokens) == (counted["pushes"], counted["tokens"])
+    assert (plan.forwards, plan.intervention_tokens) == (counted["pushes"], counted["tokens"])
     assert (plan.read, plan.left_out) == (ds.sizes["prompt"], ds.attrs.get("prompts_dropped_alone", 0))
     assert plan.prompts == len(set(ds["document"].values))
     lengths = dict(zip(ds["document"].values.tolist(), ds["length"].values.tolist(), strict=True))
@@ -64,7 +63,7 @@ def test_less_memory_means_more_pushes_and_later_parts_cost_less() -> None:
         options = hs.Options(components, positions=Positions("all", "each"), null_draws=0, memory=memory)
         return estimate(prepare(opened("gpt2"), prompts(LENGTHS), hs.Zero(), options))
 
-    assert planned("head", "150KB").pushes > planned("head").pushes
+    assert planned("head", "150KB").forwards > planned("head").forwards
     assert planned("head", "150KB").needed_bytes < planned("head").needed_bytes
     assert planned("mlp.2").flops < planned("mlp.0").flops
 
@@ -93,11 +92,11 @@ def test_the_whole_family_is_planned(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     texts = tiny.write_lines(tmp_path / "texts.jsonl", [{"prompt": row.text} for row in rows])
-    command = ("run", model_folder, "--protocol", "text", "--prompts", texts, "--dry-run")
-    command = (*command, "--ablation", "resample,zero", "--dose", "0.5,1")
+    what = ("run", model_folder, "--protocol", "text", "--prompts", texts, "--dry-run")
+    command = (*what, "--ablation", "resample,zero", "--dose", "0.5,1")
     said = cli(*command, "--components", "attn", "--writers", "layers", "--detail", "full")
     assert said.code == 0, said.err
-    assert said.out.count("40 texts x 3 knock-outs, 3 variants a text") == 3
+    assert said.out.count("40 texts x 3 knock-outs, 3 interventions a text") == 3
     assert said.out.count("40 texts x 6 knock-outs") == 1, "what is held"
     assert "\nand zero:\n" in said.out and "\nand dose-0.5:\n" in said.out
     assert "to confirm what is repaired, at most" in said.out

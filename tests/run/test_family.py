@@ -11,7 +11,7 @@ import pytest
 
 import hydrascope as hs
 from hydrascope.errors import AblationError, RunError, SettingsChanged
-from hydrascope.run import execution
+from hydrascope.run._prompt_run import PromptRun
 from tests.conftest import Cli
 
 PARTS = "attn.1,mlp.1"
@@ -50,23 +50,21 @@ def test_killed_in_a_relative_the_same_command_goes_on(
     whole = knock_out(model, prompts, tmp_path / "whole", hs.Zero(), hs.Mean())
     child = os.fork()
     if child == 0:  # killed as the second relative's ledger is about to be finished
-        close = execution.LastTokenRun._close
+        close = PromptRun._close
 
         def die(run, *arguments):
             if run.task.ablation.name == "mean":
                 os.kill(os.getpid(), signal.SIGKILL)
             close(run, *arguments)
 
-        execution.LastTokenRun._close = die
+        PromptRun._close = die
         knock_out(model, prompts, out, hs.Zero(), hs.Mean())
         os._exit(0)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL
     assert list(hs.Ledger.open(out).also) == ["zero"]  # what has not finished is not shown
     worked: list[str] = []
-    finish = execution.LastTokenRun.finish
-    monkeypatch.setattr(
-        execution.LastTokenRun, "finish", lambda run, at: (worked.append(run.task.ablation.name), finish(run, at))
-    )
+    finish = PromptRun.finish
+    monkeypatch.setattr(PromptRun, "finish", lambda run, at: (worked.append(run.task.ablation.name), finish(run, at)))
     again = knock_out(model, prompts, out, hs.Zero(), hs.Mean())
     assert worked == ["mean"]
     for name in ("zero", "mean"):

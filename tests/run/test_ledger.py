@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ COORDINATES = {
     "ablated": {"ablated", "ablated_layer", "ablated_kind"},
     "writer": {"writer", "writer_layer", "writer_kind", "writer_unit"},
 }
-ATTRIBUTES = {
+ATTRIBUTES: dict[type, str] = {
     str: "model model_name revision weight_digest dtype device engine positions ablation target_policy prompts_name "
     "prompts_digest command versions created sibling",
     int: "format donors null_draws seed prompts_total prompts_kept prompts_dropped_wrong n_layers n_heads d_model "
@@ -98,8 +99,8 @@ def test_contract(kept: hs.Ledger, rows: list[tiny.Row]) -> None:
         kind = "b" if name.startswith("is_") else "f"
         assert dataset[name].dtype.kind == kind, name
         assert kind == "b" or (dataset[name].dtype == np.float32 and np.isfinite(dataset[name]).all()), name
-    for kind, listed in ATTRIBUTES.items():
-        assert {name: type(dataset.attrs[name]) for name in listed.split()} == dict.fromkeys(listed.split(), kind)
+    for cls, listed in ATTRIBUTES.items():
+        assert {name: type(dataset.attrs[name]) for name in listed.split()} == dict.fromkeys(listed.split(), cls)
     assert set(json.loads(dataset.attrs["versions"])) >= {"hydrascope", "torch", "transformers", "python"}
     assert dataset.attrs["prompts_total"] == 40
     assert dataset.attrs["prompts_kept"] == dataset.sizes["prompt"] == 36
@@ -130,7 +131,7 @@ def test_labels(kept: hs.Ledger, rows: list[tiny.Row]) -> None:
 def test_account(kept: hs.Ledger) -> None:
     """What the contract says of the numbers, recomputed from the file."""
     ds = kept.dataset
-    close = {"rtol": 0, "atol": 2e-4}
+    close: dict[str, Any] = {"rtol": 0, "atol": 2e-4}
     np.testing.assert_allclose(ds.direct_effect.sum("writer"), ds.clean_logit, **close)
     np.testing.assert_allclose(ds.change.sum("writer") + ds.norm_effect + ds.remainder, ds.total_effect, **close)
     np.testing.assert_allclose(ds.change.where(ds.is_own, 0).sum("writer"), ds.own_change, **close)

@@ -67,9 +67,9 @@ def test_curves_are_means_over_the_selected_tokens(ledger: hs.Ledger, findings: 
     for dose, ds in ((0.5, ledger.also["dose-0.5"].dataset), (1.0, ledger.dataset)):
         for part, name in (("total", "total_effect"), ("own", "own_change"), ("norm", "norm_effect")):
             right = means(ds, ledger.dataset, ds[name].values.astype(float), selection)
-            np.testing.assert_allclose(table.loc[(part, dose), "value"], right, atol=1e-6, err_msg=part)
+            np.testing.assert_allclose(table["value"].loc[(part, dose)], right, atol=1e-6, err_msg=part)
     straight = findings.linearity[findings.linearity["selection"] == selection]
-    half, whole = (table.loc[("total", dose), "value"].to_numpy() for dose in (0.5, 1.0))
+    half, whole = (table["value"].loc[("total", dose)].to_numpy() for dose in (0.5, 1.0))
     np.testing.assert_allclose(straight["half_share"], half / whole, rtol=1e-5)
 
 

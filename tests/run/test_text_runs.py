@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,15 +16,13 @@ import hydrascope as hs
 from hydrascope import figures
 from hydrascope.ablations import Ablation, PositionMean
 from hydrascope.analysis import Findings
-from hydrascope.anatomy import directions
+from hydrascope.anatomy import Place, directions
 from hydrascope.components import parse_knockouts
-from hydrascope.engine.plan import edited_places
-from hydrascope.engine.scope import Positions
+from hydrascope.engine import Positions, _measure, edited_places, measure
 from hydrascope.errors import AblationError, HydrascopeError, RunError, TooFewDonors
-from hydrascope.ledger import LedgerFile, rows_of_a_chunk
+from hydrascope.ledger import LedgerBuffer, LedgerFile, _buffer, rows_of_a_chunk
 from hydrascope.report import render
-from hydrascope.run import texts as text_run
-from hydrascope.run import unwritten
+from hydrascope.run import _runner, _text_run
 from hydrascope.task import prepare
 from tests.engine.test_texts import opened, plain
 from tests.support.families import VOCABULARY
@@ -44,9 +44,9 @@ def ledger(name: str, ablation: Ablation, scope: Positions, components: str = CO
     return hs.knock_out(opened(name), prompts(), components, ablation, options=options).dataset
 
 
-def values_of(slow, model, text, scope: Positions, places) -> dict:
+def values_of(slow, model, text, scope: Positions, places) -> dict[Place, torch.Tensor]:
     """What a text has at every edited position of some places, by a plain pass."""
-    seen: dict = {}
+    seen: dict[Place, torch.Tensor] = {}
     handles = []
     for place in places:
         module = slow.get_submodule(place.site.module)
@@ -87,7 +87,7 @@ def last_stream(slow, model, text) -> torch.Tensor:
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2"])
 def test_a_ledger_of_texts_is_that_of_plain_float64_forwards(name: str, kind: str) -> None:
     scope = Positions("all", "each", skip=2)
-    ablation = {"zero": hs.Zero(), "mean": hs.Mean(), "position-mean": PositionMean()}[kind]
+    ablation: Any = {"zero": hs.Zero(), "mean": hs.Mean(), "position-mean": PositionMean()}[kind]
     ds, model = ledger(name, ablation, scope), opened(name)
     slow = slow_copy(model.network)
     texts = [torch.tensor(prompt.input_ids) for prompt in prompts()]
@@ -133,13 +133,13 @@ def test_effects_at_the_last_token_are_the_same_from_both_engines() -> None:
 
 def test_donors_are_other_texts_of_the_same_length(monkeypatch: pytest.MonkeyPatch) -> None:
     tables = []
-    real = text_run.run_texts
+    real = measure
 
     def watched(work, *args, **more):
         tables.append((work.plan.table.copy(), work.n_clean))
         return real(work, *args, **more)
 
-    monkeypatch.setattr(text_run, "run_texts", watched)
+    monkeypatch.setattr(_runner, "measure", watched)
     ds = ledger("gpt2", hs.Resample(donors=1), Positions("all", "each"))
     assert ds.sizes["prompt"] == sum(n - 2 for n in LENGTHS)
     for table, count in tables:
@@ -166,7 +166,7 @@ def test_positions_before_the_first_knock_out_do_not_change() -> None:
 
 def test_a_run_that_was_interrupted_ends_in_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = hs.Options(positions=Positions("all", "each"), null_draws=1, keep_wrong=True)
-    monkeypatch.setattr(text_run, "texts_at_once", lambda *args: 1)
+    monkeypatch.setattr(_text_run, "texts_at_once", lambda *args: 1)
 
     def run(out: Path) -> xr.Dataset:
         return hs.knock_out(
@@ -174,7 +174,7 @@ def test_a_run_that_was_interrupted_ends_in_the_same_numbers(tmp_path: Path, mon
         ).dataset
 
     right = run(tmp_path / "whole")
-    real, calls = text_run.run_texts, []
+    real, calls = measure, list[int]()
 
     def failing(*args, **more):
         calls.append(0)
@@ -182,10 +182,10 @@ def test_a_run_that_was_interrupted_ends_in_the_same_numbers(tmp_path: Path, mon
             raise KeyboardInterrupt
         return real(*args, **more)
 
-    monkeypatch.setattr(text_run, "run_texts", failing)
+    monkeypatch.setattr(_runner, "measure", failing)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "killed")
-    monkeypatch.setattr(text_run, "run_texts", lambda *args, **more: (calls.append(1), real(*args, **more))[1])
+    monkeypatch.setattr(_runner, "measure", lambda *args, **more: (calls.append(1), real(*args, **more))[1])
     found = run(tmp_path / "killed")
     assert sum(calls) == len(LENGTHS) - 3, "what was done is not done again"
     for name in right.data_vars:
@@ -202,15 +202,15 @@ def test_rows_are_written_together_and_whatever_happens() -> None:
         def done(self) -> np.ndarray:
             return np.array([True, True, False, False, True])
 
-        def write(self, rows: range, arrays: dict[str, np.ndarray]) -> None:
-            written.append((rows, arrays))
+        def write(self, rows: range, arrays: Mapping[str, np.ndarray]) -> None:
+            written.append((rows, dict(arrays)))
 
     def rows(start: int, stop: int) -> tuple[range, dict[str, np.ndarray]]:
         by_row = np.arange(start, stop, dtype=float)
         return range(start, stop), {"kl": by_row[:, None], "change_by_half": by_row[None, :, None, None].repeat(2, 0)}
 
     def interrupted() -> None:
-        with unwritten.Unwritten(File()) as found:
+        with LedgerBuffer(File(), 10.0) as found:
             done = [found.is_done(some) for some in (range(2), range(3), range(4, 5))]
             assert done == [True, False, True]
             found.add(*rows(0, 2))
@@ -228,12 +228,12 @@ def test_rows_are_written_together_and_whatever_happens() -> None:
     assert written[1][1]["change_by_half"].shape == (2, 3, 1, 1)
 
 
-@pytest.mark.parametrize("limit", ["SECONDS", "BYTES"])
-def test_rows_do_not_wait_long(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unwritten, limit, 0)
+@pytest.mark.parametrize(("where", "limit"), [(_text_run.TextRun, "wait"), (_buffer, "BYTES")])
+def test_rows_do_not_wait_long(where: Any, limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(where, limit, 0)
     writes, real = [], LedgerFile.write
     monkeypatch.setattr(LedgerFile, "write", lambda file, rows, arrays: (writes.append(rows), real(file, rows, arrays)))
-    monkeypatch.setattr(text_run, "texts_at_once", lambda *args: 1)
+    monkeypatch.setattr(_text_run, "texts_at_once", lambda *args: 1)
     ds = ledger("gpt2", hs.Zero(), Positions("all", "each"))
     assert len(writes) == len(LENGTHS) and sum(map(len, writes)) == ds.sizes["prompt"]
 
@@ -245,15 +245,15 @@ def test_files_of_a_ledger_are_neither_tiny_nor_huge() -> None:
 
 def test_pushes_shrink_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
     right = ledger("gpt2", hs.Zero(), Positions("all", "each"))
-    real, sizes = text_run.run_texts, []
+    real, sizes = _measure._measure, list[int]()
 
-    def tight(work, rows, recorded, targets, foils, names, size, **more):
+    def tight(context, rows, clean, items, size, *more):
         sizes.append(size)
         if size > 2:
             raise torch.cuda.OutOfMemoryError("no room")
-        return real(work, rows, recorded, targets, foils, names, size, **more)
+        return real(context, rows, clean, items, size, *more)
 
-    monkeypatch.setattr(text_run, "run_texts", tight)
+    monkeypatch.setattr(_measure, "_measure", tight)
     found = ledger("gpt2", hs.Zero(), Positions("all", "each"))
     assert max(sizes) > 2 >= min(sizes)
     np.testing.assert_allclose(found["total_effect"], right["total_effect"], atol=1e-5)
@@ -267,7 +267,9 @@ def test_pushes_shrink_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch) ->
         (Positions("all", "each", skip=6), {}, RunError, "a text of 7 tokens has no position left to read"),
     ],
 )
-def test_what_cannot_be_done_is_said(scope: Positions, more: dict, error: type[HydrascopeError], said: str) -> None:
+def test_what_cannot_be_done_is_said(
+    scope: Positions, more: dict[str, Any], error: type[HydrascopeError], said: str
+) -> None:
     with pytest.raises(error, match=said):
         ledger("gpt2", hs.Resample(donors=3), scope, **more)
 
@@ -293,7 +295,7 @@ def test_counterfactuals_of_another_length_are_refused_before_anything_is_done()
         ({"skip": -1}, "-1 positions cannot be skipped"),
     ],
 )
-def test_a_scope_that_makes_no_sense_is_refused(values: dict, said: str) -> None:
+def test_a_scope_that_makes_no_sense_is_refused(values: dict[str, Any], said: str) -> None:
     with pytest.raises(RunError, match=said):
         Positions(**values)
 

@@ -14,7 +14,7 @@ from jaxtyping import _import_hook
 
 ASKED_TO_REFUSE = tuple(
     f"hydrascope.{name}"
-    for name in ("prompts.sets", "prompts.files", "prompts.encode", "run.execution", "task", "engine.scope")
+    for name in ("prompts.sets", "prompts.files", "prompts.encode", "run.execution", "task", "engine._positions")
 )
 """Modules that take what a user wrote, of whatever type, and answer with a sentence of their own."""
 
@@ -32,4 +32,4 @@ def _only_outermost(visitor: ast.NodeVisitor, node: ast.AST) -> None:
         ast.NodeVisitor.generic_visit(visitor, node)
 
 
-_import_hook.JaxtypingTransformer.generic_visit = _only_outermost
+_import_hook.JaxtypingTransformer.generic_visit = _only_outermost  # type: ignore[assignment]

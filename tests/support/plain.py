@@ -118,7 +118,9 @@ def account(
         for handle in handles:
             handle.remove()
     writes = [
-        sum(gain * seen[f"{path}@output"].double() for path, gain in zip(writer.modules, writer.gains, strict=True))
+        torch.stack(
+            [g * seen[f"{path}@output"].double() for path, g in zip(writer.modules, writer.gains, strict=True)]
+        ).sum(0)
         for writer in anatomy.writers
     ]
     logits = seen["logits"].double() * anatomy.tail.scale
@@ -134,8 +136,8 @@ def _watch_experts(
 ) -> list[Any]:
     """Hooks that hold a routing, and that make one expert of the last token silent and add what replaces it."""
 
-    def called(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[int | str, Any]:
-        return {**dict(enumerate(args)), **kwargs}
+    def called(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[Any, Any]:
+        return {**dict[Any, Any](enumerate(args)), **kwargs}
 
     def split(given: dict[int | str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         by_name = {key: value for key, value in given.items() if isinstance(key, str)}

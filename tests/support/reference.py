@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from transformers import PreTrainedModel
 
 from tests.support.families import Family
 
@@ -72,7 +73,7 @@ def address(knockout: Knockout) -> str:
 
 
 def reference_ledger(
-    model: nn.Module,
+    model: PreTrainedModel,
     family: Family,
     prompts: Sequence[Sequence[int]],
     targets: Sequence[int],
@@ -109,7 +110,9 @@ def reference_ledger(
         if kind == "mean":
             return torch.stack([one.values[part] for one in clean]).mean(dim=0)
         if kind == "resample":
+            assert donors is not None
             return pool[donors[draw, prompt]].values[part]
+        assert not isinstance(kind, str), f"no ablation {kind!r}"
         return kind(part, prompt, draw)
 
     writers = ("embed", *_block_writers(family), "bias")
@@ -177,7 +180,9 @@ class Run:
 
 
 @torch.no_grad()
-def run(model: nn.Module, family: Family, prompt: Sequence[int], replaced: Mapping[Part, Tensor] | None = None) -> Run:
+def run(
+    model: PreTrainedModel, family: Family, prompt: Sequence[int], replaced: Mapping[Part, Tensor] | None = None
+) -> Run:
     """One full forward over the whole prompt, with values replaced at its last position.
 
     Args:
@@ -253,7 +258,7 @@ class DoubleEverywhere(TorchFunctionMode):
         return func(*args, **named)
 
 
-def double_copy(model: nn.Module) -> nn.Module:
+def double_copy(model: PreTrainedModel) -> PreTrainedModel:
     """A float64 copy whose attention is the family's own plain code."""
     model = copy.deepcopy(model).double().eval()
     model.set_attn_implementation("eager")
@@ -271,7 +276,7 @@ def contributions(family: Family, seen: Run) -> list[Tensor]:
     ]
 
 
-def readout(model: nn.Module, family: Family, target: int, foil: int | None = None) -> tuple[Tensor, float]:
+def readout(model: PreTrainedModel, family: Family, target: int, foil: int | None = None) -> tuple[Tensor, float]:
     """Direction w such that <z, w> / sigma + bias is what `asked_logit` says, and that bias."""
     norm, head = model.get_submodule(family.final_norm), model.get_submodule(family.head)
     with torch.no_grad():
@@ -319,12 +324,12 @@ def _block_writers(family: Family) -> Iterator[str]:
 
 
 def _replaceable(knockout: Knockout) -> Iterator[Part]:
-    for kind, layer, *unit in knockout:
-        if kind == "layer":
-            yield "attn", layer
-            yield "mlp", layer
+    for part in knockout:
+        if part[0] == "layer":
+            yield "attn", part[1]
+            yield "mlp", part[1]
         else:
-            yield (kind, layer, *unit)
+            yield part
 
 
 def _own_writers(knockout: str) -> set[str]:

@@ -51,16 +51,18 @@ def main() -> None:
 def attempt(model: str, prompts: str, out: Path, journal: Path, how: dict[str, Any]) -> None:
     """One run, from opening the model to its report; does not return."""
     import hydrascope as hs
-    from hydrascope.engine import keeper, values
+    from hydrascope.engine import _activations, _clean_cache, measure
     from hydrascope.report import _page as page
-    from hydrascope.run import last_token
+    from hydrascope.run import _prompt_run, _runner
 
-    last_token.BATCH, keeper.CHUNK, values.CHUNK = BATCH, CHUNK, CHUNK
-    page.render = lambda findings: f"<html>{findings.ds.sizes}</html>"
+    smaller = ((_prompt_run, "BATCH", BATCH), *((m, "STORED_TOGETHER", CHUNK) for m in (_clean_cache, _activations)))
+    for module, name, size in smaller:
+        setattr(module, name, size)
+    vars(page)["render"] = lambda findings: f"<html>{findings.ds.sizes}</html>"
     noted = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    last_token.run_batch = watched(noted, "batch", last_token.run_batch, lambda work, rows, *rest: rows)
-    fill = values.ValueStore._fill_chunk
-    values.ValueStore._fill_chunk = watched(noted, "chunk", fill, lambda store, model, runs, rows, *rest: rows)
+    vars(_runner)["measure"] = watched(noted, "batch", measure, lambda context, rows, *rest, **more: rows)
+    fill = _activations.ValueStore._fill
+    _activations.ValueStore._fill = watched(noted, "chunk", fill, lambda store, model, runs, rows, *rest: rows)
     code = 1
     try:
         opened, asked = hs.load(model), hs.load_prompts(prompts)

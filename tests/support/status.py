@@ -15,7 +15,7 @@ import transformers
 
 import hydrascope as hs
 from hydrascope.anatomy import Model, examine
-from hydrascope.engine.proof import Engine, choose_engine
+from hydrascope.engine import Engine, choose_engine
 from hydrascope.errors import HydrascopeError
 from hydrascope.prompts import Prompt, load
 from tests.support import registry

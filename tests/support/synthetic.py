@@ -191,7 +191,7 @@ def divided(ds: xr.Dataset, writers: Sequence[str], width: int = 30, seed: int =
     found = ds.isel(writer=order).drop_vars("writer")
     found = found.assign_coords(writer=("writer", np.array(names, dtype=object)), writer_unit=("writer", units))
     share = np.array(shares).T
-    for name in ds.data_vars:
+    for name in map(str, ds.data_vars):
         dims = ds[name].dims
         if "writer" in dims and ds[name].dtype != bool:
             between = (1,) * (len(dims) - dims.index("prompt") - 2)

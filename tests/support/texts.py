@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import torch
 
 import hydrascope as hs
 from hydrascope.ablations import Ablation
 from hydrascope.anatomy import examine
-from hydrascope.engine.scope import Positions
+from hydrascope.engine import Positions
 from tests.support.planted import ANSWERS, BOS, FILLERS, QUERY, SUBJECTS, Planted, planted
 from tests.support.tiny import WORDS, network
 
 TOKENS, TEXTS, DOCUMENTS = 9, 24, 8
 
 
-def options(components: str, detail: str, writers: str = "heads") -> hs.Options:
+def options(components: str, detail: Any, writers: str = "heads") -> hs.Options:
     """Everything knocked out at all positions and read at each but the first."""
     return hs.Options(
         components=components,

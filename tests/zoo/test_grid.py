@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -123,7 +124,7 @@ def test_runs_that_answer_hardly_anything_are_left_out(rows: pd.DataFrame) -> No
 
 def test_interval_is_students_over_seeds(rows: pd.DataFrame) -> None:
     table = summarise(rows)
-    found = with_intervals(table, ["slope"]).set_index(["condition", "set"]).loc[("plain", "text")]
+    found: Any = with_intervals(table, ["slope"]).set_index(["condition", "set"]).loc[("plain", "text")]
     values = table[(table["condition"] == "plain") & (table["set"] == "text")]["slope"].tolist()
     mean = sum(values) / 3
     spread = (sum((value - mean) ** 2 for value in values) / 2) ** 0.5
@@ -147,7 +148,7 @@ def test_layers_that_lose_little_have_no_share(rows: pd.DataFrame) -> None:
     for index, row in rows.iterrows():
         assert (index in found.index) == (row["own_change"] <= -LEAST_LOSS)
     for index, row in found.iterrows():
-        assert row["share"] == pytest.approx(rows.loc[index, "attention"] / -rows.loc[index, "own_change"])
+        assert row["share"] == pytest.approx(rows["attention"].to_dict()[index] / -rows["own_change"].to_dict()[index])
 
 
 def test_the_page_and_its_numbers_are_of_the_grid_of_the_repository() -> None:

@@ -1,1 +1,124 @@
-"""Runs knock-outs: many variants of a prompt's last token through the model at once, exactly."""
+"""The engine: interventions on a model, read at every writer, and the account that closes.
+
+`measure` does one batch: a clean run recorded once (`record`), interventions as extra rows of its forwards
+(`run_interventions`), and an account of every one of them. A `Plan` says which; `choose_engine` says how, and proves
+it.
+"""
+
+from hydrascope.engine._account import Account, Arrays
+from hydrascope.engine._activations import (
+    ActivationStatistics,
+    Values,
+    ValueStore,
+    position_means,
+    statistics_of_texts,
+    values_of,
+)
+from hydrascope.engine._axes import Column, Detail, Masks, columns
+from hydrascope.engine._clean import CleanRun, record
+from hydrascope.engine._clean_cache import CleanBatches, CleanCache, batches_of_prompts, batches_of_texts
+from hydrascope.engine._constants import ConstantStore
+from hydrascope.engine._edges import blocks_to_receiver, sender_places
+from hydrascope.engine._forward import Readings, run_interventions
+from hydrascope.engine._interventions import Edit, Intervention
+from hydrascope.engine._measure import BatchContext, Constants, Items, measure
+from hydrascope.engine._memory import (
+    READ_A_STEP,
+    Budget,
+    Footprint,
+    ForwardSize,
+    blocks_of,
+    forward_size,
+    prompts_at_once,
+    prompts_in_account,
+    require_account,
+    room,
+    same_length_batches,
+    texts_at_once,
+)
+from hydrascope.engine._optimal import CANDIDATES, KLObjective, Learning, require_learnable
+from hydrascope.engine._plan import Job, Plan, edited_places, held_places
+from hydrascope.engine._positions import Layout, Positions, Read
+from hydrascope.engine._strategies import ExpandedCache, FromBlock, SharedPrefix, Strategy, WholeSequence
+from hydrascope.engine._units import Split, aims, split_writers
+from hydrascope.engine.proof import (
+    AT_LAST_TOKEN,
+    OF_WHOLE_TEXTS,
+    Engine,
+    choose_engine,
+    prove_attention_split,
+    prove_edges,
+    prove_engine,
+    prove_splits,
+)
+
+__all__ = [
+    "AT_LAST_TOKEN",
+    "CANDIDATES",
+    "OF_WHOLE_TEXTS",
+    "READ_A_STEP",
+    "Account",
+    "ActivationStatistics",
+    "Arrays",
+    "BatchContext",
+    "Budget",
+    "CleanBatches",
+    "CleanCache",
+    "CleanRun",
+    "Column",
+    "ConstantStore",
+    "Constants",
+    "Detail",
+    "Edit",
+    "Engine",
+    "ExpandedCache",
+    "Footprint",
+    "ForwardSize",
+    "FromBlock",
+    "Intervention",
+    "Items",
+    "Job",
+    "KLObjective",
+    "Layout",
+    "Learning",
+    "Masks",
+    "Plan",
+    "Positions",
+    "Read",
+    "Readings",
+    "SharedPrefix",
+    "Split",
+    "Strategy",
+    "ValueStore",
+    "Values",
+    "WholeSequence",
+    "aims",
+    "batches_of_prompts",
+    "batches_of_texts",
+    "blocks_of",
+    "blocks_to_receiver",
+    "choose_engine",
+    "columns",
+    "edited_places",
+    "forward_size",
+    "held_places",
+    "measure",
+    "position_means",
+    "prompts_at_once",
+    "prompts_in_account",
+    "prove_attention_split",
+    "prove_edges",
+    "prove_engine",
+    "prove_splits",
+    "record",
+    "require_account",
+    "require_learnable",
+    "room",
+    "run_interventions",
+    "same_length_batches",
+    "sender_places",
+    "split_writers",
+    "statistics_of_texts",
+    "texts_at_once",
+    "values_of",
+]

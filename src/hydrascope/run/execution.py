@@ -11,12 +11,12 @@ from pathlib import Path
 
 import xarray as xr
 
-from hydrascope.engine.budget import Budget
+from hydrascope.engine import Budget
 from hydrascope.errors import HydrascopeError, OutputError
 from hydrascope.ledger import LedgerFile, open_dataset
-from hydrascope.run.base import Progress
-from hydrascope.run.last_token import LastTokenRun
-from hydrascope.run.texts import TextRun
+from hydrascope.run._prompt_run import PromptRun
+from hydrascope.run._runner import Progress
+from hydrascope.run._text_run import TextRun
 from hydrascope.run_directory import RunDirectory, locked, open_run_directory
 from hydrascope.task import Task
 
@@ -51,7 +51,7 @@ def execute(
             dataset, _ = execute(task, Path(folder) / "run", command=command, progress=progress)
             return dataset, None
     started = time.monotonic()
-    kind = LastTokenRun if task.positions.is_last else TextRun
+    kind = PromptRun if task.positions.is_last else TextRun
     budget = Budget.read(task.options.memory, *task.model.devices)
     facts = {"memory": budget.bytes, "command": command, "versions": versions(), "created": _now()}
     with locked(out):

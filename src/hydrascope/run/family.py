@@ -13,7 +13,7 @@ from functools import partial
 
 from hydrascope.ablations import Ablation
 from hydrascope.errors import RunError
-from hydrascope.run.base import Progress
+from hydrascope.run._runner import Progress
 from hydrascope.run.execution import execute
 from hydrascope.run_directory import RunDirectory, locked
 from hydrascope.task import Task

@@ -1,0 +1,259 @@
+"""The arithmetic that closes the account, summed over draws.
+
+For every prompt, knock-out and draw (science: McGrath et al. 2023 with the final norm's term kept):
+
+    change_j = (<write_j ablated, w> - <write_j clean, w>) / sigma_clean
+    norm     = (sigma_clean / sigma_ablated - 1) * (sum_j direct_j + sum_j change_j)      biases do not scale
+    total    = centred target logit ablated - clean (or target minus foil), from the model's logits
+    total    = sum_j change_j + norm + remainder
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from hydrascope.anatomy import Directions
+from hydrascope.engine._attention_split import CHECK, MEND, AttentionSplit
+from hydrascope.engine._forward import Readings
+from hydrascope.engine._plan import Job, Plan
+from hydrascope.engine._routing import Routing
+from hydrascope.errors import AnatomyRefused, LedgerDoesNotClose
+
+Arrays = dict[str, np.ndarray]
+
+SCALARS = (
+    "own_change",
+    "norm_effect",
+    "total_effect",
+    "remainder",
+    "scale_ratio",
+    "log_prob_change",
+    "kl",
+    "rank_change",
+)
+"""What is kept of every prompt and knock-out beside the change of each writer, in the order of `Account.scalars`."""
+
+
+class Account:
+    """Sums over draws, and the check that each draw closes."""
+
+    def __init__(
+        self, plan: Plan, tolerance: float, names: Sequence[str], read: Directions, *, measured: bool = True
+    ) -> None:
+        """An empty account.
+
+        Args:
+            plan: the run's plan.
+            tolerance: largest |remainder| / max(1, |total|) that counts as closed.
+            names: what an error calls each item (a prompt, or a position of one) by.
+            read: read-out direction of each item.
+            measured: the next-token distribution is measured, not only the target's logit.
+        """
+        self.plan, self.tolerance, self.names, self.measured = plan, tolerance, names, measured
+        self.constants = read.constants.cpu().double().numpy()
+        self.may_change = plan.masks.own | plan.masks.downstream
+        shape = (len(names), len(plan.knockouts))
+        account = (*shape, len(plan.aggregation.entries))
+        self.change = np.zeros((2, *account))  # by half: even and odd draws
+        self.change_square = np.zeros(account)
+        self.scalars = np.zeros((len(SCALARS), *shape))
+        self.total_square = np.zeros(shape)
+        self.rerouted, self.moved = np.zeros((2, *(account if plan.routed else (0,))))
+        self.pattern_effect = np.zeros(account if plan.heads else 0)
+        self.moved_weight = np.zeros(account if plan.heads and plan.detail == "full" else 0)
+        self.null_change = np.zeros(account if plan.null_draws else 0)
+        self.null_scalars = np.zeros((2, *shape))
+        self.clean: Arrays = {}
+        self.worst = np.zeros(len(names))
+        self.parity = np.zeros(len(names))
+
+    def enter_clean(self, readings: Readings, logits: Float[Tensor, "items vocab"]) -> None:
+        """Book what a forward says about the clean run.
+
+        Args:
+            readings: the forward.
+            logits: of the untouched model.
+        """
+        found = readings.distribution
+        assert found.probe is not None
+        direct = self._direct(readings)
+        logit = found.logit[0].double().numpy()
+        parity = (found.probe - logits.float().cpu()).abs().amax(-1).numpy()
+        self.parity = np.maximum(self.parity, parity)
+        self._require_untouched(parity, logits.float().abs().amax(-1).cpu().numpy())
+        self._require_summed(logit - direct.sum(1), logit)
+        self.clean = {
+            "direct_effect": self.plan.aggregation.direct(direct),
+            "clean_logit": logit,
+            "clean_remainder": logit - direct.sum(1),
+        }
+        if self.plan.detail != "full":  # where writers are kept, it is the sum of their direct effects
+            own = direct @ self.plan.masks.own.T
+            self.clean["own_direct_effect"] = np.where(self.plan.read_apart, own, np.nan)
+        if self.measured:
+            self.clean["clean_prob"] = np.exp(found.log_prob[0].double().numpy())
+
+    def enter(self, jobs: Sequence[Job], readings: Readings) -> None:
+        """Book one forward, of knock-outs or of their null but not of both."""
+        plan = self.plan
+        sigma = readings.sigma.double().numpy()
+        reads = readings.reads.double().numpy() / sigma[0]
+        direct = self._direct(readings)
+        logit = readings.distribution.logit.double().numpy()
+        log_prob = readings.distribution.log_prob.double().numpy()
+        rank = readings.distribution.rank.double().numpy()
+        knockouts = [job.knockout for job in jobs]
+        own = plan.masks.own[knockouts]
+        change = np.zeros((len(jobs), *direct.shape))
+        change[..., :-1] = (reads[1:] - reads[0]).transpose(0, 2, 1) * self.may_change[knockouts][:, None, :-1]
+        ratio = sigma[0] / sigma[1:]
+        norm = (ratio - 1) * (direct[:, :-1].sum(1) + change.sum(2))
+        total = logit[1:] - logit[0]
+        remainder = total - change.sum(2) - norm
+        self._require_closed(jobs, remainder, total)
+        booked = plan.aggregation.change(change, own, direct)
+        if jobs[0].null:
+            for row, job in enumerate(jobs):
+                self.null_change[:, job.knockout] += booked[row]
+                self.null_scalars[:, :, job.knockout] += np.stack([norm[row], total[row]])
+            return
+        scalars = np.stack(
+            [
+                (change * own[:, None]).sum(2),
+                norm,
+                total,
+                remainder,
+                ratio,
+                log_prob[1:] - log_prob[0],
+                readings.distribution.kl[1:].double().numpy(),
+                rank[1:] - rank[0],
+            ]
+        )
+        if readings.routing is not None:
+            self._enter_routing(knockouts, readings.routing, sigma[0])
+        if readings.pattern is not None:
+            self._enter_pattern(jobs, readings.pattern, sigma[0], change, direct)
+        for row, job in enumerate(jobs):
+            self.change[job.draw % 2, :, job.knockout] += booked[row]
+            self.change_square[:, job.knockout] += booked[row] ** 2
+            self.total_square[:, job.knockout] += total[row] ** 2
+            self.scalars[:, :, job.knockout] += scalars[:, row]
+
+    def _direct(self, readings: Readings) -> Float[np.ndarray, "items columns"]:
+        reads, sigma = readings.reads[0].double().numpy(), readings.sigma[0].double().numpy()
+        direct: Float[np.ndarray, "items columns"] = np.concatenate([(reads / sigma).T, self.constants[:, None]], 1)
+        return direct
+
+    def _require_untouched(self, parity: Float[np.ndarray, " items"], size: Float[np.ndarray, " items"]) -> None:
+        """What was proved on a few short prompts must hold on these, however long."""
+        allowed = self.tolerance * np.maximum(1.0, size)
+        bad = int((parity / allowed).argmax())
+        if not parity[bad] <= allowed[bad]:
+            raise AnatomyRefused(
+                "untouched logits",
+                f"on prompt {self.names[bad]} the clean row's logits differ from the untouched model's by "
+                f"{parity[bad]:.1e}, allowed {allowed[bad]:.0e}; try --dtype float32 or another model",
+            )
+
+    def _require_summed(self, remainder: Float[np.ndarray, " items"], logit: Float[np.ndarray, " items"]) -> None:
+        error = np.abs(remainder) / np.maximum(1.0, np.abs(logit))
+        bad = int(error.argmax())
+        if not error[bad] <= self.tolerance:
+            raise LedgerDoesNotClose(
+                f"the clean run on prompt {self.names[bad]} does not close: the target's logit {logit[bad]:.4f} and "
+                f"the sum of direct effects differ by {remainder[bad]:.4f} (tolerance {self.tolerance:g}); "
+                "try --dtype float32"
+            )
+
+    def _require_closed(
+        self,
+        jobs: Sequence[Job],
+        remainder: Float[np.ndarray, "jobs items"],
+        total: Float[np.ndarray, "jobs items"],
+    ) -> None:
+        error = np.abs(remainder) / np.maximum(1.0, np.abs(total))
+        self.worst = np.maximum(self.worst, error.max(0))
+        job, bad = divmod(int(error.argmax()), error.shape[1])
+        if not error[job, bad] <= self.tolerance:
+            raise LedgerDoesNotClose(
+                f"the account of {self.plan.knockouts[jobs[job].knockout]} on prompt {self.names[bad]} does not "
+                f"close: total effect {total[job, bad]:.4f} and the sum of its parts differ by "
+                f"{remainder[job, bad]:.4f} (tolerance {self.tolerance:g}); try --dtype float32"
+            )
+
+    def _enter_routing(self, knockouts: Sequence[int], routing: Routing, sigma: Float[np.ndarray, " items"]) -> None:
+        """Book what the routers did where they can respond."""
+        columns = list(self.plan.routed)
+        responds = self.plan.masks.downstream[knockouts][:, columns, None]
+        rerouted = routing.rerouted[1:].double().numpy() / sigma * responds
+        moved = routing.moved[1:].double().numpy() * responds
+        for row, knockout in enumerate(knockouts):
+            self.rerouted[:, knockout, columns] += rerouted[row].T
+            self.moved[:, knockout, columns] += moved[row].T
+
+    def _enter_pattern(
+        self,
+        jobs: Sequence[Job],
+        pattern: AttentionSplit,
+        sigma: Float[np.ndarray, " items"],
+        change: Float[np.ndarray, "jobs items columns"],
+        direct: Float[np.ndarray, "items columns"],
+    ) -> None:
+        """Book what moved weights did where attention can respond, if with changed values it makes up the change."""
+        plan, columns = self.plan, list(self.plan.attending)
+        knockouts = [job.knockout for job in jobs]
+        responds = plan.masks.downstream[knockouts][:, None, columns]
+        looked, found, share = (
+            part[1:].double().numpy().transpose(0, 2, 1) * responds
+            for part in (pattern.pattern_effect, pattern.value_effect, pattern.moved)
+        )
+        looked, found = looked / sigma[:, None], found / sigma[:, None]
+        missed = np.abs(looked + found - change[..., columns]) * responds
+        error = missed / np.maximum(1.0, np.abs(change[..., columns]))
+        if not error.max(initial=0.0) <= self.tolerance:
+            job, item, column = map(int, np.unravel_index(int(error.argmax()), error.shape))
+            raise AnatomyRefused(
+                CHECK,
+                f"without {plan.knockouts[knockouts[job]]}, moved weights and changed values miss the change of "
+                f"{plan.columns[columns[column]].name} on prompt {self.names[item]} by {missed[job, item, column]:.4f} "
+                f"(tolerance {self.tolerance:g}); {MEND}",
+            )
+        whole = np.zeros_like(change)
+        whole[..., columns] = looked
+        booked = plan.aggregation.change(whole, plan.masks.own[knockouts], direct)
+        for row, knockout in enumerate(knockouts):
+            self.pattern_effect[:, knockout] += booked[row]
+            if plan.detail == "full":
+                self.moved_weight[:, knockout, columns] += share[row]
+
+    def arrays(self) -> Arrays:
+        """Means over draws, prompt first."""
+        draws, nulls = self.plan.ablation.draws, self.plan.null_draws
+        change = self.change.sum(0) / draws
+        scalars = dict(zip(SCALARS, self.scalars / draws, strict=True))
+        found: Arrays = {
+            **self.clean,
+            "change": change,
+            "change_sd": np.sqrt(np.maximum(self.change_square / draws - change**2, 0.0)),
+            "total_effect_sd": np.sqrt(np.maximum(self.total_square / draws - scalars["total_effect"] ** 2, 0.0)),
+            **scalars,
+            "worst_remainder": self.worst,
+            "parity_error": self.parity,
+        }
+        if draws > 1:
+            halves = np.array([(draws + 1) // 2, draws // 2])
+            found["change_by_half"] = self.change / halves[:, None, None, None]
+        if self.plan.routed:
+            found["rerouted_change"], found["routing_change"] = self.rerouted / draws, self.moved / draws
+        if self.plan.heads:
+            found["redistributed_change"] = self.pattern_effect / draws
+            if self.plan.detail == "full":
+                found["moved_weight"] = self.moved_weight / draws
+        if nulls:
+            found["null_change"] = self.null_change / nulls
+            found["null_norm_effect"], found["null_total_effect"] = self.null_scalars / nulls
+        return found

@@ -1,0 +1,183 @@
+"""Attention in a forward: every head's change split into where it looks and what it finds there.
+
+With a and a' a head's weights over keys j in the clean run and under a knock-out, v and v' the keys' values, W its
+stretch of the output projection, w a read-out direction, and u_j = <v_j, W^T w> (divided by the scale of a post-norm,
+where one follows), the change of what it writes is exactly
+
+    sum_j a'_j u'_j - sum_j a_j u_j = sum_j (a'_j - a_j) (u_j + u'_j) / 2 + sum_j (a_j + a'_j) / 2 (u'_j - u_j)
+                                      pattern_effect: weights move           value_effect: values change
+
+Weights sum to one, so that what is pattern_effect does not depend on a constant added to all u_j. A sink is a key whose
+value is zero.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from hydrascope.anatomy import Model
+from hydrascope.anatomy.hooks import Hooks
+from hydrascope.components import Component
+from hydrascope.engine._attention import PatternValueProducts, Recorder, recording
+from hydrascope.engine._interventions import Edits
+from hydrascope.engine._positions import Layout
+from hydrascope.engine._units import Aim, Split, aim
+from hydrascope.errors import AnatomyRefused
+
+CHECK = "moved weights"
+"""Name of the check that a model must pass for its attention's changes to be split."""
+
+MEND = "leave out --split-attention"
+"""What to do where it does not."""
+
+
+@dataclass(frozen=True)
+class AttentionSplit:
+    """How attention changed in a forward; a column for each attention writer, or for each head where heads are apart.
+
+    Attributes:
+        pattern_effect: what moved weights add to the read-out, not divided by the norm's scale.
+        value_effect: what changed values add to it.
+        moved: share of the weight that moved, the mean over a writer's heads.
+    """
+
+    pattern_effect: Float[Tensor, "interventions columns items"]
+    value_effect: Float[Tensor, "interventions columns items"]
+    moved: Float[Tensor, "interventions columns items"]
+
+    def at(self, rows: Tensor) -> AttentionSplit:
+        """Some interventions, on the CPU."""
+        return AttentionSplit(*(tensor.cpu()[rows] for tensor in (self.pattern_effect, self.value_effect, self.moved)))
+
+
+def head_aims(
+    model: Model, heads: Sequence[Split], known: Mapping[Component, Aim], vectors: Float[Tensor, "items d"]
+) -> dict[Component, Aim]:
+    """Read-outs of all heads, those taken over that are known because heads are columns of their own."""
+    return {split.writer: known.get(split.writer) or aim(model.network, split, vectors) for split in heads}
+
+
+class AttentionSplitter:
+    """The attention of one forward: what it is told, and what that means for each writer or head.
+
+    Args:
+        model: the model.
+        aims: read-outs of the heads of every attention writer; none if attention is not to be split.
+        apart: writers whose heads have columns of their own.
+        interventions: rows of a prompt at the end of the forward, the clean one included.
+        edits: what is replaced.
+        layout: which positions are replaced and read.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        aims: Mapping[Component, Aim],
+        apart: Collection[Component],
+        interventions: int,
+        edits: Edits,
+        layout: Layout,
+    ) -> None:
+        self.model, self.aims, self.edits, self.layout = model, aims, edits, layout
+        self.columns: dict[Component, slice] = {}
+        start = 0
+        for writer, one in aims.items():
+            stop = start + (one.split.units if writer in apart else 1)
+            self.columns[writer], start = slice(start, stop), stop
+        device = next((one.vectors.device for one in aims.values()), None)
+        shape = (interventions, start, layout.items)
+        self.found = AttentionSplit(*(torch.zeros(shape, device=device) for _ in range(3)))
+        blocks = enumerate(map(model.network.get_submodule, model.anatomy.layers))
+        self.block_of = {id(module): layer for layer, block in blocks for module in block.modules()}
+        self.told: Counter[Component] = Counter()
+        self.waiting: dict[Component, PatternValueProducts] = {}
+
+    def recording(self) -> AbstractContextManager[None]:
+        """The model's attention as it has to be computed during the forward."""
+        return recording(self.model.network, Recorder(self.layout, self._told)) if self.aims else nullcontext()
+
+    def attach(self, hooks: Hooks, first_block: int = 0) -> None:
+        """Hooks that take the scale of post-norms behind heads."""
+        for writer, one in self.aims.items():
+            if one.split.norm is None or writer.layer < first_block:
+                continue
+
+            def scale(projected: Tensor, one: Aim = one) -> None:
+                norm = one.split.norm
+                assert norm is not None
+                rows = norm.scale(self.layout.items_of(projected.contiguous()))
+                if (seen := self.waiting.pop(one.split.writer, None)) is not None:
+                    self._book(one, seen, rows.to(one.vectors.device))
+
+            module = self.model.network.get_submodule(one.split.site.module)
+            hooks.on_output(module, f"scale behind the heads of {writer}", scale)
+
+    def check_told(self, first_block: int) -> None:
+        """Refuse a forward in which the weights of a block were not seen exactly once.
+
+        Raises:
+            AnatomyRefused: naming it.
+        """
+        for writer in self.aims:
+            if writer.layer >= first_block and self.told[writer] != 1:
+                does = "does not go" if not self.told[writer] else "goes more than once"
+                raise AnatomyRefused(
+                    CHECK,
+                    f"{writer} {does} through the attention interface of transformers, so its weights cannot be seen; "
+                    f"{MEND}",
+                )
+
+    def _told(self, module: nn.Module, products: PatternValueProducts) -> None:
+        writer = Component("attn", self.block_of.get(id(module), -1))
+        if (one := self.aims.get(writer)) is None:
+            return
+        self.told[writer] += 1
+        if products.own.shape[-2:].numel() != one.vectors.shape[-1]:
+            raise AnatomyRefused(
+                CHECK, f"what the heads of {writer} return is not what their output projection takes; {MEND}"
+            )
+        if one.split.norm is None:
+            self._book(one, products, None)
+        else:
+            self.waiting[writer] = products
+
+    def _book(self, one: Aim, seen: PatternValueProducts, scale: Float[Tensor, "interventions items"] | None) -> None:
+        writer = one.split.writer
+        products = (seen.clean, seen.looked, seen.valued, seen.own)
+        clean, looked, valued, own = (_read(one, product) for product in products)
+        moved = seen.moved.to(clean.device, copy=True)
+        for row, heads in self._replaced(one.split):  # such a head writes neither what it looks at nor what it finds
+            looked[row, :, heads] = valued[row, :, heads] = own[row, :, heads] = clean[0, :, heads]
+            moved[row, :, heads] = 0
+        now = torch.ones_like(own[..., :1]) if scale is None else scale[..., None]
+        before = now[:1]
+        pattern_effect = ((looked - clean) / before + (own - valued) / now) / 2
+        value_effect = ((valued + own) / now - (clean + looked) / before) / 2
+        columns = self.columns[writer]
+        if columns.stop - columns.start == 1:
+            pattern_effect, value_effect = (part.sum(-1, keepdim=True) for part in (pattern_effect, value_effect))
+            moved = moved.mean(-1, keepdim=True)
+        for whole, part in zip(
+            (self.found.pattern_effect, self.found.value_effect, self.found.moved),
+            (pattern_effect, value_effect, moved),
+            strict=True,
+        ):
+            whole[: len(part), columns] = part.transpose(1, 2)
+
+    def _replaced(self, split: Split) -> list[tuple[int, slice]]:
+        """The interventions in which heads of a writer are replaced, and which."""
+        width = split.site.width // split.units
+        return [(row, slice(s.start // width, s.stop // width)) for row, s, _ in self.edits.get(split.site, ())]
+
+
+def _read(
+    one: Aim, returned: Float[Tensor, "interventions items heads dv"]
+) -> Float[Tensor, "interventions items heads"]:
+    return one.by_unit(returned.flatten(2).to(one.vectors.device))

@@ -1,0 +1,154 @@
+"""Measures of the next-token distribution, from all logits, a slice of the vocabulary at a time.
+
+No row's logits ever exist whole: a slice is made, added to the running sums and dropped while it is still in the
+processor's cache, so that the measures cost little beside the matrix product that makes the logits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hydrascope.anatomy import Tail
+from hydrascope.anatomy.weights import at_hand
+from hydrascope.engine._memory import LOGIT_BYTES, LOGIT_BYTES_ELSEWHERE
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """What the logits say, intervention by intervention; intervention 0 is the clean run.
+
+    Attributes:
+        logit: target logit minus the mean over the vocabulary, or minus the foil's logit; before a soft-cap.
+        log_prob: log-probability of the target, in nats.
+        kl: KL(clean || intervention) in nats.
+        rank: number of tokens with a higher logit than the target.
+        probe: the model's logits of intervention 0, for the comparison with the untouched model; None if not asked for.
+    """
+
+    logit: Float[Tensor, "interventions prompts"]
+    log_prob: Float[Tensor, "interventions prompts"]
+    kl: Float[Tensor, "interventions prompts"]
+    rank: Float[Tensor, "interventions prompts"]
+    probe: Float[Tensor, "prompts vocab"] | None
+
+    def at(self, order: Int[Tensor, " interventions"]) -> Distribution:
+        """The same with interventions in another order; intervention 0 stays first."""
+        return Distribution(self.logit[order], self.log_prob[order], self.kl[order], self.rank[order], self.probe)
+
+    def behind(self, clean: Distribution) -> Distribution:
+        """The same with the clean run, measured before, as intervention 0."""
+
+        def joined(measure: str) -> Tensor:
+            return torch.cat([getattr(clean, measure)[:1], getattr(self, measure)])
+
+        logit, log_prob, kl, rank = map(joined, ("logit", "log_prob", "kl", "rank"))
+        return Distribution(logit, log_prob, kl, rank, clean.probe)
+
+
+def read_logits(
+    head: Any,
+    tail: Tail,
+    normed: Float[Tensor, "interventions prompts d"],
+    tokens: Int[Tensor, " prompts"],
+    full: bool,
+    probed: bool = True,
+    foils: Int[Tensor, " prompts"] | None = None,
+    known: Distribution | None = None,
+) -> Distribution:
+    """Unembed all rows and keep only what is asked of their logits.
+
+    Args:
+        head: the unembedding, a linear map.
+        tail: multiplier and soft-cap behind it.
+        normed: the head's input.
+        tokens: target of each prompt.
+        full: measure the distribution too; otherwise those fields are zero, and the mean over the vocabulary is read
+            from the unembedding's mean row, so that only the targets are unembedded.
+        probed: keep intervention 0's logits, which takes the whole vocabulary of it.
+        foils: token of each prompt whose logit is subtracted from the target's in place of the mean.
+        known: the clean run, where it was measured before and is not among the rows; with its logits, if `full`.
+
+    Returns:
+        The measures, float32 on the CPU.
+    """
+    with torch.no_grad(), at_hand(head):
+        weight, bias = head.weight, getattr(head, "bias", None)
+        states, tokens = normed.transpose(0, 1).contiguous().to(weight.device), tokens.to(weight.device)
+        probe = None if known is None or known.probe is None else known.probe.to(weight.device)
+        if known is None and (full or probed):
+            probe = tail.cap(torch.nn.functional.linear(states[:, 0], weight, bias).float() * tail.scale)
+        target = _logit(weight, bias, tail, states, tokens)
+        if full:
+            assert probe is not None
+            other, *rest = _whole_vocabulary(weight, bias, tail, states, tokens, target, probe)
+        else:
+            other = (states.float() @ tail.mean_row.to(weight.device) + tail.mean_head_bias) * tail.scale
+            rest = [torch.zeros_like(target)] * 3
+        if foils is not None:
+            other = _logit(weight, bias, tail, states, foils)
+    logit, log_prob, kl, rank = (measure.T.contiguous().cpu() for measure in (target - other, *rest))
+    if known is not None:
+        return Distribution(logit, log_prob, kl, rank, None).behind(known)
+    return Distribution(logit, log_prob, kl, rank, None if probe is None else probe.cpu())
+
+
+def _logit(
+    weight: Float[Tensor, "vocab d"],
+    bias: Float[Tensor, " vocab"] | None,
+    tail: Tail,
+    states: Float[Tensor, "prompts interventions d"],
+    tokens: Int[Tensor, " prompts"],
+) -> Float[Tensor, "prompts interventions"]:
+    """One token's logit for each prompt, before a soft-cap."""
+    logit = torch.baddbmm(_bias_of(bias, tokens, states), states, weight[tokens][:, :, None])[..., 0].float()
+    return logit * tail.scale
+
+
+def _bias_of(bias: Tensor | None, tokens: Tensor, states: Tensor) -> Tensor:
+    return states.new_zeros(1) if bias is None else bias[tokens][:, None, None]
+
+
+def _whole_vocabulary(
+    weight: Float[Tensor, "vocab d"],
+    bias: Float[Tensor, " vocab"] | None,
+    tail: Tail,
+    states: Float[Tensor, "prompts interventions d"],
+    tokens: Int[Tensor, " prompts"],
+    target: Float[Tensor, "prompts interventions"],
+    probe: Float[Tensor, "prompts vocab"],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Mean of the uncapped logits, log-probability of the target, KL divergence and rank.
+
+    KL(p || q) = sum_i p_i (y_i - x_i) - log Z_p + log Z_q, for logits y of the clean run and x of an intervention.
+    """
+    vocabulary, size = weight.shape[0], LOGIT_BYTES.get(states.device.type, LOGIT_BYTES_ELSEWHERE)
+    width = min(vocabulary, max(128, size // (4 * target.numel()) // 128 * 128))
+    clean = probe.log_softmax(-1)
+    capped = tail.cap(target)
+    total, cross, rank = (torch.zeros_like(target) for _ in range(3))
+    highest, partition = torch.full_like(target, -torch.inf), torch.zeros_like(target)
+    where = tokens.tolist()
+    above = target.new_empty(*target.shape, width)
+    for first in range(0, vocabulary, width):
+        part = slice(first, min(first + width, vocabulary))
+        logits = torch.nn.functional.linear(states, weight[part], None if bias is None else bias[part]).float()
+        if tail.scale != 1:
+            logits *= tail.scale
+        total += logits.sum(-1)
+        logits = tail.cap(logits)
+        for prompt, token in enumerate(where):
+            if part.start <= token < part.stop:  # its own product may round differently and outrank itself
+                logits[prompt, :, token - first] = capped[prompt]
+        cross += torch.bmm(logits, clean[:, part].exp()[..., None])[..., 0]
+        rank += torch.gt(logits, capped[..., None], out=above[..., : logits.shape[-1]]).sum(-1)
+        before, highest = highest, torch.maximum(highest, logits.amax(-1))
+        partition *= (before - highest).exp()
+        partition += logits.sub_(highest[..., None]).exp_().sum(-1)
+    log_partition = highest + partition.log()
+    kl = (clean.exp() * probe).sum(-1)[:, None] - probe.logsumexp(-1)[:, None] - cross + log_partition
+    return total / vocabulary, capped - log_partition, kl.clamp_min(0.0), rank

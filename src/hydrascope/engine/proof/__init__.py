@@ -1,0 +1,23 @@
+"""Proofs, on the model in front of us and a few random prompts, that what the engine says is what plain forwards do."""
+
+from hydrascope.engine.proof._attention_split import prove_attention_split
+from hydrascope.engine.proof._edges import prove_edges
+from hydrascope.engine.proof._engine import (
+    AT_LAST_TOKEN,
+    OF_WHOLE_TEXTS,
+    Engine,
+    choose_engine,
+    prove_engine,
+    prove_splits,
+)
+
+__all__ = [
+    "AT_LAST_TOKEN",
+    "OF_WHOLE_TEXTS",
+    "Engine",
+    "choose_engine",
+    "prove_attention_split",
+    "prove_edges",
+    "prove_engine",
+    "prove_splits",
+]

@@ -1,0 +1,136 @@
+"""Knock-outs by plain hooks on full forwards, for proofs: no rows, no prefix, and nothing shared with the forward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hydrascope.anatomy import Check, Directions, ExpertSite, Model
+from hydrascope.anatomy.experts import ask, routed_call, with_routing
+from hydrascope.anatomy.hooks import Arguments, Hooks, hooked
+from hydrascope.components import Component
+from hydrascope.engine._clean import CleanRun
+from hydrascope.engine._interventions import Edit, Intervention
+
+
+def plain_forward(
+    model: Model, clean: CleanRun, intervention: Intervention, tokens: Int[Tensor, " items"]
+) -> Float[Tensor, " items"]:
+    """Centred target logits of one full forward with a plain hook per edit.
+
+    Args:
+        model: the model.
+        clean: the clean run, whose prompts and positions are taken.
+        intervention: what is replaced.
+        tokens: target of each prompt and read position.
+    """
+    seen: list[Tensor] = []
+    with hooked() as hooks, torch.no_grad():
+        for edit in intervention.edits:
+            attach_edit(model, hooks, clean.ids, edit, clean.layout.edited)
+        tail = model.anatomy.tail
+        hooks.on_output(model.network.get_submodule(tail.head), "head", lambda y: seen.append(y))
+        model.network(input_ids=clean.ids, use_cache=False)
+    hooks.require_fired()
+    logits = seen[0][:, list(clean.layout.read)].flatten(0, 1).float() * tail.scale
+    return logits.gather(1, tokens[:, None])[:, 0] - logits.mean(-1)
+
+
+def attach_edit(model: Model, hooks: Hooks, ids: Tensor, edit: Edit, edited: Sequence[int] = (-1,)) -> None:
+    """Replace one place at some positions of whole prompts."""
+    site = edit.place.site
+    module = model.network.get_submodule(site.module)
+    if site.expert >= 0:
+        experts = next(found for found in model.anatomy.experts if found.module == site.module)
+        hooks.on_whole_call(module, str(site), lambda a, y: _put_expert(model, ids, edit, edited, experts, a, y))
+        return
+
+    def put(tensor: Tensor) -> Tensor:
+        changed = tensor.clone()
+        value = edit.value.to(tensor).reshape(len(ids), len(edited), -1)
+        changed.view(*ids.shape, -1)[:, list(edited), edit.place.span] = value
+        return changed
+
+    (hooks.on_input if site.side == "input" else hooks.on_output)(module, str(site), put)
+
+
+def _put_expert(
+    model: Model,
+    ids: Tensor,
+    edit: Edit,
+    edited: Sequence[int],
+    site: ExpertSite,
+    arguments: Arguments,
+    output: Tensor,
+) -> None:
+    """Take away what is left of the output when every other expert's weight is zero, and add the value."""
+    call = routed_call(site, arguments)
+    mine = call.index == edit.place.site.expert
+    alone = ask(model.network, site, arguments, call, call.index, call.weight * mine) * mine.any(-1, keepdim=True)
+    value = edit.value.to(output).reshape(len(ids), len(edited), -1)
+    output.view(*ids.shape, -1)[:, list(edited)] += value - alone.view(*ids.shape, -1)[:, list(edited)]
+
+
+def routing_checks(
+    model: Model,
+    ids: Tensor,
+    intervention: Intervention,
+    read: Directions,
+    rerouted: Float[Tensor, " prompts"],
+    allowed: float,
+) -> tuple[Check]:
+    """Send the last token of a knocked-out run where the clean run sent it, at the last routed MLP, and see what moves.
+
+    Args:
+        model: the model; every way from its experts to a write must be known.
+        ids: whole prompts.
+        intervention: a knock-out.
+        read: read-out direction of each prompt.
+        rerouted: what a forward calls the re-routed part of its change, read in that direction.
+        allowed: the largest difference that batches.
+    """
+    site = model.anatomy.experts[-1]
+    routed: list[tuple[Tensor, Tensor]] = []
+    _write(model, ids, (), site, routed)
+    own = _write(model, ids, intervention.edits, site, [])
+    as_clean = _write(model, ids, intervention.edits, site, routed)
+    expected = ((own - as_clean) * read.vectors).sum(-1).cpu()
+    error = float((rerouted - expected).abs().max())
+    return (Check("re-routing", error, allowed, "sent where the clean run sends it, an MLP lacks its re-routed part"),)
+
+
+def _write(
+    model: Model, ids: Tensor, edits: Sequence[Edit], site: ExpertSite, routed: list[tuple[Tensor, Tensor]]
+) -> Float[Tensor, "prompts d"]:
+    """The last token's write of a routed MLP; its routing is taken from `routed`, or put there by a clean run."""
+    writer = model.anatomy.writer(Component("mlp", site.layer))
+    network, written = model.network, torch.zeros(1, device=ids.device)
+
+    def route(arguments: Arguments) -> Arguments:
+        call = routed_call(site, arguments)
+        last = torch.arange(1, ids.shape[0] + 1, device=ids.device) * ids.shape[1] - 1
+        if not edits:
+            routed.append((call.index[last], call.weight[last]))
+        if not routed:
+            return arguments
+        index, weight = call.index.clone(), call.weight.clone()
+        index[last], weight[last] = routed[0]
+        return with_routing(site, arguments, index, weight)
+
+    with hooked() as hooks, torch.no_grad():
+        for edit in edits:
+            attach_edit(model, hooks, ids, edit)
+        hooks.on_arguments(network.get_submodule(site.module), "routing", route)
+        for path, gain in zip(writer.modules, writer.gains, strict=True):
+
+            def add(output: Tensor, gain: float = gain) -> None:
+                nonlocal written
+                written = written + gain * output.reshape(*ids.shape, -1)[:, -1].float()
+
+            hooks.on_output(network.get_submodule(path), f"write of {path}", add)
+        network(input_ids=ids, use_cache=False)
+    hooks.require_fired()
+    return written

@@ -1,0 +1,33 @@
+"""The ledger: where every knock-out of every prompt is accounted for.
+
+An `xarray.Dataset` in Zarr format, chunked by prompt; plain `xarray.open_zarr` opens it.
+"""
+
+from hydrascope.ledger._buffer import LedgerBuffer
+from hydrascope.ledger._file import LedgerFile, is_finished, open_dataset
+from hydrascope.ledger._json import read_json, write_text
+from hydrascope.ledger._schema import (
+    CLOSED,
+    MEASURES,
+    VARIABLES,
+    kept_variables,
+    label_dataset,
+    numbers_kept,
+    rows_of_a_chunk,
+)
+
+__all__ = [
+    "CLOSED",
+    "MEASURES",
+    "VARIABLES",
+    "LedgerBuffer",
+    "LedgerFile",
+    "is_finished",
+    "kept_variables",
+    "label_dataset",
+    "numbers_kept",
+    "open_dataset",
+    "read_json",
+    "rows_of_a_chunk",
+    "write_text",
+]

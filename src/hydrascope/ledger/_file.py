@@ -1,0 +1,190 @@
+"""The ledger on disk: written batch by batch, continued after a kill, opened when finished.
+
+An `xarray.Dataset` in Zarr format, chunked by prompt. Of every batch of work the arrays are written first and its entry
+in `done` last, each file atomically, so that a run killed at any moment continues with the first batch that is not
+done. Plain `xarray.open_zarr` opens it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from jaxtyping import Bool
+
+from hydrascope.errors import OutputError
+from hydrascope.ledger._schema import CLOSED, FORMAT, VARIABLES
+
+
+@dataclass(frozen=True)
+class LedgerFile:
+    """A ledger that is being written."""
+
+    group: zarr.Group
+    batch: int
+
+    @classmethod
+    def create(
+        cls, path: Path, labels: xr.Dataset, batch: int, variables: Collection[str], attributes: Mapping[str, Any]
+    ) -> LedgerFile:
+        """Lay out an empty ledger; it appears under its name whole or not at all.
+
+        Args:
+            path: the Zarr folder.
+            labels: coordinates and masks, with dimensions `prompt`, `ablated`, `writer`.
+            batch: prompts per chunk.
+            variables: names of the variables it will have.
+            attributes: plain values that describe the run.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        draft = path.with_name(path.name + ".new")
+        try:
+            shutil.rmtree(draft, ignore_errors=True)
+            labels.to_zarr(draft, mode="w", consolidated=False)
+            group = zarr.open_group(draft, mode="r+")
+            sizes = {**labels.sizes, "half": 2}
+            for name in variables:
+                dims, meaning = VARIABLES[name]
+                group.create_array(
+                    name,
+                    shape=tuple(sizes[dim] for dim in dims),
+                    chunks=tuple(batch if dim == "prompt" else max(1, sizes[dim]) for dim in dims),
+                    dtype="float32",
+                    fill_value=float("nan"),
+                    dimension_names=dims,
+                    attributes={"long_name": meaning.format(logit=_logit(attributes))},
+                )
+            group.create_array(
+                "done",
+                shape=(sizes["prompt"],),
+                chunks=(batch,),
+                dtype="int8",
+                fill_value=0,
+                dimension_names=("prompt",),
+            )
+            group.attrs.update({"format": FORMAT, **attributes})
+            os.rename(draft, path)
+        except OSError as error:
+            raise OutputError(f"the ledger '{path}' cannot be written: {error.strerror or error}") from error
+        return cls(zarr.open_group(path, mode="r+"), batch)
+
+    @classmethod
+    def resume(cls, path: Path) -> LedgerFile:
+        """Open an unfinished ledger to go on with it, and drop the files that a kill left half-written.
+
+        Raises:
+            OutputError: it cannot be read.
+        """
+        try:
+            for half in path.rglob("*.partial"):
+                half.unlink()
+            group = zarr.open_group(path, mode="r+")
+            return cls(group, int(group["done"].chunks[0]))
+        except (OSError, KeyError, ValueError) as error:
+            raise OutputError(f"the ledger '{path}' is damaged; remove its folder or choose another --out") from error
+
+    @classmethod
+    def has_begun(cls, path: Path) -> bool:
+        """Whether there is a ledger with at least one batch done."""
+        return path.is_dir() and any(done for _, done in cls.resume(path).batches())
+
+    def batches(self) -> Iterator[tuple[range, bool]]:
+        """Every batch's rows, and whether it is done."""
+        done = self.done()
+        for first in range(0, len(done), self.batch):
+            rows = range(first, min(first + self.batch, len(done)))
+            yield rows, bool(done[rows.start : rows.stop].all())
+
+    def done(self) -> Bool[np.ndarray, " rows"]:
+        """Which rows are there."""
+        return np.asarray(self.group["done"][:]).astype(bool)
+
+    def write(self, rows: range, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write one batch: all arrays, then its entry in the journal.
+
+        Raises:
+            OutputError: the disk is full or cannot be written; the batch stays undone.
+        """
+        with _making_room():
+            for name, (dims, _) in VARIABLES.items():
+                if name in self.group:
+                    where = tuple(slice(rows.start, rows.stop) if dim == "prompt" else slice(None) for dim in dims)
+                    self.group[name][where] = arrays[name].astype("float32")
+            self.group["done"][rows.start : rows.stop] = 1
+
+    def finish(self, attributes: Mapping[str, Any]) -> None:
+        """Add what is only known at the end, and gather all metadata in one place, where xarray looks for it first.
+
+        Raises:
+            OutputError: the disk is full or cannot be written.
+        """
+        with _making_room():
+            self.group.attrs.update(dict(attributes))
+            with warnings.catch_warnings():  # that the format's third version has not adopted this yet
+                warnings.simplefilter("ignore", UserWarning)
+                zarr.consolidate_metadata(self.group.store)
+
+
+def _logit(attributes: Mapping[str, Any]) -> str:
+    """What the account is of, in words."""
+    difference = attributes["target_policy"] == "difference"
+    return "logit difference of target and foil" if difference else "centred target logit"
+
+
+@contextmanager
+def _making_room() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"the ledger cannot be written: {error.strerror or error}; what is done is kept, "
+            "make room and run the same command again"
+        ) from error
+
+
+def open_dataset(path: Path) -> xr.Dataset:
+    """A finished ledger, read into memory, prompts in the order of their file.
+
+    Args:
+        path: the Zarr folder, or the run directory that holds it.
+
+    Raises:
+        OutputError: there is no ledger, or its run has not finished.
+    """
+    folder = path if path.suffix == ".zarr" else path / "ledger.zarr"
+    if not folder.is_dir():
+        raise OutputError(f"no ledger in '{path}'; give the folder that 'hydrascope run' wrote")
+    try:
+        dataset = xr.open_zarr(folder, consolidated=False).load()
+    except (OSError, ValueError, KeyError) as error:
+        raise OutputError(f"the ledger '{folder}' cannot be read: {str(error).splitlines()[0]}") from error
+    if dataset.attrs.get("format") != FORMAT:
+        raise OutputError(f"the ledger '{folder}' has another format than this version reads ({FORMAT}); run it again")
+    if not bool(dataset["done"].all()) or CLOSED not in dataset.attrs:
+        raise OutputError(f"the run in '{folder.parent}' has not finished; run the same command again to continue it")
+    texts = {name: (c.dims, c.values.astype(object)) for name, c in dataset.coords.items() if c.dtype.kind == "T"}
+    ordered: xr.Dataset = dataset.assign_coords(texts).sortby("prompt")
+    return ordered
+
+
+def is_finished(path: Path) -> bool:
+    """Whether a run directory holds a ledger that is whole and proved to close."""
+    folder = path / "ledger.zarr"
+    if not folder.is_dir():
+        return False
+    try:
+        group = zarr.open_group(folder, mode="r")
+        return CLOSED in group.attrs and bool(np.asarray(group["done"][:]).all())
+    except (OSError, KeyError, ValueError):
+        return False

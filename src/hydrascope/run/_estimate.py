@@ -1,0 +1,259 @@
+"""What a run will cost, before it is made: interventions, tokens, memory, and a rough time.
+
+It reads the schedule and the list of ledger variables that the run itself reads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from math import ceil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from hydrascope.ablations import with_donors
+from hydrascope.engine import (
+    CANDIDATES,
+    READ_A_STEP,
+    Budget,
+    Footprint,
+    ForwardSize,
+    Plan,
+    blocks_of,
+    blocks_to_receiver,
+    forward_size,
+    prompts_at_once,
+    require_account,
+    room,
+    texts_at_once,
+)
+from hydrascope.ledger import numbers_kept
+from hydrascope.prompts import EncodedPrompt
+from hydrascope.run._runner import ledger_variables
+from hydrascope.task import Task
+
+PROBE = 512
+"""Side of the matrix product that measures the machine's speed."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The plan of a run.
+
+    Attributes:
+        prompts: prompts in the set, before the filter; of whole texts those that have donors.
+        left_out: texts that have none of their length.
+        edited: positions at which parts are replaced, of all prompts together.
+        read: positions at which effects are read: rows of the ledger.
+        knockouts: what is ablated, one after the other.
+        interventions: ablated runs per prompt, over all draws, null included.
+        prefill_tokens: tokens of the clean and extra runs.
+        intervention_tokens: tokens run through the upper part of the model; at the last token one of each prompt.
+        forwards: how often whole texts are run; None at the last token, where it depends on who is kept.
+        budget_bytes: memory budget.
+        needed_bytes: estimated peak beside the weights.
+        ledger_bytes: what the ledger takes in memory, and at most on disk.
+        flops: floating-point operations, counted from the weights.
+        seconds: flops over the speed of a matrix product measured now; rough, a lower bound on a small model.
+    """
+
+    prompts: int
+    left_out: int
+    edited: int
+    read: int
+    knockouts: int
+    interventions: int
+    prefill_tokens: int
+    intervention_tokens: int
+    forwards: int | None
+    budget_bytes: int
+    needed_bytes: int
+    ledger_bytes: int
+    flops: float
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """The plan in words."""
+        if self.forwards is None:
+            done = [
+                f"{self.prompts} prompts x {self.knockouts} knock-outs, {self.interventions} interventions a prompt",
+                f"{self.prefill_tokens:,} tokens to prefill, {self.intervention_tokens:,} single tokens for the "
+                "interventions",
+            ]
+        else:
+            alone = f"; {self.left_out:,} more have too few others of their length" if self.left_out else ""
+            done = [
+                f"{self.prompts:,} texts x {self.knockouts} knock-outs, {self.interventions} interventions a "
+                f"text{alone}",
+                f"replaced at {self.edited:,} positions, read at {self.read:,}",
+                f"{self.prefill_tokens:,} tokens of clean and lending runs, {self.intervention_tokens:,} tokens in "
+                f"{self.forwards:,} forwards for the interventions",
+            ]
+        return [
+            *done,
+            f"about {self.needed_bytes / 2**20:,.0f} MB beside the weights, of {self.budget_bytes / 2**20:,.0f} MB "
+            f"allowed, and {self.ledger_bytes / 2**20:,.0f} MB of ledger",
+            f"about {self.flops / 1e9:,.1f} GFLOP: at least {self.seconds:,.1f} s at the speed of a matrix product "
+            "here",
+        ]
+
+
+def estimate(task: Task) -> Estimate:
+    """Count what a task would do.
+
+    Raises:
+        OutOfBudget: a single prompt does not fit the memory budget, or the ledger what is free.
+        TooFewDonors: no text has donors of its length.
+    """
+    model, ablation, positions = task.model, task.ablation, task.positions
+    plan = task.plan(np.zeros((ablation.draws, 0), dtype=np.int64))
+    budget, layers = Budget.read(task.options.memory, *model.devices), model.anatomy.n_layers
+    prompts = with_donors(task.encoded.prompts, ablation) if positions.read == "each" else task.encoded.prompts
+    whole = sum(len(prompt.ids) for prompt in prompts)
+    edited = sum(len(positions.ablated_in(len(prompt.ids))) for prompt in prompts)
+    read = sum(len(positions.read_in(len(prompt.ids))) for prompt in prompts)
+    counts = (_at_the_last_token if positions.is_last else _of_texts)(task, plan, budget, prompts)
+    seen = 1.0 if positions.is_last else 1 / max(1, read // READ_A_STEP)
+    learning = 0.0
+    if ablation.learning is not None:  # forwards, and backwards that cost as much as two
+        learning = 3 * ablation.learning.steps * seen + CANDIDATES
+    blocks = counts.blocks + learning * counts.tokens * sum(_blocks(task, k.first_layer) for k in plan.knockouts)
+    body = model.source.n_parameters - model.network.get_input_embeddings().weight.numel()
+    meets_vocabulary = counts.clean_reads + read * plan.interventions * task.options.measured
+    meets_vocabulary += ceil(learning * read * len(plan.knockouts))
+    flops = 2.0 * body * (whole * counts.clean_runs + blocks / layers)
+    flops += 2.0 * model.anatomy.n_vocab * model.anatomy.d_model * meets_vocabulary
+    kept = numbers_kept(ledger_variables(plan, task.options.measured))
+    entries = len(plan.aggregation.entries)
+    return Estimate(
+        prompts=len(prompts),
+        left_out=len(task.encoded.prompts) - len(prompts),
+        edited=edited,
+        read=read,
+        knockouts=len(plan.knockouts),
+        interventions=plan.interventions,
+        prefill_tokens=whole * counts.clean_runs,
+        intervention_tokens=counts.tokens * plan.interventions,
+        forwards=counts.forwards,
+        budget_bytes=budget.bytes,
+        needed_bytes=counts.needed,
+        ledger_bytes=require_account(budget, room(Path()), read, len(plan.knockouts), entries, kept),
+        flops=flops,
+        seconds=flops / matmul_rate(model.device, model.dtype),
+    )
+
+
+class _Counts(NamedTuple):
+    """What differs between runs at the last token and runs of whole texts.
+
+    Attributes:
+        tokens: tokens of all prompts that one intervention on each of them takes.
+        blocks: blocks that the tokens of all interventions pass.
+        forwards: how often texts are run; None where it depends on who is kept.
+        clean_runs: runs of each prompt without interventions.
+        clean_reads: positions of those that meet the vocabulary.
+        needed: estimated peak beside the weights, in bytes.
+    """
+
+    tokens: int
+    blocks: float
+    forwards: int | None
+    clean_runs: int
+    clean_reads: int
+    needed: int
+
+
+def _at_the_last_token(task: Task, plan: Plan, budget: Budget, prompts: Sequence[EncodedPrompt]) -> _Counts:
+    lengths = [len(prompt.ids) for prompt in prompts]
+    longest = max(lengths)
+    together = min(prompts_at_once(task.model, longest, budget), len(lengths))
+    size = _size(task, plan, budget, together, longest, 1)
+    rows = together * min(plan.interventions, size.interventions)
+    needed = together * Footprint.of(task.model, longest, copies_prefix=False).prompt + rows * size.row
+    each = plan.interventions // len(plan.knockouts) * len(lengths)
+    staircase = task.engine.strategy.staircase
+    blocks = each * sum(_blocks(task, k.first_layer) + blocks_to_receiver(k, staircase) for k in plan.knockouts)
+    clean_runs = 1 + plan.ablation.extra_runs
+    return _Counts(len(lengths), blocks, None, clean_runs, len(lengths) * clean_runs, needed)
+
+
+def _of_texts(task: Task, plan: Plan, budget: Budget, prompts: Sequence[EncodedPrompt]) -> _Counts:
+    """Forward by forward, as the engine cuts them."""
+    positions, lent = task.positions, plan.ablation.extra_runs
+    forwards = needed = read = 0
+    blocks = 0.0
+    cost = cache(partial(_forwards, task, plan))
+    for tokens, count in Counter(len(text.ids) for text in prompts).items():
+        places, rows = len(positions.ablated_in(tokens)), len(positions.read_in(tokens))
+        read += count * rows
+        at_once = texts_at_once(task.model.device, tokens, plan.interventions)
+        for lenders in blocks_of(count, plan.ablation.draws + 1):
+            kept = len(lenders) * _kept_bytes(task, tokens, places * (1 + lent), rows)
+            for start in range(0, len(lenders), at_once):
+                some = min(at_once, len(lenders) - start)
+                size = _size(task, plan, budget, some, tokens, rows)
+                found, passed = cost(size.interventions)
+                forwards, blocks = forwards + found, blocks + some * tokens * passed
+                needed = max(needed, kept + size.row * some * (1 + min(size.interventions, plan.interventions)))
+    # a clean run, its logits once more from the engine, and what the ablation or the filter needs beside them
+    clean_runs = 2 + lent + (plan.ablation.basis != "runs") + (positions.read == "last")
+    whole = sum(len(text.ids) for text in prompts)
+    return _Counts(whole, blocks, forwards, clean_runs, whole * (clean_runs - 1) + read, needed)
+
+
+def _size(task: Task, plan: Plan, budget: Budget, prompts: int, tokens: int, read: int) -> ForwardSize:
+    return forward_size(
+        task.model,
+        task.engine.strategy,
+        budget,
+        prompts=prompts,
+        tokens=tokens,
+        read=read,
+        columns=len(plan.columns),
+        attending=len(plan.attending),
+    )
+
+
+def _blocks(task: Task, first_layer: int) -> int:
+    """Blocks that an intervention passes whose first edited block is given."""
+    strategy, layers = task.engine.strategy, task.model.anatomy.n_layers
+    return layers - (first_layer if strategy.staircase else strategy.at(first_layer).first_block)
+
+
+def _forwards(task: Task, plan: Plan, size: int) -> tuple[int, int]:
+    """How often a batch of texts is run, and blocks that its interventions pass."""
+    forwards = blocks = 0
+    for jobs in plan.schedule(size, by_block=True):
+        first = min(plan.knockouts[job.knockout].first_layer for job in jobs)
+        forwards, blocks = forwards + 1, blocks + len(jobs) * _blocks(task, first)
+    draws = plan.interventions // len(plan.knockouts)
+    return forwards, blocks + draws * sum(blocks_to_receiver(k, staircase=False) for k in plan.knockouts)
+
+
+def _kept_bytes(task: Task, tokens: int, values: int, read: int) -> int:
+    """Of one text until its knock-outs are done: where forwards can begin, logits that are read, and values."""
+    anatomy, widths = task.model.anatomy, sum(site.width for site in task.sites)
+    begins = (anatomy.n_layers - 1) * anatomy.d_model
+    begins += sum(head.n_heads * head.head_dim + anatomy.d_model for head in anatomy.heads)
+    return task.model.dtype.itemsize * (tokens * begins + read * anatomy.n_vocab + values * widths)
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations a second of a square matrix product on this machine, now."""
+    a = torch.randn(PROBE, PROBE, device=device).to(dtype)
+    a @ a
+    rounds, started = 0, time.perf_counter()
+    while time.perf_counter() - started < 0.1:
+        (a @ a).sum().item()
+        rounds += 1
+    return 2.0 * PROBE**3 * rounds / (time.perf_counter() - started)

@@ -1,0 +1,373 @@
+"""A run, from what is on disk to a ledger that closes: one path for prompts at the last token and for whole texts."""
+
+from __future__ import annotations
+
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import accumulate
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import xarray as xr
+import zarr
+
+from hydrascope.ablations import ExtraRun
+from hydrascope.anatomy import Site
+from hydrascope.engine import (
+    Arrays,
+    BatchContext,
+    Budget,
+    CleanCache,
+    CleanRun,
+    Constants,
+    ConstantStore,
+    Items,
+    Learning,
+    Plan,
+    ValueStore,
+    measure,
+    require_account,
+    room,
+)
+from hydrascope.errors import OutputError
+from hydrascope.ledger import VARIABLES, LedgerBuffer, LedgerFile, kept_variables, label_dataset, numbers_kept
+from hydrascope.prompts import EncodedPrompt
+from hydrascope.run_directory import RunDirectory
+from hydrascope.task import Task
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a run is about: prompts, where each is read, and for which tokens.
+
+    Attributes:
+        prompts: the prompts that stay, in the order of the ledger's rows.
+        positions: read positions of each.
+        tokens: target of each read position.
+        foils: the token whose logit is subtracted, where differences are read.
+        dropped: why prompts were left out, as attributes of the ledger, and how many.
+    """
+
+    prompts: tuple[EncodedPrompt, ...]
+    positions: tuple[tuple[int, ...], ...]
+    tokens: tuple[tuple[int, ...], ...]
+    foils: tuple[int, ...] | None
+    dropped: Mapping[str, int]
+
+    @cached_property
+    def first_rows(self) -> tuple[int, ...]:
+        """Ledger row of each prompt's first read position, and the number of rows."""
+        return tuple(accumulate((len(some) for some in self.positions), initial=0))
+
+    def rows(self, prompts: range) -> range:
+        """Ledger rows of some prompts that follow on each other."""
+        return range(self.first_rows[prompts.start], self.first_rows[prompts.stop])
+
+    def items(self, prompts: Sequence[int], names: Sequence[str]) -> Items:
+        """What is read of some prompts.
+
+        Args:
+            prompts: their numbers in the selection.
+            names: what an error calls each read position by.
+        """
+        foils = None if self.foils is None else torch.tensor([self.foils[i] for i in prompts])
+        return Items(torch.tensor([token for i in prompts for token in self.tokens[i]]), foils, names)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prompts of one length that are measured together.
+
+    Attributes:
+        context: model, plan and values.
+        rows: their positions in the plan's table and the pools.
+        within: where their rows lie within the rows that are written together.
+        clean: their clean run.
+        items: what is read.
+    """
+
+    context: BatchContext
+    rows: Sequence[int]
+    within: Sequence[int]
+    clean: CleanRun
+    items: Items
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows of the ledger that follow on each other and are written together.
+
+    Attributes:
+        rows: ledger rows.
+        prompts: number of prompts.
+        batches: how they are measured; none where they are done.
+    """
+
+    rows: range
+    prompts: int
+    batches: Iterator[Batch]
+
+
+class Runner(ABC):
+    """One run from its folder's state to its end.
+
+    Args:
+        task: what to do.
+        directory: the run's folder.
+        budget: memory budget.
+        progress: told how far it is.
+    """
+
+    wait: ClassVar[float]
+    """Seconds that finished rows may wait to be written with others: what a kill can cost."""
+
+    def __init__(self, task: Task, directory: RunDirectory, budget: Budget, progress: Progress) -> None:
+        self.task, self.directory, self.budget, self.progress = task, directory, budget, progress
+        self.model = task.model
+        self.tolerance = task.model.closing_tolerance
+
+    def finish(self, started: float) -> None:
+        """Do what is left to do: select, plan, lay out the ledger, learn, measure, close.
+
+        Args:
+            started: when the run, or this part of it, began; seconds of the monotonic clock.
+        """
+        selection = self.select()
+        plan = self.plan(selection)
+        file = self._ledger(plan, selection)
+        learned: Mapping[int, Constants] = {}
+        if plan.ablation.learning is not None:
+            learned = self._constants(plan, partial(self.learning, plan, selection))
+        self._measure(plan, selection, file, learned)
+        self._close(file, time.monotonic() - started)
+
+    @abstractmethod
+    def select(self) -> Selection:
+        """Run what must be run to know which prompts stay, and say what is read of them."""
+
+    @abstractmethod
+    def plan(self, selection: Selection) -> Plan:
+        """What every batch does."""
+
+    @abstractmethod
+    def labels(self, selection: Selection) -> Mapping[str, np.ndarray]:
+        """Coordinates of the ledger's rows; the first of them names the dimension."""
+
+    @abstractmethod
+    def rows_together(self, plan: Plan, selection: Selection) -> int:
+        """Rows that share a file of each of the ledger's variables."""
+
+    @abstractmethod
+    def sharing(self, selection: Selection) -> int:
+        """Donors that name a token of the prompt's pair of target and foil."""
+
+    @abstractmethod
+    def learning(self, plan: Plan, selection: Selection) -> Learning:
+        """What constants are learned from."""
+
+    @abstractmethod
+    def groups(
+        self,
+        plan: Plan,
+        selection: Selection,
+        file: LedgerFile,
+        learned: Mapping[int, Constants],
+        is_done: Callable[[range], bool],
+    ) -> Iterator[Group]:
+        """All rows of the ledger in order; those that are done come without batches."""
+
+    def _measure(self, plan: Plan, selection: Selection, file: LedgerFile, learned: Mapping[int, Constants]) -> None:
+        counted, total = 0, plan.interventions * len(selection.prompts)
+
+        def counting(interventions: int) -> None:
+            nonlocal counted
+            counted += interventions
+            self.progress("knock-outs", counted, total)
+
+        with LedgerBuffer(file, self.wait) as buffer:
+            for group in self.groups(plan, selection, file, learned, buffer.is_done):
+                if buffer.is_done(group.rows):
+                    counting(plan.interventions * group.prompts)
+                else:
+                    buffer.add(group.rows, self._arrays(group, counting))
+
+    def _arrays(self, group: Group, done: Callable[[int], None]) -> Arrays:
+        found: Arrays = {}
+        for batch in group.batches:
+            part = measure(
+                batch.context,
+                batch.rows,
+                batch.clean,
+                batch.items,
+                with_distribution=self.task.options.measured,
+                done=done,
+                smaller=self._smaller,
+            )
+            for name, array in part.items():
+                axis = VARIABLES[name][0].index("prompt")
+                shape = (*array.shape[:axis], len(group.rows), *array.shape[axis + 1 :])
+                whole = found.setdefault(name, np.empty(shape))
+                whole[(slice(None),) * axis + (list(batch.within),)] = array
+        return found
+
+    def _smaller(self, size: int) -> None:
+        self.budget = self.budget.halved()
+        self.progress(f"out of memory, now {size} at once", 0, 1)
+
+    def _store(
+        self, name: str, runs: Sequence[ExtraRun], sites: Sequence[Site], cache: CleanCache | None = None
+    ) -> ValueStore:
+        """Last-token values of runs, on disk; what of them is not there yet is made now."""
+        try:
+            group = zarr.open_group(self.directory.scratch, mode="a").require_group(name)
+            store = ValueStore.create(group, sites, len(runs), self.model.anatomy.n_vocab)
+            counted = 0
+
+            def done(count: int) -> None:
+                nonlocal counted
+                counted += count
+                self.progress(f"{name} runs", counted, len(runs))
+
+            store.fill(self.model, runs, sites, self.budget, done, cache)
+        except OSError as error:
+            raise OutputError(
+                f"'{self.directory.scratch}' cannot be written: {error.strerror or error}; what is done is kept, "
+                "make room and run the same command again"
+            ) from error
+        return store
+
+    def _constants(self, plan: Plan, learning: Callable[[], Learning]) -> dict[int, Constants]:
+        """The constants of all knock-outs; what of them is not in the scratch folder yet is learned now."""
+        store = ConstantStore.open(self.directory.scratch, plan)
+        if not store.complete:
+            store.fill(learning(), partial(self.progress, "learning"))
+        return store.constants()
+
+    def _ledger(self, plan: Plan, selection: Selection) -> LedgerFile:
+        """The run's ledger, laid out if it is not there yet."""
+        if self.directory.ledger.exists():
+            return LedgerFile.resume(self.directory.ledger)
+        labels = self.labels(selection)
+        variables = ledger_variables(plan, self.task.options.measured)
+        rows, knockouts, entries = selection.first_rows[-1], len(plan.knockouts), len(plan.aggregation.entries)
+        require_account(self.budget, room(self.directory.path), rows, knockouts, entries, numbers_kept(variables))
+        attributes = {
+            **self._attributes(plan),
+            **_routed(plan),
+            "prompts_kept": len(selection.prompts),
+            **selection.dropped,
+            "donors_sharing": 0 if selection.foils is None else self.sharing(selection),
+        }
+        together = min(rows, self.rows_together(plan, selection))
+        return LedgerFile.create(self.directory.ledger, _labels(plan, labels), together, variables, attributes)
+
+    def _tokens(self, name: str, tokens: Sequence[int]) -> dict[str, np.ndarray]:
+        return {name: np.array([self._token(token) for token in tokens]), f"{name}_token": np.array(tokens)}
+
+    def _token(self, token: int) -> str:
+        return str(token) if self.model.tokenizer is None else str(self.model.tokenizer.decode([token]))
+
+    def _attributes(self, plan: Plan) -> dict[str, Any]:
+        noun = "text" if self.task.positions.read == "each" else "prompt"
+        source, anatomy, record = self.model.source, self.model.anatomy, self.directory.record
+        return {
+            "model": source.name,
+            "model_name": source.label,
+            "family": source.family,
+            "revision": source.revision,
+            "weight_digest": source.weight_digest,
+            "dtype": source.dtype,
+            "device": source.device,
+            "packing": source.packing,
+            "engine": self.task.engine.strategy.name,
+            "engines_passed_over": json.dumps(self.task.engine.passed_over),
+            "protocol": self.task.options.protocol,
+            "positions": self.task.positions.ablate,
+            "read": self.task.positions.read,
+            "skipped_positions": self.task.positions.skip,
+            "writers": self.task.writers,
+            "detail": plan.detail,
+            "ablation": plan.ablation.name,
+            "ablation_learned": plan.ablation.learning is not None,
+            "ablation_caveat": plan.ablation.caveat(noun),
+            "replaced_by": plan.ablation.replaced_by(noun),
+            "donors": plan.ablation.draws,
+            "dose": plan.dose,
+            "split_attention": bool(plan.heads),
+            "null_draws": plan.null_draws,
+            "seed": plan.seed,
+            "target_policy": self.task.options.target,
+            "bos": self.task.options.bos,
+            "prompts_name": self.task.prompts.name,
+            "prompts_digest": self.task.prompts.digest,
+            "prompts_total": len(self.task.prompts) + self.task.prompts.unfit,
+            "prompts_unfit": self.task.prompts.unfit,
+            "targets_truncated": self.task.encoded.n_truncated_targets,
+            "n_layers": anatomy.n_layers,
+            "n_heads": max((site.n_heads for site in anatomy.heads), default=0),
+            "d_model": anatomy.d_model,
+            "n_parameters": source.n_parameters,
+            "sibling": source.sibling,
+            "parallel_blocks": anatomy.parallel,
+            "closing_tolerance": self.tolerance,
+            "command": str(record["command"]),
+            "versions": json.dumps(record["versions"], sort_keys=True),
+            "created": str(record["created"]),
+        }
+
+    def _close(self, file: LedgerFile, seconds: float) -> None:
+        def worst(name: str) -> float:
+            return float(np.abs(np.asarray(file.group[name][:])).max())
+
+        file.finish(
+            {
+                "closing_error": worst("worst_remainder"),
+                "clean_closing_error": worst("clean_remainder"),
+                "parity_error": worst("parity_error"),
+                "seconds": round(seconds, 3),
+            }
+        )
+
+
+def ledger_variables(plan: Plan, with_distribution: bool) -> tuple[str, ...]:
+    """Names of the variables that a run's ledger has."""
+    return kept_variables(
+        draws=plan.ablation.draws,
+        null_draws=plan.null_draws,
+        full=plan.detail == "full",
+        routed=bool(plan.routed),
+        split=bool(plan.heads),
+        with_distribution=with_distribution,
+    )
+
+
+def _labels(plan: Plan, rows: Mapping[str, np.ndarray]) -> xr.Dataset:
+    entries, masks = plan.aggregation.entries, plan.aggregation.masks
+    return label_dataset(
+        rows,
+        {
+            "ablated": np.array([str(k) for k in plan.knockouts]),
+            "ablated_layer": np.array([k.first_layer for k in plan.knockouts]),
+            "ablated_kind": np.array([k.kind for k in plan.knockouts]),
+        },
+        {
+            "writer": np.array([entry.name for entry in entries]),
+            "writer_layer": np.array([entry.layer for entry in entries]),
+            "writer_kind": np.array([entry.kind for entry in entries]),
+            "writer_unit": np.array([entry.unit for entry in entries]),
+        },
+        {"is_own": masks.own, "is_downstream": masks.downstream},
+    )
+
+
+def _routed(plan: Plan) -> dict[str, str]:
+    """Which writers' changes are split by their routing, for models that have such."""
+    return {"routed_writers": json.dumps([plan.columns[i].name for i in plan.routed])} if plan.routed else {}

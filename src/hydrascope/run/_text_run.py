@@ -1,0 +1,213 @@
+"""A run over whole texts: block by block of texts that lend to each other, a ledger row for every read position."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from itertools import groupby
+
+import numpy as np
+import torch
+
+from hydrascope.ablations import Donation, ExtraRun, with_donors
+from hydrascope.anatomy import Site
+from hydrascope.engine import (
+    ActivationStatistics,
+    BatchContext,
+    Constants,
+    Learning,
+    Plan,
+    Values,
+    batches_of_texts,
+    blocks_of,
+    position_means,
+    statistics_of_texts,
+    texts_at_once,
+    values_of,
+)
+from hydrascope.ledger import LedgerFile, rows_of_a_chunk
+from hydrascope.prompts import EncodedPrompt, pose
+from hydrascope.run._runner import Batch, Group, Runner, Selection
+
+SHOWN = 16
+"""Tokens of context that the ledger shows of a read position."""
+
+
+class TextRun(Runner):
+    """One run over whole texts, shortest texts first."""
+
+    wait = 10.0
+
+    def select(self) -> Selection:
+        """Every position of texts that have donors, or the last one of those that the target policy wants."""
+        task, positions = self.task, self.task.positions
+        if positions.read == "each":
+            lending = with_donors(task.encoded.prompts, task.ablation)
+            texts = tuple(sorted(lending, key=lambda text: (len(text.ids), text.index)))
+            read = tuple(positions.read_in(len(text.ids)) for text in texts)
+            tokens = tuple(tuple(t.ids[p + 1] for p in some) for t, some in zip(texts, read, strict=True))
+            return self._selection(texts, read, tokens, alone=len(task.encoded.prompts) - len(texts))
+        runs = [ExtraRun(prompt.ids, pair=prompt.pair) for prompt in task.encoded.prompts]
+        clean, options = self._store("clean", runs, ()), task.options
+        asked = pose(task.encoded, options.target, clean.answers, keep_wrong=options.keep_wrong, seed=options.seed)
+        found = self._selection(
+            asked.prompts,
+            tuple((len(text.ids) - 1,) for text in asked.prompts),
+            tuple((token,) for token in asked.tokens),
+            asked.foils,
+            wrong=asked.dropped_wrong,
+            alike=asked.dropped_alike,
+        )
+        for same_length, _ in _blocks(found, 1):
+            with_donors([found.prompts[i] for i in same_length], task.ablation)
+        return found
+
+    def _selection(
+        self,
+        texts: tuple[EncodedPrompt, ...],
+        read: tuple[tuple[int, ...], ...],
+        tokens: tuple[tuple[int, ...], ...],
+        foils: tuple[int, ...] | None = None,
+        **dropped: int,
+    ) -> Selection:
+        self._texts = texts
+        reasons = ("wrong", "alike", "alone")
+        return Selection(texts, read, tokens, foils, {f"prompts_dropped_{why}": dropped.get(why, 0) for why in reasons})
+
+    def plan(self, selection: Selection) -> Plan:
+        """Donors are dealt out block by block, so that the whole has no table."""
+        return self.task.plan(np.zeros((self.task.ablation.draws, 0), dtype=np.int64))
+
+    def labels(self, selection: Selection) -> Mapping[str, np.ndarray]:
+        """One row a read position."""
+        last = self.task.positions.read == "last"
+        # of all texts, lest another ablation, which keeps others, number the same position otherwise
+        longest = max(len(text.ids) for text in self.task.encoded.prompts)
+        each = [(text, p) for text, some in zip(selection.prompts, selection.positions, strict=True) for p in some]
+        foils = {} if selection.foils is None else self._tokens("foil", selection.foils)
+        return {
+            "prompt": np.array([t.index if last else t.index * longest + p for t, p in each]),
+            "text": np.array([self._shown(text, p) for text, p in each]),
+            **self._tokens("target", [token for some in selection.tokens for token in some]),
+            **foils,
+            "group": np.array([text.group for text, _ in each]),
+            "length": np.array([len(text.ids) for text, _ in each]),
+            "document": np.array([text.index for text, _ in each]),
+            "position": np.array([p for _, p in each]),
+        }
+
+    def _shown(self, text: EncodedPrompt, position: int) -> str:
+        if self.task.positions.read == "last":
+            return text.text
+        ids = list(text.ids[max(0, position + 1 - SHOWN) : position + 1])
+        tokenizer = self.model.tokenizer
+        return " ".join(map(str, ids)) if tokenizer is None else str(tokenizer.decode(ids))
+
+    def rows_together(self, plan: Plan, selection: Selection) -> int:
+        """As many as make a file of a good size."""
+        return rows_of_a_chunk(len(plan.knockouts), len(plan.aggregation.entries))
+
+    def sharing(self, selection: Selection) -> int:
+        """Counted over all blocks."""
+        blocks = [block for _, some in _blocks(selection, self.task.ablation.draws + 1) for block in some]
+        return sum(self._donate(selection, block).sharing for block in blocks)
+
+    def learning(self, plan: Plan, selection: Selection) -> Learning:
+        """One constant per place for texts of all lengths."""
+        texts, seed = [text.ids for text in selection.prompts], self.task.options.seed
+        widest = max(Counter(knockout.first_layer for knockout in plan.knockouts).values())
+        batches = batches_of_texts(self.model, texts, self.task.positions, widest, seed, self.budget)
+        return Learning(self.model, plan, self.task.engine.strategy.at, batches, self._statistics)
+
+    @cached_property
+    def _statistics(self) -> dict[Site, ActivationStatistics]:
+        """Of all tokens of all texts."""
+        longest = max(len(text.ids) for text in self._texts)
+        at_once = texts_at_once(self.model.device, longest, 1)
+        return statistics_of_texts(self.model, _runs(self._texts), self.task.sites, lambda tokens: at_once)
+
+    def groups(
+        self,
+        plan: Plan,
+        selection: Selection,
+        file: LedgerFile,
+        learned: Mapping[int, Constants],
+        is_done: Callable[[range], bool],
+    ) -> Iterator[Group]:
+        """A few texts at a time, block by block."""
+        for same_length, blocks in _blocks(selection, self.task.ablation.draws + 1):
+            reference: Values | None = None
+            for block in blocks:
+                if is_done(selection.rows(block)):
+                    yield Group(selection.rows(block), len(block), iter(()))
+                    continue
+                if reference is None:
+                    reference = self._reference([selection.prompts[i] for i in same_length])
+                yield from self._block(plan, selection, block, reference, learned)
+
+    def _reference(self, texts: Sequence[EncodedPrompt]) -> Values:
+        """What replacements in texts of one length are made of where that is not a single other run."""
+        ablation, positions = self.task.ablation, self.task.positions
+        if ablation.basis == "runs" or ablation.learning is not None:
+            return {}
+        tokens = len(texts[0].ids)
+        if ablation.basis == "positions":
+            at_once = texts_at_once(self.model.device, tokens, 1)
+            return position_means(self.model, _runs(texts), positions, self.task.sites, at_once)
+        edited = len(positions.ablated_in(tokens))
+        return {site: found.mean.float().expand(1, edited, -1) for site, found in self._statistics.items()}
+
+    def _block(
+        self,
+        plan: Plan,
+        selection: Selection,
+        block: range,
+        reference: Values,
+        learned: Mapping[int, Constants],
+    ) -> Iterator[Group]:
+        """Values of a block's texts, their donors among themselves, then the knock-outs of a few texts at a time."""
+        texts = [selection.prompts[i] for i in block]
+        strategy, positions, sites = self.task.engine.strategy, self.task.positions, self.task.sites
+        at_once = texts_at_once(self.model.device, len(texts[0].ids), plan.interventions)
+        values, cleans = values_of(self.model, _runs(texts), positions, sites, at_once, strategy.keep)
+        donation = self._donate(selection, block)
+        if donation.runs:
+            extra, _ = values_of(self.model, donation.runs, positions, sites, at_once)
+            values = {site: torch.cat([value, extra[site]]) for site, value in values.items()}
+        here, first = replace(plan, table=donation.table), 0
+        for clean in cleans:
+            some = range(first, first + len(clean.ids))
+            whole = range(block.start + some.start, block.start + some.stop)
+            names = [f"{selection.prompts[i].index}, position {p}" for i in whole for p in selection.positions[i]]
+            rows = selection.rows(whole)
+            context = BatchContext(
+                self.model, here, strategy, values, len(texts), self.budget, self.tolerance, reference, learned
+            )
+            batch = Batch(context, list(some), range(len(rows)), clean, selection.items(whole, names))
+            yield Group(rows, len(some), iter((batch,)))
+            first = some.stop
+
+    def _donate(self, selection: Selection, block: range) -> Donation:
+        texts: Sequence[EncodedPrompt] = [selection.prompts[i] for i in block]
+        # at every position no donor can be kept from sharing one of the targets; at the last one it can
+        if self.task.positions.read == "last":
+            targets = [selection.tokens[i][0] for i in block]
+        else:
+            targets, texts = list(range(len(texts))), [replace(text, foil_id=None) for text in texts]
+        return self.task.ablation.donate(texts, targets, self.task.options.seed, block=block.start)
+
+
+def _blocks(selection: Selection, least: int) -> Iterator[tuple[range, list[range]]]:
+    """The texts of each length, and the blocks of at least so many that they are cut into."""
+    start = 0
+    for _, same in groupby(len(text.ids) for text in selection.prompts):
+        count = len(list(same))
+        blocks = blocks_of(count, least)
+        yield range(start, start + count), [range(start + b.start, start + b.stop) for b in blocks]
+        start += count
+
+
+def _runs(texts: Sequence[EncodedPrompt]) -> list[ExtraRun]:
+    return [ExtraRun(text.ids) for text in texts]
