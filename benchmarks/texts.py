@@ -25,9 +25,8 @@ from torch import Tensor
 from transformers import GPT2Config
 
 import hydrascope as hs
-from hydrascope.anatomy.hooks import hooked
+from hydrascope.anatomy import hooked
 from hydrascope.components import Component
-from hydrascope.engine import Positions
 
 SEED = 7
 
@@ -91,8 +90,10 @@ def measure(model: hs.Model, count: int, tokens: int) -> Round:
         target="top",
         null_draws=0,
         detail="kinds",
-        positions=Positions("all", "each", 0),
-        measured=False,
+        positions="all",
+        read="each",
+        skip=0,
+        distribution=False,
     )
     clock = Stopwatch()
     ledger = hs.knock_out(model, prompts, ablation=hs.Zero(), options=options)

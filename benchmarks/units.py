@@ -33,8 +33,9 @@ from transformers.utils import logging
 
 import hydrascope as hs
 from hydrascope.components import Component
-from hydrascope.run import execute
-from hydrascope.task import Options, prepare
+from hydrascope.run._execution import execute
+from hydrascope.run._options import Options
+from hydrascope.run._task import prepare
 
 TOKENS = 16
 SEED = 7
@@ -117,7 +118,7 @@ def measure(sweep: Sweep, folder: Path, memory: str, sample: int) -> Found:
     prompts = hs.PromptSet("random", tuple(hs.Prompt(input_ids=tuple(row)) for row in ids.tolist()))
     ablation = hs.Resample(donors=sweep.donors) if sweep.donors else hs.Zero()
     options = Options(
-        sweep.components,
+        components=sweep.components,
         target="top",
         null_draws=sweep.null_draws,
         memory=memory,

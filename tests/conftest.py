@@ -84,8 +84,8 @@ def prompt_file(tmp_path_factory: pytest.TempPathFactory, rows: list[tiny.Row]) 
 @pytest.fixture(scope="module")
 def proved_once() -> Iterator[None]:
     """Prove the engine of each model once a file, where that proof is not what is tested."""
-    from hydrascope import task
     from hydrascope.engine import AT_LAST_TOKEN, Engine, choose_engine
+    from hydrascope.run import _task
 
     engines: dict[tuple[int, Any], Engine] = {}
 
@@ -95,5 +95,5 @@ def proved_once() -> Iterator[None]:
         return engines[id(opened), strategies]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(task, "choose_engine", choose)
+        patch.setattr(_task, "choose_engine", choose)
         yield

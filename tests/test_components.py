@@ -141,10 +141,10 @@ def test_an_edge_is_a_knockout_of_its_receiver() -> None:
     assert (edge.kind, edge.first_layer) == ("edge", 3)
 
 
-def test_what_is_held_is_no_part_of_what_is_knocked_out() -> None:
-    [held] = parse_knockouts("attn.1/mlp.3/mlp.2", INVENTORY)
-    assert held == Knockout((Component("attn", 1),), held=(Component("mlp", 2), Component("mlp", 3)))
-    assert (held.kind, held.first_layer) == ("held", 1)
+def test_what_is_frozen_is_no_part_of_what_is_knocked_out() -> None:
+    [found] = parse_knockouts("attn.1/mlp.3/mlp.2", INVENTORY)
+    assert found == Knockout((Component("attn", 1),), frozen=(Component("mlp", 2), Component("mlp", 3)))
+    assert (found.kind, found.first_layer) == ("frozen", 1)
 
 
 @pytest.mark.parametrize(
@@ -190,15 +190,15 @@ def test_what_is_held_is_no_part_of_what_is_knocked_out() -> None:
         ("attn.0->mlp.1->mlp.2", "is more than one edge; write each by itself"),
         ("attn.0->mlp.1+attn.0->mlp.2", "is more than one edge; write each by itself"),
         ("attn.0+head.1.1->mlp.2", "is more than one edge"),
-        ("attn.1/attn.0", "'attn.0' in 'attn.1/attn.0' cannot answer when attn.1 is knocked out, so there is nothing"),
-        ("attn.1/attn.1", "cannot answer when attn.1 is knocked out"),
-        ("attn.1/head.1.0", "cannot answer when attn.1 is knocked out"),
-        ("attn.0/mlp.0", "cannot answer when attn.0 is knocked out"),  # parallel
-        ("attn.0+attn.1/attn.1", "'attn.1' in 'attn.0+attn.1/attn.1' cannot answer when attn.0+attn.1"),
+        ("attn.1/attn.0", "'attn.0' in 'attn.1/attn.0' does not change when attn.1 is knocked out, so it cannot"),
+        ("attn.1/attn.1", "does not change when attn.1 is knocked out"),
+        ("attn.1/head.1.0", "does not change when attn.1 is knocked out"),
+        ("attn.0/mlp.0", "does not change when attn.0 is knocked out"),  # parallel
+        ("attn.0+attn.1/attn.1", "'attn.1' in 'attn.0+attn.1/attn.1' does not change when attn.0+attn.1"),
         ("attn.0/embed", "this model has no component 'embed'"),
         ("attn.0/attn.2", "this model has no component 'attn.2'"),
         ("attn.0/", "'' is not a component address"),
-        ("attn.0->mlp.2/mlp.3", "'attn.0->mlp.2/mlp.3' holds parts beside an edge; hold them beside a whole part"),
+        ("attn.0->mlp.2/mlp.3", "'attn.0->mlp.2/mlp.3' freezes parts beside an edge; freeze them beside a part"),
     ],
 )  # fmt: skip
 def test_refused_by_name(text: str, message: str) -> None:

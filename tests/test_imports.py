@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 import hydrascope
+from hydrascope import errors
 
 ROOT = Path(hydrascope.__file__).parent
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "_lazy": set(),
     "components": {"errors"},
     "zoo": {"errors"},
     "prompts": {"errors", "components", "zoo"},
@@ -25,22 +27,22 @@ ALLOWED: dict[str, set[str]] = {
     "engine": {"errors", "components", "prompts", "anatomy", "ablations"},
     "ledger": {"errors"},
     "run_directory": {"errors", "ledger"},
-    "task": {"errors", "components", "prompts", "anatomy", "ablations", "engine", "run_directory"},
-    "run": {"errors", "components", "prompts", "anatomy", "ablations", "engine", "ledger", "run_directory", "task"},
-    "protocols": {"errors", "engine", "task"},
-    "inspection": {"errors", "components", "anatomy", "engine"},
     "analysis": {"errors", "components"},
     "figures": {"errors", "analysis"},
     "report": {"errors", "analysis", "figures"},
+    "run": {
+        *("errors", "components", "zoo", "prompts", "anatomy", "ablations", "engine", "ledger", "run_directory"),
+        *("analysis", "_lazy"),
+    },
     "results": {"errors", "analysis", "ledger", "report", "run_directory"},
-    "confirmation": {"errors", "analysis", "components", "run_directory", "task"},
-    "knockout": {"errors", "ablations", "confirmation", "anatomy", "prompts", "results", "run", "task"},
+    "knockout": {"errors", "ablations", "analysis", "anatomy", "prompts", "results", "run", "run_directory"},
 }
 """For each room, the rooms it may import. Whoever is not named (the command line and its helpers) may import all."""
 
-FRONT = {"__init__", "__main__", "asked", "cli", "console"}
-FACES = ("analysis",)
+FRONT = {"__init__", "__main__", "cli"}
+FACES = ("ablations", "analysis", "anatomy", "cli", "engine", "figures", "ledger", "prompts", "report", "run")
 """Rooms whose modules are private."""
+
 NO_MODELS = ("errors", "components", "zoo", "ledger", "run_directory", "analysis", "figures", "report", "results")
 """Rooms that work where torch and transformers are not installed."""
 
@@ -130,7 +132,22 @@ def test_rooms_beside_the_engine_know_no_models(name):
 def test_transformers_is_known_to_few():
     """A change of that library must not be felt in more places than these."""
     who = {room(file) for file in files() if "transformers" in {name.split(".")[0] for name in imports(file, True)}}
-    assert who <= {"anatomy", "asked", "engine"}
+    assert who <= {"anatomy", "cli", "engine"}
+
+
+PUBLIC = {
+    *("load", "Model", "load_prompts", "Prompt", "PromptSet", "documents", "Document", "cut", "Cut"),
+    *("knock_out", "freeze", "Options", "Ledger", "Verdict"),
+    *("Ablation", "Zero", "Mean", "PositionMean", "Optimal", "Resample", "Noise", "Counterfactual"),
+}
+"""What a user can meet, beside the errors."""
+
+
+def test_everything_that_a_user_can_meet_has_a_public_name():
+    every_error = {name for name, found in vars(errors).items() if isinstance(found, type)}
+    assert set(hydrascope.__all__) == PUBLIC | every_error
+    for name in every_error:
+        assert getattr(hydrascope, name) is getattr(errors, name)
 
 
 def test_public_names_are_those_that_can_be_imported():
@@ -150,6 +167,8 @@ def test_public_names_are_those_that_can_be_imported():
     [
         "hydrascope",
         "hydrascope.cli",
+        "hydrascope.run",
+        "hydrascope.run._request",
         "hydrascope.analysis",
         "hydrascope.figures",
         "hydrascope.ledger",

@@ -11,63 +11,111 @@ ledger.report("report.html")
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from hydrascope._lazy import lazily
 
 if TYPE_CHECKING:
-    from hydrascope.ablations import Counterfactual, Mean, Noise, Optimal, Resample, Zero
+    from hydrascope.ablations import Ablation, Counterfactual, Mean, Noise, Optimal, PositionMean, Resample, Zero
+    from hydrascope.analysis import Summary
     from hydrascope.anatomy import Model, load
-    from hydrascope.errors import HydrascopeError
-    from hydrascope.knockout import knock_out
-    from hydrascope.prompts import Prompt, PromptSet
+    from hydrascope.errors import (
+        AblationError,
+        AnatomyRefused,
+        ComponentError,
+        DetailDropped,
+        EmptyPrompts,
+        HookDidNotFire,
+        HydrascopeError,
+        LedgerDoesNotClose,
+        MalformedPrompt,
+        MissingCounterfactual,
+        ModelError,
+        NonFinite,
+        NotCausalLM,
+        OutOfBudget,
+        OutputError,
+        PickleRefused,
+        PromptError,
+        PromptTooLong,
+        RemoteCodeRefused,
+        RunError,
+        SettingsChanged,
+        TargetError,
+        TooFewDonors,
+        UnknownModel,
+    )
+    from hydrascope.knockout import freeze, knock_out
+    from hydrascope.prompts import Cut, Document, Prompt, PromptSet, cut, documents
     from hydrascope.prompts import load as load_prompts
     from hydrascope.results import Ledger
-    from hydrascope.task import Options
-
-_HOMES = {
-    "Counterfactual": "ablations",
-    "HydrascopeError": "errors",
-    "Ledger": "results",
-    "Mean": "ablations",
-    "Model": "anatomy",
-    "Noise": "ablations",
-    "Optimal": "ablations",
-    "Options": "task",
-    "PositionMean": "ablations",
-    "Prompt": "prompts",
-    "PromptSet": "prompts",
-    "Resample": "ablations",
-    "Zero": "ablations",
-    "knock_out": "knockout",
-    "load": "anatomy",
-    "load_prompts": "prompts.load",
-}
+    from hydrascope.run._options import Options
 
 __all__ = [
+    "Ablation",
+    "AblationError",
+    "AnatomyRefused",
+    "ComponentError",
     "Counterfactual",
+    "Cut",
+    "DetailDropped",
+    "Document",
+    "EmptyPrompts",
+    "HookDidNotFire",
     "HydrascopeError",
     "Ledger",
+    "LedgerDoesNotClose",
+    "MalformedPrompt",
     "Mean",
+    "MissingCounterfactual",
     "Model",
+    "ModelError",
     "Noise",
+    "NonFinite",
+    "NotCausalLM",
     "Optimal",
     "Options",
+    "OutOfBudget",
+    "OutputError",
+    "PickleRefused",
     "PositionMean",
     "Prompt",
+    "PromptError",
     "PromptSet",
+    "PromptTooLong",
+    "RemoteCodeRefused",
     "Resample",
+    "RunError",
+    "SettingsChanged",
+    "Summary",
+    "TargetError",
+    "TooFewDonors",
+    "UnknownModel",
     "Zero",
+    "cut",
+    "documents",
+    "freeze",
     "knock_out",
     "load",
     "load_prompts",
 ]
 
-
-def __getattr__(name: str) -> Any:  # torch takes seconds to import; `hydrascope --help` should not wait for it
-    if name not in _HOMES:
-        raise AttributeError(f"module 'hydrascope' has no attribute '{name}'")
-    home, _, inner = _HOMES[name].partition(".")
-    return getattr(import_module(f"hydrascope.{home}"), inner or name)
+__getattr__ = lazily(
+    __name__,
+    {
+        "ablations": "Ablation Counterfactual Mean Noise Optimal PositionMean Resample Zero",
+        "analysis": "Summary",
+        "anatomy": "Model load",
+        "errors": "AblationError AnatomyRefused ComponentError DetailDropped EmptyPrompts HookDidNotFire "
+        "HydrascopeError LedgerDoesNotClose MalformedPrompt MissingCounterfactual ModelError NonFinite NotCausalLM "
+        "OutOfBudget OutputError PickleRefused PromptError PromptTooLong RemoteCodeRefused RunError SettingsChanged "
+        "TargetError TooFewDonors UnknownModel",
+        "knockout": "freeze knock_out",
+        "prompts": "Cut Document Prompt PromptSet cut documents load_prompts=load",
+        "results": "Ledger",
+        "run": "Options",
+    },
+)
 
 
 def __dir__() -> list[str]:

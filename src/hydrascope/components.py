@@ -1,19 +1,19 @@
-"""Addresses of the parts of a model, sets of them, and what is knocked out together.
+"""Addresses of the parts of a model, of sets of parts, and of knock-outs.
 
 embed  attn.5  mlp.5  mixer.5  layer.5      whole writers; a layer is all writers of a block
-head.5.3  kv.5.1  neuron.5.77  expert.5.2   units inside a writer
+head.5.3  kv.5.1  neuron.5.77  expert.5.2   units of a writer; a kv group is all heads with its key and value
 L5H3  L5N77  L5E2  a5  m5                   short forms, as papers write them
 attn  head  attn.4-9  head.9.*  head.9.0-3  sets; `writers` is every attn, mixer and mlp
-attn.3,mlp.5                                a list: one knock-out each
+attn.3,mlp.5                                a list: one knock-out for each entry
 attn.3+attn.7                               one joint knock-out
-head.2.1->head.5.3  attn->mlp.7             edges: a sender, or a set of them, and who reads it
-attn.4/attn.6  attn.4/attn.5-7/mlp.7        a knock-out in which all that is named behind a slash is held
+head.2.1->head.5.3  attn->mlp.7             edges: from a sender, or a set of them, to a receiver
+attn.4/attn.6  attn.4/attn.5-7/mlp.7        a knock-out with the parts behind a slash frozen
 
-An edge is knocked out in its receiver: that writes what it would write if it read the sender's ablated output and all
-else as it was, everybody else reads the clean one. An attention receiver reads with query, key and value of the last
-token alike. Of two sets those pairs are edges in which the receiver can see the sender.
+Knocking an edge out (path patching) replaces what the receiver writes by what it would write if it read the sender's
+ablated output and all else clean; every other component reads the clean output. An attention receiver reads it in
+query, key and value of the last token. Between two sets, those pairs are edges in which the receiver reads the sender.
 
-What is held keeps its value of the clean run, so that it cannot answer the knock-out: a path patch of a responder.
+A frozen part keeps its value of the clean run, so that it cannot compensate for the knock-out.
 """
 
 from __future__ import annotations
@@ -28,18 +28,22 @@ WRITER_KINDS = ("attn", "mixer", "mlp")
 """Kinds whose output is added to the residual stream inside a block."""
 
 UNIT_KINDS = {"head": "attn", "kv": "attn", "neuron": "mlp", "expert": "mlp"}
-"""Kinds that are a part of a writer, and the kind of that writer."""
+"""The kinds of units, each with the kind of writer that it is part of."""
 
 RECEIVER_KINDS = ("attn", "mixer", "mlp", "head", "kv", "neuron")
-"""Kinds that can stand behind the arrow of an edge."""
+"""Kinds that can be the receiver of an edge."""
 
 ARROW = "->"
-HOLDS = "/"
+"""Stands between the sender and the receiver of an edge."""
+
+FREEZES = "/"
+"""Stands before each frozen part of a knock-out."""
 
 _DIVIDING = ("head", "neuron")
-"""Units that can be writers of their own."""
+"""Kinds of units into which an account can divide a writer."""
 
 _ORDER = ("embed", "layer", "attn", "kv", "head", "mixer", "mlp", "expert", "neuron")
+"""Kinds of one block in the order of the forward pass."""
 
 _SHORT = (
     (re.compile(r"[lL]([0-9]+)[hH]([0-9]+)"), "head"),
@@ -58,8 +62,8 @@ class Component:
 
     Attributes:
         kind: `embed`, `attn`, `mlp`, `mixer`, `layer`, `head`, `kv`, `neuron` or `expert`.
-        layer: block index from 0; -1 for `embed`.
-        unit: index inside the block's writer for unit kinds, otherwise None.
+        layer: block index, from 0; -1 for `embed`.
+        unit: index of the unit in the block, from 0; None for whole writers and layers.
     """
 
     kind: str
@@ -74,43 +78,43 @@ class Component:
 
 @dataclass(frozen=True)
 class Knockout:
-    """What one ablation removes: one component, several at once, or what one component reads of another.
+    """What is ablated together: components, or an edge.
 
     Attributes:
-        parts: what is replaced; of an edge, its receiver.
-        sender: of an edge, whose ablated output the receiver reads.
-        held: what keeps its clean value meanwhile.
+        parts: components whose output is replaced; for an edge, its receiver.
+        sender: for an edge, the component whose ablated output the receiver reads; otherwise None.
+        frozen: components that keep their clean value.
     """
 
     parts: tuple[Component, ...]
     sender: Component | None = None
-    held: tuple[Component, ...] = ()
+    frozen: tuple[Component, ...] = ()
 
     def __str__(self) -> str:
         sent = "" if self.sender is None else f"{self.sender}{ARROW}"
-        return sent + "+".join(map(str, self.parts)) + "".join(f"{HOLDS}{part}" for part in self.held)
+        return sent + "+".join(map(str, self.parts)) + "".join(f"{FREEZES}{part}" for part in self.frozen)
 
     @property
     def first_layer(self) -> int:
-        """Index of the first block that the knock-out touches."""
+        """Index of the first block with an ablated part."""
         return min(part.layer for part in self.parts)
 
     @property
     def kind(self) -> str:
-        """The kind of its parts; `joint` for several parts, `edge` for an edge, `held` where something is held."""
+        """The kind of its only part, or `joint`, `edge` or `frozen`."""
         if self.sender is not None:
             return "edge"
-        if self.held:
-            return "held"
+        if self.frozen:
+            return "frozen"
         return self.parts[0].kind if len(self.parts) == 1 else "joint"
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """Which components a model has: for each kind, its blocks and the units in each.
+    """The components that a model has.
 
     Attributes:
-        units: kind to (layer to number of units); whole writers count as one unit.
+        units: number of units by kind and layer; a whole writer counts as one unit.
         reads: pairs (earlier, later) of writers of one block in which the later one reads what the earlier wrote.
     """
 
@@ -123,11 +127,20 @@ class Inventory:
         return (component.unit or 0) < count
 
     def sees(self, receiver: Component, sender: Component) -> bool:
-        """Whether a writer, or a unit of one, reads what the sender writes. Nothing sees a layer that it is part of."""
+        """Whether the receiver reads what the sender writes; no part reads its own layer."""
         return receiver.layer > sender.layer or (_writer(sender), _writer(receiver)) in self.reads
 
     def expand(self, kind: str, layers: Iterable[int], units: Iterable[int] | None) -> list[Component]:
-        """All components of one kind in the given blocks; `units=None` means every unit."""
+        """List the components of one kind in some blocks.
+
+        Args:
+            kind: a kind that the model has.
+            layers: block indices, from 0.
+            units: indices of units in each block, from 0; None for all.
+
+        Returns:
+            The components that exist, block by block.
+        """
         found = []
         for layer in layers:
             count = self.units[kind].get(layer, 0)
@@ -140,13 +153,13 @@ class Inventory:
 
 
 def parse_component(text: str) -> Component:
-    """Read one address, long or short.
+    """Parse the address of one component.
 
     Args:
-        text: for example `head.5.3`, `L5H3`, `a5`.
+        text: a long or short address, for example `head.5.3`, `L5H3` or `a5`.
 
     Returns:
-        The component; whether a model has it is not checked here.
+        The component, which a model need not have.
 
     Raises:
         ComponentError: the text is no address.
@@ -171,15 +184,14 @@ def parse_component(text: str) -> Component:
 
 
 def parse_knockouts(text: str, inventory: Inventory) -> list[Knockout]:
-    """Read a comma list of addresses, sets and joint knock-outs against a model.
+    """Parse a comma list of addresses, sets, joint knock-outs and edges.
 
     Args:
-        text: for example `attn,mlp`, `head.9.*`, `attn.4-9,attn.3+attn.7`.
-        inventory: what the model has.
+        text: for example `attn,mlp`, `head.9.*` or `attn.4-9,attn.3+attn.7`.
+        inventory: the components that the model has.
 
     Returns:
-        One knock-out per component or joint set, in the order given, without repeats; the parts of a joint set in
-        the order of the forward pass.
+        Knock-outs in the order given, without repeats; the parts of a joint one in the order of the forward pass.
 
     Raises:
         ComponentError: an address is malformed or names a part that the model lacks.
@@ -188,8 +200,8 @@ def parse_knockouts(text: str, inventory: Inventory) -> list[Knockout]:
     for item in filter(None, (piece.strip() for piece in text.split(","))):
         if ARROW in item:
             knockouts |= dict.fromkeys(_parse_edges(item, inventory))
-        elif HOLDS in item:
-            knockouts |= dict.fromkeys(_parse_held(item, inventory))
+        elif FREEZES in item:
+            knockouts |= dict.fromkeys(_parse_frozen(item, inventory))
         else:
             knockouts |= dict.fromkeys(_parse_parts(item, inventory))
     if not knockouts:
@@ -198,7 +210,7 @@ def parse_knockouts(text: str, inventory: Inventory) -> list[Knockout]:
 
 
 def _parse_parts(item: str, inventory: Inventory) -> list[Knockout]:
-    """One joint knock-out, or one knock-out for each part of a set."""
+    """Parse a joint knock-out, or a set with one knock-out for each part."""
     if "+" in item:
         parts = tuple(parse_component(piece) for piece in item.split("+"))
         if len(set(parts)) != len(parts):
@@ -212,21 +224,21 @@ def _parse_parts(item: str, inventory: Inventory) -> list[Knockout]:
     return found
 
 
-def _parse_held(item: str, inventory: Inventory) -> list[Knockout]:
-    """Knock-outs in which everything behind the first slash is held."""
-    left, *right = (piece.strip() for piece in item.split(HOLDS))
-    held = sorted({part for piece in right for part in _parse_set(piece, inventory)}, key=_depth)
-    for part in held:
+def _parse_frozen(item: str, inventory: Inventory) -> list[Knockout]:
+    """Parse knock-outs with frozen parts."""
+    left, *right = (piece.strip() for piece in item.split(FREEZES))
+    frozen = sorted({part for piece in right for part in _parse_set(piece, inventory)}, key=_depth)
+    for part in frozen:
         _require(part, inventory)
     found = _parse_parts(left, inventory)
     for knockout in found:
-        for part in held:
+        for part in frozen:
             if part in knockout.parts or not any(inventory.sees(part, one) for one in knockout.parts):
                 raise ComponentError(
-                    f"'{part}' in '{item}' cannot answer when {knockout} is knocked out, so there is nothing to hold; "
-                    "hold parts that come after it"
+                    f"'{part}' in '{item}' does not change when {knockout} is knocked out, so it cannot be frozen; "
+                    "freeze parts that come after it"
                 )
-    return [Knockout(knockout.parts, held=tuple(held)) for knockout in found]
+    return [Knockout(knockout.parts, frozen=tuple(frozen)) for knockout in found]
 
 
 def _require(part: Component, inventory: Inventory) -> None:
@@ -235,14 +247,14 @@ def _require(part: Component, inventory: Inventory) -> None:
 
 
 def _writer(part: Component) -> Component:
-    """The writer that a part is, or is a unit of."""
+    """The writer that contains a part; a writer contains itself."""
     return Component(UNIT_KINDS.get(part.kind, part.kind), part.layer)
 
 
 def _parse_edges(item: str, inventory: Inventory) -> list[Knockout]:
-    """All edges from a set of senders to a set of receivers."""
-    if HOLDS in item:
-        raise ComponentError(f"'{item}' holds parts beside an edge; hold them beside a whole part, as in attn.4/attn.6")
+    """Parse edges from a set of senders to a set of receivers."""
+    if FREEZES in item:
+        raise ComponentError(f"'{item}' freezes parts beside an edge; freeze them beside a part, as in attn.4/attn.6")
     sides = [side.strip() for side in item.split(ARROW)]
     if len(sides) > 2 or "+" in item:
         raise ComponentError(f"'{item}' is more than one edge; write each by itself, for example head.2.1->head.5.3")
@@ -267,7 +279,7 @@ def _parse_edges(item: str, inventory: Inventory) -> list[Knockout]:
 
 
 def _depth(part: Component) -> tuple[int, int, int]:
-    """Where a part stands in a forward pass: what is joined is the same in whatever order it is written."""
+    """Sort key in the order of the forward pass, so that a joint set has one spelling."""
     return part.layer, _ORDER.index(part.kind), -1 if part.unit is None else part.unit
 
 
@@ -294,17 +306,17 @@ def _parse_set(item: str, inventory: Inventory) -> list[Component]:
 
 
 def parse_writers(text: str, inventory: Inventory) -> dict[Component, str]:
-    """Read which writers an account divides into their units.
+    """Parse which writers an account divides into their units.
 
     Args:
         text: `layers` for none; `heads`, `neurons`, or a comma list of sets such as `head,neuron.6-7`.
-        inventory: what the model has.
+        inventory: the components that the model has.
 
     Returns:
-        Writer to the kind of its units, in the order of the blocks; a writer is divided into all of them or none.
+        The kind of units by writer, in the order of the blocks; a writer is divided into all its units or into none.
 
     Raises:
-        ComponentError: a set is malformed, names units that the model lacks, or only some of a writer's.
+        ComponentError: a set is malformed, or names units that the model lacks or only some units of a writer.
     """
     wanted: dict[Component, str] = {}
     for item in filter(None, (piece.strip() for piece in text.split(","))):

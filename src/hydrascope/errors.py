@@ -1,4 +1,4 @@
-"""Everything that can go wrong in a way a user can mend.
+"""The errors that a user can mend.
 
     HydrascopeError
       ModelError
@@ -23,17 +23,17 @@
         HookDidNotFire          a planned edit or read-out did not happen
         LedgerDoesNotClose      total effect and the sum of its parts differ
         OutOfBudget             the memory budget, or the device, is too small for a single prompt
-        DetailDropped           the run kept less than what is asked of its ledger
+        DetailDropped           the ledger lacks numbers that an analysis needs
 
-Each message is one sentence that says what is wrong, where, and what to do about it.
-The command line prints it and exits with `exit_code`; nothing else is printed.
+Each message is one sentence that says what is wrong, where, and what to do about it. The command line prints it,
+nothing else, and exits with `exit_code`.
 """
 
 from __future__ import annotations
 
 
 class HydrascopeError(Exception):
-    """A condition the user can understand and mend; printed without a traceback."""
+    """What the user can mend; printed without a traceback."""
 
     exit_code = 2
 
@@ -47,7 +47,7 @@ class UnknownModel(ModelError):
 
 
 class RemoteCodeRefused(ModelError):
-    """The model needs code shipped with its weights and the user has not allowed that."""
+    """The model needs code shipped with its weights, which is not allowed."""
 
 
 class PickleRefused(ModelError):
@@ -59,7 +59,7 @@ class NotCausalLM(ModelError):
 
 
 class AnatomyRefused(ModelError):
-    """A named check of the anatomy or of the engine failed on this model.
+    """A check of the anatomy or of the engine failed on this model.
 
     Attributes:
         check: name of the check, as `hydrascope inspect` prints it.
@@ -103,7 +103,7 @@ class TooFewDonors(AblationError):
 
 
 class MissingCounterfactual(AblationError):
-    """A counterfactual ablation was asked for, but a prompt has no usable counterfactual."""
+    """A prompt has no usable counterfactual, which the ablation needs."""
 
 
 class RunError(HydrascopeError):
@@ -123,16 +123,16 @@ class NonFinite(RunError):
 
 
 class HookDidNotFire(RunError):
-    """A planned edit or read-out did not happen, so the result would be silently wrong."""
+    """A planned edit or read-out did not happen."""
 
 
 class LedgerDoesNotClose(RunError):
-    """Total effect and the sum of its parts differ by more than the tolerance."""
+    """Total effect and the sum of its parts differ beyond tolerance."""
 
 
 class OutOfBudget(RunError):
-    """The memory budget, or the device itself, does not hold a single prompt."""
+    """Not even a single prompt fits the memory budget or the device."""
 
 
 class DetailDropped(RunError):
-    """The ledger keeps only sums by kind of writer, and what is asked needs every writer's change."""
+    """An analysis needs each writer's change, of which the ledger keeps only sums."""

@@ -1,32 +1,35 @@
-"""The main verb for a notebook: model and prompts in, finished ledger out."""
+"""The verbs of a notebook: model and prompts in, finished ledger out; and a finished run's responders frozen."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from hydrascope.ablations import Ablation
+from hydrascope.analysis import require_writers
 from hydrascope.anatomy import Model
-from hydrascope.confirmation import confirming
-from hydrascope.errors import RunError
 from hydrascope.prompts import PromptSet
 from hydrascope.results import Ledger
-from hydrascope.run import Progress, belonging, execute, execute_belonging
-from hydrascope.task import Options, prepare
+from hydrascope.run._companions import execute_companions, execute_runs, freezing, prepare_runs
+from hydrascope.run._opening import open_model
+from hydrascope.run._options import Options
+from hydrascope.run._record import recorded_request, stored_prompts
+from hydrascope.run._request import RunRequest
+from hydrascope.run._runner import Progress
+from hydrascope.run._task import prepare
+from hydrascope.run_directory import reopen
 
 
 def knock_out(
     model: Model,
     prompts: PromptSet,
     components: str | None = None,
-    ablation: Ablation | None = None,
+    ablation: Ablation | Sequence[Ablation] = (),
     *,
+    dose: float | Sequence[float] = 1.0,
     seed: int | None = None,
     options: Options | None = None,
-    also: Sequence[Ablation] = (),
-    doses: Sequence[float] = (),
-    confirm: bool = False,
+    freeze: bool = False,
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress = lambda stage, done, total: None,
@@ -35,15 +38,15 @@ def knock_out(
 
     Args:
         model: from `hydrascope.load`.
-        prompts: from `hydrascope.load_prompts`.
+        prompts: from `hydrascope.load_prompts`, or texts from `hydrascope.cut`.
         components: what is ablated, for example `attn,mlp` or `head.9.*`; overrides `options`.
-        ablation: what replaces an ablated output; 15 resampled donors by default.
+        ablation: what replaces an ablated output; 15 resampled donors by default. Of several the first is the run, and
+            the others make companion runs, whose ledgers are in `Ledger.also`, by name.
+        dose: how far parts are knocked out, from 0 to 1. Of several the largest is the run, and the others make
+            companion runs, as `dose-0.5` and so on.
         seed: of donors, noise and null; overrides `options`.
-        options: everything else.
-        also: other ablations of the same parts on the same prompts; their ledgers are in `Ledger.also`, by name.
-        doses: smaller doses of the same; their ledgers are there too, as `dose-0.5` and so on.
-        confirm: also hold the strongest responders of repaired attention layers at their clean output; see
-            `Ledger.freeze`.
+        options: how the run is made.
+        freeze: also freeze the strongest responders of repaired attention layers; see `Ledger.freeze`.
         out: folder that keeps the run; the same call with the same folder continues it.
         overwrite: throw away the run that is in `out`.
         progress: told how far it is.
@@ -54,19 +57,53 @@ def knock_out(
     Raises:
         HydrascopeError: what cannot be done, and what to do about it.
     """
-    options = options or Options()
-    if components is not None:
-        options = replace(options, components=components)
-    if seed is not None:
-        options = replace(options, seed=seed)
-    task = prepare(model, prompts, ablation, options)
-    others = belonging(task, also, doses)
-    if (others or confirm) and out is None:
-        raise RunError("runs that belong to a run are kept in its folder; say where with out")
-    folder, command = None if out is None else Path(out), "hydrascope.knock_out(...)"
-    dataset, directory = execute(task, folder, overwrite=overwrite, command=command, progress=progress)
-    if directory is not None:
-        if confirm:
-            others |= confirming(task, dataset)
-        execute_belonging(directory, others, command=command, progress=progress)
+    chosen = (options or Options()).but(components=components, seed=seed)
+    ablations = (ablation,) if isinstance(ablation, Ablation) else tuple(ablation)
+    doses = (dose,) if isinstance(dose, int | float) else tuple(dose)
+    folder = None if out is None else Path(out)
+    request = RunRequest.of(model, prompts, ablations, doses, chosen, freeze=freeze, out=folder)
+    runs = prepare_runs(request, model, prompts, ablations)
+    dataset, directory = execute_runs(runs, folder, overwrite=overwrite, progress=progress)
     return Ledger(dataset, None if directory is None else directory.path)
+
+
+def freeze(
+    run: str | Path,
+    model: Model | None = None,
+    ablation: Ablation | None = None,
+    *,
+    device: str | None = None,
+    memory: str | None = None,
+    trust_remote_code: bool = False,
+    progress: Progress = lambda stage, done, total: None,
+) -> Ledger:
+    """Learn who is needed in a finished run: freeze its strongest responders, without making it again.
+
+    Args:
+        run: the run's folder.
+        model: the run's, if it is at hand, or was never on disk; otherwise it is opened anew.
+        ablation: the run's, if it is none of this package's.
+        device: where the model goes; as in the run, if left out.
+        memory: budget such as `4GB`; as in the run, if left out.
+        trust_remote_code: run code that comes with the weights. It is never taken from the run's record, which may come
+            from somebody else.
+        progress: told how far it is.
+
+    Returns:
+        The run's ledger; `Ledger.freeze` has what was found, and is empty where nothing is repaired.
+
+    Raises:
+        SettingsChanged: model or ablation are not those of the run.
+        HydrascopeError: what cannot be done, and what to do about it.
+    """
+    ledger = Ledger.open(run)
+    assert ledger.path is not None
+    require_writers(ledger.dataset, "learning who is needed")
+    request = recorded_request(ledger.path).but(device=device, memory=memory, freeze=True)
+    prompts = stored_prompts(ledger.path)
+    chosen = request.ablations()[0] if ablation is None else ablation
+    opened = open_model(request, trust_remote_code=trust_remote_code) if model is None else model
+    task = prepare(opened, prompts, chosen, request.options, dose=request.dose[0])
+    directory = reopen(ledger.path, task.settings)
+    execute_companions(directory, freezing(task, ledger.dataset), request, progress=progress)
+    return Ledger(ledger.dataset, ledger.path)

@@ -21,7 +21,7 @@ from hydrascope.analysis import (
 )
 from hydrascope.errors import ComponentError
 from hydrascope.ledger import is_finished, open_dataset
-from hydrascope.run_directory import ALSO, HELD
+from hydrascope.run_directory import COMPANIONS, FREEZE
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Ledger:
     @cached_property
     def also(self) -> dict[str, Ledger]:
         """Ledgers of the finished runs that belong to this one, by name."""
-        folder = None if self.path is None else self.path / ALSO
+        folder = None if self.path is None else self.path / COMPANIONS
         if folder is None or not folder.is_dir():
             return {}
         finished = [path for path in sorted(folder.iterdir()) if is_finished(path)]
@@ -62,7 +62,7 @@ class Ledger:
     def findings(self) -> Findings:
         """The tables behind all methods."""
         also = {name: one.dataset for name, one in self.also.items()}
-        return Findings(self.dataset, frozen=also.pop(HELD, None), also=also)
+        return Findings(self.dataset, frozen=also.pop(FREEZE, None), also=also)
 
     # every table of `hydrascope.analysis.TABLES`, by its name
 

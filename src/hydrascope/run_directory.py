@@ -1,9 +1,10 @@
 """A run's folder: its settings, whether it may be continued, and what lies where.
 
-run.json        settings, plan and versions
+run.json        what was asked, settings and versions
+prompts.jsonl   the prompts as they were run
 ledger.zarr/    the ledger, appears when the knock-outs begin
 scratch.zarr/   activations that replacements are made of; gone when the run is complete
-also/NAME/      runs that belong to this one: other ablations, doses, held responders; folders of the same kind
+companions/NAME/   other ablations, other doses and frozen responders; folders of the same kind
 report.html     the report
 """
 
@@ -22,14 +23,15 @@ from hydrascope.errors import OutputError, SettingsChanged
 from hydrascope.ledger import read_json, write_text
 
 JSON = "run.json"
+PROMPTS = "prompts.jsonl"
 REPORT = "report.html"
 
-ALSO = "also"
-HELD = "held"
-"""Name of the belonging run in which responders are held."""
+COMPANIONS = "companions"
+FREEZE = "freeze"
+"""Name of the companion run in which responders are frozen."""
 
-_FOLDERS = ("ledger.zarr", "scratch.zarr", ALSO)
-_DRAFTS = tuple(f"{name}.new" for name in (JSON, *_FOLDERS))
+_FOLDERS = ("ledger.zarr", "scratch.zarr", COMPANIONS)
+_DRAFTS = tuple(f"{name}.new" for name in (JSON, PROMPTS, *_FOLDERS))
 """What a kill can leave behind beside the files above; never read, written over."""
 
 
@@ -55,9 +57,9 @@ class RunDirectory:
         """The scratch activations' folder."""
         return self.path / "scratch.zarr"
 
-    def also(self, name: str) -> Path:
-        """Folder of a run that belongs to this one."""
-        return self.path / ALSO / name
+    def companion(self, name: str) -> Path:
+        """Folder of a companion run."""
+        return self.path / COMPANIONS / name
 
     @property
     def report(self) -> Path:
@@ -170,18 +172,19 @@ def _is_free(path: Path) -> bool:
 
 
 def _clear(path: Path) -> None:
-    """Remove a run's numbers and report; each folder goes in one step, lest a part be taken for whole."""
+    """Remove a run's numbers, prompts and report; each folder goes in one step, lest a part be taken for whole."""
     for name in _FOLDERS:
         draft = path / f"{name}.new"
         if (path / name).is_dir():
             shutil.rmtree(draft, ignore_errors=True)
             os.rename(path / name, draft)
         shutil.rmtree(draft, ignore_errors=True)
-    (path / REPORT).unlink(missing_ok=True)
+    for name in (PROMPTS, REPORT):
+        (path / name).unlink(missing_ok=True)
 
 
 def reopen(path: Path, settings: Mapping[str, Any]) -> RunDirectory:
-    """A finished run's folder, to add to it what belongs to the run.
+    """A finished run's folder, to add companion runs to it.
 
     Args:
         path: the folder.

@@ -12,10 +12,11 @@ import hydrascope as hs
 from hydrascope.ablations import Ablation
 from hydrascope.analysis import Findings, choose_freezes, freeze, interactions, names
 from hydrascope.anatomy import examine
-from hydrascope.confirmation import confirming
 from hydrascope.errors import ComponentError
 from hydrascope.results import Ledger
-from hydrascope.task import Options, prepare
+from hydrascope.run._companions import freezing
+from hydrascope.run._options import Options
+from hydrascope.run._task import prepare
 from tests.engine.test_held import ledger
 from tests.support.planted import planted
 
@@ -37,7 +38,7 @@ def prompts_of(name: str) -> hs.PromptSet:
 
 @functools.cache
 def confirmed(name: str, kind: str, folder: Path) -> Ledger:
-    return hs.knock_out(opened(name), prompts_of(name), "attn,mlp", ABLATIONS[kind], confirm=True, out=folder)
+    return hs.knock_out(opened(name), prompts_of(name), "attn,mlp", ABLATIONS[kind], freeze=True, out=folder)
 
 
 def share(ledger: Ledger, held: str, measure: str) -> float:
@@ -134,11 +135,11 @@ def test_ledgers_of_different_prompts_are_refused() -> None:
 
 def test_what_is_held_is_drawn_by_the_seed_and_comes_later(tmp_path: Path) -> None:
     found = confirmed("backup", "zero", tmp_path / "run")
-    task = prepare(opened("backup"), prompts_of("backup"), hs.Zero(), Options("attn,mlp"))
-    [held] = confirming(task, found.dataset).values()
+    task = prepare(opened("backup"), prompts_of("backup"), hs.Zero(), Options(components="attn,mlp"))
+    [held] = freezing(task, found.dataset).values()
     again = Findings(found.dataset)
     chosen = choose_freezes(found.dataset, again.repair, again.resampling, 0)
     assert list(map(str, held.knockouts)) == list(chosen)
     assert chosen == ("attn.1/attn.3", "attn.1/attn.2/attn.3", "attn.1/attn.2", "attn.1+attn.3")
-    assert names(found.also["held"].dataset, "ablated") == list(chosen)
+    assert names(found.also["freeze"].dataset, "ablated") == list(chosen)
     assert held.null_draws == 0

@@ -183,7 +183,7 @@ def ledger(name: str, kind: str) -> hs.Ledger:
     pairs = zip(model.prompts, model.targets, strict=True)
     prompts = tuple(hs.Prompt(input_ids=tuple(ids), target_id=target) for ids, target in pairs)
     ablation: Any = {"zero": hs.Zero(), "resample": hs.Resample(donors=3)}[kind]
-    options = hs.Options("attn.1,head.1.0,mlp.2", writers="heads,neurons")
+    options = hs.Options(components="attn.1,head.1.0,mlp.2", writers="heads,neurons")
     opened = examine(model.model, None, name=name)
     return hs.knock_out(opened, hs.PromptSet(name, prompts), ablation=ablation, options=options, seed=1)
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 import hydrascope as hs
 from hydrascope.anatomy import Anatomy, directions, examine, prove_anatomy
-from hydrascope.anatomy.solve import MAX_WRITERS, solve
+from hydrascope.anatomy._solve import MAX_WRITERS, solve
 from hydrascope.components import Component
 from hydrascope.engine import choose_engine
 from hydrascope.errors import AnatomyRefused, NotCausalLM

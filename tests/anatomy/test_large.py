@@ -17,9 +17,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 
 import hydrascope as hs
 from hydrascope.analysis import rounding
-from hydrascope.anatomy import load, placement
-from hydrascope.anatomy.precision import CLOSING
-from hydrascope.anatomy.weights import at_hand, weight_digest
+from hydrascope.anatomy import CLOSING, _device, load, weights_loaded
+from hydrascope.anatomy._weights import weight_digest
 from hydrascope.errors import AnatomyRefused
 from tests.conftest import Cli
 from tests.support.families import VOCABULARY, build
@@ -101,7 +100,7 @@ def test_a_hook_among_several_is_found_too() -> None:
     both = accelerate.hooks.SequentialHook(accelerate.hooks.ModelHook(), fetch)
     accelerate.hooks.add_hook_to_module(projection, both)
     assert projection.weight.is_meta
-    with at_hand(projection):
+    with weights_loaded(projection):
         assert torch.equal(projection.weight, weight)
     assert projection.weight.is_meta
     assert weight_digest(network) == right
@@ -164,7 +163,7 @@ def test_inspect_states_what_accounts_are_held_to(model_folder: Path, cli: Cli) 
 
 
 def test_spreading_without_accelerate_is_refused(model_folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placement, "find_spec", lambda name: None)
+    monkeypatch.setattr(_device, "find_spec", lambda name: None)
     assert "pip install 'hydrascope[large]'" in cli("inspect", model_folder, "--device", "map").refusal()
 
 

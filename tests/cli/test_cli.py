@@ -71,7 +71,7 @@ def test_a_run_in_an_empty_folder_and_the_same_command_again(
     assert first.returncode == 0, first.stderr
     assert first.stderr == ""
     run = tmp_path / "runs" / "tiny-asked"
-    assert {path.name for path in run.iterdir()} == {"run.json", "ledger.zarr", "report.html"}
+    assert {path.name for path in run.iterdir()} == {"run.json", "prompts.jsonl", "ledger.zarr", "report.html"}
     assert list(tmp_path.iterdir()) == [tmp_path / "runs"]
     assert first.stdout.splitlines()[-1] == "runs/tiny-asked/report.html"
     verdict = hs.Ledger.open(run).summary()
@@ -79,7 +79,8 @@ def test_a_run_in_an_empty_folder_and_the_same_command_again(
     assert first.stdout.splitlines()[: len(told)] == told  # each on one line, however long
     page = (run / "report.html").read_text()
     assert page.startswith("<!doctype html>") and page.endswith("</html>")
-    assert hs.Ledger.open(run).dataset.attrs["command"] == "hydrascope " + " ".join(map(str, command))
+    said = f"hydrascope run {model_folder} --prompts {prompt_file} --donors 3 --components attn,mlp --null-draws 1"
+    assert hs.Ledger.open(run).dataset.attrs["command"] == said
 
     before = state(run / "ledger.zarr")
     again = true_command(*command, cwd=tmp_path)
@@ -107,7 +108,7 @@ def test_json_is_all_that_is_printed(model_folder: Path, prompt_file: Path, tmp_
     said = cli("run", model_folder, "--prompts", prompt_file, "--out", tmp_path / "out", *SMALL, "--json")
     assert (said.code, said.err) == (0, "")
     found = strict_json(said.out)
-    told = {"headline", "sentences", "numbers", "rounding", "agreement", "confirmation"}
+    told = {"headline", "sentences", "numbers", "rounding", "agreement", "freeze"}
     assert set(found) == {*told, "attributes", "ledger", "report"}
     assert found["rounding"] is None, "float32 rounds nothing worth telling"
     assert found["agreement"] is None, "there is but one ablation"

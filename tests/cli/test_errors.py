@@ -62,12 +62,12 @@ def lines(path: Path, *rows: dict[str, Any]) -> Path:
         ("--components attn.1+head.1.0", "'attn.1+head.1.0' names a part and something inside it"),
         ("--components banana", "'banana' is not a component address"),
         ("--components embed", "this model has no component 'embed'"),
-        ("--target banana", "no target policy 'banana'; choose label, difference, top, random-top, kl"),
+        ("--target banana", "target cannot be 'banana'; choose label, difference, top, random-top or kl"),
         ("--target difference", "prompt 0 (counted from 0) has no foil, which a logit difference needs; add a 'foil'"),
-        ("--bos banana", "there is no policy 'banana'; choose from auto, always, never"),
-        ("--null-draws -1", "-1 null draws make no sense"),
+        ("--bos banana", "bos cannot be 'banana'; choose auto, always or never"),
+        ("--null-draws -1", "null draws cannot be -1; give 0 or more"),
         ("--null-draws many", "invalid value for '--null-draws'"),
-        ("--seed -1", "-1 is no seed"),
+        ("--seed -1", "seed cannot be -1; give 0 or more"),
         ("--memory banana", "'banana' is no amount of memory"),
         ("--memory -4GB", "'-4GB' is no amount of memory"),
         ("--memory 1KB", "the memory budget of 1.0 KB does not hold a single prompt, which needs about "),
@@ -220,7 +220,13 @@ def test_overwrite_starts_anew_and_leaves_other_files_alone(
     (out / "notes.txt").write_text("mine")
     assert cli(*command, "--seed", "1", "--overwrite").code == 0
     assert open_dataset(out).attrs["seed"] == 1
-    assert {path.name for path in out.iterdir()} == {"run.json", "ledger.zarr", "report.html", "notes.txt"}
+    assert {path.name for path in out.iterdir()} == {
+        "run.json",
+        "prompts.jsonl",
+        "ledger.zarr",
+        "report.html",
+        "notes.txt",
+    }
 
 
 @pytest.mark.parametrize("place", ["file", "file/below", "full", "/proc/nowhere/out", "/dev/null/out"])
@@ -348,7 +354,7 @@ def test_two_processes_do_not_share_a_folder(model_folder: Path, prompt_file: Pa
         other.kill()
         other.communicate()
     assert cli(*command).code == 0  # a process that was killed holds nothing
-    assert {path.name for path in out.iterdir()} == {"run.json", "ledger.zarr", "report.html"}
+    assert {path.name for path in out.iterdir()} == {"run.json", "prompts.jsonl", "ledger.zarr", "report.html"}
 
 
 def test_a_device_without_room_is_not_taken_for_a_model_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ from tests.engine.test_texts import plain
 from tests.run.test_text_runs import last_stream, values_of
 from tests.support.families import FAMILIES
 from tests.support.plain import slow_copy
+from tests.support.positions import where
 from tests.support.reference import Part, reference_ledger, run
 
 TOLERANCE = 1e-4
@@ -36,8 +37,8 @@ SEED = 7
 
 
 def ledger(name: str, dose: float, ablation: Ablation, null: int = 0, components: str = KNOCKOUTS) -> xr.Dataset:
-    options = hs.Options(keep_wrong=True, null_draws=null, seed=SEED, dose=dose)
-    return hs.knock_out(model(name), prompt_set(), components, ablation, options=options).dataset
+    options = hs.Options(keep_wrong=True, null_draws=null, seed=SEED)
+    return hs.knock_out(model(name), prompt_set(), components, ablation, dose=dose, options=options).dataset
 
 
 @pytest.mark.parametrize("name", ["gpt2", "gemma2"])
@@ -85,8 +86,8 @@ def test_a_third_of_a_knock_out_of_whole_texts_is_that_of_plain_float64_forwards
     opened, slow = model(name), slow_copy(model(name).network)
     texts = [torch.tensor(ids) for ids in PROMPTS if len(ids) == 12][:2]
     prompts = hs.PromptSet("texts", tuple(hs.Prompt(input_ids=tuple(text.tolist())) for text in texts))
-    options = hs.Options(null_draws=0, positions=scope, dose=dose)
-    found = hs.knock_out(opened, prompts, components, hs.Resample(donors=1), options=options).dataset
+    options = hs.Options(null_draws=0, **where(scope))
+    found = hs.knock_out(opened, prompts, components, hs.Resample(donors=1), dose=dose, options=options).dataset
     edited = scope.ablated_in(12)
     for knockout in parse_knockouts(components, opened.anatomy.inventory):
         places = edited_places(knockout, opened.anatomy)
@@ -115,8 +116,8 @@ def test_whole_texts_are_dosed_at_every_position() -> None:
     scope = Positions("all", "each")
 
     def at(dose: float) -> xr.Dataset:
-        options = hs.Options(null_draws=0, positions=scope, dose=dose)
-        return hs.knock_out(model("llama"), texts, "mlp.2,head.1.0", hs.Zero(), options=options).dataset
+        options = hs.Options(null_draws=0, **where(scope))
+        return hs.knock_out(model("llama"), texts, "mlp.2,head.1.0", hs.Zero(), dose=dose, options=options).dataset
 
     none, some, whole = at(0.0), at(0.25), at(1.0)
     own = some["own_change"].sel(ablated="mlp.2").values

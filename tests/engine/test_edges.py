@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 import hydrascope as hs
-from hydrascope import task as tasks
-from hydrascope.anatomy import Place, examine
-from hydrascope.anatomy.hooks import hooked
+from hydrascope import run as tasks
+from hydrascope.anatomy import Place, examine, hooked
 from hydrascope.components import Component, Knockout, parse_knockouts
 from hydrascope.engine import (
     AT_LAST_TOKEN,
@@ -38,7 +37,7 @@ from hydrascope.engine._edges import edge_values
 from hydrascope.engine._forward import Rows
 from hydrascope.errors import AnatomyRefused, HookDidNotFire
 from hydrascope.prompts import choose_donors
-from hydrascope.run import estimate
+from hydrascope.run._estimate import estimate
 from tests.support.families import FAMILIES, VOCABULARY, Family, build
 from tests.support.reference import Part, Run, double_copy, reference_ledger, run
 
@@ -93,7 +92,7 @@ def proved_once() -> Iterator[None]:
         return engine_of(opened.source.name, strategies)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tasks, "choose_engine", choose)
+        patch.setattr("hydrascope.run._task.choose_engine", choose)
         yield
 
 
@@ -281,7 +280,7 @@ def prompt_set() -> hs.PromptSet:
 
 
 def ledger(name: str, components: str, ablation: Any = None, **more: Any) -> xr.Dataset:
-    options = hs.Options(components, keep_wrong=True, seed=SEED, **{"null_draws": 0, **more})
+    options = hs.Options(components=components, keep_wrong=True, seed=SEED, **{"null_draws": 0, **more})
     return hs.knock_out(model(name), prompt_set(), ablation=ablation or hs.Resample(donors=2), options=options).dataset
 
 
@@ -427,7 +426,7 @@ class TestSabotage:
 
 def test_an_estimate_counts_the_way_to_the_receiver() -> None:
     def flops(components: str) -> float:
-        options = hs.Options(components, keep_wrong=True, null_draws=0)
+        options = hs.Options(components=components, keep_wrong=True, null_draws=0)
         return estimate(tasks.prepare(model("llama"), prompt_set(), hs.Resample(donors=2), options)).flops
 
     last, near, far = (flops(text) for text in ("mlp.2", "attn.2->mlp.2", "embed->mlp.2"))

@@ -13,15 +13,14 @@ from torch import Tensor
 
 import hydrascope as hs
 from hydrascope.analysis import routing, routing_totals
-from hydrascope.anatomy import Link, Place, directions, examine
-from hydrascope.anatomy.proof import prove_anatomy, require
+from hydrascope.anatomy import Link, Place, directions, examine, prove_anatomy, require
+from hydrascope.cli._inspection import examine as inspect
 from hydrascope.components import Component
 from hydrascope.engine import Edit, FromBlock, Intervention, Layout, record, run_interventions
 from hydrascope.errors import AnatomyRefused, ComponentError, DetailDropped, HookDidNotFire
-from hydrascope.inspection import inspect
 from hydrascope.results import Ledger
-from hydrascope.run import execute
-from hydrascope.task import prepare
+from hydrascope.run._execution import execute
+from hydrascope.run._task import prepare
 from tests.support import registry
 from tests.support.plain import account, slow_copy
 

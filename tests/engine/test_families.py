@@ -14,12 +14,11 @@ from transformers import PreTrainedModel
 
 import hydrascope as hs
 from hydrascope.ablations import Ablation
-from hydrascope.anatomy import examine
-from hydrascope.anatomy.precision import CLOSING
+from hydrascope.anatomy import CLOSING, examine
 from hydrascope.errors import OutOfBudget
 from hydrascope.prompts import choose_donors
-from hydrascope.run import execute
-from hydrascope.task import prepare
+from hydrascope.run._execution import execute
+from hydrascope.run._task import prepare
 from tests.support.families import FAMILIES, VOCABULARY, WINDOW, build
 from tests.support.reference import Part, Reference, double_copy, reference_ledger, run
 
@@ -224,7 +223,7 @@ def test_other_formats_stay_near_float32_on_the_same_weights(name, dtype, share,
 
 def passes(opened: hs.Model, memory: str | None) -> tuple[xr.Dataset, int]:
     """A ledger, and how often the first block was entered for it."""
-    options = hs.Options("attn,mlp,head.0.*", keep_wrong=True, null_draws=2, seed=SEED, memory=memory)
+    options = hs.Options(components="attn,mlp,head.0.*", keep_wrong=True, null_draws=2, seed=SEED, memory=memory)
     task = prepare(opened, prompt_set(), ABLATIONS["resample"], options)
     count = 0
 

@@ -20,6 +20,7 @@ from hydrascope.prompts import choose_donors
 from tests.engine.test_texts import plain
 from tests.support.families import FAMILIES, VOCABULARY, build
 from tests.support.plain import slow_copy
+from tests.support.positions import where
 from tests.support.reference import Part, double_copy, reference_ledger, run
 
 torch.set_num_threads(1)
@@ -51,7 +52,7 @@ def prompt_set(wanted: slice = slice(None)) -> hs.PromptSet:
 
 
 def ledger(name: str, components: str, ablation: Any = None, wanted: slice = slice(None), **more: Any) -> xr.Dataset:
-    options = hs.Options(components, keep_wrong=True, seed=SEED, **{"null_draws": 0, **more})
+    options = hs.Options(components=components, keep_wrong=True, seed=SEED, **{"null_draws": 0, **more})
     return hs.knock_out(model(name), prompt_set(wanted), ablation=ablation or hs.Zero(), options=options).dataset
 
 
@@ -82,10 +83,10 @@ def test_the_ledger_is_that_of_the_slow_loop(name: str) -> None:
     slow, donors = double_copy(network(name)), resample_table()
     clean = [run(slow, FAMILIES[name], prompt) for prompt in PROMPTS]
     assert found["ablated"].values.tolist()[:2] == ["attn.0/attn.1", "attn.0/mlp.1/attn.2"]
-    assert set(found["ablated_kind"].values) == {"held"}
+    assert set(found["ablated_kind"].values) == {"frozen"}
     for knockout in parse_knockouts(HELD, model(name).anatomy.inventory):
-        held = {one for component in knockout.held for one in single(component)}
-        parts = tuple(one for component in (*knockout.parts, *knockout.held) for one in single(component))
+        held = {one for component in knockout.frozen for one in single(component)}
+        parts = tuple(one for component in (*knockout.parts, *knockout.frozen) for one in single(component))
 
         def value(of: Part, prompt: int, draw: int, held: set[Part] = held) -> Tensor:
             return clean[prompt if of in held else int(donors[draw, prompt])].values[of]
@@ -106,7 +107,7 @@ def test_the_ledger_is_that_of_the_slow_loop(name: str) -> None:
 @pytest.mark.parametrize("name", ["gpt2", "gpt_neox", "gemma2", "llama"])
 def test_whole_texts_are_held_at_the_edited_positions(name: str) -> None:
     edited, some = (1, 2, 6), slice(0, 3, 2)
-    found = ledger(name, HELD, wanted=some, positions=Positions("1,2,-1"))
+    found = ledger(name, HELD, wanted=some, **where(Positions("1,2,-1")))
     opened, slow = model(name), slow_copy(network(name))
     for row, (ids, target) in enumerate(zip(PROMPTS[some], TARGETS[some], strict=True)):
         text = torch.tensor(ids)
@@ -154,7 +155,7 @@ def _values(slow: Any, text: Tensor, places: Any) -> dict[str, Tensor]:
 def test_who_is_held_cannot_move_and_all_held_leaves_the_own_change(name: str, scope: Positions) -> None:
     n = FAMILIES[name].n_layers - 1
     behind, ending = f"/attn.1-{n}/mlp.1-{n}" + ("" if FAMILIES[name].parallel else "/mlp.0"), f"mlp.{n}"
-    found = ledger(name, f"attn.0,attn.0{behind},attn.0/{ending},attn.0/attn.1", positions=scope)
+    found = ledger(name, f"attn.0,attn.0{behind},attn.0/{ending},attn.0/attn.1", **where(scope))
     alone, rest = found.isel(ablated=0), found.isel(ablated=1)
     assert not rest["is_downstream"].any()
     np.testing.assert_array_equal(rest["change"].values[:, ~rest["is_own"].values], 0)

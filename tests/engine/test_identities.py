@@ -100,7 +100,7 @@ def account(case: Case, kind: Ablation, network: nn.Module | None = None) -> xr.
         hs.Prompt(input_ids=tuple(ids), target_id=target)
         for ids, target in zip(case.prompts, case.targets, strict=True)
     )
-    options = hs.Options("attn,mlp", keep_wrong=True, null_draws=0, seed=case.seed)
+    options = hs.Options(components="attn,mlp", keep_wrong=True, null_draws=0, seed=case.seed)
     return hs.knock_out(opened, hs.PromptSet("random", prompts), ablation=kind, options=options).dataset
 
 
@@ -266,7 +266,7 @@ def motif(copier: int, backup: float, erased: float) -> tuple[hs.Model, hs.Promp
 def test_e8_motifs_of_erasure_and_backup(copier, backup, erased):
     """y = u - e u; without u a backup writes b u. Full erasure and full backup both hide the loss of u."""
     model, prompts, u = motif(copier, backup, erased)
-    options = hs.Options(f"attn.{copier}", keep_wrong=True, null_draws=0)
+    options = hs.Options(components=f"attn.{copier}", keep_wrong=True, null_draws=0)
     ledger = hs.knock_out(model, prompts, ablation=hs.Zero(), options=options).dataset.isel(ablated=0)
     assert_close(ledger["own_change"], -u)
     assert_close(ledger["direct_effect"].sel(writer="mlp.3"), -erased * u)

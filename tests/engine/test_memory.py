@@ -20,6 +20,7 @@ from hydrascope.engine._memory import (
 )
 from tests.engine.test_texts import opened
 from tests.run.test_text_runs import prompts
+from tests.support.positions import where
 
 CPU = torch.device("cpu")
 COUNT = st.integers(1, 60)
@@ -74,7 +75,7 @@ def test_a_run_pushes_as_many_rows_as_half_its_budget_holds(
     lengths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, found = opened("gpt2"), pushed(monkeypatch)
-    options = hs.Options("neuron.1.*", keep_wrong=True, target="top", null_draws=0, memory="300KB")
+    options = hs.Options(components="neuron.1.*", keep_wrong=True, target="top", null_draws=0, memory="300KB")
     ds = hs.knock_out(model, prompts(lengths), ablation=hs.Zero(), options=options).dataset
     row = Footprint.of(model, 7, copies_prefix=False, columns=ds.sizes["writer"]).row
     fit = 300 * 2**10 // 2 // row
@@ -86,7 +87,9 @@ def test_a_run_pushes_as_many_rows_as_half_its_budget_holds(
 def test_a_run_of_texts_pushes_as_many_rows_as_half_its_budget_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     model, found = opened("gpt2"), pushed(monkeypatch)
     scope = Positions("all", "each", skip=2)
-    options = hs.Options("neuron.1.*", keep_wrong=True, target="top", null_draws=0, positions=scope, memory="900KB")
+    options = hs.Options(
+        components="neuron.1.*", keep_wrong=True, target="top", null_draws=0, memory="900KB", **where(scope)
+    )
     ds = hs.knock_out(model, prompts((7, 7, 7)), ablation=hs.Zero(), options=options).dataset
     fit = 900 * 2**10 // 2 // text_footprint(model, 7, 5, ds.sizes["writer"])
     assert len(found) > 2

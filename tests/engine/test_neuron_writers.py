@@ -11,7 +11,7 @@ import xarray as xr
 from torch import Tensor
 
 import hydrascope as hs
-from hydrascope import task as tasks
+from hydrascope import run as tasks
 from hydrascope.analysis import _ledger_access as access
 from hydrascope.analysis import by_layer
 from hydrascope.anatomy import Place
@@ -20,7 +20,7 @@ from hydrascope.engine import Budget, Footprint, _units, require_account
 from hydrascope.engine._memory import interventions_at_once
 from hydrascope.errors import AnatomyRefused, ComponentError, OutOfBudget
 from hydrascope.ledger import kept_variables, numbers_kept
-from hydrascope.run import estimate
+from hydrascope.run._estimate import estimate
 from tests.support.plain import account, slow_copy
 from tests.support.reference import double_copy, norm_scale, readout, run
 from tests.support.units import ALL, Asked, model
@@ -210,7 +210,9 @@ def test_a_ledger_that_cannot_be_kept_is_refused_with_the_way_out() -> None:
 
 def test_the_estimate_counts_every_unit() -> None:
     whole, apart = (
-        estimate(tasks.prepare(model("gpt2"), ASKED.prompt_set(), hs.Zero(), hs.Options("attn", writers=writers)))
+        estimate(
+            tasks.prepare(model("gpt2"), ASKED.prompt_set(), hs.Zero(), hs.Options(components="attn", writers=writers))
+        )
         for writers in ("layers", "neurons")
     )
     entries = 1 + 3 + 3 * (128 + 1) + 1

@@ -17,6 +17,7 @@ from hydrascope.engine import Constants, KLObjective, Learning, Positions, _cons
 from hydrascope.errors import AblationError
 from tests.engine.test_families import PROMPTS, TARGETS, double, model, parts, prompt_set
 from tests.support.families import FAMILIES
+from tests.support.positions import where
 from tests.support.reference import DoubleEverywhere, Part, reference_ledger
 
 NAMES = ["attn.0", "mlp.0", "attn.2", "mlp.2", "head.1.2", "head.0.1+head.2.3", "layer.1"]
@@ -152,6 +153,6 @@ def test_a_killed_run_goes_on_with_the_same_constants(tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize("scope", [Positions(), Positions("all")])
 def test_an_edge_is_refused(scope: Positions) -> None:
-    options = hs.Options(keep_wrong=True, positions=scope)
+    options = hs.Options(keep_wrong=True, **where(scope))
     with pytest.raises(AblationError, match=r"attn\.0->mlp\.2 is an edge"):
         hs.knock_out(model("llama"), prompt_set(), "attn.0->mlp.2", Optimal(), options=options)

@@ -25,10 +25,11 @@ from hydrascope.engine import ExpandedCache, Positions, WholeSequence, choose_en
 from hydrascope.errors import AnatomyRefused, DetailDropped
 from hydrascope.ledger import open_dataset
 from hydrascope.results import Ledger
-from hydrascope.run import execute
-from hydrascope.task import prepare
+from hydrascope.run._execution import execute
+from hydrascope.run._task import prepare
 from tests.conftest import Cli
 from tests.support import families, planted, registry, tiny
+from tests.support.positions import where
 from tests.support.reference import DoubleEverywhere, double_copy
 
 torch.set_num_threads(1)
@@ -160,8 +161,8 @@ def by_hand(
 def test_the_split_is_that_of_loops_over_heads_and_keys(name: str, scope: Positions) -> None:
     model = opened(name)
     slow = double_copy(model.network)
-    apart = run(model, COMPONENTS, writers="heads", positions=scope).dataset
-    whole = run(model, COMPONENTS, positions=scope).dataset
+    apart = run(model, COMPONENTS, writers="heads", **where(scope)).dataset
+    whole = run(model, COMPONENTS, **where(scope)).dataset
     compared = 0
     for number, prompt in enumerate(prompts().prompts[:2]):
         assert prompt.input_ids is not None
@@ -229,8 +230,8 @@ def test_a_held_head_moves_nothing() -> None:
 
 def test_sums_by_kind_and_runs_that_were_not_asked() -> None:
     model = opened("llama")
-    full = run(model, "attn.0,mlp.1", positions=TEXT, writers="heads").dataset
-    kinds = run(model, "attn.0,mlp.1", positions=TEXT, writers="heads", detail="kinds").dataset
+    full = run(model, "attn.0,mlp.1", writers="heads", **where(TEXT)).dataset
+    kinds = run(model, "attn.0,mlp.1", writers="heads", detail="kinds", **where(TEXT)).dataset
     assert "moved_weight" not in kinds
     for sign, entry in ((full["direct_effect"] < 0, "attn.against"), (full["direct_effect"] >= 0, "attn.for")):
         attention = full["redistributed_change"].where(full["writer_kind"] == "attn", 0)
@@ -325,7 +326,7 @@ def test_attention_that_cannot_be_split_is_refused(name: str, why: str, scope: P
     model = opened(name)
     before = model.network.config._attn_implementation
     with pytest.raises(AnatomyRefused, match=f"moved weights.*{why}.*leave out --split-attention"):
-        run(model, "mlp.0", positions=scope)
+        run(model, "mlp.0", **where(scope))
     assert model.network.config._attn_implementation == before
 
 
@@ -397,7 +398,7 @@ def test_the_report_shows_the_split_only_where_it_was_asked_for(ledger: Ledger, 
 
 def test_text_has_tables_and_a_section_too(tmp_path: Path) -> None:
     found = run(
-        opened("gpt2"), "head", positions=Positions("all", "each"), writers="heads", detail="kinds", given=prompts(8)
+        opened("gpt2"), "head", given=prompts(8), writers="heads", detail="kinds", **where(Positions("all", "each"))
     )
     table = attention_split_on_tokens(found.dataset, resamples=50)
     every = table[table["selection"] == "all"].pivot(index="ablated", columns="mechanism", values="mean")

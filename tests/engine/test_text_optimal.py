@@ -39,6 +39,7 @@ from tests.conftest import Cli
 from tests.engine.test_texts import opened
 from tests.run.test_text_runs import COMPONENTS, LENGTHS, prompts
 from tests.support.plain import slow_copy
+from tests.support.positions import where
 from tests.support.reference import DoubleEverywhere
 
 EVERYWHERE = Positions("all", "each", 1)
@@ -53,7 +54,7 @@ def kl(
     out: Path | None = None,
 ) -> np.ndarray:
     """By read position and knock-out."""
-    options = hs.Options(positions=scope, null_draws=0, keep_wrong=True)
+    options = hs.Options(null_draws=0, keep_wrong=True, **where(scope))
     return (
         hs.knock_out(opened(name), texts or prompts(), components, ablation, options=options, out=out)
         .dataset["kl"]
@@ -262,16 +263,15 @@ def test_groups_shrink_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_several_ablations_of_texts_stand_beside_the_optimal_one(tmp_path: Path) -> None:
-    options = hs.Options(positions=EVERYWHERE, null_draws=0)
+    options = hs.Options(null_draws=0, **where(EVERYWHERE))
     components = "attn.1,mlp.0,attn.2,mlp.2"
     lengths = (7, 7, 9, 9, 9, 11)  # the longest has nobody to lend to it
     ledger = hs.knock_out(
         opened("llama"),
         prompts(lengths),
         components,
-        hs.Resample(donors=1),
+        (hs.Resample(donors=1), Optimal(steps=10), hs.Mean()),
         options=options,
-        also=(Optimal(steps=10), hs.Mean()),
         out=tmp_path / "run",
     )
     assert set(ledger.rank_agreement()[["first", "second"]].itertuples(index=False, name=None)) == {
@@ -330,7 +330,5 @@ def test_the_text_protocol_learns_measures_and_goes_on_after_an_interruption(
     assert (best <= mean + 1e-6).all() and float(best.sum()) < float(mean.sum())
     assert ledger.also["optimal"].dataset.attrs["protocol"] == "text"
     planned = json.loads(cli(*command, "--dry-run", "--json").out)
-    assert planned["intervention_tokens"] == 3 * int(
-        ledger.dataset["length"].sum() / 6
-    )  # six of eight positions are read
-    assert planned["also"]["optimal"]["flops"] > 50 * planned["flops"]
+    assert planned["variant_tokens"] == 3 * int(ledger.dataset["length"].sum() / 6)  # six of eight positions are read
+    assert planned["companions"]["optimal"]["flops"] > 50 * planned["flops"]

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 import hydrascope as hs
-from hydrascope.anatomy import Model, directions, examine
-from hydrascope.anatomy.hooks import hooked
+from hydrascope.anatomy import Model, directions, examine, hooked
 from hydrascope.components import Component, Knockout, parse_knockouts
 from hydrascope.engine import (
     OF_WHOLE_TEXTS,

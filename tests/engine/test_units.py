@@ -14,7 +14,7 @@ from torch import Tensor
 
 import hydrascope as hs
 from hydrascope import analysis
-from hydrascope import task as tasks
+from hydrascope import run as tasks
 from hydrascope.analysis import _ledger_access as access
 from hydrascope.anatomy import Anatomy, Directions, Place, directions
 from hydrascope.components import parse_component, parse_knockouts
@@ -249,7 +249,7 @@ def test_a_small_budget_writes_fewer_prompts_at_a_time() -> None:
 
 def test_many_knock_outs_are_named_by_count_and_digest() -> None:
     def components(text: str) -> str:
-        options = hs.Options(text, keep_wrong=True)
+        options = hs.Options(components=text, keep_wrong=True)
         return str(tasks.prepare(model("gpt2"), ASKED.prompt_set(), hs.Zero(), options).settings["components"])
 
     few = components("neuron.0.*")

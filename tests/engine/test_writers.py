@@ -177,7 +177,7 @@ def test_analyses_speak_of_heads() -> None:
 
 def test_the_same_folder_continues_only_with_the_same_writers(tmp_path: Path) -> None:
     def made(writers: Any) -> xr.Dataset:
-        options = hs.Options("attn,head.1.*", keep_wrong=True, null_draws=1, writers=writers)
+        options = hs.Options(components="attn,head.1.*", keep_wrong=True, null_draws=1, writers=writers)
         return hs.knock_out(
             model("gpt2"), ASKED.prompt_set(), ablation=hs.Zero(), options=options, out=tmp_path / "run"
         ).dataset
@@ -222,7 +222,7 @@ def test_a_model_without_heads_is_refused() -> None:
             {"writers": "neuron.1.0-5"},
             "'neuron.1.0-5' names some units of a writer; name all of them, for example neuron.1",
         ),
-        ({"detail": "some"}, "no detail 'some'; choose full or kinds"),
+        ({"detail": "some"}, "detail cannot be 'some'; choose full or kinds"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(wrong: dict[str, Any], said: str) -> None:

@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from hydrascope.errors import TooFewDonors
-from hydrascope.prompts import choose_donors, sharing
+from hydrascope.prompts import choose_donors, count_shared_answers
 
 
 @st.composite
@@ -145,7 +145,7 @@ def test_donors_that_name_a_token_of_the_pair_are_counted(targets: list[int], fo
     donors = choose_donors(targets, 3, 0, foils=foils)
     names = [{target, foil} - {None} for target, foil in zip(targets, foils, strict=True)]
     counted = sum(bool(names[i] & names[donor]) for row in donors.tolist() for i, donor in enumerate(row))
-    assert sharing(targets, foils, donors) == counted
+    assert count_shared_answers(targets, foils, donors) == counted
     assert counted == (24 if targets[:2] * 4 == targets else 0), (
         "with two answers every other prompt has this one's foil"
     )

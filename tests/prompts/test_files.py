@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -100,8 +99,7 @@ def test_a_set_is_a_sequence() -> None:
     assert [prompt.text for prompt in prompts] == ["a", "b", "c"]
     assert prompts[1].text == "b"
     assert prompts[1:] == PromptSet("letters", (Prompt("b"), Prompt("c")))
-    assert prompts.head(2) == prompts[:2]
-    assert prompts.head(9) == prompts
+    assert prompts[:9] == prompts
 
 
 def test_a_set_is_never_empty() -> None:
@@ -109,8 +107,8 @@ def test_a_set_is_never_empty() -> None:
         load([])
     with pytest.raises(EmptyPrompts, match="holds no prompt"):
         load(["a"])[1:]
-    with pytest.raises(EmptyPrompts, match=r"^the first 0 of 'inline' are no prompts; take at least 1$"):
-        load(["a"]).head(0)
+    with pytest.raises(EmptyPrompts, match=r"^0 of 'inline' are no prompts; take at least 1$"):
+        load(["a"]).spread(0)
 
 
 # --- memory -----------------------------------------------------------------------------------
@@ -287,9 +285,9 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 @pytest.fixture
 def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that stands for the one of the default bundled model, and no sets beside its own."""
-    monkeypatch.setattr("hydrascope.prompts.builtin._DATA", tmp_path / "none")
+    monkeypatch.setattr("hydrascope.prompts._builtin._DATA", tmp_path / "none")
     zoo = SimpleNamespace(default=lambda: SimpleNamespace(prompts=tmp_path / "facts.jsonl"))
-    monkeypatch.setitem(sys.modules, "hydrascope.zoo", zoo)
+    monkeypatch.setattr("hydrascope.prompts._builtin.zoo", zoo)
     return tmp_path
 
 

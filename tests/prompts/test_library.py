@@ -12,7 +12,8 @@ import pytest
 import hydrascope.prompts.tasks as tasks
 from hydrascope.errors import MalformedPrompt, PromptError
 from hydrascope.prompts import Prompt, documents, load
-from hydrascope.prompts.tasks.family import Family, HubTable
+from hydrascope.prompts._hub import HubTable
+from hydrascope.prompts.tasks import PromptTask
 
 library = pytest.importorskip("datasets")
 
@@ -77,11 +78,11 @@ def test_documents_leave_empty_rows_out(tmp_path: Path, kind: str) -> None:
 def test_tasks_read_their_tables(
     task: str, row: dict[str, object], prompt: Prompt | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    family = tasks.TASKS[task]
-    assert family.hub is not None
-    folder = table(tmp_path / task, [row], family.hub.split)
-    at_hand = HubTable(str(folder), family.hub.split, family.hub.config)
-    monkeypatch.setitem(tasks.TASKS, task, Family(**{**vars(family), "hub": at_hand}))
+    known = tasks.TASKS[task]
+    assert known.hub is not None
+    folder = table(tmp_path / task, [row], known.hub.split)
+    at_hand = HubTable(str(folder), known.hub.split, known.hub.config)
+    monkeypatch.setitem(tasks.TASKS, task, PromptTask(**{**vars(known), "hub": at_hand}))
     (found,) = load(task).prompts
     assert prompt is None or found == prompt
     assert found.target is not None

@@ -16,9 +16,9 @@ from transformers import AutoTokenizer, GPT2Tokenizer, PreTrainedTokenizerFast
 
 from hydrascope import zoo
 from hydrascope.errors import EmptyPrompts, MalformedPrompt, PromptError
-from hydrascope.prompts import Prompt, PromptSet, documents, encode, load, told_apart
-from hydrascope.prompts.tasks import TASKS, agreement, greater_than, ioi, listed
-from hydrascope.prompts.tasks.others import partners
+from hydrascope.prompts import Prompt, PromptSet, documents, encode, load, require_distinct_foils
+from hydrascope.prompts.tasks import TASKS, _agreement, _greater_than, _ioi, listed_tasks
+from hydrascope.prompts.tasks._counterfactuals import partners
 from tests.conftest import Cli
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -43,9 +43,9 @@ def characters() -> PreTrainedTokenizerFast:
 @pytest.fixture(scope="module")
 def pieces() -> PreTrainedTokenizerFast:
     """Words that carry their space, most names whole, and years cut after the century unless they end in 50 to 59."""
-    words = re.findall(r"[A-Za-z]+", " ".join((*ioi._SENTENCES, *ioi._PLACES, *ioi._THINGS)))
-    words += re.findall(r"[A-Za-z]+", " ".join((*greater_than._SENTENCES, *greater_than._SPANS)))
-    names = ioi._NAMES[:20]
+    words = re.findall(r"[A-Za-z]+", " ".join((*_ioi._SENTENCES, *_ioi._PLACES, *_ioi._THINGS)))
+    words += re.findall(r"[A-Za-z]+", " ".join((*_greater_than._SENTENCES, *_greater_than._SPANS)))
+    names = _ioi._NAMES[:20]
     digits = [f"{n:02d}" for n in range(100)]
     tokens = [*("▁" + word for word in (*words, *names)), *("▁" + n for n in digits), *digits]
     tokens += [f"▁{century}{n}" for century in range(11, 20) for n in range(50, 60)]
@@ -61,7 +61,7 @@ def written(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-# --- made prompts ------------------------------------------------------------------------------
+# --- generated prompts -------------------------------------------------------------------------
 
 
 def test_made_indirect_objects_name_one_person_twice() -> None:
@@ -85,9 +85,9 @@ def test_made_indirect_objects_name_one_person_twice() -> None:
 def test_names_follow_the_tokenizer(pieces: PreTrainedTokenizerFast) -> None:
     prompts = load("ioi", tokenizer=pieces)
     names = {prompt.target for prompt in prompts}
-    assert names <= set(ioi._NAMES[:20]) and len(names) > 10
+    assert names <= set(_ioi._NAMES[:20]) and len(names) > 10
     encoded = encode(prompts, pieces, vocabulary=len(pieces), context=200)
-    assert told_apart(encoded).dropped == encoded.n_truncated_targets == 0
+    assert require_distinct_foils(encoded).dropped == encoded.n_truncated_targets == 0
     for prompt in encoded.prompts:
         assert prompt.counterfactual_ids is not None
         assert len(prompt.ids) == len(prompt.counterfactual_ids)
@@ -96,7 +96,7 @@ def test_names_follow_the_tokenizer(pieces: PreTrainedTokenizerFast) -> None:
 def test_behind_a_space_single_characters_tell_names_apart(characters: PreTrainedTokenizerFast) -> None:
     prompts = load("ioi", tokenizer=characters)
     encoded = encode(prompts, characters, vocabulary=len(characters), context=200)
-    assert told_apart(encoded).dropped == 0
+    assert require_distinct_foils(encoded).dropped == 0
     for prompt, given in zip(encoded.prompts, prompts, strict=True):
         assert given.text and given.target and given.foil and prompt.counterfactual_ids
         assert given.text.endswith((" to ", " for "))
@@ -140,19 +140,19 @@ def test_made_sentences_are_as_long_as_their_counterfactuals(
     pieces: PreTrainedTokenizerFast, characters: PreTrainedTokenizerFast
 ) -> None:
     """Where the tokenizer has words that allow it: a plural of one token here, of one more there."""
-    whole = [*agreement._SUBJECTS[:4], *(f"{word}s" for word in agreement._SUBJECTS[:3])]
+    whole = [*_agreement._SUBJECTS[:4], *(f"{word}s" for word in _agreement._SUBJECTS[:3])]
     tokenizer = copy.deepcopy(pieces)
     tokenizer.add_tokens([f" {word}" for word in sorted(whole, key=len, reverse=True)])
     for task in ("ioi", "greater-than", "agreement"):
         prompts = load(task, tokenizer=tokenizer)
         encoded = encode(prompts, tokenizer, vocabulary=len(tokenizer), context=400)
         assert all(len(prompt.ids) == len(prompt.counterfactual_ids or ()) for prompt in encoded.prompts), task
-    assert len({prompt.group for prompt in load("agreement", tokenizer=characters)}) == len(agreement._SUBJECTS)
+    assert len({prompt.group for prompt in load("agreement", tokenizer=characters)}) == len(_agreement._SUBJECTS)
 
 
 def test_a_tokenizer_that_does_not_know_the_words_is_refused() -> None:
     lerna = AutoTokenizer.from_pretrained(zoo.default().path)
-    with pytest.raises(PromptError, match="does not know the words of the made sentences; give a file, ioi:FILE"):
+    with pytest.raises(PromptError, match="does not know the words of the generated sentences; give a file, ioi:FILE"):
         load("ioi", tokenizer=lerna)
 
 
@@ -450,8 +450,8 @@ def test_what_is_not_there_is_said(spec: str, says: str, model_folder: Path, cli
 
 def test_every_task_is_listed(cli: Cli) -> None:
     shown = cli("tasks").out.splitlines()
-    assert [line.split(":")[0] for line in listed()] == list(TASKS)
-    assert shown[-len(TASKS) :] == list(listed())
+    assert [line.split(":")[0] for line in listed_tasks()] == list(TASKS)
+    assert shown[-len(TASKS) :] == list(listed_tasks())
     assert any(
         line.startswith("counterfact: ") and "21,919 prompts from the Hugging Face hub" in line for line in shown
     )
@@ -519,7 +519,7 @@ def test_real_files_with_a_real_tokenizer(spec: str, count: int, unfit: int, ali
     prompts = load(f"{task}:{SHARED / 'data' / where}" if where else task, tokenizer=gpt2)
     assert (len(prompts), prompts.unfit) == (count, unfit)
     encoded = encode(prompts, gpt2, vocabulary=len(gpt2), context=1024)
-    assert told_apart(encoded).dropped == alike
+    assert require_distinct_foils(encoded).dropped == alike
     assert all(prompt.counterfactual_ids != prompt.ids for prompt in encoded.prompts)
     if not where:
         assert all(len(prompt.ids) == len(prompt.counterfactual_ids or ()) for prompt in encoded.prompts)

@@ -215,7 +215,7 @@ def test_the_balance_shown_first_is_the_one_the_verdict_describes() -> None:
 def test_sibling_of_a_bundled_model_is_named_with_the_command_that_runs_it() -> None:
     ds, html, _ = base()
     assert "sibling" not in html
-    page = Parsed(render(ds.assign_attrs(sibling="iolaus")))
+    page = Parsed(render(ds.assign_attrs(sibling="iolaus", sibling_command="hydrascope run iolaus")))
     assert "has a sibling that differs in one ingredient of training: iolaus." in page.text
     assert "hydrascope run iolaus" in page.text
 

@@ -10,15 +10,16 @@ import pytest
 
 import hydrascope as hs
 from hydrascope.ablations import Ablation
-from hydrascope.confirmation import at_most
 from hydrascope.engine import Positions, _measure, run_interventions
 from hydrascope.errors import TooFewDonors
-from hydrascope.run import estimate
-from hydrascope.task import prepare
+from hydrascope.run._companions import freeze_at_most
+from hydrascope.run._estimate import estimate
+from hydrascope.run._task import prepare
 from tests.conftest import Cli
 from tests.engine.test_texts import opened
 from tests.run.test_text_runs import prompts
 from tests.support import tiny
+from tests.support.positions import where
 
 LENGTHS = (7, 9, 7, 9, 7, 11, 7)
 
@@ -46,7 +47,9 @@ def test_texts_positions_and_pushes_are_those_of_the_run(
 
     monkeypatch.setattr(_measure, "run_interventions", watched)
     components = "attn,mlp.1,head.1.0+mlp.2"
-    options = hs.Options(components, positions=scope, null_draws=0, keep_wrong=True, target="top", memory=memory)
+    options = hs.Options(
+        components=components, null_draws=0, keep_wrong=True, target="top", memory=memory, **where(scope)
+    )
     task = prepare(opened("gpt2"), prompts(LENGTHS), ablation, options)
     plan = estimate(task)
     ds = hs.knock_out(task.model, task.prompts, ablation=ablation, options=options, out=tmp_path / "run").dataset
@@ -60,7 +63,7 @@ def test_texts_positions_and_pushes_are_those_of_the_run(
 
 def test_less_memory_means_more_pushes_and_later_parts_cost_less() -> None:
     def planned(components: str, memory: str | None = None) -> Any:
-        options = hs.Options(components, positions=Positions("all", "each"), null_draws=0, memory=memory)
+        options = hs.Options(components=components, positions="all", read="each", null_draws=0, memory=memory)
         return estimate(prepare(opened("gpt2"), prompts(LENGTHS), hs.Zero(), options))
 
     assert planned("head", "150KB").forwards > planned("head").forwards
@@ -69,25 +72,25 @@ def test_less_memory_means_more_pushes_and_later_parts_cost_less() -> None:
 
 
 def test_texts_that_no_other_can_lend_to_are_refused_before_anything_is_done() -> None:
-    options = hs.Options("attn.1", positions=Positions("all", "each"), null_draws=0)
+    options = hs.Options(components="attn.1", positions="all", read="each", null_draws=0)
     task = prepare(opened("gpt2"), prompts((7, 9, 11)), hs.Resample(donors=1), options)
     with pytest.raises(TooFewDonors, match="a donor at several positions must be as long as the text"):
         estimate(task)
 
 
-def test_confirming_takes_no_more_than_was_planned(model_folder: Path, prompt_file: Path) -> None:
+def test_freezing_takes_no_more_than_was_planned(model_folder: Path, prompt_file: Path) -> None:
     model, asked = hs.load(str(model_folder)), hs.load_prompts(str(prompt_file))
-    [held] = at_most(prepare(model, asked, hs.Zero(), hs.Options("attn,mlp"))).values()
-    assert [str(k) for k in held.knockouts] == [
+    [frozen] = freeze_at_most(prepare(model, asked, hs.Zero(), hs.Options(components="attn,mlp"))).values()
+    assert [str(k) for k in frozen.knockouts] == [
         *("attn.0/attn.1", "attn.0/attn.1/attn.2", "attn.0/attn.2", "attn.0+attn.1"),
         *("attn.1/attn.2", "attn.1+attn.2"),
     ]
-    assert held.null_draws == 0
-    assert at_most(prepare(model, asked, hs.Zero(), hs.Options("head"))) == {}
-    assert at_most(prepare(model, asked, hs.Zero(), hs.Options("attn", detail="kinds"))) == {}
+    assert frozen.null_draws == 0
+    assert freeze_at_most(prepare(model, asked, hs.Zero(), hs.Options(components="head"))) == {}
+    assert freeze_at_most(prepare(model, asked, hs.Zero(), hs.Options(components="attn", detail="kinds"))) == {}
 
 
-def test_the_whole_family_is_planned(
+def test_companions_are_planned(
     model_folder: Path, rows: list[tiny.Row], tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -97,10 +100,10 @@ def test_the_whole_family_is_planned(
     said = cli(*command, "--components", "attn", "--writers", "layers", "--detail", "full")
     assert said.code == 0, said.err
     assert said.out.count("40 texts x 3 knock-outs, 3 interventions a text") == 3
-    assert said.out.count("40 texts x 6 knock-outs") == 1, "what is held"
+    assert said.out.count("40 texts x 6 knock-outs") == 1, "what is frozen"
     assert "\nand zero:\n" in said.out and "\nand dose-0.5:\n" in said.out
-    assert "to confirm what is repaired, at most" in said.out
+    assert "\nand freeze, at most" in said.out
     found = json.loads(cli(*command, "--json").out)
-    assert list(found["also"]) == ["zero", "dose-0.5"], "heads are not confirmed"
+    assert list(found["companions"]) == ["zero", "dose-0.5"], "heads are not frozen"
     assert found["read"] == sum(4 + i % 3 - 2 for i in range(40))
     assert list(tmp_path.iterdir()) == [texts], "nothing is written"

@@ -27,6 +27,7 @@ DRIVER = Path(__file__).parents[1] / "support" / "resume_driver.py"
 
 STAGES = [
     ("os.rename", "run.json.new", 1),  # run.json is written, but not yet under its name
+    ("os.rename", "prompts.jsonl.new", 1),
     ("open", "scratch.zarr", 1),
     ("open", "scratch.zarr/clean/", 9),
     ("open", "clean/top", 4),  # the first chunk's values are there, but it is not counted yet
@@ -143,7 +144,7 @@ def same_in_the_end(driver: Driver, whole: Path, **how: Any) -> None:
     assert {k: v for k, v in found.attrs.items() if k not in own} == {
         k: v for k, v in expected.attrs.items() if k not in own
     }
-    assert {path.name for path in driver.out.iterdir()} == {"run.json", "ledger.zarr", "report.html"}
+    assert {path.name for path in driver.out.iterdir()} == {"run.json", "prompts.jsonl", "ledger.zarr", "report.html"}
 
 
 def test_killed_at_ten_random_moments(driver: Driver, whole: Driver) -> None:

@@ -28,9 +28,8 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> hs.Ledger:
         tiny_model(),
         tiny_texts(),
         options=options(HEADS, "kinds"),
-        ablation=hs.Resample(donors=1),
-        also=(hs.Zero(), hs.Mean()),
-        doses=(0.5,),
+        ablation=(hs.Resample(donors=1), hs.Zero(), hs.Mean()),
+        dose=(0.5, 1),
         out=tmp_path_factory.mktemp("family") / "run",
     )
 
@@ -98,8 +97,7 @@ def test_rows_are_numbered_alike_whichever_texts_an_ablation_leaves_out(tmp_path
         tiny_model(),
         hs.PromptSet("uneven", (lone, *texts.prompts)),
         options=options("head.1.*", "kinds"),
-        ablation=hs.Resample(donors=1),
-        also=(hs.Zero(),),
+        ablation=(hs.Resample(donors=1), hs.Zero()),
         out=tmp_path / "run",
     )
     resample, zero = found.dataset, found.also["zero"].dataset

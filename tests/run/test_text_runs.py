@@ -23,10 +23,11 @@ from hydrascope.errors import AblationError, HydrascopeError, RunError, TooFewDo
 from hydrascope.ledger import LedgerBuffer, LedgerFile, _buffer, rows_of_a_chunk
 from hydrascope.report import render
 from hydrascope.run import _runner, _text_run
-from hydrascope.task import prepare
+from hydrascope.run._task import prepare
 from tests.engine.test_texts import opened, plain
 from tests.support.families import VOCABULARY
 from tests.support.plain import slow_copy
+from tests.support.positions import where
 
 LENGTHS = (7, 9, 7, 9, 7)  # no padding: the two lengths are batches of their own
 COMPONENTS = "attn.1,mlp.0,head.1.2,attn.0+mlp.2"
@@ -40,7 +41,7 @@ def prompts(lengths=LENGTHS, seed: int = 3) -> hs.PromptSet:
 
 
 def ledger(name: str, ablation: Ablation, scope: Positions, components: str = COMPONENTS, **more) -> xr.Dataset:
-    options = hs.Options(positions=scope, null_draws=more.pop("null_draws", 0), keep_wrong=True, **more)
+    options = hs.Options(null_draws=more.pop("null_draws", 0), keep_wrong=True, **where(scope), **more)
     return hs.knock_out(opened(name), prompts(), components, ablation, options=options).dataset
 
 
@@ -149,7 +150,7 @@ def test_donors_are_other_texts_of_the_same_length(monkeypatch: pytest.MonkeyPat
 
 
 def test_noise_and_null_run_on_texts_and_close() -> None:
-    ds = ledger("gpt2", hs.Noise(donors=2), Positions("0,2,-1", "each"), null_draws=1, measured=False)
+    ds = ledger("gpt2", hs.Noise(donors=2), Positions("0,2,-1", "each"), null_draws=1, distribution=False)
     assert ds.attrs["closing_error"] < 1e-4
     assert "kl" not in ds
     assert float(np.abs(ds["null_total_effect"]).max()) > 1e-3
@@ -165,7 +166,7 @@ def test_positions_before_the_first_knock_out_do_not_change() -> None:
 
 
 def test_a_run_that_was_interrupted_ends_in_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = hs.Options(positions=Positions("all", "each"), null_draws=1, keep_wrong=True)
+    options = hs.Options(positions="all", read="each", null_draws=1, keep_wrong=True)
     monkeypatch.setattr(_text_run, "texts_at_once", lambda *args: 1)
 
     def run(out: Path) -> xr.Dataset:
@@ -278,11 +279,13 @@ def test_counterfactuals_of_another_length_are_refused_before_anything_is_done()
     ids = [prompt.input_ids for prompt in prompts().prompts]
     pairs = [(ids[0], ids[2]), (ids[2], ids[1]), (ids[1], ids[3])]  # the second is longer than its prompt
     asked = hs.PromptSet("pairs", tuple(hs.Prompt(input_ids=a, counterfactual_input_ids=b) for a, b in pairs))
-    options = hs.Options("attn.1", positions=Positions("all"), null_draws=0)
+    options = hs.Options(components="attn.1", positions="all", null_draws=0)
     said = r"1 of 3 counterfactuals .*\(prompt 1, counted from 0, has 7 tokens and its counterfactual 9\); leave these"
     with pytest.raises(AblationError, match=said):
         prepare(opened("gpt2"), asked, hs.Counterfactual(), options)
-    prepare(opened("gpt2"), asked, hs.Counterfactual(), hs.Options("attn.1"))  # at the last token any length will do
+    prepare(
+        opened("gpt2"), asked, hs.Counterfactual(), hs.Options(components="attn.1")
+    )  # at the last token any length will do
     found = hs.knock_out(opened("gpt2"), asked[::2], ablation=hs.Counterfactual(), options=options).dataset
     assert float(np.abs(found["total_effect"]).max()) > 1e-3
 
@@ -301,7 +304,7 @@ def test_a_scope_that_makes_no_sense_is_refused(values: dict[str, Any], said: st
 
 
 def test_texts_without_enough_others_of_their_length_are_left_out_and_counted() -> None:
-    options = hs.Options(positions=Positions("all", "each"), null_draws=0)
+    options = hs.Options(positions="all", read="each", null_draws=0)
     found = hs.knock_out(opened("gpt2"), prompts((7, 7, 9)), "attn.1", hs.Resample(donors=1), options=options).dataset
     assert found.attrs["prompts_dropped_alone"] == 1
     assert set(found["length"].values) == {7}

@@ -14,7 +14,10 @@ from jaxtyping import _import_hook
 
 ASKED_TO_REFUSE = tuple(
     f"hydrascope.{name}"
-    for name in ("prompts.sets", "prompts.files", "prompts.encode", "run.execution", "task", "engine._positions")
+    for name in (
+        *("prompts._prompt_set", "prompts._files", "prompts._encode", "engine.scope", "knockout"),
+        *("run._execution", "run._options", "run._request", "run._task"),
+    )
 )
 """Modules that take what a user wrote, of whatever type, and answer with a sentence of their own."""
 

@@ -10,7 +10,6 @@ import torch
 import hydrascope as hs
 from hydrascope.ablations import Ablation
 from hydrascope.anatomy import examine
-from hydrascope.engine import Positions
 from tests.support.planted import ANSWERS, BOS, FILLERS, QUERY, SUBJECTS, Planted, planted
 from tests.support.tiny import WORDS, network
 
@@ -25,8 +24,9 @@ def options(components: str, detail: Any, writers: str = "heads") -> hs.Options:
         null_draws=0,
         writers=writers,
         detail=detail,
-        positions=Positions("all", "each", 1),
-        measured=False,
+        positions="all",
+        read="each",
+        distribution=False,
     )
 
 

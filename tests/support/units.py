@@ -49,5 +49,5 @@ class Asked:
 
     def ledger(self, name: str, components: str, ablation: Any = None, **more: Any) -> xr.Dataset:
         """A run on them, with zeros unless another ablation is given."""
-        options = hs.Options(components, keep_wrong=True, **{"null_draws": 0, **self.options, **more})
+        options = hs.Options(components=components, keep_wrong=True, **{"null_draws": 0, **self.options, **more})
         return hs.knock_out(model(name), self.prompt_set(), ablation=ablation or hs.Zero(), options=options).dataset

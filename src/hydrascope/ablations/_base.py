@@ -49,7 +49,7 @@ class Donation:
         table: index into the pool (clean runs first, extra runs behind), one row per draw.
         runs: the extra runs.
         sharing: how many of the table's donors name a token of the prompt's pair of target and foil; see
-            `prompts.donors.sharing`.
+            `prompts.count_shared_answers`.
     """
 
     table: Int[np.ndarray, "draws prompts"]

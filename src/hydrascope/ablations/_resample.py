@@ -12,7 +12,7 @@ import numpy as np
 from hydrascope.ablations._base import Ablation, Donation
 from hydrascope.ablations._runs import FromRuns
 from hydrascope.errors import TooFewDonors
-from hydrascope.prompts import EncodedPrompt, choose_donors, sharing
+from hydrascope.prompts import EncodedPrompt, choose_donors, count_shared_answers
 
 FEW = 4
 """Donors below which their noise is worth a word."""
@@ -47,7 +47,7 @@ class Resample(FromRuns):
             seed = int(np.random.SeedSequence((seed, block)).generate_state(1)[0])
         numbers, foils = [prompt.index for prompt in prompts], [prompt.foil_id for prompt in prompts]
         table = choose_donors(targets, self.donors, seed, foils=foils, numbers=numbers)
-        return Donation(table, sharing=sharing(targets, foils, table))
+        return Donation(table, sharing=count_shared_answers(targets, foils, table))
 
     def replaced_by(self, noun: str) -> str:
         """Values of other prompts."""

@@ -30,7 +30,7 @@ from hydrascope.analysis._statistics import (
     ratio_interval,
     with_ends,
 )
-from hydrascope.components import HOLDS
+from hydrascope.components import FREEZES
 from hydrascope.errors import ComponentError
 
 MEASURES = ("attention", "compensation", "with_norm")
@@ -84,7 +84,7 @@ def freeze(
         for measure, repair in free.items():
             removed = {names: repair - _repairs(one)[measure] for names, one in some.items()}
             entries = [
-                (HOLDS.join(names), role, removed[names], _answer(alone, names)) for names, role in roles.items()
+                (FREEZES.join(names), role, removed[names], _answer(alone, names)) for names, role in roles.items()
             ]
             controls = [entry for entry in entries if entry[1] == "control"]
             nothing = np.full_like(repair, np.nan)
@@ -125,7 +125,7 @@ def interactions(
     for source in _sources(ds, frozen):
         for index, name in enumerate(access.names(source, "ablated")):
             pair = name.split("+")
-            if len(pair) != 2 or HOLDS in name or not set(pair) <= set(known):
+            if len(pair) != 2 or FREEZES in name or not set(pair) <= set(known):
                 continue
             first, second = (ds.isel(ablated=[known.index(part)]) for part in pair)
             joint = source.isel(ablated=[index])
@@ -182,7 +182,7 @@ def freezes_of(ablated: str, ranked: Sequence[str], controls: Sequence[str]) -> 
         with the strongest. One may stand there twice.
     """
     sets = [(ranked[0],), tuple(ranked[:2]), tuple(ranked), *((control,) for control in controls)]
-    return [*(HOLDS.join([ablated, *sorted(names, key=_layer)]) for names in sets), f"{ablated}+{ranked[0]}"]
+    return [*(FREEZES.join([ablated, *sorted(names, key=_layer)]) for names in sets), f"{ablated}+{ranked[0]}"]
 
 
 def _sources(ds: xr.Dataset, frozen: xr.Dataset | None) -> list[xr.Dataset]:
@@ -199,7 +199,7 @@ def _by_knockout(ds: xr.Dataset, frozen: xr.Dataset | None) -> dict[str, dict[tu
     known = access.names(ds, "ablated")
     for source in _sources(ds, frozen):
         for index, name in enumerate(access.names(source, "ablated")):
-            ablated, *names = name.split(HOLDS)
+            ablated, *names = name.split(FREEZES)
             if names and ablated in known:
                 found.setdefault(ablated, {})[tuple(names)] = source.isel(ablated=[index])
     return dict(sorted(found.items(), key=lambda item: known.index(item[0])))

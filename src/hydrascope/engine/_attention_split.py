@@ -22,8 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hydrascope.anatomy import Model
-from hydrascope.anatomy.hooks import Hooks
+from hydrascope.anatomy import Hooks, Model
 from hydrascope.components import Component
 from hydrascope.engine._attention import PatternValueProducts, Recorder, recording
 from hydrascope.engine._interventions import Edits

@@ -88,7 +88,7 @@ class Masks:
                         downstream[k, span] |= split is not None and split.norm is not None
                     else:
                         downstream[k, span] |= after
-            for part in knockout.held:
+            for part in knockout.frozen:
                 mine = anatomy.written_by(part)
                 for writer, span, split in stretches:
                     if writer in mine:

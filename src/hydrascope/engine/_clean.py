@@ -17,8 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from hydrascope.anatomy import HeadSite, Model, Site
-from hydrascope.anatomy.hooks import Hooks, first_tensor, hooked, replace_first_tensor
+from hydrascope.anatomy import HeadSite, Hooks, Model, Site, first_tensor, hooked, replace_first_tensor
 from hydrascope.engine._attention import KeysValues
 from hydrascope.engine._positions import Layout
 from hydrascope.engine._routing import keep_experts

@@ -13,8 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hydrascope.anatomy import Tail
-from hydrascope.anatomy.weights import at_hand
+from hydrascope.anatomy import Tail, weights_loaded
 from hydrascope.engine._memory import LOGIT_BYTES, LOGIT_BYTES_ELSEWHERE
 
 
@@ -76,7 +75,7 @@ def read_logits(
     Returns:
         The measures, float32 on the CPU.
     """
-    with torch.no_grad(), at_hand(head):
+    with torch.no_grad(), weights_loaded(head):
         weight, bias = head.weight, getattr(head, "bias", None)
         states, tokens = normed.transpose(0, 1).contiguous().to(weight.device), tokens.to(weight.device)
         probe = None if known is None or known.probe is None else known.probe.to(weight.device)

@@ -18,8 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hydrascope.anatomy import Anatomy, Model, Place, Site
-from hydrascope.anatomy.hooks import Hooks, hooked
+from hydrascope.anatomy import Anatomy, Hooks, Model, Place, Site, hooked
 from hydrascope.components import Component, Knockout
 from hydrascope.engine._clean import CleanRun
 from hydrascope.engine._forward import Rows, copied

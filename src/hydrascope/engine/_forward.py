@@ -22,8 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hydrascope.anatomy import Directions, Model, Site
-from hydrascope.anatomy.hooks import Hooks, hooked
+from hydrascope.anatomy import Directions, Hooks, Model, Site, hooked
 from hydrascope.components import Component
 from hydrascope.engine._attention_split import AttentionSplit, AttentionSplitter
 from hydrascope.engine._clean import CleanRun

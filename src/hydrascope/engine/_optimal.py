@@ -21,9 +21,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hydrascope.ablations import Learning as Descent
-from hydrascope.anatomy import Anatomy, Model, Place, Site
-from hydrascope.anatomy.hooks import Hooks, hooked
-from hydrascope.anatomy.weights import at_hand
+from hydrascope.anatomy import Anatomy, Hooks, Model, Place, Site, hooked, weights_loaded
 from hydrascope.components import Knockout
 from hydrascope.engine._activations import ActivationStatistics, Origin
 from hydrascope.engine._clean import CleanRun
@@ -264,7 +262,7 @@ def _kl(
 ) -> Float[Tensor, "interventions items"]:
     tail = model.anatomy.tail
     head: Any = model.network.get_submodule(tail.head)
-    with at_hand(head):
+    with weights_loaded(head):
         weight, bias = head.weight.detach(), getattr(head, "bias", None)
         bias = None if bias is None else bias.detach()
         logits = torch.nn.functional.linear(states.to(weight.device), weight, bias).float()

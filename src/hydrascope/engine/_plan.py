@@ -157,7 +157,7 @@ def edited_places(knockout: Knockout, anatomy: Anatomy) -> tuple[Place, ...]:
     Raises:
         ComponentError: one named part, knocked out or held, lies inside another.
     """
-    named = (*knockout.parts, *knockout.held)
+    named = (*knockout.parts, *knockout.frozen)
     units = [part for part in named if part.kind in UNIT_KINDS]
     whole = [writer for part in named if part.kind not in UNIT_KINDS for writer in anatomy.written_by(part)]
     inside = {writer for part in units for writer in anatomy.written_by(part)}
@@ -176,7 +176,7 @@ def held_places(knockout: Knockout, anatomy: Anatomy, splits: Sequence[Split] = 
     """
     divided = {split.writer: split for split in splits}
     found: list[Place] = []
-    for part in knockout.held:
+    for part in knockout.frozen:
         mine = anatomy.written_by(part)
         if part.kind in UNIT_KINDS or not any(writer in divided for writer in mine):
             found += anatomy.places(part)

@@ -20,9 +20,19 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from hydrascope.anatomy import ExpertSite, Model, Site
-from hydrascope.anatomy.experts import Routed, ask, by_slot, routed_call
-from hydrascope.anatomy.hooks import Arguments, Hooks, first_tensor, hidden_argument
+from hydrascope.anatomy import (
+    Arguments,
+    ExpertSite,
+    Hooks,
+    Model,
+    RoutedCall,
+    Site,
+    expert_writes,
+    first_tensor,
+    hidden_argument,
+    routed_call,
+    run_experts,
+)
 from hydrascope.engine._interventions import Edits
 from hydrascope.engine._positions import Layout
 from hydrascope.errors import HookDidNotFire
@@ -133,24 +143,24 @@ class RoutedMlps:
         hooks.on_whole_call(module, f"write of the experts of block {site.layer}", read)
 
     def _reroute(
-        self, site: ExpertSite, arguments: Arguments, call: Routed, output: Tensor, column: int
+        self, site: ExpertSite, arguments: Arguments, call: RoutedCall, output: Tensor, column: int
     ) -> Float[Tensor, "interventions items d"]:
         """What the experts return by the row's own routing beyond what they would by the clean row's."""
         hidden, index, weight = (self.layout.items_of(t.contiguous()) for t in (call.hidden, call.index, call.weight))
-        as_clean = Routed(hidden.flatten(0, 1), *(t[:1].expand_as(t).flatten(0, 1) for t in (index, weight)))
-        asked = ask(self.model.network, site, arguments, as_clean, as_clean.index, as_clean.weight)
+        as_clean = RoutedCall(hidden.flatten(0, 1), *(t[:1].expand_as(t).flatten(0, 1) for t in (index, weight)))
+        asked = run_experts(self.model.network, site, arguments, as_clean, as_clean.index, as_clean.weight)
         known = (index[..., :, None] == index[:1, :, None, :]).any(-1)
         self.found.moved[: len(index), column] = 1 - known.float().mean(-1)
         returned = self.layout.items_of(output)
         return returned - asked.view_as(returned)
 
-    def _replace(self, site: ExpertSite, arguments: Arguments, call: Routed, output: Tensor) -> None:
+    def _replace(self, site: ExpertSite, arguments: Arguments, call: RoutedCall, output: Tensor) -> None:
         edits, where = self.edits[site.module], list(self.layout.edited)
         if not edits:
             return
         interventions = torch.tensor([intervention for intervention, _, _ in edits], device=output.device)
         seen = (self.layout.by_row(t.contiguous()) for t in (call.hidden, call.index, call.weight))
-        some = Routed(*(t[interventions][:, :, where].flatten(0, 2) for t in seen))
+        some = RoutedCall(*(t[interventions][:, :, where].flatten(0, 2) for t in seen))
         each = self.layout.prompts * len(where)
         experts = torch.tensor([expert for _, expert, _ in edits], device=output.device).repeat_interleave(each)
         own = own_writes(self.model.network, site, arguments, some, experts)
@@ -184,7 +194,7 @@ def keep_experts(
 
         def keep(arguments: Arguments, _: Tensor, experts: ExpertSite = experts, asked: list[int] = asked) -> None:
             call = routed_call(experts, arguments).at(rows)
-            each = by_slot(model.network, experts, arguments, call)
+            each = expert_writes(model.network, experts, arguments, call)
             for expert in asked:
                 mine = each * (call.index == expert)[..., None]
                 values[experts.site(expert)] = mine.sum(1).view(layout.prompts, len(layout.edited), -1)
@@ -194,10 +204,10 @@ def keep_experts(
 
 
 def own_writes(
-    network: nn.Module, site: ExpertSite, arguments: Arguments, call: Routed, experts: Int[Tensor, " tokens"]
+    network: nn.Module, site: ExpertSite, arguments: Arguments, call: RoutedCall, experts: Int[Tensor, " tokens"]
 ) -> Float[Tensor, "tokens d"]:
     """What one expert, another for each token, writes in a call."""
     asked = experts[:, None]
     mine = call.index == asked
-    alone = ask(network, site, arguments, call, asked, (call.weight * mine).sum(-1, keepdim=True))
+    alone = run_experts(network, site, arguments, call, asked, (call.weight * mine).sum(-1, keepdim=True))
     return alone * mine.any(-1, keepdim=True)

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from transformers.cache_utils import DynamicCache
 
-from hydrascope.anatomy.hooks import first_tensor, hidden_argument, replace_first_tensor
+from hydrascope.anatomy import first_tensor, hidden_argument, replace_first_tensor
 from hydrascope.engine._attention import OwnOnly, shared_prefix
 from hydrascope.engine._clean import CleanRun, Entrance, Keep, Streams
 from hydrascope.engine._positions import Layout

@@ -24,10 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hydrascope.anatomy import Model, Site
-from hydrascope.anatomy.discover import random_ids
-from hydrascope.anatomy.tail import probe_norm
-from hydrascope.anatomy.weights import FORMATS, at_hand, device_of, format_of
+from hydrascope.anatomy import FLOAT_DTYPES, Model, Site, device_of, input_dtype, probe_norm, random_ids, weights_loaded
 from hydrascope.components import Component
 from hydrascope.engine._clean import record
 from hydrascope.errors import AnatomyRefused
@@ -179,7 +176,7 @@ def _pull_back(
     Half formats would round the result, so there the weights are read and multiplied in float32.
     """
     here = device_of(projection) or vectors.device
-    x = torch.zeros(len(vectors), 1, width, device=here, dtype=format_of(projection, torch.float32))
+    x = torch.zeros(len(vectors), 1, width, device=here, dtype=input_dtype(projection, torch.float32))
     if x.dtype in (torch.float16, torch.bfloat16) and (matrix := _matrix(projection, width)) is not None:
         weight, bias = matrix
         pulled = vectors.to(weight) @ weight.T
@@ -212,9 +209,9 @@ def _pull_back_by_rows(
 def _matrix(projection: Any, width: int) -> tuple[Float[Tensor, "width d"], Float[Tensor, " d"]] | None:
     """A projection's W and b in float32, turned so that it writes x W + b; None where they are not what it computes."""
     x = torch.randn(4, width, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad(), at_hand(projection):
+    with torch.no_grad(), weights_loaded(projection):
         weight, bias = getattr(projection, "weight", None), getattr(projection, "bias", None)
-        if weight is None or weight.ndim != 2 or width not in weight.shape or weight.dtype not in FORMATS:
+        if weight is None or weight.ndim != 2 or width not in weight.shape or weight.dtype not in FLOAT_DTYPES:
             return None
         weight = weight.detach().float()
         x = x.to(weight.device, projection.weight.dtype)

@@ -1,21 +1,20 @@
-"""Prompts: what they are, where they come from, and what they become for one model.
+"""Prompts, where they come from, and the logit that is read after each.
 
-`load` turns files, built-in names, tasks and lists into a `PromptSet`, and `documents` turns text into documents;
-`encode` turns prompts into the tokens of one model; `pose` chooses which of its logits is read and keeps what it
-completes correctly; `choose_donors` says whose activation stands in for whose.
+`load` turns files, built-in names, tasks and lists into a `PromptSet`; `documents` and `cut` turn text into one.
+`encode` tokenises a set for one model. `select_prompts` chooses the logit to read and leaves out what the model gets
+wrong. `choose_donors` says whose activation replaces whose. Nothing here runs a model or imports torch.
 """
 
-from hydrascope.prompts.builtin import builtin_names
-from hydrascope.prompts.chunks import Cut, cut
-from hydrascope.prompts.documents import Document, documents, is_text
-from hydrascope.prompts.donors import choose_donors, sharing
-from hydrascope.prompts.encode import Bos, Encoded, EncodedPrompt, SingleToken, encode
-from hydrascope.prompts.files import load
-from hydrascope.prompts.filters import Kept, answered_correctly, target_above_foil, told_apart
-from hydrascope.prompts.questions import LEADING, CleanAnswers, Questions, TargetPolicy, pose
-from hydrascope.prompts.sets import Prompt, PromptSet
-from hydrascope.prompts.tasks import listed as listed_tasks
-from hydrascope.prompts.tasks import named_task
+from hydrascope.prompts._builtin import builtin_names
+from hydrascope.prompts._chunks import Cut, cut
+from hydrascope.prompts._documents import Document, documents, is_text
+from hydrascope.prompts._donors import choose_donors, count_shared_answers
+from hydrascope.prompts._encode import Bos, Encoded, EncodedPrompt, SingleToken, encode
+from hydrascope.prompts._files import load
+from hydrascope.prompts._filters import Kept, answered_correctly, require_distinct_foils, target_above_foil
+from hydrascope.prompts._prompt_set import Prompt, PromptSet
+from hydrascope.prompts._selection import LEADING, CleanAnswers, SelectedPrompts, TargetPolicy, select_prompts
+from hydrascope.prompts.tasks import listed_tasks, named_task
 
 __all__ = [
     "LEADING",
@@ -28,12 +27,13 @@ __all__ = [
     "Kept",
     "Prompt",
     "PromptSet",
-    "Questions",
+    "SelectedPrompts",
     "SingleToken",
     "TargetPolicy",
     "answered_correctly",
     "builtin_names",
     "choose_donors",
+    "count_shared_answers",
     "cut",
     "documents",
     "encode",
@@ -41,8 +41,7 @@ __all__ = [
     "listed_tasks",
     "load",
     "named_task",
-    "pose",
-    "sharing",
+    "require_distinct_foils",
+    "select_prompts",
     "target_above_foil",
-    "told_apart",
 ]

@@ -30,7 +30,6 @@ from hydrascope.report._numbers import tied
 from hydrascope.report._run import Run
 from hydrascope.report._scripts import bundle
 from hydrascope.report._section import Section
-from hydrascope.report.sibling import same_of_sibling
 
 SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
     _account.balance,
@@ -68,7 +67,7 @@ class Page:
     leading: tuple[str, ...]
     details: tuple[str, ...]
     sibling: str
-    same_of_sibling: str
+    sibling_command: str
     hero: Section
     sections: tuple[Section, ...]
     table: Listing
@@ -153,7 +152,7 @@ def _page(findings: Findings) -> Page:
         leading=tuple(map(tied, found.leading)),
         details=tuple(map(tied, found.details)),
         sibling=str(ds.attrs.get("sibling", "")),
-        same_of_sibling=same_of_sibling(ds),
+        sibling_command=str(ds.attrs.get("sibling_command", "")),
         hero=hero,
         sections=tuple(sections),
         table=knockouts(run),

@@ -1,8 +1,69 @@
-"""A run: knock out parts of a model on prompts or texts, batch by batch, and write the ledger."""
+"""A run: what is asked, everything that is checked beforehand, and its ledger, batch by batch onto the disk.
 
-from hydrascope.run._estimate import Estimate, estimate
-from hydrascope.run._runner import Progress
-from hydrascope.run.execution import execute, versions
-from hydrascope.run.family import belonging, doses, execute_belonging
+`RunRequest` is what is asked, `Options` the part of it that says how a run is made. `open_request` opens its model and
+prompts, `prepare_runs` checks it and its companion runs, and `execute_runs` makes or continues them.
+"""
 
-__all__ = ["Estimate", "Progress", "belonging", "doses", "estimate", "execute", "execute_belonging", "versions"]
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hydrascope._lazy import lazily
+
+if TYPE_CHECKING:
+    from hydrascope.run._companions import (
+        Runs,
+        execute_companions,
+        execute_runs,
+        freeze_at_most,
+        freezing,
+        prepare_runs,
+    )
+    from hydrascope.run._estimate import Estimate, estimate
+    from hydrascope.run._execution import execute, versions
+    from hydrascope.run._opening import open_model, open_request
+    from hydrascope.run._options import PROTOCOLS, Options
+    from hydrascope.run._record import recorded_request, stored_prompts
+    from hydrascope.run._request import RunRequest, options_of
+    from hydrascope.run._runner import Progress
+    from hydrascope.run._task import Task, default_folder, prepare
+
+__all__ = [
+    "PROTOCOLS",
+    "Estimate",
+    "Options",
+    "Progress",
+    "RunRequest",
+    "Runs",
+    "Task",
+    "default_folder",
+    "estimate",
+    "execute",
+    "execute_companions",
+    "execute_runs",
+    "freeze_at_most",
+    "freezing",
+    "open_model",
+    "open_request",
+    "options_of",
+    "prepare",
+    "prepare_runs",
+    "recorded_request",
+    "stored_prompts",
+    "versions",
+]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "_companions": "Runs execute_companions execute_runs freeze_at_most freezing prepare_runs",
+        "_execution": "execute versions",
+        "_opening": "open_model open_request",
+        "_options": "PROTOCOLS Options",
+        "_record": "recorded_request stored_prompts",
+        "_request": "RunRequest options_of",
+        "_task": "Task default_folder prepare",
+        "_estimate": "Estimate estimate",
+        "_runner": "Progress",
+    },
+)

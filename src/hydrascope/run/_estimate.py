@@ -36,7 +36,7 @@ from hydrascope.engine import (
 from hydrascope.ledger import numbers_kept
 from hydrascope.prompts import EncodedPrompt
 from hydrascope.run._runner import ledger_variables
-from hydrascope.task import Task
+from hydrascope.run._task import Task
 
 PROBE = 512
 """Side of the matrix product that measures the machine's speed."""
@@ -129,11 +129,11 @@ def estimate(task: Task) -> Estimate:
         learning = 3 * ablation.learning.steps * seen + CANDIDATES
     blocks = counts.blocks + learning * counts.tokens * sum(_blocks(task, k.first_layer) for k in plan.knockouts)
     body = model.source.n_parameters - model.network.get_input_embeddings().weight.numel()
-    meets_vocabulary = counts.clean_reads + read * plan.interventions * task.options.measured
+    meets_vocabulary = counts.clean_reads + read * plan.interventions * task.options.distribution
     meets_vocabulary += ceil(learning * read * len(plan.knockouts))
     flops = 2.0 * body * (whole * counts.clean_runs + blocks / layers)
     flops += 2.0 * model.anatomy.n_vocab * model.anatomy.d_model * meets_vocabulary
-    kept = numbers_kept(ledger_variables(plan, task.options.measured))
+    kept = numbers_kept(ledger_variables(plan, task.options.distribution))
     entries = len(plan.aggregation.entries)
     return Estimate(
         prompts=len(prompts),

@@ -26,10 +26,10 @@ from hydrascope.engine import (
     same_length_batches,
 )
 from hydrascope.ledger import LedgerFile
-from hydrascope.prompts import pose
+from hydrascope.prompts import select_prompts
 from hydrascope.run._runner import Batch, Group, Progress, Runner, Selection
+from hydrascope.run._task import Task
 from hydrascope.run_directory import RunDirectory
-from hydrascope.task import Task
 
 BATCH = 16
 """Prompts that are written together: what a kill can cost at most."""
@@ -54,7 +54,9 @@ class PromptRun(Runner):
         runs = [ExtraRun(prompt.ids, pair=prompt.pair) for prompt in task.encoded.prompts]
         clean = self._store("clean", runs, task.sites, self.cache)
         options = task.options
-        asked = pose(task.encoded, options.target, clean.answers, keep_wrong=options.keep_wrong, seed=options.seed)
+        asked = select_prompts(
+            task.encoded, options.target, clean.answers, keep_wrong=options.keep_wrong, seed=options.seed
+        )
         self.donation = task.ablation.donate(asked.prompts, asked.tokens, options.seed)
         rows = [prompt.index for prompt in asked.prompts]
         self.top = clean.top[rows]

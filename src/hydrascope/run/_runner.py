@@ -37,8 +37,8 @@ from hydrascope.engine import (
 from hydrascope.errors import OutputError
 from hydrascope.ledger import VARIABLES, LedgerBuffer, LedgerFile, kept_variables, label_dataset, numbers_kept
 from hydrascope.prompts import EncodedPrompt
+from hydrascope.run._task import Task
 from hydrascope.run_directory import RunDirectory
-from hydrascope.task import Task
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
@@ -207,7 +207,7 @@ class Runner(ABC):
                 batch.rows,
                 batch.clean,
                 batch.items,
-                with_distribution=self.task.options.measured,
+                with_distribution=self.task.options.distribution,
                 done=done,
                 smaller=self._smaller,
             )
@@ -256,7 +256,7 @@ class Runner(ABC):
         if self.directory.ledger.exists():
             return LedgerFile.resume(self.directory.ledger)
         labels = self.labels(selection)
-        variables = ledger_variables(plan, self.task.options.measured)
+        variables = ledger_variables(plan, self.task.options.distribution)
         rows, knockouts, entries = selection.first_rows[-1], len(plan.knockouts), len(plan.aggregation.entries)
         require_account(self.budget, room(self.directory.path), rows, knockouts, entries, numbers_kept(variables))
         attributes = {
@@ -319,6 +319,7 @@ class Runner(ABC):
             "parallel_blocks": anatomy.parallel,
             "closing_tolerance": self.tolerance,
             "command": str(record["command"]),
+            "sibling_command": str(record.get("sibling_command", "")),
             "versions": json.dumps(record["versions"], sort_keys=True),
             "created": str(record["created"]),
         }

@@ -28,7 +28,7 @@ from hydrascope.engine import (
     values_of,
 )
 from hydrascope.ledger import LedgerFile, rows_of_a_chunk
-from hydrascope.prompts import EncodedPrompt, pose
+from hydrascope.prompts import EncodedPrompt, select_prompts
 from hydrascope.run._runner import Batch, Group, Runner, Selection
 
 SHOWN = 16
@@ -51,7 +51,9 @@ class TextRun(Runner):
             return self._selection(texts, read, tokens, alone=len(task.encoded.prompts) - len(texts))
         runs = [ExtraRun(prompt.ids, pair=prompt.pair) for prompt in task.encoded.prompts]
         clean, options = self._store("clean", runs, ()), task.options
-        asked = pose(task.encoded, options.target, clean.answers, keep_wrong=options.keep_wrong, seed=options.seed)
+        asked = select_prompts(
+            task.encoded, options.target, clean.answers, keep_wrong=options.keep_wrong, seed=options.seed
+        )
         found = self._selection(
             asked.prompts,
             tuple((len(text.ids) - 1,) for text in asked.prompts),

@@ -1,7 +1,6 @@
-"""The bundled models: small decoders with their prompts, so that the first run needs no network.
+"""Small bundled models with prompts, so that a first run needs no network.
 
-They are made by the scripts in the repository's `zoo` folder; each model's README.md says how it was
-trained and what was measured on it.
+The scripts in the repository's `zoo` folder trained them; each model's README.md says how, and what was measured on it.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ class BundledModel:
     """A model that ships with hydrascope.
 
     Attributes:
-        name: What to type where a model is asked for.
-        path: Folder with the weights, the tokenizer and the model card.
-        prompts: The prompt set that goes with it; other sets lie beside it.
-        description: What it is, in one sentence.
-        sibling: Name of the model that differs from it in one ingredient of training.
+        name: name to give where a model is asked for.
+        path: folder with the weights, the tokenizer and the model card.
+        prompts: file of its default prompt set; other sets lie beside it.
+        description: what the model is, in one sentence.
+        sibling: name of the bundled model that differs in one ingredient of training, or None.
     """
 
     name: str
@@ -53,5 +52,5 @@ def default() -> BundledModel:
 
 
 def find(name: str) -> BundledModel | None:
-    """Return the bundled model of that name, or `None`."""
+    """Return the bundled model of that name, or None."""
     return next((model for model in bundled() if model.name == name), None)

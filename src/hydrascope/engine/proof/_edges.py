@@ -8,9 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hydrascope.anatomy import Check, Model, Place, Site, require
-from hydrascope.anatomy.discover import random_ids
-from hydrascope.anatomy.hooks import hooked
+from hydrascope.anatomy import Check, Model, Place, Site, hooked, random_ids, require
 from hydrascope.components import Component, Knockout
 from hydrascope.engine._clean import CleanRun, record
 from hydrascope.engine._edges import edge_values, sender_places

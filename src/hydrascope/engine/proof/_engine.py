@@ -13,9 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hydrascope.anatomy import Check, Directions, Model, Place, directions, require
-from hydrascope.anatomy.discover import random_ids
-from hydrascope.anatomy.experts import asked_last
+from hydrascope.anatomy import Check, Directions, Model, Place, directions, experts_of_last_token, random_ids, require
 from hydrascope.components import UNIT_KINDS, Component
 from hydrascope.engine._attention import SHARED_PREFIX
 from hydrascope.engine._axes import columns
@@ -281,7 +279,7 @@ def _probed_experts(model: Model, ids: Tensor) -> list[Component]:
     return [
         Component("expert", site.layer, expert)
         for site in model.anatomy.experts[:1]
-        for expert in asked_last(model.network, ids, site)[:2]
+        for expert in experts_of_last_token(model.network, ids, site)[:2]
     ]
 
 

@@ -8,9 +8,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hydrascope.anatomy import Check, Directions, ExpertSite, Model
-from hydrascope.anatomy.experts import ask, routed_call, with_routing
-from hydrascope.anatomy.hooks import Arguments, Hooks, hooked
+from hydrascope.anatomy import (
+    Arguments,
+    Check,
+    Directions,
+    ExpertSite,
+    Hooks,
+    Model,
+    hooked,
+    routed_call,
+    run_experts,
+    with_routing,
+)
 from hydrascope.components import Component
 from hydrascope.engine._clean import CleanRun
 from hydrascope.engine._interventions import Edit, Intervention
@@ -69,7 +78,9 @@ def _put_expert(
     """Take away what is left of the output when every other expert's weight is zero, and add the value."""
     call = routed_call(site, arguments)
     mine = call.index == edit.place.site.expert
-    alone = ask(model.network, site, arguments, call, call.index, call.weight * mine) * mine.any(-1, keepdim=True)
+    alone = run_experts(model.network, site, arguments, call, call.index, call.weight * mine) * mine.any(
+        -1, keepdim=True
+    )
     value = edit.value.to(output).reshape(len(ids), len(edited), -1)
     output.view(*ids.shape, -1)[:, list(edited)] += value - alone.view(*ids.shape, -1)[:, list(edited)]
 

@@ -1,0 +1,91 @@
+"""A model with its tokenizer, its anatomy and its source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from hydrascope.anatomy._anatomy import Anatomy
+from hydrascope.anatomy._precision import CLOSING, precision
+from hydrascope.anatomy._weights import devices, model_dtype
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model came from and in which form it runs.
+
+    Attributes:
+        name: name of the model as the user wrote it.
+        label: short name for charts and folders.
+        revision: commit of a hub model, or empty.
+        family: transformers' model type, for example `llama`.
+        weight_digest: sha256 over names, shapes and evenly spaced values of all weights.
+        dtype: dtype that the model computes in, for example `float32`.
+        device: where the weights are, for example `cpu` or `cuda:0, cpu until used`.
+        n_parameters: number of weights.
+        packing: how the weights are quantised, for example `bitsandbytes 4-bit`; empty where they are not.
+        sibling: bundled model that differs from this one in one ingredient of training, or empty.
+    """
+
+    name: str
+    label: str
+    revision: str
+    family: str
+    weight_digest: str
+    dtype: str
+    device: str
+    n_parameters: int
+    packing: str = ""
+    sibling: str = ""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model whose anatomy is known and proved.
+
+    Attributes:
+        network: the Hugging Face module, in eval mode; it is run and never changed.
+        tokenizer: its tokenizer, or None if prompts come as token ids.
+        anatomy: its writers, units and tail.
+        source: its name, revision, dtype and device.
+    """
+
+    network: Any
+    tokenizer: Any
+    anatomy: Anatomy
+    source: ModelSource
+
+    @property
+    def device(self) -> torch.device:
+        """The device on which its embedding computes."""
+        return self.devices[0]
+
+    @cached_property
+    def devices(self) -> tuple[torch.device, ...]:
+        """Every device on which a part of it computes, the embedding's first."""
+        return devices(self.network)
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """The dtype that it computes in; of several the coarsest."""
+        return model_dtype(self.network)
+
+    @cached_property
+    def all_float32(self) -> bool:
+        """Whether all weights are float32, so that different passes round nearly alike."""
+        return all(weight.dtype == torch.float32 for weight in self.network.parameters())
+
+    @cached_property
+    def closing_tolerance(self) -> float:
+        """Largest |remainder| / max(1, |total effect|) of an account that closes."""
+        return CLOSING[precision(self.network)]
+
+    @property
+    def context(self) -> int:
+        """Most tokens of a prompt; 2^30 if the config names no limit."""
+        config = self.network.config.get_text_config()
+        limits = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "n_ctx"))
+        return next((int(limit) for limit in limits if limit), 1 << 30)

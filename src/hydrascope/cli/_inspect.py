@@ -1,0 +1,26 @@
+"""`hydrascope inspect`: a model's anatomy and its proof."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hydrascope.cli._options import AsJson, Trust, with_options
+
+
+@with_options(("model", "device", "dtype"))
+def inspect(trust_remote_code: Trust = False, as_json: AsJson = False, **given: Any) -> None:
+    """Show a model's anatomy, the proof of it, and what can be knocked out."""
+    from rich.console import Console
+
+    from hydrascope.cli import _terminal
+    from hydrascope.cli._inspection import examine, render
+    from hydrascope.run._opening import open_model
+    from hydrascope.run._request import RunRequest
+
+    _terminal.quiet()
+    found = examine(open_model(RunRequest(**given), trust_remote_code=trust_remote_code))
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        Console(highlight=False).print(render(found), markup=False)

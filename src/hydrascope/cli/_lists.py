@@ -1,0 +1,21 @@
+"""`hydrascope models` and `hydrascope tasks`: what there is to run, and to run it on."""
+
+from __future__ import annotations
+
+
+def models() -> None:
+    """List the bundled models."""
+    from hydrascope import zoo
+
+    for model in zoo.bundled():
+        print(f"{model.name}: {model.description}")
+
+
+def tasks() -> None:
+    """List what --prompts takes beside files: built-in sets and tasks."""
+    from hydrascope.prompts import builtin_names, listed_tasks, load
+
+    for name in builtin_names():
+        print(f"{name}: {len(load(name))} prompts")
+    for line in listed_tasks():
+        print(line)

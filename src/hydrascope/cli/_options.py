@@ -1,0 +1,85 @@
+"""Options of the command line, made from the fields of a run's request."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+Finished = Annotated[Path, typer.Argument(help="The folder of a finished run.")]
+Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the weights.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+_LATE: dict[str, Callable[[], None]] = {}
+"""By verb, what gives it its options: reading their fields takes longer than a list of verbs should."""
+
+
+def with_options(
+    names: Sequence[str] | None = None, usual: str | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a verb options that its `**given` takes; those that no command gives are None there, or their default.
+
+    Args:
+        names: fields of `RunRequest`, the model as the argument; None for all of them.
+        usual: what the help says of all that is left out, instead of each one's default.
+    """
+
+    def with_them(verb: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(verb, eval_str=True)
+        own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+        arguments = [one for one in own if one.default is one.empty]
+
+        def add(made: Sequence[inspect.Parameter]) -> None:
+            ordered = [*arguments, *made, *(one for one in own if one not in arguments)]
+            keywords = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in ordered]
+            verb.__signature__ = signature.replace(parameters=keywords)  # type: ignore[attr-defined]
+
+        add([])
+        _LATE[verb.__name__] = lambda: add(_parameters(names, usual))
+        return verb
+
+    return with_them
+
+
+def add_options(verb: str) -> None:
+    """Read the options of a verb; nothing happens where it has none of its own."""
+    _LATE.get(verb, lambda: None)()
+
+
+def _parameters(names: Sequence[str] | None, usual: str | None) -> list[inspect.Parameter]:
+    from hydrascope.run._request import RunRequest, options_of
+
+    fields = options_of(RunRequest, without=()) if names is None else {n: RunRequest.model_fields[n] for n in names}
+    return [_parameter(name, field, usual) for name, field in fields.items()]
+
+
+def _parameter(name: str, field: FieldInfo, usual: str | None) -> inspect.Parameter:
+    flag, default = f"--{name.replace('_', '-')}", None if usual else _default(field)
+    if name == "model":
+        spelled: Any = typer.Argument(help=field.description, show_default=False)
+    elif field.annotation is bool:
+        spelled = typer.Option(flag if default is False else f"{flag}/--no-{flag[2:]}", help=field.description)
+    else:
+        spelled = typer.Option(flag, help=field.description, show_default=usual or True)
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=default, annotation=Annotated[_typed(field), spelled])
+
+
+def _typed(field: FieldInfo) -> Any:
+    """The type that the command line reads; texts are for the request to judge."""
+    kinds = {field.annotation, *get_args(field.annotation)}
+    return next((one | None for one in (bool, int) if one in kinds), str | None)
+
+
+def _default(field: FieldInfo) -> Any:
+    """The default as a command has it; None where it depends on others, or there is none."""
+    if field.default_factory is not None or not isinstance(field.default, tuple):
+        return field.default if field.default_factory is None else None
+    return ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in field.default)

@@ -1,0 +1,23 @@
+"""`hydrascope report`: a finished run's page, again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hydrascope.cli._options import Finished
+
+
+def report(
+    run: Finished,
+    out: Annotated[Path | None, typer.Option(help="Where to write the page; report.html in the run's folder.")] = None,
+) -> None:
+    """Write a finished run's report again."""
+    from hydrascope.results import Ledger
+    from hydrascope.run_directory import REPORT
+
+    ledger = Ledger.open(run)
+    assert ledger.path is not None
+    print(ledger.report(out or ledger.path / REPORT))

@@ -1,0 +1,44 @@
+"""`hydrascope run`: knock out, store, analyse, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hydrascope.cli._options import AsJson, Trust, with_options
+
+
+@with_options()
+def run(
+    out: Annotated[Path | None, typer.Option(help="The run's folder; the same command continues it.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away the run in that folder.")] = False,
+    trust_remote_code: Trust = False,
+    as_json: AsJson = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    **given: Any,
+) -> None:
+    """Knock out, store, analyse and write the report. Run again, it continues."""
+    from hydrascope.cli import _terminal
+    from hydrascope.run._companions import execute_runs, freeze_at_most, prepare_runs
+    from hydrascope.run._estimate import estimate
+    from hydrascope.run._opening import open_request
+    from hydrascope.run._request import RunRequest
+    from hydrascope.run._task import default_folder
+
+    request = RunRequest(**given)
+    request.ablations()
+    _terminal.quiet()
+    runs = prepare_runs(request, *open_request(request, trust_remote_code=trust_remote_code))
+    if dry_run:
+        frozen = freeze_at_most(runs.main) if request.freeze else {}
+        plans = ({name: estimate(one) for name, one in some.items()} for some in (runs.companions, frozen))
+        _terminal.show_estimates(estimate(runs.main), *plans, as_json=as_json)
+        return
+    folder = out or default_folder(runs.main)
+    with _terminal.progress_bars(quiet=as_json) as progress:
+        dataset, directory = execute_runs(runs, folder, overwrite=overwrite, progress=progress)
+        assert directory is not None
+        ledger = _terminal.reported(dataset, directory.path, progress)
+    _terminal.show_result(ledger, directory.report, as_json)

@@ -1,0 +1,202 @@
+"""What the command line shows: progress, plans and results in a terminal, or JSON."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import transformers
+import xarray as xr
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from hydrascope.analysis import ablation_loss_sentence, rank_agreement_sentence, reads_each, rounding
+from hydrascope.results import Ledger
+from hydrascope.run._estimate import Estimate
+from hydrascope.run._runner import Progress as Told
+from hydrascope.run_directory import REPORT
+
+
+def quiet() -> None:
+    """Switch the libraries' own chatter off."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+@contextmanager
+def progress_bars(quiet: bool) -> Iterator[Told]:
+    """Bars on standard error while it is a terminal; nothing otherwise."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bars:
+        known: dict[str, TaskID] = {}
+
+        def told(stage: str, done: int, total: int) -> None:
+            if stage not in known:
+                known[stage] = bars.add_task(stage, total=total)
+            bars.update(known[stage], completed=done)
+
+        yield told
+
+
+def reported(dataset: xr.Dataset, folder: Path, progress: Told) -> Ledger:
+    """A finished run with the companions that it has by now; its report is written if it can have one."""
+    ledger = Ledger(dataset, folder)
+    if ledger.has_report:
+        progress("report", 0, 1)
+        ledger.report(folder / REPORT)
+        progress("report", 1, 1)
+    return ledger
+
+
+def show_estimates(
+    main: Estimate, companions: Mapping[str, Estimate], frozen: Mapping[str, Estimate], *, as_json: bool
+) -> None:
+    """Print the plan of a run and of its companions.
+
+    Args:
+        main: the run.
+        companions: other ablations and doses, by name.
+        frozen: the most that freezing may take; how much it does, the run's ledger tells.
+        as_json: for machines.
+    """
+    if as_json:
+        others = {name: estimate.as_dict() for name, estimate in companions.items()}
+        others |= {name: {**estimate.as_dict(), "at_most": True} for name, estimate in frozen.items()}
+        print(json.dumps({**main.as_dict(), **({"companions": others} if others else {})}, indent=1))
+        return
+    print("\n".join(main.lines()))
+    for name, estimate in companions.items():
+        print("\n".join(["", f"and {name}:", *estimate.lines()]))
+    for estimate in frozen.values():
+        print("\n".join(["", "and freeze, at most (--no-freeze leaves it out):", *estimate.lines()]))
+
+
+def show_result(ledger: Ledger, page: Path, as_json: bool, *, listed: bool = False) -> None:
+    """Print the verdict and where the report is.
+
+    Args:
+        ledger: a finished run.
+        page: its report, in the run's folder.
+        as_json: for machines.
+        listed: where there is no verdict, list the knock-outs.
+    """
+    if not ledger.has_report:
+        _show_sums(ledger, page.parent, as_json, listed)
+        return
+    summary, closing = ledger.summary(), ledger.closing()
+    if as_json:
+        print(json.dumps(_as_json(ledger, page), indent=1))
+        return
+    console = Console(highlight=False)
+    console.soft_wrap = not console.is_terminal  # what is piped is wrapped by its reader
+    console.print(summary.headline, style="bold", markup=False)
+    for sentence in summary.leading:
+        console.print(f"- {sentence}", markup=False)
+    for sentence in summary.details:
+        console.print(f"- {sentence}", style="dim", markup=False)
+    for told in (rank_agreement_sentence(ledger.rank_agreement()), ablation_loss_sentence(ledger.ablation_loss())):
+        if told:
+            console.print(f"- {told}", style="dim", markup=False)
+    attributes = ledger.dataset.attrs
+    console.print(
+        f"\nThe ledger closes to {closing.error:.1e} (allowed {attributes['closing_tolerance']:g}); clean logits equal "
+        f"the untouched model's to {attributes['parity_error']:.1e}; {attributes['seconds']:.1f} s.",
+        markup=False,
+    )
+    if (rounded := rounding(ledger.dataset)) is not None:
+        console.print(rounded, markup=False)
+    print(page)  # unwrapped and last, so that it can be clicked or piped
+
+
+def _show_sums(ledger: Ledger, folder: Path, as_json: bool, listed: bool) -> None:
+    """Print what can be said of a ledger that does not keep what a verdict needs."""
+    attributes = dict(ledger.dataset.attrs)
+    said = f"{_why_no_verdict(ledger)}, so there is no verdict and no report."
+    if not listed:
+        said += f" What each knock-out costs: hydrascope show {shlex.quote(str(folder))}"
+    if as_json:
+        found = {"note": said, "attributes": attributes, "ledger": str(folder / "ledger.zarr")}
+        print(json.dumps({**found, **({"knock_outs": _records(_costs(ledger))} if listed else {})}, indent=1))
+        return
+    print(
+        f"{ledger.dataset.sizes['ablated']:,} knock-outs of {ledger.dataset.sizes['prompt']:,} prompts. {said}\n"
+        f"The ledger closes to {attributes['closing_error']:.1e} (allowed {attributes['closing_tolerance']:g}); clean "
+        f"logits equal the untouched model's to {attributes['parity_error']:.1e}; {attributes['seconds']:.1f} s."
+    )
+    if (rounded := rounding(ledger.dataset)) is not None:
+        print(rounded)
+    if listed:
+        _list_costs(_costs(ledger))
+    print(folder / "ledger.zarr")
+
+
+def _why_no_verdict(ledger: Ledger) -> str:
+    if reads_each(ledger.dataset):
+        return "The direct effect of nothing that was knocked out is known (--writers heads keeps that of heads)"
+    return "Only sums by kind of writer were kept (--detail kinds)"
+
+
+def _costs(ledger: Ledger) -> pd.DataFrame:
+    """Every knock-out's account, the largest total effect first."""
+    table = ledger.repair()
+    table = table.loc[table["total_effect"].abs().sort_values(ascending=False, kind="stable").index]
+    return table[["ablated", *(name for effect in COSTS for name in (effect, f"{effect}_lo", f"{effect}_hi"))]]
+
+
+def _list_costs(table: pd.DataFrame) -> None:
+    """The first of them as a table."""
+    listing = Table("knocked out", *COSTS.values(), box=None, pad_edge=False)
+    for row in table.head(LISTED).to_dict("records"):
+        listing.add_row(
+            str(row["ablated"]), *(f"{row[e]:+.3f} [{row[f'{e}_lo']:.3f}, {row[f'{e}_hi']:.3f}]" for e in COSTS)
+        )
+    Console(highlight=False, markup=False).print(listing)
+    if len(table) > LISTED:
+        print(f"Means in logits with 95 % intervals; the {LISTED} of {len(table):,} with the largest total effect.")
+    else:
+        print("Means in logits with 95 % intervals.")
+
+
+def _as_json(ledger: Ledger, page: Path) -> dict[str, Any]:
+    summary, alike, frozen = ledger.summary(), ledger.rank_agreement(), ledger.freeze()
+    said = {"sentence": rank_agreement_sentence(alike), "pairs": _records(alike)}
+    return {
+        "headline": summary.headline,
+        "sentences": list(summary.sentences),
+        "numbers": summary.numbers,
+        "agreement": said if len(alike) else None,
+        "freeze": _records(frozen) if len(frozen) else None,
+        "attributes": dict(ledger.dataset.attrs),
+        "rounding": rounding(ledger.dataset),
+        "ledger": str(page.parent / "ledger.zarr"),
+        "report": str(page),
+    }
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows for JSON, which knows no NaN."""
+    found: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=15))
+    return found
+
+
+COSTS = {
+    "total_effect": "total effect",
+    "own_change": "own change",
+    "compensation": "compensation",
+    "norm_effect": "norm effect",
+}
+"""What is listed of a knock-out: column to heading."""
+LISTED = 20
+"""Most knock-outs that are listed in a terminal."""

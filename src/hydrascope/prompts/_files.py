@@ -1,0 +1,84 @@
+"""Loads prompt sets from files, names and Python lists."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from hydrascope.errors import EmptyPrompts, PromptError
+from hydrascope.prompts._builtin import builtin_file
+from hydrascope.prompts._columns import prompt_from_cells, prompt_from_row, require_prompt_column
+from hydrascope.prompts._prompt_set import Prompt, PromptSet
+from hydrascope.prompts._records import ENDINGS, as_object, at, csv_records, json_records, read_text
+from hydrascope.prompts._tokenizer import Tokenizer
+from hydrascope.prompts.tasks import load_task, named_task
+
+
+def load(
+    spec: str | os.PathLike[str] | PromptSet | Iterable[str | Mapping[str, object] | Prompt],
+    *,
+    name: str | None = None,
+    tokenizer: Tokenizer | None = None,
+) -> PromptSet:
+    """Load a prompt set from a file, a name or a list.
+
+    A file has one prompt a line (`.jsonl`, or `.csv` with a header) or is one JSON list (`.json`, `.jsonl`). Columns
+    are `prompt` or `input_ids`, and optionally `target`, `target_id`, `foil`, `foil_id`, `counterfactual`,
+    `counterfactual_input_ids` and `group`; others are ignored. Known facts (see `prompt_from_row`) are recognised by
+    their keys. For ordinary text, use `documents` and `cut`.
+
+    Args:
+        spec: a path ending in `.jsonl`, `.json` or `.csv`; the name of a built-in set such as `facts`; a task such as
+            `ioi`, or a task and a file or folder to read, as in `relations:FOLDER` (see `hydrascope.prompts.tasks`); or
+            a list of texts, `Prompt`s and dictionaries with the columns of a file.
+        name: name of the set; by default the stem of the file, the built-in name, or `inline`.
+        tokenizer: the model's tokenizer; needed by tasks that choose names or years by how it writes them.
+
+    Returns:
+        The prompts in the order given.
+
+    Raises:
+        EmptyPrompts: there is no prompt.
+        MalformedPrompt: a line cannot be read; the error names file and line.
+        PromptError: there is no such file, built-in set or task, or the file is of another kind.
+    """
+    if isinstance(spec, PromptSet):
+        return spec if name is None else PromptSet(name, spec.prompts, spec.source, spec.unfit)
+    if isinstance(spec, Mapping):
+        raise PromptError("a dictionary is one prompt, not a set of them; put it into a list")
+    if not isinstance(spec, str | os.PathLike):
+        return PromptSet(name or "inline", tuple(_from_memory(spec)))
+    if isinstance(spec, str) and named_task(spec):
+        return load_task(spec, tokenizer, name)
+    if isinstance(spec, str) and _is_name(spec):
+        return PromptSet(name or spec, _from_file(builtin_file(spec)), source="bundled")
+    path = Path(spec)
+    return PromptSet(name or path.stem, _from_file(path), source=str(path))
+
+
+def _is_name(spec: str) -> bool:
+    return Path(spec).suffix.lower() not in ENDINGS and Path(spec).name == spec and not Path(spec).is_file()
+
+
+def _from_memory(items: Iterable[str | Mapping[str, object] | Prompt]) -> Iterator[Prompt]:
+    for number, item in enumerate(items):
+        where = f"prompt {number} of the list"
+        if isinstance(item, Prompt):
+            yield item
+        elif isinstance(item, str):
+            yield at(where, lambda text: Prompt(text=text), item)
+        else:
+            yield at(where, prompt_from_row, at(where, as_object, item))
+
+
+def _from_file(path: Path) -> tuple[Prompt, ...]:
+    text = read_text(path)
+    if path.suffix.lower() == ".csv":
+        rows = csv_records(path, text, require_prompt_column)
+        prompts = tuple(at(row.where, prompt_from_cells, row.values) for row in rows)
+    else:
+        prompts = tuple(at(row.where, prompt_from_row, row.values) for row in json_records(path, text))
+    if not prompts:
+        raise EmptyPrompts(f"'{path}' holds no prompt; give at least one line with a 'prompt'")
+    return prompts

@@ -1,0 +1,151 @@
+"""Prompts as a user gives them, before any model has seen them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import operator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import overload
+
+from hydrascope.errors import EmptyPrompts, MalformedPrompt
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt, and optionally what should and what should not follow it.
+
+    Attributes:
+        text: text up to the token to predict.
+        input_ids: token ids to run as they are; `text`, if given too, is only shown.
+        target: text that should follow; its first token is the target.
+        target_id: id of the target token; goes before `target`.
+        foil: text that should not follow; its first token's logit is subtracted in a logit difference.
+        foil_id: id of the foil token; goes before `foil`.
+        counterfactual: text of the counterfactual prompt.
+        counterfactual_input_ids: token ids of the counterfactual prompt; go before its text.
+        group: name of the group, say of a template; the bootstrap resamples whole groups.
+
+    Raises:
+        MalformedPrompt: there is neither text nor ids, a value is empty, or one has the wrong type.
+    """
+
+    text: str | None = None
+    input_ids: tuple[int, ...] | None = None
+    target: str | None = None
+    target_id: int | None = None
+    foil: str | None = None
+    foil_id: int | None = None
+    counterfactual: str | None = None
+    counterfactual_input_ids: tuple[int, ...] | None = None
+    group: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (
+            ("prompt", self.text),
+            ("target", self.target),
+            ("foil", self.foil),
+            ("counterfactual", self.counterfactual),
+            ("group", self.group),
+        ):
+            _check_text(name, value)
+        for name in ("input_ids", "counterfactual_input_ids"):
+            ids = getattr(self, name)
+            if ids is not None:
+                object.__setattr__(self, name, _token_ids(name, ids))
+        for name in ("target_id", "foil_id"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _token_id(name, getattr(self, name)))
+        if self.input_ids is None and not self.text:
+            raise MalformedPrompt("the prompt is empty; give it a text or input_ids")
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """A named set of at least one prompt.
+
+    Attributes:
+        name: short name, shown in reports.
+        prompts: the prompts in order; elsewhere, a prompt's index is its position here.
+        source: where the prompts came from: a path, `bundled`, `generated`, `hub:...` or `memory`.
+        unfit: number of prompts left out because the model's tokenizer does not write them as their task needs.
+
+    Raises:
+        EmptyPrompts: there is no prompt.
+    """
+
+    name: str
+    prompts: tuple[Prompt, ...]
+    source: str = "memory"
+    unfit: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.prompts:
+            raise EmptyPrompts(f"prompt set '{self.name}' ({self.source}) holds no prompt; give at least one")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the prompts alone, in canonical JSON."""
+        rows = [{k: v for k, v in asdict(prompt).items() if v is not None} for prompt in self.prompts]
+        canonical = json.dumps(rows, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def spread(self, n: int) -> PromptSet:
+        """Take `n` prompts evenly from all, or all of them if there are fewer.
+
+        Raises:
+            EmptyPrompts: `n` is below 1.
+        """
+        if n < 1:
+            raise EmptyPrompts(f"{n} of '{self.name}' are no prompts; take at least 1")
+        if n >= len(self):
+            return self
+        return replace(self, prompts=tuple(self.prompts[i * len(self) // n] for i in range(n)))
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def __iter__(self) -> Iterator[Prompt]:
+        return iter(self.prompts)
+
+    @overload
+    def __getitem__(self, key: int) -> Prompt: ...
+    @overload
+    def __getitem__(self, key: slice) -> PromptSet: ...
+    def __getitem__(self, key: int | slice) -> Prompt | PromptSet:
+        if isinstance(key, slice):
+            return replace(self, prompts=self.prompts[key])
+        return self.prompts[key]
+
+
+def _check_text(name: str, value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, str):
+        raise MalformedPrompt(f"'{name}' is {value!r}; write it as text in quotes")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise MalformedPrompt(f"'{name}' holds half of a Unicode surrogate pair; remove it") from None
+
+
+def _token_ids(name: str, value: Sequence[object]) -> tuple[int, ...]:
+    if isinstance(value, str | bytes):
+        raise MalformedPrompt(f"'{name}' is {value!r}; write it as a list of whole numbers")
+    try:
+        ids = tuple(_token_id(name, item) for item in value)
+    except TypeError:
+        raise MalformedPrompt(f"'{name}' is {value!r}; write it as a list of whole numbers") from None
+    if not ids:
+        raise MalformedPrompt(f"'{name}' is empty; give at least one token id")
+    return ids
+
+
+def _token_id(name: str, value: object) -> int:
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)  # type: ignore[arg-type]  # the TypeError is the check
+    except TypeError:
+        pass
+    raise MalformedPrompt(f"'{name}' holds {value!r}, no token id; write whole numbers")

@@ -1,0 +1,89 @@
+"""A run from its command to its finished ledger: continued where it stopped, discarded where it never began."""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import xarray as xr
+
+from hydrascope.engine import Budget
+from hydrascope.errors import HydrascopeError, OutputError
+from hydrascope.ledger import LedgerFile, open_dataset
+from hydrascope.run._prompt_run import PromptRun
+from hydrascope.run._record import record_of, store_prompts
+from hydrascope.run._request import RunRequest
+from hydrascope.run._runner import Progress
+from hydrascope.run._task import Task
+from hydrascope.run._text_run import TextRun
+from hydrascope.run_directory import RunDirectory, locked, open_run_directory
+
+
+def execute(
+    task: Task,
+    out: Path | None = None,
+    *,
+    request: RunRequest | None = None,
+    command: str = "",
+    overwrite: bool = False,
+    progress: Progress = lambda stage, done, total: None,
+) -> tuple[xr.Dataset, RunDirectory | None]:
+    """Run a task, or what is left of it.
+
+    Args:
+        task: what to do.
+        out: the run's folder, made or continued; None keeps nothing on disk afterwards.
+        request: what was asked, kept in the folder together with the prompts.
+        command: the command that makes the run, where that is not the request's own.
+        overwrite: throw away the run that is in `out`.
+        progress: told how far it is.
+
+    Returns:
+        The finished ledger and its folder, if any.
+
+    Raises:
+        OutputError: another process is at work in `out`.
+        HydrascopeError: what goes wrong on the way, and what to do. A run that fails before its first batch is done
+            leaves nothing behind, unless it failed for want of room.
+    """
+    if out is None:
+        with tempfile.TemporaryDirectory(prefix="hydrascope-") as folder:
+            dataset, _ = execute(task, Path(folder) / "run", request=request, command=command, progress=progress)
+            return dataset, None
+    started = time.monotonic()
+    kind = PromptRun if task.positions.is_last else TextRun
+    budget = Budget.read(task.options.memory, *task.model.devices)
+    facts = {"memory": budget.bytes, "command": command, "versions": versions(), "created": _now()}
+    if request is not None:
+        facts |= record_of(request, task.model, task.prompts)
+    with locked(out):
+        directory = open_run_directory(out, task.settings, facts, overwrite=overwrite)
+        if request is not None:
+            store_prompts(directory, task.prompts)
+        if not directory.complete:
+            if task.options.memory is None:  # the same batches as before the kill, so the same rounding
+                budget = Budget(int(directory.record["memory"]))
+            try:
+                kind(task, directory, budget, progress).finish(started)
+            except OutputError:
+                raise  # room can be made, and what is done is worth keeping
+            except HydrascopeError:
+                if not LedgerFile.has_begun(directory.ledger):
+                    directory.discard()
+                raise
+            directory = directory.mark_complete()
+    return open_dataset(directory.ledger), directory
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that the numbers depend on."""
+    packages = {name: version(name) for name in ("hydrascope", "torch", "transformers", "numpy")}
+    return {**packages, "python": platform.python_version()}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

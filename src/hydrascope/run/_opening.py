@@ -1,0 +1,68 @@
+"""Opens what a request names: the model, and the prompts or the text that it is run on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hydrascope import zoo
+from hydrascope.anatomy import Model, load
+from hydrascope.errors import PromptError, RunError
+from hydrascope.prompts import PromptSet, cut, documents, is_text, named_task
+from hydrascope.prompts import load as load_prompts
+from hydrascope.run._request import RunRequest
+
+
+def open_request(request: RunRequest, *, trust_remote_code: bool = False) -> tuple[Model, PromptSet]:
+    """Open a model and load the prompts it is to be run on, or the text, cut into pieces.
+
+    Prompts where text is asked for are texts as they are, and only their number is limited. Mistakes in prompts are
+    told before the model is opened, unless they are a task's, which depend on its tokenizer.
+
+    Args:
+        request: what is asked.
+        trust_remote_code: run code that comes with the weights.
+    """
+    source, how = request.prompts or _usual_prompts(request), request.cut
+    if how is not None and is_text(source):
+        found = documents(source)
+        model = open_model(request, trust_remote_code=trust_remote_code)
+        name = Path(source.removeprefix("hub:")).stem
+        return model, cut(found, model.tokenizer, how, name=name, context=model.context)
+    loaded = None if named_task(source) else load_prompts(source)
+    model = open_model(request, trust_remote_code=trust_remote_code)
+    loaded = load_prompts(source, tokenizer=model.tokenizer) if loaded is None else loaded
+    return model, loaded if how is None or how.limit is None else loaded.spread(how.limit)
+
+
+def open_model(request: RunRequest, *, trust_remote_code: bool = False) -> Model:
+    """Open a request's model, the bundled one by default.
+
+    Args:
+        request: what is asked.
+        trust_remote_code: run code that comes with the weights.
+
+    Raises:
+        RunError: it was handed over in Python and has no name.
+    """
+    if "model" in request.in_memory:
+        raise RunError(
+            "this run's model was handed over in Python and cannot be opened by name; call hydrascope.freeze(RUN, "
+            "model) there with it"
+        )
+    name = zoo.default().name if request.model is None else request.model
+    return load(name, device=request.device, dtype=request.dtype, trust_remote_code=trust_remote_code)
+
+
+def _usual_prompts(request: RunRequest) -> str:
+    """What a model is run on when nothing is asked for: a bundled model's own, or facts of the real world.
+
+    Raises:
+        PromptError: text is asked for, and no text goes with the model.
+    """
+    bundled = zoo.default() if request.model is None else zoo.find(request.model)
+    if request.cut is not None:
+        text = None if bundled is None else bundled.path / "text.jsonl"
+        if text is None or not text.exists():
+            raise PromptError("the text protocol needs text; give --prompts FILE, a folder, or hub:OWNER/NAME")
+        return str(text)
+    return "world" if bundled is None else bundled.prompts.stem

@@ -1,0 +1,155 @@
+"""Every choice of how a run is made, once: its type, default, bounds and help.
+
+The command line's options and their help are generated from these fields, Python hands them over as `hs.Options`, and
+`run.json` keeps them. A new option is a field here, the place that uses it, and its test.
+
+A protocol is a named set of values, after what a paper did as far as it decides the numbers. It sets what is not given:
+
+facts   McGrath et al. 2023 (arXiv 2307.15771): whole layers, knocked out and read at the last token of prompts that the
+        model completes correctly; 15 resampled donors; the logit of the answer.
+text    Rushing & Nanda 2024 (arXiv 2402.15390): single heads, knocked out at every position of ordinary text; one
+        resampled donor; read at every position, the logit of the token that follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+
+from hydrascope.errors import RunError
+from hydrascope.prompts import Bos, TargetPolicy
+
+Protocol = Literal["facts", "text"]
+
+PROTOCOLS: dict[Protocol, dict[str, Any]] = {
+    "facts": {
+        "components": "writers",
+        "donors": None,
+        "positions": "last",
+        "read": "last",
+        "skip": 1,
+        "length": None,
+        "target": "label",
+        "null_draws": 2,
+        "writers": "layers",
+        "detail": "full",
+        "distribution": True,
+    },
+    "text": {
+        "components": "head",
+        "donors": 1,
+        "positions": "all",
+        "read": "each",
+        "skip": 1,
+        "length": 128,  # as in the paper's code
+        "target": "top",
+        "null_draws": 0,
+        "writers": "heads",
+        "detail": "kinds",
+        "distribution": False,
+    },
+}
+"""What each protocol chooses. `donors` are those of `resample`; `length` is in tokens, None where text is not cut."""
+
+
+def _by_protocol(name: str, description: str, **bounds: Any) -> Any:
+    """A field whose default is the protocol's."""
+    return Field(default_factory=lambda given: PROTOCOLS[given["protocol"]][name], description=description, **bounds)
+
+
+class Checked(BaseModel, frozen=True, extra="forbid"):
+    """Data that is checked as it is made; what is wrong with it is told in one sentence. None stands for not given."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _told_in_a_sentence(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(cls._completed({name: value for name, value in given.items() if value is not None}))
+        except ValidationError as error:
+            raise RunError(_sentence(error, cls)) from None
+
+    @classmethod
+    def _completed(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What is given, with what follows from it."""
+        return given
+
+    def but(self, **changes: Any) -> Self:
+        """A copy with other values, checked again; what was left to the protocol is left to it again."""
+        kept = {name: getattr(self, name) for name in self.model_fields_set}
+        return type(self)(**{**kept, **{name: value for name, value in changes.items() if value is not None}})
+
+
+class Options(Checked, frozen=True, extra="forbid"):
+    """How a knock-out run is made, beside model, prompts and ablation."""
+
+    protocol: Protocol = Field(
+        default="facts",
+        description="facts: layers at the last token of prompts; text: heads at every position of ordinary text. Sets "
+        "what other options leave out.",
+    )
+    components: str = _by_protocol(
+        "components", "What to knock out: attn,mlp or head.9.* or attn.3+attn.7 or head.2.1->mlp.5 ..."
+    )
+    positions: str = _by_protocol(
+        "positions", "Where parts are knocked out: last, all, or positions such as 0,3,-1, counted from 0 or the end."
+    )
+    read: Literal["last", "each"] = _by_protocol(
+        "read", "Where effects are read: last, or each position of the text but the last."
+    )
+    skip: int = _by_protocol("skip", "First positions that are not read with --read each (1).", ge=0)
+    target: TargetPolicy = _by_protocol(
+        "target",
+        "label: each prompt's target; difference: its logit minus its foil's; top: the model's top token; random-top: "
+        "one of its ten most probable; kl: the top token, ranked by KL divergence.",
+    )
+    keep_wrong: bool = Field(default=False, description="Keep prompts that the model completes otherwise.")
+    bos: Bos = Field(
+        default="auto",
+        description="Beginning-of-sequence token: auto (the tokenizer's way), always, never.",
+    )
+    null_draws: int = _by_protocol(
+        "null_draws", "Draws of the negative control, a random displacement of the same norm (2; text 0).", ge=0
+    )
+    seed: int = Field(default=0, description="Of donors, noise and control.", ge=0)
+    writers: str = _by_protocol(
+        "writers", "What is accounted for apart: layers, heads, neurons, or head,neuron.6-7 ..."
+    )
+    detail: Literal["full", "kinds"] = _by_protocol(
+        "detail", "full, or kinds: keep only sums by kind of writer, for very large sweeps."
+    )
+    distribution: bool = _by_protocol(
+        "distribution",
+        "Also measure log-probability, rank and KL divergence (text: no, unless an ablation is optimal).",
+    )
+    split_attention: bool = Field(
+        default=False,
+        description="Split what answering attention changes into moved weights and changed values: cheap at the last "
+        "token; in whole texts, attention without its fast kernels.",
+    )
+    memory: str | None = Field(
+        default=None, description="Memory budget such as 4GB; half of what is free on the device if left out."
+    )
+
+
+_EXPECTED = {
+    "greater_than_equal": "give {ge} or more",
+    "literal_error": "choose {expected}",
+    "int_parsing": "give a whole number",
+    "int_from_float": "give a whole number",
+    "float_parsing": "give a number",
+    "bool_parsing": "give true or false",
+}
+"""What to do about a value, by pydantic's name of what is wrong with it."""
+
+
+def _sentence(error: ValidationError, kind: type[BaseModel]) -> str:
+    """The first thing that is wrong, in our words."""
+    first = error.errors(include_url=False)[0]
+    name, context = str(first["loc"][0]), first.get("ctx", {})
+    if first["type"] == "extra_forbidden":
+        return f"there is no option '{name}'; choose from {', '.join(kind.model_fields)}"
+    otherwise = first["msg"][:1].lower() + first["msg"][1:]
+    remedy = _EXPECTED.get(first["type"], otherwise).format(**context).replace("'", "")
+    return f"{name.replace('_', ' ')} cannot be {first['input']!r}; {remedy}"

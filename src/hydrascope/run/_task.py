@@ -1,0 +1,226 @@
+"""A run before it is made: everything that can be checked before the first number is computed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from hydrascope.ablations import Ablation, Resample
+from hydrascope.anatomy import Model, Site
+from hydrascope.components import Component, Knockout, parse_knockouts, parse_writers
+from hydrascope.engine import (
+    OF_WHOLE_TEXTS,
+    Budget,
+    Engine,
+    Plan,
+    Positions,
+    Split,
+    choose_engine,
+    edited_places,
+    held_places,
+    prove_attention_split,
+    prove_edges,
+    prove_splits,
+    require_learnable,
+    sender_places,
+)
+from hydrascope.errors import EmptyPrompts
+from hydrascope.prompts import Encoded, PromptSet, encode, require_distinct_foils
+from hydrascope.run._options import Options
+from hydrascope.run_directory import fresh_or_same
+
+LISTED = 2000
+"""Knock-outs whose addresses are written out in a run's settings."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run that is ready to go: everything checked, nothing computed.
+
+    Attributes:
+        model: the model.
+        prompts: the prompt set.
+        encoded: its tokens.
+        ablation: what replaces an ablated output.
+        options: how the run is made.
+        knockouts: what is ablated, one after the other.
+        engine: strategy and proof.
+        splits: writers that are read unit by unit.
+        heads: attention writers by their heads, where their changes are split.
+        dose: how far a part is knocked out, from 0 to 1.
+    """
+
+    model: Model
+    prompts: PromptSet
+    encoded: Encoded
+    ablation: Ablation
+    options: Options
+    knockouts: tuple[Knockout, ...]
+    engine: Engine = field(repr=False)
+    splits: tuple[Split, ...] = field(repr=False, default=())
+    heads: tuple[Split, ...] = field(repr=False, default=())
+    dose: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.ablation.learning is not None:
+            require_learnable(self.knockouts, self.model.anatomy)
+        self.ablation.check(self.encoded.prompts, last_token=self.positions.is_last)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything that the numbers depend on."""
+        source, options = self.model.source, self.options
+        return {
+            "weights": source.weight_digest,
+            "dtype": source.dtype,
+            "device": self.model.device.type,
+            "engine": self.engine.strategy.name,
+            "prompts": self.prompts.digest,
+            "bos": options.bos,
+            "components": _named(self.knockouts),
+            "ablation": self.ablation.settings,
+            "positions": options.positions,
+            "read": options.read,
+            "skip": options.skip if options.read == "each" else 0,
+            "distribution": options.distribution,
+            "target": options.target,
+            "keep_wrong": options.keep_wrong,
+            "null_draws": self.null_draws,
+            "seed": options.seed,
+            "dose": self.dose,
+            "split_attention": options.split_attention,
+            "writers": self.writers,
+            "detail": options.detail,
+        }
+
+    @property
+    def writers(self) -> str:
+        """What the account keeps apart, in one spelling whichever was used."""
+        return _divided({split.writer: split.kind for split in self.splits}, self.model)
+
+    @cached_property
+    def sites(self) -> tuple[Site, ...]:
+        """Module inputs and outputs whose values are replaced, or make replacements."""
+        places = [
+            place
+            for k in self.knockouts
+            for place in (
+                *edited_places(k, self.model.anatomy),
+                *sender_places(k, self.model.anatomy),
+                *held_places(k, self.model.anatomy, self.splits),
+            )
+        ]
+        return tuple(dict.fromkeys(place.site for place in places))
+
+    def plan(self, table: Int[np.ndarray, "draws prompts"]) -> Plan:
+        """What every batch does.
+
+        Args:
+            table: pool index of each draw and prompt.
+        """
+        options = self.options
+        return Plan(
+            self.model.anatomy,
+            self.knockouts,
+            self.ablation,
+            table,
+            self.null_draws,
+            options.seed,
+            self.splits,
+            options.detail,
+            self.dose,
+            self.heads,
+        )
+
+    @property
+    def positions(self) -> Positions:
+        """Where parts are knocked out, and where effects are read."""
+        return _positions(self.options)
+
+    @property
+    def null_draws(self) -> int:
+        """The null has at most as many draws as the ablation."""
+        return min(self.options.null_draws, self.ablation.draws)
+
+
+def prepare(
+    model: Model,
+    prompts: PromptSet,
+    ablation: Ablation | None = None,
+    options: Options | None = None,
+    *,
+    dose: float = 1.0,
+) -> Task:
+    """Check everything that can be checked before the first number is computed.
+
+    Args:
+        model: an opened model.
+        prompts: at least one.
+        ablation: what replaces an ablated output; 15 resampled donors by default.
+        options: how the run is made.
+        dose: how far a part is knocked out, from 0 to 1.
+
+    Raises:
+        ComponentError: an address the model does not have.
+        PromptError: prompts that this model cannot take.
+        AnatomyRefused: no engine is exact on this model, or not on its edges, or its units cannot be told apart in
+            what they write, or its attention cannot be watched.
+    """
+    options = options or Options()
+    knockouts = tuple(parse_knockouts(options.components, model.anatomy.inventory))
+    for knockout in knockouts:
+        edited_places(knockout, model.anatomy)
+    positions = _positions(options)
+    wanted = parse_writers(options.writers, model.anatomy.inventory)
+    Budget.read(options.memory, *model.devices)
+    if not len(prompts):
+        raise EmptyPrompts(f"the prompt set '{prompts.name}' is empty; give at least one prompt")
+    encoded = encode(prompts, model.tokenizer, vocabulary=model.anatomy.n_vocab, context=model.context, bos=options.bos)
+    if options.target == "difference":
+        require_distinct_foils(encoded)
+    for length in encoded.by_length():
+        positions.ablated_in(length), positions.read_in(length)
+    engine = choose_engine(model) if positions.is_last else choose_engine(model, OF_WHOLE_TEXTS)
+    splits: tuple[Split, ...] = ()
+    if wanted or any(knockout.sender is not None for knockout in knockouts):
+        # they are proved at the last token; what is linear in one place is so in all
+        prover = engine.strategy if positions.is_last else choose_engine(model).strategy
+        prove_edges(model, prover, knockouts)
+        splits = prove_splits(model, prover, wanted) if wanted else ()
+    heads = prove_attention_split(model, engine.strategy) if options.split_attention else ()
+    return Task(model, prompts, encoded, ablation or Resample(), options, knockouts, engine, splits, heads, dose)
+
+
+def default_folder(task: Task) -> Path:
+    """`runs/MODEL-PROMPTS`, or the next free number of it where another run is there."""
+    return fresh_or_same(Path("runs") / f"{task.model.source.label}-{task.prompts.name}", task.settings)
+
+
+def _positions(options: Options) -> Positions:
+    return Positions(options.positions, options.read, options.skip)
+
+
+def _divided(wanted: Mapping[Component, str], model: Model) -> str:
+    """`heads` or `neurons` where all of a kind are divided, otherwise block by block."""
+    found = []
+    for kind in dict.fromkeys(wanted.values()):
+        layers = [writer.layer for writer, units in wanted.items() if units == kind]
+        everywhere = len(layers) == len(model.anatomy.inventory.units[kind])
+        found += [f"{kind}s"] if everywhere else [f"{kind}.{layer}" for layer in layers]
+    return ",".join(found) or "layers"
+
+
+def _named(knockouts: Sequence[Knockout]) -> str:
+    """All addresses while they are few; of tens of thousands, how many and a digest."""
+    text = ",".join(map(str, knockouts))
+    if len(knockouts) <= LISTED:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"{knockouts[0]} to {knockouts[-1]}, {len(knockouts)} in all, {digest}"
