@@ -86,10 +86,10 @@ def attempt(model: str, prompts: str, out: Path, journal: Path, how: dict[str, A
 
 
 def watched(noted: int, kind: str, function: Callable[..., Any], rows_of: Callable[..., Any]) -> Callable[..., Any]:
-    def call(*arguments: Any) -> Any:
+    def call(*arguments: Any, **more: Any) -> Any:
         os.write(noted, f"{kind} {json.dumps(list(rows_of(*arguments)))}\n".encode())
         time.sleep(PAUSE)
-        return function(*arguments)
+        return function(*arguments, **more)
 
     return call
 
