@@ -67,7 +67,9 @@ class Engine:
         prefill = watch.lap()
         read = directions(self.model.network, self.model.anatomy.tail, question.targets)
         variants = [self._variant(question.edits[i]) for i in edits]
-        swept = run_interventions(self.model, clean, variants, read, strategy=SharedPrefix(), full=self.full)
+        swept = run_interventions(
+            self.model, clean, variants, read, strategy=SharedPrefix(), with_distribution=self.full
+        )
         logit = swept.distribution.logit
         seconds = {"prefill": prefill, "sweep": watch.lap()}
         return Answer({i: logit[row] for row, i in enumerate(edits, start=1)}, logit[0], seconds)

@@ -312,7 +312,7 @@ def test_an_interrupt_says_how_to_go_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("hydrascope.run.last_token.run_batch", interrupted)
+        patch.setattr("hydrascope.run._runner.measure", interrupted)
         said = cli("run", model_folder, "--prompts", prompt_file, "--out", tmp_path / "out", *SMALL)
     assert said.code == 130
     assert said.err == "hydrascope: interrupted; the same command continues where it stopped\n"

@@ -52,7 +52,7 @@ def lines(path: Path, *rows: dict[str, Any]) -> Path:
         ("--donors 0", "0 donors cannot be averaged over"),
         ("--donors -2", "-2 donors cannot be averaged over"),
         ("--donors 40", "too few donors"),
-        ("--ablation banana", "no ablation 'banana'; choose zero, mean, position-mean, optimal, resample, noise"),
+        ("--ablation banana", "no ablation 'banana'; choose counterfactual, mean, noise, optimal, position-mean"),
         ("--ablation zero --donors 3", "the zero ablation has one value per prompt, not 3"),
         ("--ablation counterfactual", "has no counterfactual; add a 'counterfactual' to every prompt"),
         ("--components attn.9", "this model has no component 'attn.9'; it has attn.0 to attn.2"),

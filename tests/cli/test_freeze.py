@@ -59,7 +59,7 @@ def test_for_machines_the_rows_are_in_the_json(command: tuple[str, ...], tmp_pat
     assert json.loads(cli(*command, "--out", out, "--no-freeze", "--json").out)["freeze"] is None
     found = json.loads(cli("freeze", out, "--json").out)["freeze"]
     table = hs.Ledger.open(out).freeze()
-    assert [row["held"] for row in found] == table["held"].tolist()
+    assert [row["frozen"] for row in found] == table["frozen"].tolist()
     np.testing.assert_allclose([row["removed"] for row in found], table["removed"])
 
 

@@ -138,8 +138,9 @@ def test_shapes_agree_with_the_number_of_draws(kind):
 
 
 def test_names_lead_to_their_classes():
-    assert sorted(REGISTRY) == ["counterfactual", "mean", "noise", "optimal", "position-mean", "resample", "zero"]
-    for name, kind in REGISTRY.items():
+    ours = {name: kind for name, kind in REGISTRY.items() if kind.__module__.startswith("hydrascope.")}
+    assert sorted(ours) == ["counterfactual", "mean", "noise", "optimal", "position-mean", "resample", "zero"]
+    for name, kind in ours.items():
         assert kind.name == name
         assert named_ablation(name) == kind()
         assert kind.__doc__

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 import hydrascope as hs
 from hydrascope.anatomy import directions, examine
 from hydrascope.components import Component, parse_knockouts
-from hydrascope.engine import Positions, edited_places, held_places
+from hydrascope.engine import Positions, edited_places, frozen_places
 from hydrascope.prompts import choose_donors
 from tests.engine.test_texts import plain
 from tests.support.families import FAMILIES, VOCABULARY, build
@@ -112,7 +112,7 @@ def test_whole_texts_are_held_at_the_edited_positions(name: str) -> None:
     for row, (ids, target) in enumerate(zip(PROMPTS[some], TARGETS[some], strict=True)):
         text = torch.tensor(ids)
         for knockout in parse_knockouts(HELD, opened.anatomy.inventory):
-            held = held_places(knockout, opened.anatomy)
+            held = frozen_places(knockout, opened.anatomy)
             seen = _values(slow, text, held)
             zeros = [(p, torch.zeros(len(edited), p.width)) for p in edited_places(knockout, opened.anatomy)]
             kept = [(p, seen[str(p.site)][list(edited), p.span]) for p in held]
@@ -211,6 +211,6 @@ def test_a_prompt_as_its_own_counterfactual_closes_at_zero() -> None:
 
 
 def test_a_part_that_is_not_held_does_not_close(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hydrascope.engine.plan.held_places", lambda *args: ())
+    monkeypatch.setattr("hydrascope.engine._plan.frozen_places", lambda *args: ())
     with pytest.raises(hs.HydrascopeError, match=r"attn\.0/attn\.1 .* does not close"):
         ledger("gpt2", "attn.0/attn.1")

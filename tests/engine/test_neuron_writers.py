@@ -176,8 +176,8 @@ def test_one_spelling_is_kept_of_many(given: str, kept: str) -> None:
 
 @pytest.mark.parametrize("name", ["gpt2", "gemma2"])
 def test_shares_that_do_not_sum_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = _units.Aim.by_unit
-    monkeypatch.setattr(_units.Aim, "by_unit", lambda aim, inside: right(aim, inside) * 1.01)
+    right = _units.UnitReadout.by_unit
+    monkeypatch.setattr(_units.UnitReadout, "by_unit", lambda aim, inside: right(aim, inside) * 1.01)
     with pytest.raises(AnatomyRefused, match="check 'neurons as writers' failed: neurons and biases sum"):
         ledger(name)
 
@@ -185,14 +185,14 @@ def test_shares_that_do_not_sum_are_refused(name: str, monkeypatch: pytest.Monke
 def test_no_write_of_a_single_neuron_is_ever_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is read of a row is one number a neuron, and no tensor has both a neuron's and the stream's width."""
     sizes: list[int] = []
-    right = _units.Aim.by_unit
+    right = _units.UnitReadout.by_unit
 
-    def seen(aim: _units.Aim, inside: Tensor) -> Tensor:
+    def seen(aim: _units.UnitReadout, inside: Tensor) -> Tensor:
         found = right(aim, inside)
         sizes.append(found.numel() // inside.numel())
         return found
 
-    monkeypatch.setattr(_units.Aim, "by_unit", seen)
+    monkeypatch.setattr(_units.UnitReadout, "by_unit", seen)
     ledger("gpt2", "attn.0")
     assert sizes and set(sizes) == {1}
 

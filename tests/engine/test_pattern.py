@@ -181,7 +181,7 @@ def test_the_split_is_that_of_loops_over_heads_and_keys(name: str, scope: Positi
                         (whole, [f"attn.{layer}"], [hands[0].sum()[None], hands[1].sum()[None], hands[2].mean()[None]]),
                     ):
                         cell = ds.isel(of).sel(writer=writers)
-                        moved, change = cell["redistributed_change"].values, cell["change"].values
+                        moved, change = cell["pattern_effect"].values, cell["change"].values
                         np.testing.assert_allclose(moved, expected[0], atol=TOLERANCE)
                         np.testing.assert_allclose(change - moved, expected[1], atol=TOLERANCE)
                         np.testing.assert_allclose(cell["moved_weight"], expected[2], atol=TOLERANCE)
@@ -199,20 +199,18 @@ def test_only_what_can_answer_is_split_and_sums_of_heads_are_their_layers(writer
     ds = run(model, "attn,mlp.1,head.2.1,attn.0/head.2.1", hs.Resample(donors=2), null_draws=1, writers=writers).dataset
     attention = ds["writer_kind"].values == "attn"
     free = ds["is_downstream"].values & attention
-    for name in ("redistributed_change", "moved_weight"):
+    for name in ("pattern_effect", "moved_weight"):
         assert (ds[name].values[:, ~free] == 0).all()
         assert (ds[name].values[:, free] != 0).any()
     share = ds["moved_weight"].values
     assert (share >= 0).all() and (share <= 1).all()
     whole = by_layer(ds)
-    np.testing.assert_allclose(
-        whole["redistributed_change"].sum("writer"), ds["redistributed_change"].sum("writer"), atol=1e-5
-    )
+    np.testing.assert_allclose(whole["pattern_effect"].sum("writer"), ds["pattern_effect"].sum("writer"), atol=1e-5)
     assert whole["moved_weight"].max() <= 1
     expected = run(model, "attn,mlp.1", hs.Resample(donors=2), null_draws=1).dataset
     joint = [str(name) for name in expected["ablated"].values]
     found = whole.sel(ablated=joint, writer=expected["writer"].values)
-    for name in ("redistributed_change", "moved_weight"):
+    for name in ("pattern_effect", "moved_weight"):
         np.testing.assert_allclose(found[name], expected[name], atol=1e-5)
 
 
@@ -224,7 +222,7 @@ def test_a_held_head_moves_nothing() -> None:
     others = [f"head.2.{head}" for head in (0, 2, 3)]
     expected = heads.sel(writer=others)
     np.testing.assert_allclose(held["change"], expected["change"].sum("writer"), atol=1e-5)
-    np.testing.assert_allclose(held["redistributed_change"], expected["redistributed_change"].sum("writer"), atol=1e-5)
+    np.testing.assert_allclose(held["pattern_effect"], expected["pattern_effect"].sum("writer"), atol=1e-5)
     np.testing.assert_allclose(held["moved_weight"], expected["moved_weight"].sum("writer") / 4, atol=1e-5)
 
 
@@ -234,14 +232,14 @@ def test_sums_by_kind_and_runs_that_were_not_asked() -> None:
     kinds = run(model, "attn.0,mlp.1", writers="heads", detail="kinds", **where(TEXT)).dataset
     assert "moved_weight" not in kinds
     for sign, entry in ((full["direct_effect"] < 0, "attn.against"), (full["direct_effect"] >= 0, "attn.for")):
-        attention = full["redistributed_change"].where(full["writer_kind"] == "attn", 0)
+        attention = full["pattern_effect"].where(full["writer_kind"] == "attn", 0)
         expected = attention.where(sign, 0).sum("writer").transpose("prompt", "ablated")
-        np.testing.assert_allclose(kinds["redistributed_change"].sel(writer=entry), expected, atol=1e-5)
+        np.testing.assert_allclose(kinds["pattern_effect"].sel(writer=entry), expected, atol=1e-5)
     np.testing.assert_allclose(kinds["change"].sum("writer"), full["change"].sum("writer"), atol=1e-4)
     with pytest.raises(DetailDropped, match="sums by kind"):
         attention_split(kinds)
     plain = run(model, "attn.0", split_attention=False)
-    assert "redistributed_change" not in plain.dataset and "moved_weight" not in plain.dataset
+    assert "pattern_effect" not in plain.dataset and "moved_weight" not in plain.dataset
     with pytest.raises(DetailDropped, match="--split-attention"):
         plain.attention_split()
 
@@ -263,7 +261,7 @@ def test_a_backup_head_only_looks_elsewhere() -> None:
     """It waits at the first token until the answer is not there, and then looks at the subject."""
     right = planted.planted("backup")
     cell = made(right.model, right.prompts, right.targets, "attn.1").sel(writer="head.3.0")
-    np.testing.assert_allclose(cell["redistributed_change"], right.unit, atol=right.tolerance)
+    np.testing.assert_allclose(cell["pattern_effect"], right.unit, atol=right.tolerance)
     np.testing.assert_allclose(cell["change"], right.unit, atol=right.tolerance)
     np.testing.assert_allclose(cell["moved_weight"], 1, atol=1e-5)
 
@@ -281,7 +279,7 @@ def test_a_head_that_looks_everywhere_only_finds_something_else() -> None:
     lengths = np.array([len(prompt) for prompt in right.prompts])
     expected = -share * right.recipe.copiers[1] * right.strengths / lengths
     np.testing.assert_allclose(cell["change"], expected, atol=right.tolerance)
-    np.testing.assert_allclose(cell["redistributed_change"], 0, atol=1e-6)
+    np.testing.assert_allclose(cell["pattern_effect"], 0, atol=1e-6)
     np.testing.assert_allclose(cell["moved_weight"], 0, atol=1e-6)
 
 
@@ -304,7 +302,7 @@ def test_weight_that_moves_between_like_tokens_changes_nothing() -> None:
     """The knock-out lowers the score of one of two keys with the same value: the other one covers for it."""
     cell = made(*twins(), "attn.1").sel(writer="head.3.0")
     np.testing.assert_allclose(cell["moved_weight"], 0.5, atol=1e-5)
-    np.testing.assert_allclose(cell["redistributed_change"], 0, atol=1e-5)
+    np.testing.assert_allclose(cell["pattern_effect"], 0, atol=1e-5)
     np.testing.assert_allclose(cell["change"], 0, atol=1e-5)
     assert float(cell["direct_effect"][0]) > 1
 
@@ -370,7 +368,7 @@ def test_tables_are_what_a_plain_loop_finds(ledger: Ledger) -> None:
         for writer in ds["writer"].values:
             if writer.startswith("attn") and bool(cell["is_downstream"].sel(writer=writer)):
                 some = cell.sel(writer=writer)
-                change, moved = some["change"], some["redistributed_change"]
+                change, moved = some["change"], some["pattern_effect"]
                 means = [float(values.mean()) for values in (change, moved, change - moved, some["moved_weight"])]
                 expected.append([str(name), str(writer), *means])
     table = attention_split(ds, resamples=50)
@@ -392,7 +390,7 @@ def test_the_report_shows_the_split_only_where_it_was_asked_for(ledger: Ledger, 
     assert "nor what would be left without the other" in page
     last = Ledger(ledger.dataset.sel(ablated=["attn.3"])).report(tmp_path / "last.html").read_text(encoding="utf-8")
     assert "nothing that was knocked out has an attention layer behind it" in last
-    plain = ledger.dataset.drop_vars(["redistributed_change", "moved_weight"])
+    plain = ledger.dataset.drop_vars(["pattern_effect", "moved_weight"])
     assert "Attention split" not in Ledger(plain).report(tmp_path / "plain.html").read_text(encoding="utf-8")
 
 
@@ -404,7 +402,7 @@ def test_text_has_tables_and_a_section_too(tmp_path: Path) -> None:
     every = table[table["selection"] == "all"].pivot(index="ablated", columns="mechanism", values="mean")
     np.testing.assert_allclose(every["pattern_effect"] + every["value_effect"], every["attention"], atol=1e-6)
     ds = found.dataset
-    expected = ds["redistributed_change"].sel(writer=["attn.against", "attn.for"]).sum("writer").mean("prompt")
+    expected = ds["pattern_effect"].sel(writer=["attn.against", "attn.for"]).sum("writer").mean("prompt")
     np.testing.assert_allclose(every["pattern_effect"], expected.sel(ablated=every.index), atol=1e-6)
     assert found.attention_split_on_tokens().columns.tolist() == table.columns.tolist()
     page = found.report(tmp_path / "text.html").read_text(encoding="utf-8")
@@ -442,9 +440,9 @@ def test_from_the_command_line(model_folder: Path, prompt_file: Path, tmp_path: 
     ds = open_dataset(tmp_path / "split")
     assert ds.attrs["split_attention"] and "moved_weight" in ds
     assert "Attention split" in (tmp_path / "split" / "report.html").read_text(encoding="utf-8")
-    assert cli("confirm", tmp_path / "split").code == 0  # the recorded command is read again
-    held = tmp_path / "split" / "also" / "held"
-    assert not held.exists() or "moved_weight" not in open_dataset(held)
+    assert cli("freeze", tmp_path / "split").code == 0  # the recorded request is read again
+    frozen = tmp_path / "split" / "companions" / "freeze"
+    assert not frozen.exists() or "moved_weight" not in open_dataset(frozen)
     plan = json.loads(cli(*command, "--split-attention", "--dry-run", "--json").out)
     assert plan["ledger_bytes"] > json.loads(cli(*command, "--dry-run", "--json").out)["ledger_bytes"]
     other = tiny.save(tmp_path / "neo", families.build("gpt_neo"))

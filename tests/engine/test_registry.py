@@ -148,7 +148,7 @@ def hold_edges_against_plain_forwards(model, engine, slow, ids):
             after = account(slow, anatomy, ids[prompt].tolist(), 0, [*edits, *watched])
             for place, value in zip(anatomy.places(receiver), heard[edge, 0], strict=True):
                 expected = after.values[str(place.site)][place.span]
-                np.testing.assert_allclose(value[prompt], expected, rtol=0, atol=TOLERANCE, err_msg=str(edge))
+                np.testing.assert_allclose(value[prompt, 0], expected, rtol=0, atol=TOLERANCE, err_msg=str(edge))
 
 
 def test_most_families_are_exact_and_the_docs_say_which(met):

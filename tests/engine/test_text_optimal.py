@@ -330,5 +330,7 @@ def test_the_text_protocol_learns_measures_and_goes_on_after_an_interruption(
     assert (best <= mean + 1e-6).all() and float(best.sum()) < float(mean.sum())
     assert ledger.also["optimal"].dataset.attrs["protocol"] == "text"
     planned = json.loads(cli(*command, "--dry-run", "--json").out)
-    assert planned["variant_tokens"] == 3 * int(ledger.dataset["length"].sum() / 6)  # six of eight positions are read
+    assert planned["intervention_tokens"] == 3 * int(
+        ledger.dataset["length"].sum() / 6
+    )  # six of eight positions are read
     assert planned["companions"]["optimal"]["flops"] > 50 * planned["flops"]

@@ -128,7 +128,9 @@ def test_texts_agree_with_plain_float64_forwards(name: str, scope: str) -> None:
         edits = tuple(Edit(p, values[p.site][..., p.span].roll(1, 0)) for p in some)
         variant = Intervention(str(knockout), knockout.first_layer, edits)
         strategy = engine.strategy.at(knockout.first_layer)
-        swept = run_interventions(model, recorded, [variant], directed, strategy=strategy, probed=False, before=before)
+        swept = run_interventions(
+            model, recorded, [variant], directed, strategy=strategy, with_clean_logits=False, before=before
+        )
         changes = (swept.reads[1, 1:] - swept.reads[0, 1:]) / swept.sigma[0]
         totals = swept.distribution.logit[1] - swept.distribution.logit[0]
         for t in range(TEXTS):

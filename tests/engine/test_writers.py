@@ -197,8 +197,8 @@ def test_the_same_folder_continues_only_with_the_same_writers(tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["gpt2", "gemma2"])
 def test_shares_that_do_not_sum_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = _units.Aim.by_unit
-    monkeypatch.setattr(_units.Aim, "by_unit", lambda aim, inside: right(aim, inside) * 1.01)
+    right = _units.UnitReadout.by_unit
+    monkeypatch.setattr(_units.UnitReadout, "by_unit", lambda aim, inside: right(aim, inside) * 1.01)
     with pytest.raises(AnatomyRefused, match="check 'heads as writers' failed: heads and biases sum"):
         ledger(name)
 

@@ -87,7 +87,7 @@ def test_forwards_shrink_where_memory_runs_out(scope: Positions, monkeypatch: py
 
 @SCOPES
 @pytest.mark.parametrize("detail", ["full", "kinds"])
-def test_the_dry_run_promises_the_bytes_that_the_ledger_has(scope: Positions, detail: str, tmp_path: Path) -> None:
+def test_the_dry_run_promises_the_bytes_that_the_ledger_has(scope: Positions, detail: Any, tmp_path: Path) -> None:
     """Every array of the size of the account, those of routed MLPs too."""
     model = examine(registry.build("mixtral"), None, name="mixtral")
     options = hs.Options(components="attn.0,mlp", target="top", null_draws=1, detail=detail, **where(scope))

@@ -15,7 +15,7 @@ from jaxtyping import _import_hook
 ASKED_TO_REFUSE = tuple(
     f"hydrascope.{name}"
     for name in (
-        *("prompts._prompt_set", "prompts._files", "prompts._encode", "engine.scope", "knockout"),
+        *("prompts._prompt_set", "prompts._files", "prompts._encode", "engine._positions", "knockout"),
         *("run._execution", "run._options", "run._request", "run._task"),
     )
 )

@@ -4,6 +4,9 @@ Every ablation names the runs whose activations it needs (`donate`), turns those
 and declares the rest: whether it learns, needs extra runs, donors or means, and how it is told.
 """
 
+from importlib import import_module
+from pkgutil import iter_modules
+
 from hydrascope.ablations._base import REGISTRY, Ablation, Basis, Donation, ExtraRun, Learning
 from hydrascope.ablations._counterfactual import Counterfactual
 from hydrascope.ablations._mean import Mean, PositionMean
@@ -31,3 +34,6 @@ __all__ = [
     "named_ablations",
     "with_donors",
 ]
+
+for _module in iter_modules(__path__):  # an ablation is known by being here
+    import_module(f"{__name__}.{_module.name}")

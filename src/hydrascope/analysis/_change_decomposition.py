@@ -75,7 +75,7 @@ class _Decomposition:
 
 
 _ROUTING = _Decomposition("same_experts", "rerouted", "rerouted_change", "routing_change")
-_ATTENTION = _Decomposition("value_effect", "pattern_effect", "redistributed_change", "moved_weight")
+_ATTENTION = _Decomposition("value_effect", "pattern_effect", "pattern_effect", "moved_weight")
 
 BOTH_EFFECTS = "attention"
 """Name of the sum of pattern and value effect among the mechanisms of `attention_split_on_tokens`."""

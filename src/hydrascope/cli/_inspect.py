@@ -15,8 +15,7 @@ def inspect(trust_remote_code: Trust = False, as_json: AsJson = False, **given: 
 
     from hydrascope.cli import _terminal
     from hydrascope.cli._inspection import examine, render
-    from hydrascope.run._opening import open_model
-    from hydrascope.run._request import RunRequest
+    from hydrascope.run import RunRequest, open_model
 
     _terminal.quiet()
     found = examine(open_model(RunRequest(**given), trust_remote_code=trust_remote_code))

@@ -54,7 +54,7 @@ def add_options(verb: str) -> None:
 
 
 def _parameters(names: Sequence[str] | None, usual: str | None) -> list[inspect.Parameter]:
-    from hydrascope.run._request import RunRequest, options_of
+    from hydrascope.run import RunRequest, options_of
 
     fields = options_of(RunRequest, without=()) if names is None else {n: RunRequest.model_fields[n] for n in names}
     return [_parameter(name, field, usual) for name, field in fields.items()]

@@ -21,11 +21,15 @@ def run(
 ) -> None:
     """Knock out, store, analyse and write the report. Run again, it continues."""
     from hydrascope.cli import _terminal
-    from hydrascope.run._companions import execute_runs, freeze_at_most, prepare_runs
-    from hydrascope.run._estimate import estimate
-    from hydrascope.run._opening import open_request
-    from hydrascope.run._request import RunRequest
-    from hydrascope.run._task import default_folder
+    from hydrascope.run import (
+        RunRequest,
+        default_folder,
+        estimate,
+        execute_runs,
+        freeze_at_most,
+        open_request,
+        prepare_runs,
+    )
 
     request = RunRequest(**given)
     request.ablations()

@@ -18,8 +18,8 @@ from rich.table import Table
 
 from hydrascope.analysis import ablation_loss_sentence, rank_agreement_sentence, reads_each, rounding
 from hydrascope.results import Ledger
-from hydrascope.run._estimate import Estimate
-from hydrascope.run._runner import Progress as Told
+from hydrascope.run import Estimate
+from hydrascope.run import Progress as Told
 from hydrascope.run_directory import REPORT
 
 

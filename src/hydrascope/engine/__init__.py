@@ -37,10 +37,10 @@ from hydrascope.engine._memory import (
     texts_at_once,
 )
 from hydrascope.engine._optimal import CANDIDATES, KLObjective, Learning, require_learnable
-from hydrascope.engine._plan import Job, Plan, edited_places, held_places
+from hydrascope.engine._plan import Job, Plan, edited_places, frozen_places
 from hydrascope.engine._positions import Layout, Positions, Read
 from hydrascope.engine._strategies import ExpandedCache, FromBlock, SharedPrefix, Strategy, WholeSequence
-from hydrascope.engine._units import Split, aims, split_writers
+from hydrascope.engine._units import UnitDecomposition, decompose_writers, readouts
 from hydrascope.engine.proof import (
     AT_LAST_TOKEN,
     OF_WHOLE_TEXTS,
@@ -49,7 +49,7 @@ from hydrascope.engine.proof import (
     prove_attention_split,
     prove_edges,
     prove_engine,
-    prove_splits,
+    prove_units,
 )
 
 __all__ = [
@@ -87,21 +87,21 @@ __all__ = [
     "Read",
     "Readings",
     "SharedPrefix",
-    "Split",
     "Strategy",
+    "UnitDecomposition",
     "ValueStore",
     "Values",
     "WholeSequence",
-    "aims",
     "batches_of_prompts",
     "batches_of_texts",
     "blocks_of",
     "blocks_to_receiver",
     "choose_engine",
     "columns",
+    "decompose_writers",
     "edited_places",
     "forward_size",
-    "held_places",
+    "frozen_places",
     "measure",
     "position_means",
     "prompts_at_once",
@@ -109,7 +109,8 @@ __all__ = [
     "prove_attention_split",
     "prove_edges",
     "prove_engine",
-    "prove_splits",
+    "prove_units",
+    "readouts",
     "record",
     "require_account",
     "require_learnable",
@@ -117,7 +118,6 @@ __all__ = [
     "run_interventions",
     "same_length_batches",
     "sender_places",
-    "split_writers",
     "statistics_of_texts",
     "texts_at_once",
     "values_of",

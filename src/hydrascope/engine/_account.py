@@ -42,7 +42,7 @@ class Account:
     """Sums over draws, and the check that each draw closes."""
 
     def __init__(
-        self, plan: Plan, tolerance: float, names: Sequence[str], read: Directions, *, measured: bool = True
+        self, plan: Plan, tolerance: float, names: Sequence[str], read: Directions, *, with_distribution: bool = True
     ) -> None:
         """An empty account.
 
@@ -51,9 +51,9 @@ class Account:
             tolerance: largest |remainder| / max(1, |total|) that counts as closed.
             names: what an error calls each item (a prompt, or a position of one) by.
             read: read-out direction of each item.
-            measured: the next-token distribution is measured, not only the target's logit.
+            with_distribution: the next-token distribution is measured, not only the target's logit.
         """
-        self.plan, self.tolerance, self.names, self.measured = plan, tolerance, names, measured
+        self.plan, self.tolerance, self.names, self.with_distribution = plan, tolerance, names, with_distribution
         self.constants = read.constants.cpu().double().numpy()
         self.may_change = plan.masks.own | plan.masks.downstream
         shape = (len(names), len(plan.knockouts))
@@ -94,7 +94,7 @@ class Account:
         if self.plan.detail != "full":  # where writers are kept, it is the sum of their direct effects
             own = direct @ self.plan.masks.own.T
             self.clean["own_direct_effect"] = np.where(self.plan.read_apart, own, np.nan)
-        if self.measured:
+        if self.with_distribution:
             self.clean["clean_prob"] = np.exp(found.log_prob[0].double().numpy())
 
     def enter(self, jobs: Sequence[Job], readings: Readings) -> None:
@@ -250,7 +250,7 @@ class Account:
         if self.plan.routed:
             found["rerouted_change"], found["routing_change"] = self.rerouted / draws, self.moved / draws
         if self.plan.heads:
-            found["redistributed_change"] = self.pattern_effect / draws
+            found["pattern_effect"] = self.pattern_effect / draws
             if self.plan.detail == "full":
                 found["moved_weight"] = self.moved_weight / draws
         if nulls:

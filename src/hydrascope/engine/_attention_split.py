@@ -27,7 +27,7 @@ from hydrascope.components import Component
 from hydrascope.engine._attention import PatternValueProducts, Recorder, recording
 from hydrascope.engine._interventions import Edits
 from hydrascope.engine._positions import Layout
-from hydrascope.engine._units import Aim, Split, aim
+from hydrascope.engine._units import UnitDecomposition, UnitReadout, readout
 from hydrascope.errors import AnatomyRefused
 
 CHECK = "moved weights"
@@ -56,11 +56,14 @@ class AttentionSplit:
         return AttentionSplit(*(tensor.cpu()[rows] for tensor in (self.pattern_effect, self.value_effect, self.moved)))
 
 
-def head_aims(
-    model: Model, heads: Sequence[Split], known: Mapping[Component, Aim], vectors: Float[Tensor, "items d"]
-) -> dict[Component, Aim]:
+def head_readouts(
+    model: Model,
+    heads: Sequence[UnitDecomposition],
+    known: Mapping[Component, UnitReadout],
+    vectors: Float[Tensor, "items d"],
+) -> dict[Component, UnitReadout]:
     """Read-outs of all heads, those taken over that are known because heads are columns of their own."""
-    return {split.writer: known.get(split.writer) or aim(model.network, split, vectors) for split in heads}
+    return {split.writer: known.get(split.writer) or readout(model.network, split, vectors) for split in heads}
 
 
 class AttentionSplitter:
@@ -68,7 +71,7 @@ class AttentionSplitter:
 
     Args:
         model: the model.
-        aims: read-outs of the heads of every attention writer; none if attention is not to be split.
+        readouts: read-outs of the heads of every attention writer; none if attention is not to be split.
         apart: writers whose heads have columns of their own.
         interventions: rows of a prompt at the end of the forward, the clean one included.
         edits: what is replaced.
@@ -78,19 +81,19 @@ class AttentionSplitter:
     def __init__(
         self,
         model: Model,
-        aims: Mapping[Component, Aim],
+        readouts: Mapping[Component, UnitReadout],
         apart: Collection[Component],
         interventions: int,
         edits: Edits,
         layout: Layout,
     ) -> None:
-        self.model, self.aims, self.edits, self.layout = model, aims, edits, layout
+        self.model, self.readouts, self.edits, self.layout = model, readouts, edits, layout
         self.columns: dict[Component, slice] = {}
         start = 0
-        for writer, one in aims.items():
+        for writer, one in readouts.items():
             stop = start + (one.split.units if writer in apart else 1)
             self.columns[writer], start = slice(start, stop), stop
-        device = next((one.vectors.device for one in aims.values()), None)
+        device = next((one.vectors.device for one in readouts.values()), None)
         shape = (interventions, start, layout.items)
         self.found = AttentionSplit(*(torch.zeros(shape, device=device) for _ in range(3)))
         blocks = enumerate(map(model.network.get_submodule, model.anatomy.layers))
@@ -100,15 +103,15 @@ class AttentionSplitter:
 
     def recording(self) -> AbstractContextManager[None]:
         """The model's attention as it has to be computed during the forward."""
-        return recording(self.model.network, Recorder(self.layout, self._told)) if self.aims else nullcontext()
+        return recording(self.model.network, Recorder(self.layout, self._told)) if self.readouts else nullcontext()
 
     def attach(self, hooks: Hooks, first_block: int = 0) -> None:
         """Hooks that take the scale of post-norms behind heads."""
-        for writer, one in self.aims.items():
+        for writer, one in self.readouts.items():
             if one.split.norm is None or writer.layer < first_block:
                 continue
 
-            def scale(projected: Tensor, one: Aim = one) -> None:
+            def scale(projected: Tensor, one: UnitReadout = one) -> None:
                 norm = one.split.norm
                 assert norm is not None
                 rows = norm.scale(self.layout.items_of(projected.contiguous()))
@@ -124,7 +127,7 @@ class AttentionSplitter:
         Raises:
             AnatomyRefused: naming it.
         """
-        for writer in self.aims:
+        for writer in self.readouts:
             if writer.layer >= first_block and self.told[writer] != 1:
                 does = "does not go" if not self.told[writer] else "goes more than once"
                 raise AnatomyRefused(
@@ -135,7 +138,7 @@ class AttentionSplitter:
 
     def _told(self, module: nn.Module, products: PatternValueProducts) -> None:
         writer = Component("attn", self.block_of.get(id(module), -1))
-        if (one := self.aims.get(writer)) is None:
+        if (one := self.readouts.get(writer)) is None:
             return
         self.told[writer] += 1
         if products.own.shape[-2:].numel() != one.vectors.shape[-1]:
@@ -147,7 +150,9 @@ class AttentionSplitter:
         else:
             self.waiting[writer] = products
 
-    def _book(self, one: Aim, seen: PatternValueProducts, scale: Float[Tensor, "interventions items"] | None) -> None:
+    def _book(
+        self, one: UnitReadout, seen: PatternValueProducts, scale: Float[Tensor, "interventions items"] | None
+    ) -> None:
         writer = one.split.writer
         products = (seen.clean, seen.looked, seen.valued, seen.own)
         clean, looked, valued, own = (_read(one, product) for product in products)
@@ -170,13 +175,13 @@ class AttentionSplitter:
         ):
             whole[: len(part), columns] = part.transpose(1, 2)
 
-    def _replaced(self, split: Split) -> list[tuple[int, slice]]:
+    def _replaced(self, split: UnitDecomposition) -> list[tuple[int, slice]]:
         """The interventions in which heads of a writer are replaced, and which."""
         width = split.site.width // split.units
         return [(row, slice(s.start // width, s.stop // width)) for row, s, _ in self.edits.get(split.site, ())]
 
 
 def _read(
-    one: Aim, returned: Float[Tensor, "interventions items heads dv"]
+    one: UnitReadout, returned: Float[Tensor, "interventions items heads dv"]
 ) -> Float[Tensor, "interventions items heads"]:
     return one.by_unit(returned.flatten(2).to(one.vectors.device))

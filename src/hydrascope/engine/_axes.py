@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 
 from hydrascope.anatomy import Anatomy
 from hydrascope.components import Component, Knockout
-from hydrascope.engine._units import Split
+from hydrascope.engine._units import UnitDecomposition
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Column:
     kind: str
     unit: int = -1
     writer: Component | None = None
-    split: Split | None = None
+    split: UnitDecomposition | None = None
 
 
-def columns(anatomy: Anatomy, splits: Sequence[Split] = ()) -> tuple[Column, ...]:
+def columns(anatomy: Anatomy, decompositions: Sequence[UnitDecomposition] = ()) -> tuple[Column, ...]:
     """Embedding, every writer or its units and bias, final biases."""
-    divided = {split.writer: split for split in splits}
+    divided = {split.writer: split for split in decompositions}
     found = [Column("embed", -1, "embed")]
     for writer in anatomy.writers:
         component = writer.component
@@ -98,9 +98,9 @@ class Masks:
         return cls(own, downstream & ~own)
 
 
-def _stretches(found: Sequence[Column]) -> list[tuple[Component, slice, Split | None]]:
+def _stretches(found: Sequence[Column]) -> list[tuple[Component, slice, UnitDecomposition | None]]:
     """Every writer with its columns, which lie side by side."""
-    stretches: list[tuple[Component, slice, Split | None]] = []
+    stretches: list[tuple[Component, slice, UnitDecomposition | None]] = []
     for start, column in enumerate(found):
         if column.writer is not None and (not stretches or stretches[-1][0] != column.writer):
             width = 1 if column.split is None else column.split.width
@@ -108,7 +108,7 @@ def _stretches(found: Sequence[Column]) -> list[tuple[Component, slice, Split | 
     return stretches
 
 
-def _held(split: Split | None, part: Component, width: int) -> Bool[np.ndarray, " width"]:
+def _held(split: UnitDecomposition | None, part: Component, width: int) -> Bool[np.ndarray, " width"]:
     """Which columns of a writer cannot move while `part` is held."""
     if part.unit is None:
         return np.ones(width, bool)
@@ -119,7 +119,7 @@ def _held(split: Split | None, part: Component, width: int) -> Bool[np.ndarray, 
     return held
 
 
-def _own(split: Split | None, part: Component, width: int) -> Bool[np.ndarray, " width"]:
+def _own(split: UnitDecomposition | None, part: Component, width: int) -> Bool[np.ndarray, " width"]:
     """Which columns of a writer the knock-out of `part` replaces, wholly or in part."""
     units = None if split is None else split.within(part)
     own = np.full(width, units is None)

@@ -54,8 +54,8 @@ def read_logits(
     tail: Tail,
     normed: Float[Tensor, "interventions prompts d"],
     tokens: Int[Tensor, " prompts"],
-    full: bool,
-    probed: bool = True,
+    with_distribution: bool,
+    with_clean_logits: bool = True,
     foils: Int[Tensor, " prompts"] | None = None,
     known: Distribution | None = None,
 ) -> Distribution:
@@ -66,11 +66,12 @@ def read_logits(
         tail: multiplier and soft-cap behind it.
         normed: the head's input.
         tokens: target of each prompt.
-        full: measure the distribution too; otherwise those fields are zero, and the mean over the vocabulary is read
-            from the unembedding's mean row, so that only the targets are unembedded.
-        probed: keep intervention 0's logits, which takes the whole vocabulary of it.
+        with_distribution: measure the distribution too; otherwise those fields are zero, and the mean over the
+            vocabulary is read from the unembedding's mean row, so that only the targets are unembedded.
+        with_clean_logits: keep intervention 0's logits, which takes the whole vocabulary of it.
         foils: token of each prompt whose logit is subtracted from the target's in place of the mean.
-        known: the clean run, where it was measured before and is not among the rows; with its logits, if `full`.
+        known: the clean run, where it was measured before and is not among the rows; with its logits, where the
+            distribution is measured.
 
     Returns:
         The measures, float32 on the CPU.
@@ -79,10 +80,10 @@ def read_logits(
         weight, bias = head.weight, getattr(head, "bias", None)
         states, tokens = normed.transpose(0, 1).contiguous().to(weight.device), tokens.to(weight.device)
         probe = None if known is None or known.probe is None else known.probe.to(weight.device)
-        if known is None and (full or probed):
+        if known is None and (with_distribution or with_clean_logits):
             probe = tail.cap(torch.nn.functional.linear(states[:, 0], weight, bias).float() * tail.scale)
         target = _logit(weight, bias, tail, states, tokens)
-        if full:
+        if with_distribution:
             assert probe is not None
             other, *rest = _whole_vocabulary(weight, bias, tail, states, tokens, target, probe)
         else:

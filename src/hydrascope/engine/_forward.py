@@ -30,7 +30,7 @@ from hydrascope.engine._distribution import Distribution, read_logits
 from hydrascope.engine._interventions import Intervention, in_order_of_depth
 from hydrascope.engine._routing import RoutedMlps, Routing
 from hydrascope.engine._strategies import Strategy
-from hydrascope.engine._units import Aim
+from hydrascope.engine._units import UnitReadout
 from hydrascope.errors import HookDidNotFire, NonFinite
 
 
@@ -145,24 +145,24 @@ def run_interventions(
     read: Directions,
     *,
     strategy: Strategy,
-    full: bool = True,
-    probed: bool = True,
-    aims: Mapping[Component, Aim] = MappingProxyType({}),
+    with_distribution: bool = True,
+    with_clean_logits: bool = True,
+    readouts: Mapping[Component, UnitReadout] = MappingProxyType({}),
     before: Readings | None = None,
     routing: bool = False,
-    heads: Mapping[Component, Aim] = MappingProxyType({}),
+    heads: Mapping[Component, UnitReadout] = MappingProxyType({}),
 ) -> Readings:
-    """Push the last token of a batch through the model once, with all interventions as extra rows.
+    """Run a batch once, with all interventions as extra rows, and read every writer.
 
     Args:
         model: the model.
-        clean: its clean run on the batch, with the prefix kept.
-        interventions: what to replace; values have one row per prompt of the batch.
+        clean: its clean run on the batch, with what the strategy needs.
+        interventions: what to replace.
         read: read-out direction of each prompt.
-        strategy: how rows come by the prefix.
-        full: also take log-probability, rank and KL divergence from the full distribution.
-        probed: also keep all logits of the clean run.
-        aims: for writers that are read unit by unit, their read-outs.
+        strategy: how rows share the clean run.
+        with_distribution: also take log-probability, rank and KL divergence, for which all rows meet the vocabulary.
+        with_clean_logits: also keep all logits of the clean run.
+        readouts: for writers that are read unit by unit, their read-outs.
         before: readings of the same batch without interventions. What blocks write that the strategy leaves out is
             taken from there; and in float32, where rows of another forward round alike, the whole clean run is,
             instead of coming along.
@@ -180,7 +180,7 @@ def run_interventions(
     order = in_order_of_depth(interventions)
     along = before is None or routing or bool(heads) or not model.all_float32
     state = _Sweep(
-        model, clean, [interventions[i] for i in order], read, strategy, aims, routing, heads, with_clean=along
+        model, clean, [interventions[i] for i in order], read, strategy, readouts, routing, heads, with_clean=along
     )
     if before is not None:
         state.take_over(before)
@@ -189,7 +189,7 @@ def run_interventions(
         strategy.run(model.network, clean, len(interventions) + along)
     state.check_fired(hooks)
     back = torch.cat([torch.zeros(1, dtype=torch.long), 1 + torch.tensor(order, dtype=torch.long).argsort()])
-    distribution = state.distribution(full, probed, None if along else before)
+    distribution = state.distribution(with_distribution, with_clean_logits, None if along else before)
     if not torch.isfinite(distribution.logit).all():
         bad = int((~torch.isfinite(distribution.logit)).any(1).nonzero()[0])
         what = "the clean run" if bad == 0 else state.interventions[bad - 1].name
@@ -200,7 +200,7 @@ def run_interventions(
     return Readings(state.reads.cpu()[back], sigma[back], distribution.at(back), routed, pattern)
 
 
-def _columns(aim: Aim | None) -> int:
+def _columns(aim: UnitReadout | None) -> int:
     return 1 if aim is None else aim.split.width
 
 
@@ -214,22 +214,22 @@ class _Sweep(Rows):
         interventions: Sequence[Intervention],
         read: Directions,
         strategy: Strategy,
-        aims: Mapping[Component, Aim],
+        readouts: Mapping[Component, UnitReadout],
         routing: bool,
-        heads: Mapping[Component, Aim],
+        heads: Mapping[Component, UnitReadout],
         *,
         with_clean: bool,
     ) -> None:
         super().__init__(model, clean, interventions, strategy, with_clean=with_clean)
-        self.read, self.aims = read, aims
-        widths = [_columns(aims.get(writer.component)) for writer in model.anatomy.writers]
+        self.read, self.readouts = read, readouts
+        widths = [_columns(readouts.get(writer.component)) for writer in model.anatomy.writers]
         self.columns = list(accumulate(widths, initial=1))
         self.reads = torch.zeros(len(interventions) + 1, self.columns[-1], self.layout.items, device=clean.ids.device)
         self.along = self.reads if with_clean else self.reads[1:]
         self.sigma = torch.empty(0)
         self.normed = torch.empty(0)
         self.routed = RoutedMlps(model, read.vectors, len(interventions) + 1, self.edits, self.layout, routing)
-        self.heads = AttentionSplitter(model, heads, set(aims), len(interventions) + 1, self.edits, self.layout)
+        self.heads = AttentionSplitter(model, heads, set(readouts), len(interventions) + 1, self.edits, self.layout)
 
     def attach(self, hooks: Hooks) -> None:
         anatomy, module = self.model.anatomy, self.model.network.get_submodule
@@ -243,8 +243,8 @@ class _Sweep(Rows):
         for column, writer in zip(self.columns, anatomy.writers, strict=False):
             if writer.component.layer < self.first_block:
                 continue
-            if writer.component in self.aims:
-                self._attach_units(hooks, self.aims[writer.component], column)
+            if writer.component in self.readouts:
+                self._attach_units(hooks, self.readouts[writer.component], column)
                 continue
             for path, gain in zip(writer.modules, writer.gains, strict=True):
                 site = Site(path, "output", anatomy.d_model)
@@ -257,7 +257,7 @@ class _Sweep(Rows):
             hooks.on_input(module(anatomy.tail.norm), "final norm", self._scale, times=anatomy.tail.norm_calls)
         hooks.on_input(module(anatomy.tail.head), "head", self._stop)
 
-    def _attach_units(self, hooks: Hooks, aim: Aim, column: int) -> None:
+    def _attach_units(self, hooks: Hooks, aim: UnitReadout, column: int) -> None:
         """Read a writer's units where they lie side by side, its scale behind the projection, and then book both."""
         split, module = aim.split, self.model.network.get_submodule
         site = Site(split.module, "output", self.model.anatomy.d_model)
@@ -305,11 +305,13 @@ class _Sweep(Rows):
         if not self.with_clean:
             self.reads[0] = clean
 
-    def distribution(self, full: bool, probed: bool, before: Readings | None) -> Distribution:
+    def distribution(self, with_distribution: bool, with_clean_logits: bool, before: Readings | None) -> Distribution:
         tail = self.model.anatomy.tail
         head = self.model.network.get_submodule(tail.head)
         known = None if before is None else before.distribution
-        return read_logits(head, tail, self.normed, self.read.tokens, full, probed, self.read.foils, known)
+        return read_logits(
+            head, tail, self.normed, self.read.tokens, with_distribution, with_clean_logits, self.read.foils, known
+        )
 
     def _grow(self, hidden: Tensor, layer: int) -> Tensor | None:
         if layer == 0 == self.first_block:

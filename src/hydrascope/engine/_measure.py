@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hydrascope.anatomy import Model, Place, Site, directions
 from hydrascope.engine._account import Account, Arrays
-from hydrascope.engine._attention_split import head_aims
+from hydrascope.engine._attention_split import head_readouts
 from hydrascope.engine._clean import CleanRun
 from hydrascope.engine._edges import Drawn, EdgeValues, edge_values
 from hydrascope.engine._forward import run_interventions
@@ -20,7 +20,7 @@ from hydrascope.engine._interventions import Edit, Intervention, in_random_direc
 from hydrascope.engine._memory import Budget, forward_size, ran_out
 from hydrascope.engine._plan import Job, Plan
 from hydrascope.engine._strategies import Strategy
-from hydrascope.engine._units import aims
+from hydrascope.engine._units import readouts
 from hydrascope.errors import OutOfBudget
 
 Constants = tuple[Float[Tensor, " _"], ...]
@@ -86,7 +86,7 @@ class BatchContext:
             if job.null:
                 value = own + in_random_direction(value - own, plan.seed, rows, (job.knockout, job.draw, number))
             edits.append(Edit(place, value.to(self.model.device)))
-        edits += [Edit(place, self.own(place, rows).to(self.model.device)) for place in plan.held[job.knockout]]
+        edits += [Edit(place, self.own(place, rows).to(self.model.device)) for place in plan.frozen[job.knockout]]
         return Intervention(str(knockout), knockout.first_layer, tuple(edits))
 
 
@@ -180,13 +180,13 @@ def _measure(
     model, plan, strategy, device = context.model, context.plan, context.strategy, clean.ids.device
     foils = None if items.foils is None else items.foils.to(device)
     read = directions(model.network, model.anatomy.tail, items.targets.to(device), foils)
-    by_unit = aims(model, plan.splits, read.vectors)
-    heads = head_aims(model, plan.heads, by_unit, read.vectors)
-    account = Account(plan, context.tolerance, items.names, read, measured=with_distribution)
+    by_unit = readouts(model, plan.decompositions, read.vectors)
+    heads = head_readouts(model, plan.heads, by_unit, read.vectors)
+    account = Account(plan, context.tolerance, items.names, read, with_distribution=with_distribution)
     before = None
     if strategy.by_block:
         before = run_interventions(
-            model, clean, [], read, strategy=strategy.whole, full=with_distribution, aims=by_unit
+            model, clean, [], read, strategy=strategy.whole, with_distribution=with_distribution, readouts=by_unit
         )
         account.enter_clean(before, clean.logits)
     for jobs in plan.schedule(size, by_block=strategy.by_block):
@@ -203,9 +203,9 @@ def _measure(
             interventions,
             read,
             strategy=strategy.at(first, watched=split),
-            full=real and with_distribution,
-            probed=before is None,
-            aims=by_unit,
+            with_distribution=real and with_distribution,
+            with_clean_logits=before is None,
+            readouts=by_unit,
             before=before,
             routing=real and bool(plan.routed),
             heads=heads if split else {},

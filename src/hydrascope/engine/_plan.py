@@ -16,7 +16,7 @@ from hydrascope.ablations import Ablation
 from hydrascope.anatomy import Anatomy, Place
 from hydrascope.components import UNIT_KINDS, Component, Knockout
 from hydrascope.engine._axes import Aggregation, Column, Detail, Masks, aggregation, columns
-from hydrascope.engine._units import Split
+from hydrascope.engine._units import UnitDecomposition
 from hydrascope.errors import ComponentError
 
 
@@ -39,7 +39,7 @@ class Plan:
         table: pool index of each draw and prompt.
         null_draws: draws repeated with a random direction of the same norm.
         seed: of the null's directions.
-        splits: writers that are read unit by unit.
+        decompositions: writers that are read unit by unit.
         detail: how much of the account the ledger keeps.
         dose: share of the way from a prompt's own value to the replacement.
         heads: attention writers by their heads, where changes of attention are split; none where they are not.
@@ -51,10 +51,10 @@ class Plan:
     table: Int[np.ndarray, "draws prompts"]
     null_draws: int
     seed: int
-    splits: tuple[Split, ...] = ()
+    decompositions: tuple[UnitDecomposition, ...] = ()
     detail: Detail = "full"
     dose: float = 1.0
-    heads: tuple[Split, ...] = ()
+    heads: tuple[UnitDecomposition, ...] = ()
 
     @cached_property
     def edited(self) -> tuple[tuple[Place, ...], ...]:
@@ -66,14 +66,14 @@ class Plan:
         return tuple(edited_places(knockout, self.anatomy) for knockout in self.knockouts)
 
     @cached_property
-    def held(self) -> tuple[tuple[Place, ...], ...]:
+    def frozen(self) -> tuple[tuple[Place, ...], ...]:
         """For each knock-out the places that keep their clean value."""
-        return tuple(held_places(knockout, self.anatomy, self.splits) for knockout in self.knockouts)
+        return tuple(frozen_places(knockout, self.anatomy, self.decompositions) for knockout in self.knockouts)
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
         """Everything that is read in a forward, in the order of writing."""
-        return columns(self.anatomy, self.splits)
+        return columns(self.anatomy, self.decompositions)
 
     @cached_property
     def masks(self) -> Masks:
@@ -86,7 +86,7 @@ class Plan:
 
         def alone(part: Component) -> bool:
             mine = self.anatomy.written_by(part)
-            divided = (split.within(part) is not None for split in self.splits if split.writer in mine)
+            divided = (split.within(part) is not None for split in self.decompositions if split.writer in mine)
             return part.kind not in UNIT_KINDS or any(divided)
 
         first = {(p.kind, p.layer): p for k in self.knockouts for p in k.parts}
@@ -168,13 +168,15 @@ def edited_places(knockout: Knockout, anatomy: Anatomy) -> tuple[Place, ...]:
     return tuple(place for part in knockout.parts for place in anatomy.places(part))
 
 
-def held_places(knockout: Knockout, anatomy: Anatomy, splits: Sequence[Split] = ()) -> tuple[Place, ...]:
+def frozen_places(
+    knockout: Knockout, anatomy: Anatomy, decompositions: Sequence[UnitDecomposition] = ()
+) -> tuple[Place, ...]:
     """The stretches of activations that keep their clean values.
 
     A writer that is read unit by unit is held where its units lie side by side: with its write held, no unit would
     have written it.
     """
-    divided = {split.writer: split for split in splits}
+    divided = {split.writer: split for split in decompositions}
     found: list[Place] = []
     for part in knockout.frozen:
         mine = anatomy.written_by(part)

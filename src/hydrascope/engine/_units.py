@@ -57,7 +57,7 @@ class PostNorm:
 
 
 @dataclass(frozen=True)
-class Split:
+class UnitDecomposition:
     """A writer that is read unit by unit.
 
     Attributes:
@@ -100,7 +100,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Aim:
+class UnitReadout:
     """A split writer's read-out for the targets of one batch.
 
     Attributes:
@@ -110,7 +110,7 @@ class Aim:
         fixed: the rest of the bias.
     """
 
-    split: Split
+    split: UnitDecomposition
     vectors: Float[Tensor, "prompts width"]
     scaled: Float[Tensor, " prompts"]
     fixed: Float[Tensor, " prompts"]
@@ -126,7 +126,7 @@ class Aim:
         return torch.einsum("vphe,phe->vph", inside.float().unflatten(-1, shape), self.vectors.unflatten(-1, shape))
 
 
-def split_writers(model: Model, wanted: Mapping[Component, str]) -> tuple[Split, ...]:
+def decompose_writers(model: Model, wanted: Mapping[Component, str]) -> tuple[UnitDecomposition, ...]:
     """The writers asked for, ready to be read unit by unit.
 
     Args:
@@ -139,7 +139,7 @@ def split_writers(model: Model, wanted: Mapping[Component, str]) -> tuple[Split,
     return tuple(_split(model, writer, kind) for writer, kind in wanted.items())
 
 
-def aim(network: nn.Module, split: Split, vectors: Float[Tensor, "prompts d"]) -> Aim:
+def readout(network: nn.Module, split: UnitDecomposition, vectors: Float[Tensor, "prompts d"]) -> UnitReadout:
     """Pull read-out directions back through an output projection.
 
     Args:
@@ -159,13 +159,15 @@ def aim(network: nn.Module, split: Split, vectors: Float[Tensor, "prompts d"]) -
             inside = inside - inside.mean(-1, keepdim=True)
     pulled, bias = _pull_back(projection, split.site.width, inside)
     if split.norm is None:
-        return Aim(split, pulled, torch.zeros_like(bias), bias)
-    return Aim(split, pulled, bias, fixed)
+        return UnitReadout(split, pulled, torch.zeros_like(bias), bias)
+    return UnitReadout(split, pulled, bias, fixed)
 
 
-def aims(model: Model, splits: Sequence[Split], vectors: Float[Tensor, "prompts d"]) -> dict[Component, Aim]:
+def readouts(
+    model: Model, decompositions: Sequence[UnitDecomposition], vectors: Float[Tensor, "prompts d"]
+) -> dict[Component, UnitReadout]:
     """The read-out of every split writer."""
-    return {split.writer: aim(model.network, split, vectors) for split in splits}
+    return {split.writer: readout(model.network, split, vectors) for split in decompositions}
 
 
 def _pull_back(
@@ -225,7 +227,7 @@ def _matrix(projection: Any, width: int) -> tuple[Float[Tensor, "width d"], Floa
     return None
 
 
-def _split(model: Model, component: Component, kind: str) -> Split:
+def _split(model: Model, component: Component, kind: str) -> UnitDecomposition:
     writer, network = model.anatomy.writer(component), model.network
     if len(writer.modules) > 1:
         raise AnatomyRefused(check_name(kind), f"{component} is written by several modules; leave it whole")
@@ -247,4 +249,4 @@ def _split(model: Model, component: Component, kind: str) -> Split:
     with torch.no_grad():
         silent = projection(torch.zeros_like(inside[:1]))
     moves = norm is not None and bool(silent.abs().max() > 0)
-    return Split(component, kind, site, units, groups, writer.modules[0], writer.gains[0], norm, moves)
+    return UnitDecomposition(component, kind, site, units, groups, writer.modules[0], writer.gains[0], norm, moves)

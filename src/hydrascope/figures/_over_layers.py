@@ -26,7 +26,7 @@ _ROLES = {
 """Kind to its role in the theme: units have the colour of the writer that they are a part of."""
 _SHAPES = {"attention": "circle", "MLP": "square", "mixer": "diamond", "layer": "triangle-down"}
 _NOUNS = {"attn": "attention layer", "mlp": "MLP", "layer": "whole layer", "kv": "KV group"}
-_SEVERAL = {"joint": "several parts at once", "held": "one part, others frozen"}
+_SEVERAL = {"joint": "several parts at once", "frozen": "one part, others frozen"}
 
 
 def without(kind: str) -> str:

@@ -27,7 +27,7 @@ VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
     "own_direct_effect": (_BY_PROMPT, "clean direct effect of what is ablated, where only sums by kind are kept"),
     "rerouted_change": (_ACCOUNT, "what of a routed MLP's change is due to its routing, mean over draws; others 0"),
     "routing_change": (_ACCOUNT, "share of a routed MLP's chosen experts that the clean run did not choose; others 0"),
-    "redistributed_change": (_ACCOUNT, "what moved weights add to attention's change, mean over draws; others 0"),
+    "pattern_effect": (_ACCOUNT, "what moved weights add to attention's change, mean over draws; others 0"),
     "moved_weight": (_ACCOUNT, "share of attention's weight that moved to other keys, mean over heads; others 0"),
     "own_change": (_BY_PROMPT, "change of the ablated component's own direct effect"),
     "norm_effect": (_BY_PROMPT, "what the final norm's change of scale adds"),
@@ -80,7 +80,7 @@ def kept_variables(
         *(() if null_draws else _CONTROL),
         *(("own_direct_effect",) if full else ()),
         *(() if routed else _ROUTING),
-        *(() if split else ("redistributed_change",)),
+        *(() if split else ("pattern_effect",)),
         *(() if split and full else ("moved_weight",)),
         *(() if with_distribution else MEASURES),
     }

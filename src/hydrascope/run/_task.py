@@ -21,13 +21,13 @@ from hydrascope.engine import (
     Engine,
     Plan,
     Positions,
-    Split,
+    UnitDecomposition,
     choose_engine,
     edited_places,
-    held_places,
+    frozen_places,
     prove_attention_split,
     prove_edges,
-    prove_splits,
+    prove_units,
     require_learnable,
     sender_places,
 )
@@ -52,7 +52,7 @@ class Task:
         options: how the run is made.
         knockouts: what is ablated, one after the other.
         engine: strategy and proof.
-        splits: writers that are read unit by unit.
+        decompositions: writers that are read unit by unit.
         heads: attention writers by their heads, where their changes are split.
         dose: how far a part is knocked out, from 0 to 1.
     """
@@ -64,8 +64,8 @@ class Task:
     options: Options
     knockouts: tuple[Knockout, ...]
     engine: Engine = field(repr=False)
-    splits: tuple[Split, ...] = field(repr=False, default=())
-    heads: tuple[Split, ...] = field(repr=False, default=())
+    decompositions: tuple[UnitDecomposition, ...] = field(repr=False, default=())
+    heads: tuple[UnitDecomposition, ...] = field(repr=False, default=())
     dose: float = 1.0
 
     def __post_init__(self) -> None:
@@ -103,7 +103,7 @@ class Task:
     @property
     def writers(self) -> str:
         """What the account keeps apart, in one spelling whichever was used."""
-        return _divided({split.writer: split.kind for split in self.splits}, self.model)
+        return _divided({split.writer: split.kind for split in self.decompositions}, self.model)
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
@@ -114,7 +114,7 @@ class Task:
             for place in (
                 *edited_places(k, self.model.anatomy),
                 *sender_places(k, self.model.anatomy),
-                *held_places(k, self.model.anatomy, self.splits),
+                *frozen_places(k, self.model.anatomy, self.decompositions),
             )
         ]
         return tuple(dict.fromkeys(place.site for place in places))
@@ -133,7 +133,7 @@ class Task:
             table,
             self.null_draws,
             options.seed,
-            self.splits,
+            self.decompositions,
             options.detail,
             self.dose,
             self.heads,
@@ -188,14 +188,16 @@ def prepare(
     for length in encoded.by_length():
         positions.ablated_in(length), positions.read_in(length)
     engine = choose_engine(model) if positions.is_last else choose_engine(model, OF_WHOLE_TEXTS)
-    splits: tuple[Split, ...] = ()
+    decompositions: tuple[UnitDecomposition, ...] = ()
     if wanted or any(knockout.sender is not None for knockout in knockouts):
         # they are proved at the last token; what is linear in one place is so in all
         prover = engine.strategy if positions.is_last else choose_engine(model).strategy
         prove_edges(model, prover, knockouts)
-        splits = prove_splits(model, prover, wanted) if wanted else ()
+        decompositions = prove_units(model, prover, wanted) if wanted else ()
     heads = prove_attention_split(model, engine.strategy) if options.split_attention else ()
-    return Task(model, prompts, encoded, ablation or Resample(), options, knockouts, engine, splits, heads, dose)
+    return Task(
+        model, prompts, encoded, ablation or Resample(), options, knockouts, engine, decompositions, heads, dose
+    )
 
 
 def default_folder(task: Task) -> Path:

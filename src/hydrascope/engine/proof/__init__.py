@@ -8,7 +8,7 @@ from hydrascope.engine.proof._engine import (
     Engine,
     choose_engine,
     prove_engine,
-    prove_splits,
+    prove_units,
 )
 
 __all__ = [
@@ -19,5 +19,5 @@ __all__ = [
     "prove_attention_split",
     "prove_edges",
     "prove_engine",
-    "prove_splits",
+    "prove_units",
 ]

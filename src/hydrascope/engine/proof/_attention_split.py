@@ -10,16 +10,16 @@ import torch
 
 from hydrascope.anatomy import Check, Model, require
 from hydrascope.components import Component
-from hydrascope.engine._attention_split import CHECK, MEND, head_aims
+from hydrascope.engine._attention_split import CHECK, MEND, head_readouts
 from hydrascope.engine._axes import columns
 from hydrascope.engine._forward import Readings, run_interventions
 from hydrascope.engine._strategies import Strategy
-from hydrascope.engine._units import Split, split_writers
+from hydrascope.engine._units import UnitDecomposition, decompose_writers
 from hydrascope.engine.proof._engine import Trial, probed_parts
 from hydrascope.errors import AnatomyRefused, HydrascopeError
 
 
-def prove_attention_split(model: Model, strategy: Strategy) -> tuple[Split, ...]:
+def prove_attention_split(model: Model, strategy: Strategy) -> tuple[UnitDecomposition, ...]:
     """Divide all attention writers into heads and show, on random knock-outs, that the split of their changes is exact.
 
     Args:
@@ -42,26 +42,28 @@ def prove_attention_split(model: Model, strategy: Strategy) -> tuple[Split, ...]
         raise AnatomyRefused(CHECK, f"the model cannot be run with its weights watched ({what}); {MEND}") from error
 
 
-def _prove(model: Model, strategy: Strategy) -> tuple[Split, ...]:
-    splits = _heads(model)
+def _prove(model: Model, strategy: Strategy) -> tuple[UnitDecomposition, ...]:
+    decompositions = _heads(model)
     parts = probed_parts(model)
     trial = Trial.of(model, strategy, parts, seed=8)
     interventions, read, clean = trial.interventions(1), trial.read, trial.clean
-    plain = run_interventions(model, clean, interventions, read, strategy=strategy, full=False)
-    aims = head_aims(model, splits, {}, read.vectors)
-    seen = run_interventions(model, clean, interventions, read, strategy=strategy, full=False, heads=aims)
+    plain = run_interventions(model, clean, interventions, read, strategy=strategy, with_distribution=False)
+    readouts = head_readouts(model, decompositions, {}, read.vectors)
+    seen = run_interventions(
+        model, clean, interventions, read, strategy=strategy, with_distribution=False, heads=readouts
+    )
     allowed = trial.allowed
     require([Check(CHECK, _moved_by_watching(plain, seen), allowed, "a model whose attention is watched is the same")])
-    if not (missed := _missed(model, splits, parts, seen)) <= allowed:
+    if not (missed := _missed(model, decompositions, parts, seen)) <= allowed:
         raise AnatomyRefused(
             CHECK,
             "what heads write is not their weights times their values, since a gate, a norm or a bias comes between "
             f"attention and the residual stream (off by {missed:.1e}, allowed {allowed:.0e}); {MEND}",
         )
-    return splits
+    return decompositions
 
 
-def _heads(model: Model) -> tuple[Split, ...]:
+def _heads(model: Model) -> tuple[UnitDecomposition, ...]:
     anatomy = model.anatomy
     writers = [writer.component for writer in anatomy.writers if writer.component.kind == "attn"]
     if not writers:
@@ -69,7 +71,7 @@ def _heads(model: Model) -> tuple[Split, ...]:
     known = {site.layer for site in anatomy.heads}
     if unknown := [writer for writer in writers if writer.layer not in known]:
         raise AnatomyRefused(CHECK, f"{unknown[0]} has no heads that can be told apart; {MEND}")
-    return split_writers(model, dict.fromkeys(writers, "head"))
+    return decompose_writers(model, dict.fromkeys(writers, "head"))
 
 
 def _moved_by_watching(plain: Readings, seen: Readings) -> float:
@@ -78,12 +80,14 @@ def _moved_by_watching(plain: Readings, seen: Readings) -> float:
     return float(torch.stack([reads.abs().max(), logits.abs().max()]).max())
 
 
-def _missed(model: Model, splits: tuple[Split, ...], parts: list[Component], seen: Readings) -> float:
+def _missed(
+    model: Model, decompositions: tuple[UnitDecomposition, ...], parts: list[Component], seen: Readings
+) -> float:
     """By how much the two parts miss the change of a writer that comes behind what is knocked out."""
     assert seen.pattern is not None
     writers = [column.writer for column in columns(model.anatomy)]
     worst = 0.0
-    for column, split in enumerate(splits):
+    for column, split in enumerate(decompositions):
         behind = [1 + k for k, part in enumerate(parts) if model.anatomy.is_downstream(split.writer, part)]
         reads = seen.reads[:, writers.index(split.writer)]
         summed = seen.pattern.pattern_effect[behind, column] + seen.pattern.value_effect[behind, column]

@@ -22,7 +22,7 @@ from hydrascope.engine._forward import Readings, run_interventions
 from hydrascope.engine._interventions import Edit, Intervention
 from hydrascope.engine._positions import Layout
 from hydrascope.engine._strategies import ExpandedCache, FromBlock, SharedPrefix, Strategy, WholeSequence
-from hydrascope.engine._units import Split, aims, check_name, split_writers
+from hydrascope.engine._units import UnitDecomposition, check_name, decompose_writers, readouts
 from hydrascope.engine.proof._plain import plain_forward, routing_checks
 from hydrascope.errors import AnatomyRefused, HydrascopeError, OutOfBudget
 
@@ -144,8 +144,8 @@ class Trial:
                 [one],
                 self.read,
                 strategy=self.strategy.at(one.first_layer),
-                full=False,
-                probed=False,
+                with_distribution=False,
+                with_clean_logits=False,
                 before=before,
             )
             for one in interventions
@@ -226,7 +226,7 @@ def prove_engine(model: Model, strategy: Strategy) -> tuple[Check, ...]:
     return tuple(checks)
 
 
-def prove_splits(model: Model, strategy: Strategy, wanted: Mapping[Component, str]) -> tuple[Split, ...]:
+def prove_units(model: Model, strategy: Strategy, wanted: Mapping[Component, str]) -> tuple[UnitDecomposition, ...]:
     """Divide writers into their units and show, on random prompts and knock-outs, that these sum to the write.
 
     Args:
@@ -240,14 +240,16 @@ def prove_splits(model: Model, strategy: Strategy, wanted: Mapping[Component, st
     Raises:
         AnatomyRefused: units and biases do not sum to what their writer writes.
     """
-    splits = split_writers(model, wanted)
-    parts = [*probed_parts(model), *(Component(split.kind, split.writer.layer, 0) for split in splits)]
+    decompositions = decompose_writers(model, wanted)
+    parts = [*probed_parts(model), *(Component(split.kind, split.writer.layer, 0) for split in decompositions)]
     trial = Trial.of(model, strategy, parts, seed=4)
     interventions, read = trial.interventions(1), trial.read
     whole = run_interventions(model, trial.clean, interventions, read, strategy=strategy)
-    apart = aims(model, splits, read.vectors)
-    divided = run_interventions(model, trial.clean, interventions, read, strategy=strategy, aims=apart, full=False)
-    names = [column.writer for column in columns(model.anatomy, splits)[1:-1]]
+    apart = readouts(model, decompositions, read.vectors)
+    divided = run_interventions(
+        model, trial.clean, interventions, read, strategy=strategy, readouts=apart, with_distribution=False
+    )
+    names = [column.writer for column in columns(model.anatomy, decompositions)[1:-1]]
     members = torch.tensor([[name == w.component for name in names] for w in model.anatomy.writers]).float()
     summed = torch.einsum("wc,vcp->vwp", members, divided.reads[:, 1:])
     worst = ((summed - whole.reads[:, 1:]) / whole.sigma[0]).abs().amax((0, 2))
@@ -259,7 +261,7 @@ def prove_splits(model: Model, strategy: Strategy, wanted: Mapping[Component, st
         Check(check_name(kind), float(worst[mine].max()), trial.allowed, f"{kind}s and biases sum to what is written")
         for kind, mine in of_kind.items()
     )
-    return splits
+    return decompositions
 
 
 def probed_parts(model: Model) -> list[Component]:
