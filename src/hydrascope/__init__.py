@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from hydrascope.prompts import Cut, Document, Prompt, PromptSet, cut, documents
     from hydrascope.prompts import load as load_prompts
     from hydrascope.results import Ledger
-    from hydrascope.run._options import Options
+    from hydrascope.run import Options
 
 __all__ = [
     "Ablation",

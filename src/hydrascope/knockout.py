@@ -10,13 +10,19 @@ from hydrascope.analysis import require_writers
 from hydrascope.anatomy import Model
 from hydrascope.prompts import PromptSet
 from hydrascope.results import Ledger
-from hydrascope.run._companions import execute_companions, execute_runs, freezing, prepare_runs
-from hydrascope.run._opening import open_model
-from hydrascope.run._options import Options
-from hydrascope.run._record import recorded_request, stored_prompts
-from hydrascope.run._request import RunRequest
-from hydrascope.run._runner import Progress
-from hydrascope.run._task import prepare
+from hydrascope.run import (
+    Options,
+    Progress,
+    RunRequest,
+    execute_companions,
+    execute_runs,
+    freezing,
+    open_model,
+    prepare,
+    prepare_runs,
+    recorded_request,
+    stored_prompts,
+)
 from hydrascope.run_directory import reopen
 
 

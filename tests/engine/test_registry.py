@@ -82,7 +82,7 @@ def hold_against_plain_forwards(model, engine):
         vector, sigma = read.vectors[prompt].double(), float(swept.sigma[0, prompt])
         before = account(slow, model.anatomy, ids[prompt].tolist(), int(targets[prompt]))
         for row, variant in enumerate(variants, start=1):
-            edits = [(edit.place, edit.value[prompt]) for edit in variant.edits]
+            edits = [(edit.place, edit.value[prompt, 0]) for edit in variant.edits]
             after = account(slow, model.anatomy, ids[prompt].tolist(), int(targets[prompt]), edits)
             change = (swept.reads[row, 1:, prompt] - swept.reads[0, 1:, prompt]) / sigma
             expected = (after.writes - before.writes) @ vector / sigma
@@ -97,7 +97,7 @@ def hold_routing(model, slow, ids, target, variants, swept, vector, prompt):
     """What a forward calls re-routed is what a routed MLP no longer writes when its routing is held, one at a time."""
     order = [writer.component for writer in model.anatomy.writers]
     variant = [variant.name for variant in variants].index(str(order[0]))
-    edits = [(edit.place, edit.value[prompt]) for edit in variants[variant].edits]
+    edits = [(edit.place, edit.value[prompt, 0]) for edit in variants[variant].edits]
     before = account(slow, model.anatomy, ids, target)
     after = account(slow, model.anatomy, ids, target, edits)
     for column, site in enumerate(model.anatomy.experts):
@@ -140,7 +140,7 @@ def hold_edges_against_plain_forwards(model, engine, slow, ids):
         for edge in chosen:
             sender, receiver = edge.sender, edge.parts[0]
             free = (*anatomy.written_by(sender), *anatomy.written_by(receiver))
-            edits = [(place, donated(place, 0)[prompt]) for place in anatomy.places(sender)]
+            edits = [(place, donated(place, 0)[prompt, 0]) for place in anatomy.places(sender)]
             for writer in anatomy.writers:
                 if writer.component not in free:
                     edits += [(p, before.values[str(p.site)]) for p in anatomy.places(writer.component)]
