@@ -1,4 +1,4 @@
-"""The verbs of a notebook: model and prompts in, finished ledger out; and a finished run's responders frozen."""
+"""The verbs of a notebook: `knock_out` makes a ledger, `freeze` adds to a finished run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def knock_out(
     overwrite: bool = False,
     progress: Progress = lambda stage, done, total: None,
 ) -> Ledger:
-    """Knock out parts of a model, one after the other, and account for what the rest does about it.
+    """Knock out parts of a model one by one, and account for what the rest does.
 
     Args:
         model: model that `hydrascope.load` opened.
@@ -77,7 +77,7 @@ def freeze(
     trust_remote_code: bool = False,
     progress: Progress = lambda stage, done, total: None,
 ) -> Ledger:
-    """Find who is needed in a finished run: freeze its strongest responders, without making it again.
+    """Freeze the strongest responders of a finished run, to find who is needed.
 
     Args:
         run: folder of the run.

@@ -32,7 +32,7 @@ FREEZE = "freeze"
 
 _FOLDERS = ("ledger.zarr", "scratch.zarr", COMPANIONS)
 _DRAFTS = tuple(f"{name}.new" for name in (JSON, PROMPTS, *_FOLDERS))
-"""What a kill can leave behind beside these files; never read, written over."""
+"""Names that a killed write can leave in the folder; never read, written over."""
 
 
 @dataclass(frozen=True)

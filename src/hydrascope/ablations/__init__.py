@@ -1,4 +1,4 @@
-"""What takes the place of an ablated output; a new ablation is a subclass of `Ablation` in a file of its own.
+"""What replaces an ablated output: one subclass of `Ablation` a file.
 
 Every ablation names the runs whose activations it needs (`donate`), turns them into replacement values (`replace`),
 and declares the rest: whether it learns, needs extra runs, donors or means, and its words in a report. Every draw

@@ -1,4 +1,4 @@
-"""The base of every ablation: a subclass of `Ablation` declares what it needs, in a file of its own.
+"""The base of every ablation, which declares what it needs.
 
 Engine, runner, estimate and report know ablations by these declarations alone, never by type or name. A subclass with a
 `name` can be asked for by that name on the command line as soon as it is imported.
@@ -18,7 +18,7 @@ from torch import Tensor
 from hydrascope.prompts import EncodedPrompt
 
 Basis = Literal["runs", "tokens", "positions"]
-"""What `Ablation.replace` gets of whole texts: single runs, the mean over all tokens, or means by position."""
+"""What `Ablation.replace` gets: single runs, the mean over all tokens, or means by position."""
 
 REGISTRY: dict[str, type[Ablation]] = {}
 """Ablations by the name that the command line uses."""

@@ -66,7 +66,7 @@ class Resample(FromRuns):
 
 
 def with_donors(texts: Sequence[EncodedPrompt], ablation: Ablation) -> list[EncodedPrompt]:
-    """Keep the texts that have donors, which must be as long as the text where whole texts are replaced.
+    """Keep the texts that have enough donors, which must be of their length.
 
     Args:
         texts: all texts.

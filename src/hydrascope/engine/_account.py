@@ -35,7 +35,7 @@ SCALARS = (
     "kl",
     "rank_change",
 )
-"""What is kept of a prompt and knock-out beside the writers' changes, in the order of `Account.scalars`."""
+"""Numbers kept beside the writers' changes, in the order of `Account.scalars`."""
 
 
 class Account:
@@ -197,7 +197,7 @@ class Account:
         change: Float[np.ndarray, "jobs items columns"],
         direct: Float[np.ndarray, "items columns"],
     ) -> None:
-        """Book pattern effects where attention can respond, once they and the value effects make up the change."""
+        """Book pattern effects of attention that can respond, if with value effects they make up its change."""
         plan, columns = self.plan, list(self.plan.attending)
         knockouts = [job.knockout for job in jobs]
         responds = plan.masks.downstream[knockouts][:, None, columns]

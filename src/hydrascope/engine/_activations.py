@@ -1,4 +1,4 @@
-"""Activations that replacements are made of: at the last token on disk, of whole texts in memory.
+"""Activations that replacements are made of: last tokens on disk, whole texts in memory.
 
 Last-token values take one forward of every prompt, once a run. Values of whole texts are made block by block and are
 never written: where only a mean is needed, `position_means` and `statistics_of_texts` keep sums alone.
@@ -30,7 +30,7 @@ Values = dict[Site, Float[Tensor, "runs edited _"]]
 
 @dataclass(frozen=True)
 class ValueStore:
-    """Last-token values of many runs in a Zarr group, one row a run, so that a killed run need not repeat them.
+    """Last-token values of many runs in a Zarr group, one row a run, to survive a kill.
 
     Attributes:
         group: one array per site; `top`, each run's most likely token, -1 until the run is done; `leading`, its most

@@ -1,4 +1,4 @@
-"""Instrumented attention: functions that models on the attention interface compute their attention with.
+"""Instrumented attention, for models on the attention interface.
 
 `shared_prefix` lets rows of a single token attend to the one copy of their prompt's keys and values, in one matrix
 product for all rows of a prompt. `recording` is plain attention of whole rows. A head returns sum_j a_j v_j, weights a
@@ -66,7 +66,7 @@ def current_recorder() -> Recorder | None:
 
 @contextmanager
 def attending(network: Any, name: str, variable: ContextVar[T], value: T) -> Iterator[None]:
-    """Compute the model's attention by a registered function, which reads `value`, inside a `with` block."""
+    """Let a registered function, which reads `value`, compute the model's attention."""
     before = network.config._attn_implementation
     token = variable.set(value)
     try:
@@ -226,7 +226,7 @@ def _products(
     own_value: Float[Tensor, "prompts kv n _ dv"],
     tokens: int,
 ) -> PatternValueProducts:
-    """The four products of single-token rows; of all values only a row's own can differ from the clean run's."""
+    """The four products of single-token rows; only a row's own value can differ."""
     w, seen, value = weights.float(), seen.float(), own_value.float()
     own = w[..., tokens : tokens + 1]
 
@@ -252,7 +252,7 @@ def _differentiable(
     softcap: float | None,
     s_aux: Float[Tensor, " heads"] | None,
 ) -> Float[Tensor, "n prompts kv group dv"]:
-    """Shared-prefix attention with every step kept for gradients, which writing into buffers would lose."""
+    """Shared-prefix attention that keeps every step for gradients, as buffers would not."""
     tokens = keys.shape[2]
     scores = torch.cat(
         [(q.flatten(2, 3) @ keys.transpose(-1, -2)).view(*q.shape[:-1], tokens), (q * own_key).sum(-1, keepdim=True)],

@@ -39,7 +39,7 @@ MEND = "leave out --split-attention"
 
 @dataclass(frozen=True)
 class AttentionSplit:
-    """How attention changed in a forward; one column per attention writer, or per head where heads are columns.
+    """How attention changed in a forward, by attention writer, or by head where heads are columns.
 
     Attributes:
         pattern_effect: read-out of moved weights, not divided by the norm's scale.

@@ -1,4 +1,4 @@
-"""The writer axis of an account: who is read, what a knock-out changes by itself, and how much of it is kept.
+"""The writer axis of an account: what is read, what is own, and how much of it is kept.
 
 A ledger keeps every writer's change (`full`) or, for very many knock-outs, sums by kind of writer (`kinds`). The
 entries by kind are `embed`, two for each kind of writer that was not knocked out, `own` for those that were, and

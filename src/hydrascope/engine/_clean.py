@@ -1,4 +1,4 @@
-"""The clean run: what the untouched model does on prompts of one length, and what later forwards need of it.
+"""The clean run: what the untouched model does, and what later forwards need of it.
 
 It costs one forward pass. Values are kept at chosen modules. Interventions at the last token also need the keys and
 values of the tokens before it; interventions at many positions need the residual stream between the blocks, which is
@@ -24,7 +24,7 @@ from hydrascope.engine._routing import keep_experts
 from hydrascope.errors import AnatomyRefused, NonFinite
 
 Keep = Literal["nothing", "prefix", "streams"]
-"""What a clean run keeps for later forwards: keys and values of the prefix, or the stream between blocks."""
+"""What a clean run keeps: keys and values of the prefix, or the stream between blocks."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Measures of the next-token distribution, from all logits, a slice of the vocabulary at a time.
+"""Measures of the next-token distribution, a slice of the vocabulary at a time.
 
 No row's logits ever exist whole: a slice is made, added to the running sums and dropped while it is still in the
 processor's cache, so that the measures cost little beside the matrix product that makes the logits.

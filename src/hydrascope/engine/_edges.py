@@ -143,7 +143,7 @@ def _listen(
 
 
 class _Listening(Rows):
-    """One forward of senders: replaces them, reads receivers, then freezes all other writers at the clean row's."""
+    """One forward that replaces senders, reads receivers and freezes all other writers."""
 
     def __init__(self, model: Model, clean: CleanRun, sent: Sequence[_Sent], strategy: Strategy) -> None:
         interventions = [Intervention(one.name, one.layer, one.edits) for one in sent]

@@ -98,7 +98,7 @@ def copied(tensor: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Readings:
-    """Read-outs of a forward; intervention 0 is the clean run, the others keep the order they were given in.
+    """Read-outs of a forward; intervention 0 is the clean run, others keep their given order.
 
     Attributes:
         reads: <write, w> of every writer or its units and bias, embedding first, not divided by the norm's scale; clean
@@ -290,7 +290,7 @@ class _Sweep(Rows):
         self.heads.check_told(self.first_block)
 
     def take_over(self, before: Readings) -> None:
-        """Fill in clean read-outs of blocks that are left out, and of the clean run where it does not come along."""
+        """Fill in clean read-outs of what the forward leaves out: the first blocks, or the clean run."""
         left_out = sum(w.component.layer < self.first_block for w in self.model.anatomy.writers)
         columns = slice(0, self.columns[left_out] if self.first_block else 0)
         clean = before.reads[0].to(self.reads.device)

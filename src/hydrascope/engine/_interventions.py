@@ -1,4 +1,4 @@
-"""Interventions: which stretches of which activations are replaced in a row of a forward, and by what."""
+"""Interventions: what is replaced in a row of a forward, and by what."""
 
 from __future__ import annotations
 

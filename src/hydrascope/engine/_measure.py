@@ -1,4 +1,4 @@
-"""One batch of the ledger: all knock-outs of some prompts or texts of one length, forward by forward.
+"""One batch of the ledger: all knock-outs of some prompts or texts of one length.
 
 As many interventions share a forward as memory allows; when the device runs out all the same, half as many.
 """
@@ -64,7 +64,7 @@ class BatchContext:
         return self.plan.ablation.replace(source, self.plan.table[draw : draw + 1, rows], self.n_clean)[0]
 
     def intervention(self, job: Job, rows: Sequence[int], edges: Mapping[Drawn, EdgeValues]) -> Intervention:
-        """The edits of one job: at every place (1 - dose) of the prompt's own value and dose of the replacement."""
+        """The edits of one job, (1 - dose) of the prompt's own value and dose of the replacement."""
         plan, edits = self.plan, []
         knockout = plan.knockouts[job.knockout]
         for number, place in enumerate(plan.edited[job.knockout]):

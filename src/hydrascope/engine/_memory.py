@@ -1,4 +1,4 @@
-"""How much fits: every size and budget of the engine, from prompts in a batch to interventions in a forward.
+"""How much fits: every size and budget of the engine.
 
 Estimates are of what is alive at once beside the weights. Where they are too low, `ran_out` recognises the error, and
 forwards are made smaller.
@@ -22,7 +22,7 @@ from hydrascope.engine._strategies import Strategy
 from hydrascope.errors import OutOfBudget, RunError
 
 FREE_SHARE = 0.5
-"""Share of the free memory used when no budget is given; the rest is left to the machine and the allocator."""
+"""Share of the free memory that is used when no budget is given."""
 
 ROWS_AT_ONCE = 4096
 """Rows of a matrix product beyond which more gain nothing."""

@@ -1,4 +1,4 @@
-"""Optimal ablation: constants that do the least harm, learned by gradient through the untouched model.
+"""Optimal ablation: constants that do the least harm, learned by gradient.
 
 a* = argmin_a E[KL(clean || ablated with Z = a)]  (Li & Janson 2024, arXiv 2409.09951)
 

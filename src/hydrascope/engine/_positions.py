@@ -1,4 +1,4 @@
-"""Where a run replaces and reads: positions as a user names them, and their layout in a batch.
+"""Where a run replaces and reads: named positions, and their layout in a batch.
 
 Activations of a forward are `[rows, tokens, d]`, row = intervention * prompts + prompt, or have these first two
 dimensions in one. A layout shows them by intervention and item, where an item is one read position of one prompt.

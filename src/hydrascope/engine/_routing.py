@@ -1,4 +1,4 @@
-"""Routed MLPs: single experts read and replaced, and every change split by what the router did about it.
+"""Routed MLPs: single experts replaced, and every change split by what the router did.
 
 An expert's value at a token is the module's output when that expert alone is asked, at the weight the router gave it;
 zero where the router did not choose it. Replacing it subtracts the row's own value and adds the donor's, so that it is

@@ -1,4 +1,4 @@
-"""Ways to run interventions through a model; all are exact, and differ in what they share with the clean run.
+"""Exact ways to run interventions, which differ in what they share with the clean run.
 
 At the last token rows share the keys and values of their prompt (`SharedPrefix`, for models on the attention
 interface), copy them (`ExpandedCache`), or are the whole prompt again (`WholeSequence`), from cheapest to dearest. A

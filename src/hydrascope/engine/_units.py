@@ -199,7 +199,7 @@ def _pull_back_by_rows(
 
 
 def _matrix(projection: Any, width: int) -> tuple[Float[Tensor, "width d"], Float[Tensor, " d"]] | None:
-    """A projection's W and b in float32, turned so that it writes x W + b; None where it computes something else."""
+    """W and b of a projection that writes x W + b, in float32; None where it computes something else."""
     x = torch.randn(4, width, generator=torch.Generator().manual_seed(0))
     with torch.no_grad(), weights_loaded(projection):
         weight, bias = getattr(projection, "weight", None), getattr(projection, "bias", None)

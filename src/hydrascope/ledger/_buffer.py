@@ -1,4 +1,4 @@
-"""Write buffer of a ledger: a write costs as much for one row as for a thousand, so rows wait for each other."""
+"""Write buffer of a ledger: rows wait, since one costs as much to write as a thousand."""
 
 from __future__ import annotations
 

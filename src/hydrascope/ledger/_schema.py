@@ -46,7 +46,7 @@ VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
     "worst_remainder": (("prompt",), "largest |remainder| / max(1, |total|) over all draws of a prompt"),
     "parity_error": (("prompt",), "largest difference of a clean logit from the untouched model's"),
 }
-"""Dimensions and meaning of every variable a ledger can have. In logits of the target token, or of target minus foil
+"""Dimensions and meaning of every variable of a ledger. In logits of the target token, or of target minus foil
 (`logit` in the text), unless said otherwise.
 """
 

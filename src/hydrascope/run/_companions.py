@@ -1,4 +1,4 @@
-"""A run and its companions: other ablations, other doses, and frozen responders, on the same prompts.
+"""A run and its companions: other ablations, other doses, and frozen responders.
 
 Companions share model, prompts, filter, donors and seed with the run, so that their ledgers can be compared row by row.
 Each costs a run of its own, below `companions/` of the main run's folder: killed, it continues; changed, it is refused;

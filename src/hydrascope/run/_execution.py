@@ -1,4 +1,4 @@
-"""A run from its command to its finished ledger: continued where it stopped, discarded where it never began."""
+"""A run from its command to its finished ledger, continued where it stopped."""
 
 from __future__ import annotations
 

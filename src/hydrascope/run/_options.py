@@ -51,7 +51,7 @@ PROTOCOLS: dict[Protocol, dict[str, Any]] = {
         "distribution": False,
     },
 }
-"""What each protocol chooses. `donors` are those of `resample`; `length` is in tokens, None where text is not cut."""
+"""Values that each protocol sets; `donors` are of `resample`, `length` is in tokens, None for uncut text."""
 
 
 def _by_protocol(name: str, description: str, **bounds: Any) -> Any:

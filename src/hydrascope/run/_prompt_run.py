@@ -1,4 +1,4 @@
-"""A run at the last token: values of all prompts first, then knock-outs, some prompts at a time."""
+"""A run at the last token: values of all prompts, then knock-outs of some at a time."""
 
 from __future__ import annotations
 

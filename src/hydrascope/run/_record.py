@@ -1,4 +1,4 @@
-"""What a run's folder keeps beside the numbers: what was asked, and the prompts, so that both can be read back."""
+"""What a run's folder keeps beside the numbers: the request and the prompts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run as it is asked for: one object, made by the command line and by Python, and kept in `run.json`.
+"""A run as it is asked for, by the command line or by Python, and kept in `run.json`.
 
 A finished or broken-off run is continued, frozen and reported from it. Whether code that comes with a model may run is
 no part of it: a run's folder can come from somebody else.

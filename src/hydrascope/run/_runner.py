@@ -1,4 +1,4 @@
-"""A run, from what is on disk to a ledger that closes: one path for prompts at the last token and for whole texts."""
+"""One run, from its folder to a ledger that closes, for prompts and whole texts alike."""
 
 from __future__ import annotations
 

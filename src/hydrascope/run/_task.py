@@ -1,4 +1,4 @@
-"""A run before it is made: everything that can be checked before the first number is computed.
+"""A run before it is made: everything that can be checked before the first number.
 
 It costs the proofs of the engine, some dozens of forwards of a few tokens.
 """

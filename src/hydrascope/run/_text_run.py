@@ -1,4 +1,4 @@
-"""A run over whole texts: block by block of texts that are each other's donors, a ledger row for every read position.
+"""A run over whole texts, by blocks of each other's donors, with a ledger row for every read position.
 
 Each intervention costs a whole text from its block on; where the last token is enough, `_prompt_run` costs far less.
 """

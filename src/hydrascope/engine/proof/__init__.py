@@ -1,4 +1,4 @@
-"""Proofs, on the model in front of us and a few random prompts, that the engine agrees with plain forwards.
+"""Proofs on a given model that the engine agrees with plain forwards.
 
 They cost some dozens of forwards of a few tokens per run.
 """

@@ -20,7 +20,7 @@ from hydrascope.errors import AnatomyRefused, HydrascopeError
 
 
 def prove_attention_split(model: Model, strategy: Strategy) -> tuple[UnitDecomposition, ...]:
-    """Divide all attention writers into heads, and prove on random knock-outs that the split of their changes is exact.
+    """Divide attention into heads, and prove that the split of its changes is exact.
 
     Args:
         model: the model.

@@ -1,4 +1,4 @@
-"""Chooses how a model's interventions are run: the cheapest strategy that agrees with a plain loop of full forwards.
+"""Chooses the cheapest strategy that agrees with plain full forwards on a model.
 
 Strategies are tried on the model in front of us, on a few random prompts; no list of names is kept. The plain forwards
 share no code with the strategies.

@@ -1,4 +1,4 @@
-"""Knock-outs by plain hooks on full forwards, for proofs: no rows, no prefix, nothing shared with the engine's forward.
+"""Plain knock-outs for proofs: hooks on full forwards, sharing nothing with the engine's.
 
 Each costs a whole forward pass; `run_interventions` is what runs use.
 """
@@ -31,7 +31,7 @@ from hydrascope.engine._interventions import Edit, Intervention
 def plain_forward(
     model: Model, clean: CleanRun, intervention: Intervention, tokens: Int[Tensor, " items"]
 ) -> Float[Tensor, " items"]:
-    """Centred target logits of one full forward with a plain hook per edit, at the clean run's read positions."""
+    """Centred target logits at the read positions of a full forward with a plain hook per edit."""
     seen: list[Tensor] = []
     with hooked() as hooks, torch.no_grad():
         for edit in intervention.edits:
@@ -89,7 +89,7 @@ def routing_checks(
     rerouted: Float[Tensor, " prompts"],
     allowed: float,
 ) -> tuple[Check]:
-    """Compare the re-routed part of a change with a plain run, routed as the clean one at the last routed MLP.
+    """Compare the re-routed part of a change with a plain run that is routed as the clean one.
 
     Args:
         model: the model; every way from its experts to a write must be known.
@@ -112,7 +112,7 @@ def routing_checks(
 def _write(
     model: Model, ids: Tensor, edits: Sequence[Edit], site: ExpertSite, routed: list[tuple[Tensor, Tensor]]
 ) -> Float[Tensor, "prompts d"]:
-    """The last token's write of a routed MLP. A clean run puts its routing into `routed`; others are routed by it."""
+    """The last token's write of a routed MLP; a clean run fills `routed`, others are routed by it."""
     writer = model.anatomy.writer(Component("mlp", site.layer))
     network, written = model.network, torch.zeros(1, device=ids.device)
 
