@@ -1,4 +1,4 @@
-"""The verbs of a notebook: model and prompts in, finished ledger out; and a finished run's responders frozen."""
+"""The verbs of a notebook: `knock_out` makes a ledger, `freeze` adds to a finished run."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ def knock_out(
     overwrite: bool = False,
     progress: Progress = lambda stage, done, total: None,
 ) -> Ledger:
-    """Knock out parts of a model, one after the other, and account for what the rest does about it.
+    """Knock out parts of a model one by one, and account for what the rest does.
 
     Args:
-        model: from `hydrascope.load`.
-        prompts: from `hydrascope.load_prompts`, or texts from `hydrascope.cut`.
+        model: model that `hydrascope.load` opened.
+        prompts: prompts from `hydrascope.load_prompts`, or texts from `hydrascope.cut`.
         components: what is ablated, for example `attn,mlp` or `head.9.*`; overrides `options`.
         ablation: what replaces an ablated output; 15 resampled donors by default. Of several the first is the run, and
             the others make companion runs, whose ledgers are in `Ledger.also`, by name.
         dose: how far parts are knocked out, from 0 to 1. Of several the largest is the run, and the others make
             companion runs, as `dose-0.5` and so on.
-        seed: of donors, noise and null; overrides `options`.
+        seed: seed of donors, noise and random-direction controls; overrides `options`.
         options: how the run is made.
         freeze: also freeze the strongest responders of repaired attention layers; see `Ledger.freeze`.
-        out: folder that keeps the run; the same call with the same folder continues it.
+        out: folder that keeps the run; calling again with it continues the run.
         overwrite: throw away the run that is in `out`.
-        progress: told how far it is.
+        progress: takes stage, number done and total.
 
     Returns:
         The finished ledger.
@@ -83,17 +83,17 @@ def freeze(
     trust_remote_code: bool = False,
     progress: Progress = lambda stage, done, total: None,
 ) -> Ledger:
-    """Learn who is needed in a finished run: freeze its strongest responders, without making it again.
+    """Freeze the strongest responders of a finished run, to find who is needed.
 
     Args:
-        run: the run's folder.
-        model: the run's, if it is at hand, or was never on disk; otherwise it is opened anew.
-        ablation: the run's, if it is none of this package's.
+        run: folder of the run.
+        model: the run's model, if it is at hand, or was never on disk; otherwise it is opened anew.
+        ablation: the run's ablation, if it is none of this package's.
         device: where the model goes; as in the run, if left out.
         memory: budget such as `4GB`; as in the run, if left out.
         trust_remote_code: run code that comes with the weights. It is never taken from the run's record, which may come
             from somebody else.
-        progress: told how far it is.
+        progress: takes stage, number done and total.
 
     Returns:
         The run's ledger; `Ledger.freeze` has what was found, and is empty where nothing is repaired.

@@ -32,7 +32,7 @@ FREEZE = "freeze"
 
 _FOLDERS = ("ledger.zarr", "scratch.zarr", COMPANIONS)
 _DRAFTS = tuple(f"{name}.new" for name in (JSON, PROMPTS, *_FOLDERS))
-"""What a kill can leave behind beside the files above; never read, written over."""
+"""Names that a killed write can leave in the folder; never read, written over."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class RunDirectory:
 
     Attributes:
         path: the folder.
-        record: the content of `run.json`.
+        record: content of `run.json`.
     """
 
     path: Path
@@ -49,12 +49,12 @@ class RunDirectory:
 
     @property
     def ledger(self) -> Path:
-        """The ledger's folder."""
+        """Folder of the ledger."""
         return self.path / "ledger.zarr"
 
     @property
     def scratch(self) -> Path:
-        """The scratch activations' folder."""
+        """Folder of the scratch activations."""
         return self.path / "scratch.zarr"
 
     def companion(self, name: str) -> Path:
@@ -63,7 +63,7 @@ class RunDirectory:
 
     @property
     def report(self) -> Path:
-        """The report."""
+        """File of the report."""
         return self.path / REPORT
 
     @property
@@ -94,12 +94,12 @@ def open_run_directory(
     Args:
         path: the folder.
         settings: everything that the numbers depend on; a folder made with others is refused.
-        facts: what is stored beside them when the folder is made, such as the memory budget.
+        facts: what is stored beside the settings when the folder is made, such as the memory budget.
         overwrite: throw away the run that is there.
 
     Raises:
-        SettingsChanged: the folder holds a run with other settings.
-        OutputError: the folder holds something else, or cannot be written.
+        SettingsChanged: the folder has a run with other settings.
+        OutputError: the folder has something else in it, or cannot be written.
     """
     record_file = path / JSON
     record = {"settings": dict(settings), **facts, "complete": False}
@@ -126,8 +126,8 @@ def open_run_directory(
 def locked(path: Path) -> Iterator[None]:
     """Keep a run's folder, made if there is none, to this process.
 
-    The lock is on the folder itself and the kernel's: a process that is killed leaves none behind. Where the file
-    system or the system knows no such locks there is none.
+    The lock is on the folder itself and the kernel's: a killed process leaves none behind. Where the file system or the
+    operating system knows no such locks there is none.
 
     Args:
         path: the folder.
@@ -135,7 +135,7 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         OutputError: another process is at work in it.
     """
-    with suppress(OSError):  # what is wrong with the place is for `open_run_directory` to say
+    with suppress(OSError):  # `open_run_directory` says what is wrong
         path.mkdir(parents=True, exist_ok=True)
     handle = None
     try:
@@ -156,7 +156,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def fresh_or_same(base: Path, settings: Mapping[str, Any]) -> Path:
-    """`base`, or the first of `base-2`, `base-3` ... that is free or holds a run with these settings."""
+    """`base`, or the first of `base-2`, `base-3` ... that is free or has a run with these settings."""
     number = 1
     while True:
         path = base if number == 1 else base.with_name(f"{base.name}-{number}")
@@ -167,12 +167,12 @@ def fresh_or_same(base: Path, settings: Mapping[str, Any]) -> Path:
 
 
 def _is_free(path: Path) -> bool:
-    """Whether nothing is there, or only what a run leaves that was killed as it began."""
+    """Whether nothing is there, or only what a run killed at its beginning leaves."""
     return not path.exists() or (path.is_dir() and all(entry.name in _DRAFTS for entry in path.iterdir()))
 
 
 def _clear(path: Path) -> None:
-    """Remove a run's numbers, prompts and report; each folder goes in one step, lest a part be taken for whole."""
+    """Remove a run's numbers, prompts and report, each folder in one step, lest a part be taken for whole."""
     for name in _FOLDERS:
         draft = path / f"{name}.new"
         if (path / name).is_dir():
@@ -184,14 +184,14 @@ def _clear(path: Path) -> None:
 
 
 def reopen(path: Path, settings: Mapping[str, Any]) -> RunDirectory:
-    """A finished run's folder, to add companion runs to it.
+    """Open a finished run's folder, to add companion runs to it.
 
     Args:
         path: the folder.
-        settings: of the task that is to be added to; they must be the run's.
+        settings: settings of the task that is added to; they must be the run's.
 
     Raises:
-        SettingsChanged: the run was made with others, so that what is added would be of something else.
+        SettingsChanged: the run has other settings, so that companions would not be comparable.
     """
     _require_same(path, settings, "add to it what it was made with")
     return RunDirectory(path, read_json(path / JSON))

@@ -1,7 +1,9 @@
-"""What takes the place of an ablated output; a new ablation is a subclass of `Ablation` in a file of its own.
+"""What replaces an ablated output: one subclass of `Ablation` a file.
 
-Every ablation names the runs whose activations it needs (`donate`), turns those into replacement values (`replace`),
-and declares the rest: whether it learns, needs extra runs, donors or means, and how it is told.
+Every ablation names the runs whose activations it needs (`donate`), turns them into replacement values (`replace`),
+and declares the rest: whether it learns, needs extra runs, donors or means, and its words in a report. Every draw
+costs an intervention; noise and counterfactuals also take extra runs, and learning takes about 180 times a run with
+one donor.
 """
 
 from importlib import import_module
@@ -35,5 +37,5 @@ __all__ = [
     "with_donors",
 ]
 
-for _module in iter_modules(__path__):  # an ablation is known by being here
+for _module in iter_modules(__path__):  # being here is all the registration there is
     import_module(f"{__name__}.{_module.name}")

@@ -1,4 +1,4 @@
-"""What every ablation is: a subclass of `Ablation` that declares what it needs, in a file of its own.
+"""The base of every ablation, which declares what it needs.
 
 Engine, runner, estimate and report know ablations by these declarations alone, never by type or name. A subclass with a
 `name` can be asked for by that name on the command line as soon as it is imported.
@@ -18,7 +18,7 @@ from torch import Tensor
 from hydrascope.prompts import EncodedPrompt
 
 Basis = Literal["runs", "tokens", "positions"]
-"""What `Ablation.replace` is given of whole texts: single runs, the mean over all tokens, or means by position."""
+"""What `Ablation.replace` gets: single runs, the mean over all tokens, or means by position."""
 
 REGISTRY: dict[str, type[Ablation]] = {}
 """Ablations by the name that the command line uses."""
@@ -31,7 +31,7 @@ class ExtraRun:
     Attributes:
         ids: token ids.
         noise: standard deviation of Gaussian noise on the embeddings, in units of the prompt's own embedding spread.
-        seed: of the noise.
+        seed: seed of the noise.
         pair: target and foil, whose logits are compared.
     """
 
@@ -46,10 +46,9 @@ class Donation:
     """Where each draw's replacement comes from.
 
     Attributes:
-        table: index into the pool (clean runs first, extra runs behind), one row per draw.
-        runs: the extra runs.
-        sharing: how many of the table's donors name a token of the prompt's pair of target and foil; see
-            `prompts.count_shared_answers`.
+        table: index into the pool, clean runs before extra runs; one row per draw.
+        runs: extra runs.
+        sharing: donors that name a token of the prompt's pair of target and foil; see `prompts.count_shared_answers`.
     """
 
     table: Int[np.ndarray, "draws prompts"]
@@ -74,7 +73,7 @@ class Ablation(ABC):
     """A way to replace a part's output; a frozen dataclass whose fields are its settings.
 
     Attributes:
-        name: as the command line takes it.
+        name: name on the command line.
         basis: what replacements of whole texts are made of; at the last token they are made of the runs.
         deals: values come from other prompts of the set, so that each needs as many others as it has draws.
     """
@@ -116,7 +115,7 @@ class Ablation(ABC):
             last_token: parts are replaced at the last token alone.
 
         Raises:
-            AblationError: naming the first prompt that does not fit.
+            AblationError: a prompt does not fit; the message names it.
         """
         return
 
@@ -126,10 +125,10 @@ class Ablation(ABC):
         """Choose the runs that replacement values come from; without donors, each prompt's own.
 
         Args:
-            prompts: prompts that may lend to each other.
-            targets: target token of each.
-            seed: of the run.
-            block: number of the first prompt among all, where prompts lend within blocks of their length.
+            prompts: prompts that may be each other's donors.
+            targets: target token of each prompt.
+            seed: seed of the run.
+            block: number of the first prompt among all, where donors come from blocks of one length.
         """
         return Donation(np.arange(len(prompts))[None])
 
@@ -146,17 +145,9 @@ class Ablation(ABC):
         """
 
     def replaced_by(self, noun: str) -> str:
-        """What is put in place, in words.
-
-        Args:
-            noun: `prompt` or `text`.
-        """
+        """What is put in place, in words; `noun` is `prompt` or `text`."""
         return self.name
 
     def caveat(self, noun: str) -> str:
-        """What a reader should bear in mind, as a sentence; empty if nothing.
-
-        Args:
-            noun: `prompt` or `text`.
-        """
+        """What a reader should bear in mind, as a sentence; empty if nothing."""
         return ""

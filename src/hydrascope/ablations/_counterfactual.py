@@ -26,10 +26,10 @@ class Counterfactual(FromRuns):
         return 1
 
     def check(self, prompts: Sequence[EncodedPrompt], *, last_token: bool) -> None:
-        """Refuse counterfactuals of other lengths at several positions, which would not belong to each other.
+        """Refuse counterfactuals of other lengths where several positions are replaced.
 
         Raises:
-            AblationError: naming the first.
+            AblationError: a counterfactual does not fit; the message names its prompt.
         """
         if last_token:
             return

@@ -12,9 +12,9 @@ def named_ablations(names: str, donors: int | None = None, dealt: int | None = N
     """Read ablations from their names with commas between.
 
     Args:
-        names: such as `resample,zero,mean`.
-        donors: values per prompt, for those among them that draw several; None for their default.
-        dealt: default number of values for those that deal prompts out, if another than their own.
+        names: names such as `resample,zero,mean`.
+        donors: values per prompt, for ablations that draw several; None for their default.
+        dealt: default number of donors, if not the ablation's own.
 
     Raises:
         AblationError: no such name, or a number of donors that makes no sense for any of them.
@@ -31,7 +31,7 @@ def named_ablation(name: str, donors: int | None = None) -> Ablation:
     """Make the ablation of a name.
 
     Args:
-        name: such as `zero`, `mean` or `resample`.
+        name: name such as `zero`, `mean` or `resample`.
         donors: values per prompt, for one that draws several; None for its default.
 
     Raises:

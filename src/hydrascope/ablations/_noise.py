@@ -17,8 +17,8 @@ from hydrascope.prompts import EncodedPrompt
 class Noise(FromRuns):
     """z~ = Z(u + eps), Gaussian noise on the prompt's embeddings (McGrath et al. 2023, eq. 37).
 
-    Noise on the part itself, as long as the displacement by a donor, is no ablation of its own: it is the negative
-    control that every run carries beside its ablation (`null_draws`), and is read as what the ablation must exceed.
+    Noise on the part itself, as long as the displacement by a donor, is no ablation: it is the random-direction control
+    that every run carries beside its ablation (`null_draws`), and what the ablation must exceed.
 
     Attributes:
         donors: noise draws per prompt.

@@ -18,9 +18,9 @@ class Optimal(Mean):
     over the next-token distribution at what is read: the last token of the prompts, or every read position of the
     texts. Each knock-out has a constant of its own, one for all edited positions and lengths. It is learned by gradient
     (Adam) from the better of zero and the mean and kept only if it beats both, so its loss on the prompts it was
-    learned from is never above theirs. Means by position and donors are no constants: they can cost less where a part
-    writes by position. On other prompts none of this is certain. What another ablation costs beyond it is the harm of a
-    misleading value, not of a missing one.
+    learned from is never above theirs; on other prompts nothing is certain. Means by position and donors are no
+    constants: they can cost less where a part writes by position. What another ablation costs beyond it is the harm of
+    a misleading value, not of a missing one.
 
     A knock-out of all prompts is passed forwards and backwards in every step, which takes about 180 times as long as
     one donor; of texts a step sees about a thousand read positions, so that long runs take less.
@@ -44,5 +44,5 @@ class Optimal(Mean):
         return "the constant that does the least harm"
 
     def caveat(self, noun: str) -> str:
-        """It is least harmful where it was learned."""
+        """Least harm is only certain where the constant was learned."""
         return f"A learned constant is the least harmful one on these {noun}s; on others it may do more harm."

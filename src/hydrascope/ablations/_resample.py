@@ -15,7 +15,7 @@ from hydrascope.errors import TooFewDonors
 from hydrascope.prompts import EncodedPrompt, choose_donors, count_shared_answers
 
 FEW = 4
-"""Donors below which their noise is worth a word."""
+"""Number of donors below which a caveat is given."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,14 @@ class Resample(FromRuns):
 
 
 def with_donors(texts: Sequence[EncodedPrompt], ablation: Ablation) -> list[EncodedPrompt]:
-    """Keep the texts that have donors: where whole texts are replaced, only others of their length can be.
+    """Keep the texts that have enough donors, which must be of their length.
 
     Args:
         texts: all texts.
-        ablation: what replaces; only one that deals needs others.
+        ablation: what replaces; only one that deals needs donors.
 
     Returns:
-        The texts that have as many others as the ablation draws.
+        The texts that have as many others of their length as the ablation draws.
 
     Raises:
         TooFewDonors: no text has.

@@ -1,4 +1,4 @@
-"""What ablations share whose values are other runs' activations."""
+"""Base of ablations whose values are other runs' activations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hydrascope.ablations._base import Ablation
 
 
 class FromRuns(Ablation):
-    """Puts in place what the chosen runs have there."""
+    """An ablation that puts in place what the chosen runs have there."""
 
     def replace(
         self, pool: Float[Tensor, "pool *edited width"], chosen: Int[np.ndarray, "draws prompts"], n_clean: int

@@ -1,8 +1,7 @@
 """The engine: interventions on a model, read at every writer, and the account that closes.
 
 `measure` does one batch: a clean run recorded once (`record`), interventions as extra rows of its forwards
-(`run_interventions`), and an account of every one of them. A `Plan` says which; `choose_engine` says how, and proves
-it.
+(`run_interventions`), and an account of each. A `Plan` says what is done; `choose_engine` finds and proves how.
 """
 
 from hydrascope.engine._account import Account, Arrays

@@ -1,6 +1,6 @@
 """The arithmetic that closes the account, summed over draws.
 
-For every prompt, knock-out and draw (science: McGrath et al. 2023 with the final norm's term kept):
+For every prompt, knock-out and draw (McGrath et al. 2023, with the final norm's term kept):
 
     change_j = (<write_j ablated, w> - <write_j clean, w>) / sigma_clean
     norm     = (sigma_clean / sigma_ablated - 1) * (sum_j direct_j + sum_j change_j)      biases do not scale
@@ -35,24 +35,23 @@ SCALARS = (
     "kl",
     "rank_change",
 )
-"""What is kept of every prompt and knock-out beside the change of each writer, in the order of `Account.scalars`."""
+"""Numbers kept beside the writers' changes, in the order of `Account.scalars`."""
 
 
 class Account:
-    """Sums over draws, and the check that each draw closes."""
+    """Sums over draws, and the check that each draw closes.
+
+    Args:
+        plan: the run's plan.
+        tolerance: largest |remainder| / max(1, |total|) that counts as closed.
+        names: name of each item (a prompt, or a position of one) in an error.
+        read: read-out direction of each item.
+        with_distribution: whether the next-token distribution is measured, not only the target's logit.
+    """
 
     def __init__(
         self, plan: Plan, tolerance: float, names: Sequence[str], read: Directions, *, with_distribution: bool = True
     ) -> None:
-        """An empty account.
-
-        Args:
-            plan: the run's plan.
-            tolerance: largest |remainder| / max(1, |total|) that counts as closed.
-            names: what an error calls each item (a prompt, or a position of one) by.
-            read: read-out direction of each item.
-            with_distribution: the next-token distribution is measured, not only the target's logit.
-        """
         self.plan, self.tolerance, self.names, self.with_distribution = plan, tolerance, names, with_distribution
         self.constants = read.constants.cpu().double().numpy()
         self.may_change = plan.masks.own | plan.masks.downstream
@@ -72,12 +71,7 @@ class Account:
         self.parity = np.zeros(len(names))
 
     def enter_clean(self, readings: Readings, logits: Float[Tensor, "items vocab"]) -> None:
-        """Book what a forward says about the clean run.
-
-        Args:
-            readings: the forward.
-            logits: of the untouched model.
-        """
+        """Book the clean run of a forward, checked against the untouched model's logits."""
         found = readings.distribution
         assert found.probe is not None
         direct = self._direct(readings)
@@ -98,7 +92,7 @@ class Account:
             self.clean["clean_prob"] = np.exp(found.log_prob[0].double().numpy())
 
     def enter(self, jobs: Sequence[Job], readings: Readings) -> None:
-        """Book one forward, of knock-outs or of their null but not of both."""
+        """Book one forward, of knock-outs or of their controls but not of both."""
         plan = self.plan
         sigma = readings.sigma.double().numpy()
         reads = readings.reads.double().numpy() / sigma[0]
@@ -149,7 +143,7 @@ class Account:
         return direct
 
     def _require_untouched(self, parity: Float[np.ndarray, " items"], size: Float[np.ndarray, " items"]) -> None:
-        """What was proved on a few short prompts must hold on these, however long."""
+        """Hold the items to what was proved on a few short random prompts."""
         allowed = self.tolerance * np.maximum(1.0, size)
         bad = int((parity / allowed).argmax())
         if not parity[bad] <= allowed[bad]:
@@ -186,7 +180,7 @@ class Account:
             )
 
     def _enter_routing(self, knockouts: Sequence[int], routing: Routing, sigma: Float[np.ndarray, " items"]) -> None:
-        """Book what the routers did where they can respond."""
+        """Book re-routed changes where routers can respond."""
         columns = list(self.plan.routed)
         responds = self.plan.masks.downstream[knockouts][:, columns, None]
         rerouted = routing.rerouted[1:].double().numpy() / sigma * responds
@@ -203,7 +197,7 @@ class Account:
         change: Float[np.ndarray, "jobs items columns"],
         direct: Float[np.ndarray, "items columns"],
     ) -> None:
-        """Book what moved weights did where attention can respond, if with changed values it makes up the change."""
+        """Book pattern effects of attention that can respond, if with value effects they make up its change."""
         plan, columns = self.plan, list(self.plan.attending)
         knockouts = [job.knockout for job in jobs]
         responds = plan.masks.downstream[knockouts][:, None, columns]
@@ -231,7 +225,7 @@ class Account:
                 self.moved_weight[:, knockout, columns] += share[row]
 
     def arrays(self) -> Arrays:
-        """Means over draws, prompt first."""
+        """The ledger's variables: means over draws, prompt first."""
         draws, nulls = self.plan.ablation.draws, self.plan.null_draws
         change = self.change.sum(0) / draws
         scalars = dict(zip(SCALARS, self.scalars / draws, strict=True))

@@ -1,4 +1,8 @@
-"""Activations that replacements are made of: at the last token on disk, of whole texts in memory."""
+"""Activations that replacements are made of: last tokens on disk, whole texts in memory.
+
+Last-token values take one forward of every prompt, once a run. Values of whole texts are made block by block and are
+never written: where only a mean is needed, `position_means` and `statistics_of_texts` keep sums alone.
+"""
 
 from __future__ import annotations
 
@@ -21,23 +25,23 @@ from hydrascope.engine._positions import Positions
 from hydrascope.prompts import LEADING, CleanAnswers
 
 Values = dict[Site, Float[Tensor, "runs edited _"]]
-"""What modules take or return at the replaced positions of many runs."""
+"""By site, what a module takes or returns at the replaced positions of many runs."""
 
 
 @dataclass(frozen=True)
 class ValueStore:
-    """Last-token values of many runs, one row a run, in a Zarr group, so that a killed run need not make them again.
+    """Last-token values of many runs in a Zarr group, one row a run, to survive a kill.
 
     Attributes:
-        group: one array per site; `top`, the model's top token per run, which is -1 until a run is done; `leading`,
-            its most probable tokens, best first; `margin`, by how much the first logit of the run's pair is higher.
+        group: one array per site; `top`, each run's most likely token, -1 until the run is done; `leading`, its most
+            likely tokens, best first; `margin`, by how many logits target exceeds foil.
     """
 
     group: zarr.Group
 
     @classmethod
     def create(cls, group: zarr.Group, sites: Sequence[Site], runs: int, vocabulary: int) -> ValueStore:
-        """Lay out an empty store for a number of runs; an existing one is left as it is."""
+        """Lay out an empty store; an existing one is left as it is."""
         if "top" not in group:
             rows = STORED_TOGETHER
             for site in sites:
@@ -50,7 +54,7 @@ class ValueStore:
 
     @property
     def top(self) -> Int[np.ndarray, " runs"]:
-        """The model's most likely next token of each run."""
+        """Most likely next token of each run; -1 while the run is not done."""
         return np.asarray(self.group["top"][:])
 
     @property
@@ -71,15 +75,15 @@ class ValueStore:
         done: Callable[[int], None],
         cache: CleanCache | None = None,
     ) -> None:
-        """Run what has not been run yet, some at a time, and write those when all of them are done.
+        """Run what has not been run yet, and write some runs at a time.
 
         Args:
             model: the model.
-            runs: what to run, in row order.
-            sites: whose values are kept.
+            runs: prompts to run, in row order.
+            sites: module inputs and outputs to keep.
             budget: memory budget.
-            done: told the number of runs after each write.
-            cache: handed every clean run with its rows, to keep those that fit.
+            done: takes the number of runs after each write.
+            cache: takes clean runs, to keep those that fit.
         """
         finished = self.top >= 0
         for first in range(0, len(runs), STORED_TOGETHER):
@@ -124,15 +128,7 @@ class ValueStore:
 def record_runs(
     model: Model, runs: Sequence[ExtraRun], positions: Positions, sites: Sequence[Site], keep: Keep = "nothing"
 ) -> CleanRun:
-    """Run prompts of one length, with noise on the embeddings of those that have it.
-
-    Args:
-        model: the model.
-        runs: token ids, and noise where it is wanted.
-        positions: where values and logits are kept.
-        sites: whose values are kept.
-        keep: what later forwards will need.
-    """
+    """Run prompts of one length, with noise on the embeddings of those that have it."""
     ids = torch.tensor([list(run.ids) for run in runs])
     noise = None
     if any(run.noise for run in runs):
@@ -141,7 +137,7 @@ def record_runs(
 
 
 def _embedding_noise(run: ExtraRun, width: int) -> Float[Tensor, "tokens d"]:
-    """A run's own noise, which depends on nothing but its seed, in units of the spread of its embeddings."""
+    """Noise of a run in units of the spread of its embeddings; it depends on nothing but the run's seed."""
     generator = np.random.default_rng(run.seed or (0,))
     return torch.from_numpy(generator.standard_normal((len(run.ids), width), "float32") * run.noise)
 
@@ -158,14 +154,14 @@ def values_of(
 
     Args:
         model: the model.
-        runs: the texts.
+        runs: texts of one length.
         positions: where values are kept.
-        sites: whose values are kept.
-        at_once: texts that go through together.
-        keep: what later forwards will need of the clean runs.
+        sites: module inputs and outputs to keep.
+        at_once: texts that go through the model together.
+        keep: what later forwards need of the clean runs.
 
     Returns:
-        Values on the CPU, and the clean runs in order if anything of them is kept.
+        Values on the CPU, and the clean runs in order unless `keep` is "nothing".
     """
     found: dict[Site, list[Tensor]] = {site: [] for site in sites}
     kept = []
@@ -202,19 +198,14 @@ def _recorded(
 
 @dataclass(frozen=True)
 class ActivationStatistics:
-    """Mean and variance of what a module takes or returns, channel by channel, in float64.
-
-    Attributes:
-        mean: over the tokens.
-        variance: around the mean.
-    """
+    """Mean and variance of a module's input or output by channel, in float64."""
 
     mean: Float[Tensor, " width"]
     variance: Float[Tensor, " width"]
 
     @classmethod
     def of(cls, values: Float[Tensor, "*tokens width"]) -> ActivationStatistics:
-        """Take them of values that are all there."""
+        """The statistics of values that are all in memory."""
         values = values.double().flatten(0, -2)
         return cls(values.mean(0), values.var(0, correction=0))
 
@@ -224,11 +215,11 @@ Statistics = Mapping[Site, ActivationStatistics]
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the search for a constant at one place begins, and in steps of what size it goes.
+    """Start of the search for the constant of one place, and the size of its steps.
 
     Attributes:
-        mean: float32.
-        spread: root mean square of the deviations from the mean; one where there are none.
+        mean: mean activation, float32.
+        spread: root mean square deviation from the mean; one where there is none.
     """
 
     mean: Float[Tensor, " width"]
@@ -236,7 +227,7 @@ class Origin:
 
     @classmethod
     def at(cls, place: Place, statistics: Statistics) -> Origin:
-        """Take it from the statistics of the place's site."""
+        """Take the place's stretch of its site's statistics."""
         site = statistics[place.site]
         return cls(site.mean[place.span].float(), float(site.variance[place.span].mean().sqrt()) or 1.0)
 
@@ -244,13 +235,13 @@ class Origin:
 def statistics_of_texts(
     model: Model, runs: Sequence[ExtraRun], sites: Sequence[Site], at_once: Callable[[int], int]
 ) -> dict[Site, ActivationStatistics]:
-    """Take statistics over all tokens of all texts, of whatever length.
+    """Take statistics over all tokens of texts of any length.
 
     Args:
         model: the model.
-        runs: the texts.
-        sites: module inputs and outputs.
-        at_once: texts that go through together, by their length.
+        runs: texts.
+        sites: module inputs and outputs to keep.
+        at_once: gives the number of texts of a length that go through the model together.
     """
     sums: dict[Site, Tensor] = {site: torch.zeros(2, site.width, dtype=torch.float64) for site in sites}
     for batch in same_length_batches([run.ids for run in runs], at_once):

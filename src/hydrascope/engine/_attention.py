@@ -1,11 +1,10 @@
-"""Instrumented attention: functions that models on the attention interface compute their attention with.
+"""Instrumented attention, for models on the attention interface.
 
 `shared_prefix` lets rows of a single token attend to the one copy of their prompt's keys and values, in one matrix
-product for all rows of a prompt. `recording` is plain attention of whole rows. Both can record what heads return with
-the weights and the values of either run: a head returns sum_j a_j v_j, weights a over keys j and their values v; under
-an intervention both change, and what each change does is told from four products, of clean and new weights with clean
-and new values. No weights are kept. Rotary embeddings, grouped queries, query-key norms and scaling have been applied
-by the model's own attention module before it calls these functions.
+product for all rows of a prompt. `recording` is plain attention of whole rows. A head returns sum_j a_j v_j, weights a
+over keys j and their values v; both functions can record that for clean and new weights on clean and new values. The
+four products are kept, never the weights. Rotary embeddings, grouped queries, query-key norms and scaling are the
+work of the model's own attention module, before it calls these functions.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ class PatternValueProducts:
         clean: clean weights on clean values.
         looked: each intervention's weights on clean values.
         valued: clean weights on each intervention's values.
-        own: each intervention's weights on its own values, which is what its heads really return.
-        moved: share of the weight that lies on other keys than in the clean run, a sink among the keys.
+        own: each intervention's weights on its own values, which is what its heads return.
+        moved: share of the weight that lies on other keys (a sink is one) than in the clean run.
     """
 
     clean: Float[Tensor, "1 items heads dv"]
@@ -51,12 +50,7 @@ class PatternValueProducts:
 
 @dataclass(frozen=True)
 class Recorder:
-    """Who is told what attention does.
-
-    Attributes:
-        layout: of the forward.
-        record: takes the attention module that was called, and what its heads return.
-    """
+    """Takes each attention module that is called in a forward, and its heads' products."""
 
     layout: Layout
     record: Callable[[nn.Module, PatternValueProducts], None]
@@ -66,20 +60,13 @@ _RECORDER: ContextVar[Recorder | None] = ContextVar("hydrascope_recorder", defau
 
 
 def current_recorder() -> Recorder | None:
-    """Whoever is to be told about the attention that is being computed."""
+    """The recorder of the attention that is being computed, if any."""
     return _RECORDER.get()
 
 
 @contextmanager
 def attending(network: Any, name: str, variable: ContextVar[T], value: T) -> Iterator[None]:
-    """Compute the model's attention by another function; its own comes back afterwards, whatever happens.
-
-    Args:
-        network: the model.
-        name: under which the function is registered.
-        variable: where the function finds what it needs.
-        value: what that is.
-    """
+    """Let a registered function, which reads `value`, compute the model's attention."""
     before = network.config._attn_implementation
     token = variable.set(value)
     try:
@@ -91,7 +78,7 @@ def attending(network: Any, name: str, variable: ContextVar[T], value: T) -> Ite
 
 
 def recording(network: Any, recorder: Recorder) -> AbstractContextManager[None]:
-    """Compute the model's attention where it can be watched."""
+    """Compute the model's attention by a function that records it."""
     return attending(network, RECORDED, _RECORDER, recorder)
 
 
@@ -107,22 +94,10 @@ def recorded_attention(
     s_aux: Float[Tensor, " heads"] | None = None,
     **ignored: Any,
 ) -> tuple[Float[Tensor, "rows tokens heads dv"], None]:
-    """Plain attention of every row to keys of its own, told to the watch.
+    """Plain attention of every row to its own keys, recorded.
 
-    Args:
-        module: the model's attention module.
-        query: of every token.
-        key: one for each group of heads.
-        value: likewise.
-        attention_mask: added to the scores; sliding windows are in it.
-        scaling: multiplier of the scores; 1/sqrt(dk) if not given.
-        dropout: ignored; the model is in eval mode.
-        softcap: c of c * tanh(scores / c).
-        s_aux: one sink logit per head, which takes weight and gives no value.
-        **ignored: what else the module hands over; proofs and accounts show whether it matters.
-
-    Returns:
-        The heads' outputs, and no weights.
+    Called as `shared_prefix_attention` is, but with all tokens; sliding windows are in the mask, which is added to the
+    scores.
     """
     rows, heads, tokens, dk = query.shape
     kv, keys = value.shape[1:3]
@@ -144,13 +119,7 @@ def recorded_attention(
 def products(
     layout: Layout, weights: Float[Tensor, "rows heads tokens _"], value: Float[Tensor, "rows kv keys dv"]
 ) -> PatternValueProducts:
-    """The four products at the read positions.
-
-    Args:
-        layout: of the forward.
-        weights: of every row, those of a sink behind those of the keys.
-        value: of every row.
-    """
+    """The four products at the read positions; a sink's weight comes behind those of the keys."""
     kv, keys, dv = value.shape[1:]
     heads, read = weights.shape[1], len(layout.read)
     shape = (-1, layout.prompts, kv, heads // kv * read)
@@ -177,7 +146,7 @@ AttentionMaskInterface.register(RECORDED, eager_mask)
 SHARED_PREFIX = "hydrascope_shared_prefix"
 
 KeysValues = tuple[Float[Tensor, "prompts _ prefix _"], Float[Tensor, "prompts _ prefix _"]]
-"""One block's keys and values; groups and widths differ between the blocks of some models."""
+"""Keys and values of one block; groups and widths differ between the blocks of some models."""
 
 _PREFIX: ContextVar[Sequence[KeysValues]] = ContextVar("hydrascope_prefix")
 
@@ -207,8 +176,8 @@ def shared_prefix_attention(
         dropout: ignored; the model is in eval mode.
         sliding_window: number of positions a query sees, itself included.
         softcap: c of c * tanh(scores / c).
-        **ignored: what else the module hands over; the engine's proof shows whether it matters.
         s_aux: one sink logit per head, which takes weight and gives no value.
+        **ignored: anything else the module hands over; the engine's proof shows whether it matters.
 
     Returns:
         The heads' outputs, and no weights.
@@ -225,8 +194,8 @@ def shared_prefix_attention(
         q = _by_prompt(query, n, prompts, kv) * scale
         own = _by_prompt(key, n, prompts, kv), _by_prompt(value, n, prompts, kv)
         return _differentiable(q, *own, keys, values, softcap, s_aux).view(rows, 1, heads, dv), None
-    # Rows are brought into prompt-major order while they are scaled, and back while the own value is added: each
-    # tensor is passed over once.
+    # Rows are brought into prompt-major order while they are scaled, and back while the own value is added, so that
+    # each tensor is passed over once.
     q = query.new_empty(prompts, kv, n, g, dk)
     torch.mul(_by_prompt(query, n, prompts, kv), scale, out=q)
     own_key, own_value = _by_prompt(key, n, prompts, kv), _by_prompt(value, n, prompts, kv)
@@ -257,7 +226,7 @@ def _products(
     own_value: Float[Tensor, "prompts kv n _ dv"],
     tokens: int,
 ) -> PatternValueProducts:
-    """Weights and values of the rows and of the clean row products; of all values only a row's own can differ."""
+    """The four products of single-token rows; only a row's own value can differ."""
     w, seen, value = weights.float(), seen.float(), own_value.float()
     own = w[..., tokens : tokens + 1]
 
@@ -283,7 +252,7 @@ def _differentiable(
     softcap: float | None,
     s_aux: Float[Tensor, " heads"] | None,
 ) -> Float[Tensor, "n prompts kv group dv"]:
-    """The same with every step kept, for gradients; scores and sums in buffers of their own know none."""
+    """Shared-prefix attention that keeps every step for gradients, as buffers would not."""
     tokens = keys.shape[2]
     scores = torch.cat(
         [(q.flatten(2, 3) @ keys.transpose(-1, -2)).view(*q.shape[:-1], tokens), (q * own_key).sum(-1, keepdim=True)],
@@ -310,14 +279,14 @@ AttentionMaskInterface.register(SHARED_PREFIX, lambda *args, **kwargs: None)
 
 
 class OwnOnly(DynamicCache):  # type: ignore[misc]  # the library is not typed
-    """A cache that hands a token's own key and value straight back; the prefix is fetched by the attention function."""
+    """A cache that returns a token's own key and value; the attention function fetches the prefix."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """The new key and value, alone."""
+        """Return the new key and value alone."""
         return key_states, value_states
 
     def get_seq_length(self, *args: Any, **kwargs: Any) -> int:
-        """Nothing is kept."""
+        """Zero: nothing is kept."""
         return 0
 
 

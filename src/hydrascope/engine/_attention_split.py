@@ -7,8 +7,8 @@ where one follows), the change of what it writes is exactly
     sum_j a'_j u'_j - sum_j a_j u_j = sum_j (a'_j - a_j) (u_j + u'_j) / 2 + sum_j (a_j + a'_j) / 2 (u'_j - u_j)
                                       pattern_effect: weights move           value_effect: values change
 
-Weights sum to one, so that what is pattern_effect does not depend on a constant added to all u_j. A sink is a key whose
-value is zero.
+Weights sum to one, so that a constant added to all u_j leaves the pattern effect as it is. A sink is a key whose value
+is zero.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ CHECK = "moved weights"
 """Name of the check that a model must pass for its attention's changes to be split."""
 
 MEND = "leave out --split-attention"
-"""What to do where it does not."""
+"""What to do where the check fails."""
 
 
 @dataclass(frozen=True)
 class AttentionSplit:
-    """How attention changed in a forward; a column for each attention writer, or for each head where heads are apart.
+    """How attention changed in a forward, by attention writer, or by head where heads are columns.
 
     Attributes:
-        pattern_effect: what moved weights add to the read-out, not divided by the norm's scale.
-        value_effect: what changed values add to it.
-        moved: share of the weight that moved, the mean over a writer's heads.
+        pattern_effect: read-out of moved weights, not divided by the norm's scale.
+        value_effect: read-out of changed values, not divided by the norm's scale.
+        moved: share of the weight that moved, averaged over a writer's heads.
     """
 
     pattern_effect: Float[Tensor, "interventions columns items"]
@@ -62,20 +62,19 @@ def head_readouts(
     known: Mapping[Component, UnitReadout],
     vectors: Float[Tensor, "items d"],
 ) -> dict[Component, UnitReadout]:
-    """Read-outs of all heads, those taken over that are known because heads are columns of their own."""
+    """Read-outs of all heads; those in `known` are taken from there."""
     return {split.writer: known.get(split.writer) or readout(model.network, split, vectors) for split in heads}
 
 
 class AttentionSplitter:
-    """The attention of one forward: what it is told, and what that means for each writer or head.
+    """Splits the attention of one forward by writer or head.
 
     Args:
-        model: the model.
         readouts: read-outs of the heads of every attention writer; none if attention is not to be split.
-        apart: writers whose heads have columns of their own.
+        apart: writers whose heads are columns of their own.
         interventions: rows of a prompt at the end of the forward, the clean one included.
-        edits: what is replaced.
-        layout: which positions are replaced and read.
+        edits: the forward's replacements.
+        layout: positions that are replaced and read.
     """
 
     def __init__(
@@ -102,11 +101,11 @@ class AttentionSplitter:
         self.waiting: dict[Component, PatternValueProducts] = {}
 
     def recording(self) -> AbstractContextManager[None]:
-        """The model's attention as it has to be computed during the forward."""
+        """Record the model's attention during the forward, if it is to be split."""
         return recording(self.model.network, Recorder(self.layout, self._told)) if self.readouts else nullcontext()
 
     def attach(self, hooks: Hooks, first_block: int = 0) -> None:
-        """Hooks that take the scale of post-norms behind heads."""
+        """Hook the post-norms behind heads, to take their scale."""
         for writer, one in self.readouts.items():
             if one.split.norm is None or writer.layer < first_block:
                 continue
@@ -122,11 +121,7 @@ class AttentionSplitter:
             hooks.on_output(module, f"scale behind the heads of {writer}", scale)
 
     def check_told(self, first_block: int) -> None:
-        """Refuse a forward in which the weights of a block were not seen exactly once.
-
-        Raises:
-            AnatomyRefused: naming it.
-        """
+        """Refuse a forward in which a writer's weights were not recorded exactly once."""
         for writer in self.readouts:
             if writer.layer >= first_block and self.told[writer] != 1:
                 does = "does not go" if not self.told[writer] else "goes more than once"
@@ -157,7 +152,7 @@ class AttentionSplitter:
         products = (seen.clean, seen.looked, seen.valued, seen.own)
         clean, looked, valued, own = (_read(one, product) for product in products)
         moved = seen.moved.to(clean.device, copy=True)
-        for row, heads in self._replaced(one.split):  # such a head writes neither what it looks at nor what it finds
+        for row, heads in self._replaced(one.split):  # a replaced head writes neither part
             looked[row, :, heads] = valued[row, :, heads] = own[row, :, heads] = clean[0, :, heads]
             moved[row, :, heads] = 0
         now = torch.ones_like(own[..., :1]) if scale is None else scale[..., None]
@@ -176,7 +171,7 @@ class AttentionSplitter:
             whole[: len(part), columns] = part.transpose(1, 2)
 
     def _replaced(self, split: UnitDecomposition) -> list[tuple[int, slice]]:
-        """The interventions in which heads of a writer are replaced, and which."""
+        """Interventions that replace heads of a writer, each with its range of heads."""
         width = split.site.width // split.units
         return [(row, slice(s.start // width, s.stop // width)) for row, s, _ in self.edits.get(split.site, ())]
 

@@ -1,11 +1,10 @@
-"""The writer axis of an account: who is read, what a knock-out changes by itself, and how much of it is kept.
+"""The writer axis of an account: what is read, what is own, and how much of it is kept.
 
-A ledger keeps every writer's change (`full`), or sums by kind of writer (`kinds`) for runs over very many knock-outs.
-By kind, the entries are `embed`, two for each kind of writer that was not knocked out, `own` for those that were, and
-`bias`. The two of a kind are told apart on every prompt by the sign of the writer's clean direct effect: a positive
-change of those that write against the target is relaxed suppression, of those that write for it new promotion
-(McDougall et al. 2023, arXiv 2310.04625). The entries still sum to the total effect, and compensation by kind is what
-it was; who compensates is no longer known.
+A ledger keeps every writer's change (`full`) or, for very many knock-outs, sums by kind of writer (`kinds`). The
+entries by kind are `embed`, two for each kind of writer that was not knocked out, `own` for those that were, and
+`bias`. The two of a kind are divided on every prompt by the sign of the writer's clean direct effect: a positive change
+of writers against the target is relaxed suppression, of writers for it new promotion (McDougall et al. 2023,
+arXiv 2310.04625). The sums and compensation by kind stay exact; which writer compensates is lost.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ class Column:
     """One writer of an account, or a part of one.
 
     Attributes:
-        name: its address in the ledger.
-        layer: its block; -1 for the embedding, the number of blocks for the biases behind the last one.
+        name: address in the ledger.
+        layer: block; -1 for the embedding, the number of blocks for the biases behind the last one.
         kind: `embed`, `attn`, `mlp`, `mixer` or `bias`; a head is `attn`, a neuron `mlp`.
-        unit: which head or neuron; -1 for anything else.
-        writer: whose write it is, or is a part of; None for embedding and final biases.
-        split: how that write is divided, if it is.
+        unit: number of the head or neuron; -1 for anything else.
+        writer: the writer that the column is, or is a part of; None for embedding and final biases.
+        split: the writer's decomposition, if it is read unit by unit.
     """
 
     name: str
@@ -63,14 +62,14 @@ def columns(anatomy: Anatomy, decompositions: Sequence[UnitDecomposition] = ()) 
 
 @dataclass(frozen=True)
 class Masks:
-    """For every knock-out and column, who is own and who can respond."""
+    """For every knock-out, the columns it changes by itself (own) and those that can respond (downstream)."""
 
     own: Bool[np.ndarray, "ablated columns"]
     downstream: Bool[np.ndarray, "ablated columns"]
 
     @classmethod
     def of(cls, knockouts: Sequence[Knockout], found: Sequence[Column], anatomy: Anatomy) -> Masks:
-        """Both masks, writer by writer and not column by column, of which there may be tens of thousands."""
+        """Both masks, made writer by writer: of columns there may be tens of thousands."""
         own = np.zeros((len(knockouts), len(found)), bool)
         downstream = np.zeros_like(own)
         stretches = _stretches(found)
@@ -78,7 +77,7 @@ class Masks:
         for k, knockout in enumerate(knockouts):
             for part in knockout.parts:
                 whole = Component(part.kind, part.layer)
-                if whole not in later:  # what comes after a unit comes after all units of its block
+                if whole not in later:  # a unit and its whole block have one downstream
                     later[whole] = [anatomy.is_downstream(writer, whole) for writer, _, _ in stretches]
                 mine = anatomy.written_by(whole)
                 for (writer, span, split), after in zip(stretches, later[whole], strict=True):
@@ -109,18 +108,18 @@ def _stretches(found: Sequence[Column]) -> list[tuple[Component, slice, UnitDeco
 
 
 def _held(split: UnitDecomposition | None, part: Component, width: int) -> Bool[np.ndarray, " width"]:
-    """Which columns of a writer cannot move while `part` is held."""
+    """Columns of a writer that cannot move while `part` is frozen."""
     if part.unit is None:
         return np.ones(width, bool)
     held = np.zeros(width, bool)
-    # behind a post-norm a unit is scaled with those that are not held
+    # behind a post-norm a frozen unit is still scaled with the others
     if split is not None and split.norm is None and (units := split.within(part)) is not None:
         held[units] = True
     return held
 
 
 def _own(split: UnitDecomposition | None, part: Component, width: int) -> Bool[np.ndarray, " width"]:
-    """Which columns of a writer the knock-out of `part` replaces, wholly or in part."""
+    """Columns of a writer that the knock-out of `part` replaces, wholly or in part."""
     units = None if split is None else split.within(part)
     own = np.full(width, units is None)
     if units is not None:
@@ -131,16 +130,16 @@ def _own(split: UnitDecomposition | None, part: Component, width: int) -> Bool[n
 Detail = Literal["full", "kinds"]
 
 OWN = "own"
-"""The entry of whatever was knocked out."""
+"""Entry of the parts that were knocked out."""
 
 
 @dataclass(frozen=True)
 class Aggregation:
-    """Turns what was measured of every column into the ledger's entries along `writer`; here each column is one.
+    """Turns columns into the ledger's entries along `writer`; here each column is an entry.
 
     Attributes:
         entries: the ledger's entries.
-        masks: which of them are own and which can respond.
+        masks: which entries are own and which can respond.
     """
 
     entries: tuple[Column, ...]
@@ -156,17 +155,17 @@ class Aggregation:
         own: Bool[np.ndarray, "jobs columns"],
         direct: Float[np.ndarray, "prompts columns"],
     ) -> Float[np.ndarray, "jobs prompts entries"]:
-        """Changes by entry, given which columns were knocked out themselves and all clean direct effects."""
+        """Changes by entry, given the columns that were knocked out themselves and all clean direct effects."""
         return change
 
 
 @dataclass(frozen=True)
 class AggregationByKind(Aggregation):
-    """Columns are summed by kind and sign, own ones apart; direct effects are all under their kind and sign.
+    """Sums columns by kind and sign, own ones apart; direct effects all go under their kind and sign.
 
     Attributes:
-        member: which columns belong to which entry, whatever their sign; none to `own`.
-        signed: 0 for entries without a sign, else the sign of the direct effects that belong to them.
+        member: columns of each entry, whatever their sign; none of `own`.
+        signed: sign of the direct effects that belong to an entry; 0 for either.
     """
 
     member: Bool[np.ndarray, "columns entries"]
@@ -188,7 +187,7 @@ class AggregationByKind(Aggregation):
         return cls(named, Masks(own, masks.downstream @ member), member, signed)
 
     def direct(self, direct: Float[np.ndarray, "prompts columns"]) -> Float[np.ndarray, "prompts entries"]:
-        """Sums by kind and sign; nothing is own, since that differs from knock-out to knock-out."""
+        """Sums by kind and sign; none is own, since that differs between knock-outs."""
         return self._summed(direct, direct)
 
     def change(
@@ -215,5 +214,5 @@ class AggregationByKind(Aggregation):
 
 
 def aggregation(detail: Detail, found: Sequence[Column], masks: Masks) -> Aggregation:
-    """The aggregation of that name."""
+    """The aggregation for a level of detail."""
     return Aggregation(tuple(found), masks) if detail == "full" else AggregationByKind.of(found, masks)

@@ -1,8 +1,8 @@
-"""The clean run: what the untouched model does on a batch of prompts of one length, and what later forwards need.
+"""The clean run: what the untouched model does, and what later forwards need of it.
 
-It costs one forward pass. Values are kept at chosen modules. Beside them, interventions at the last token need the
-keys and values of the tokens before it; interventions at many positions need the residual stream between the blocks,
-which is kept in the machine's memory, not on a GPU.
+It costs one forward pass. Values are kept at chosen modules. Interventions at the last token also need the keys and
+values of the tokens before it; interventions at many positions need the residual stream between the blocks, which is
+kept in the machine's memory, not on a GPU. Ask for the least with `keep`; `CleanCache` spares making a run again.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from hydrascope.engine._routing import keep_experts
 from hydrascope.errors import AnatomyRefused, NonFinite
 
 Keep = Literal["nothing", "prefix", "streams"]
-"""What a clean run keeps for later forwards: keys and values of the prefix, or the stream between blocks."""
+"""What a clean run keeps: keys and values of the prefix, or the stream between blocks."""
 
 
 @dataclass(frozen=True)
 class Entrance:
-    """The output projection of a block's attention, at which a forward can enter the block.
+    """The output projection of a block's attention, where a forward can enter the block.
 
     Attributes:
         attention: path of the module that calls the projection.
         projection: path of the projection.
-        inside: the projection's input in the clean run.
-        returned: what the attention module returned.
+        inside: clean input of the projection.
+        returned: clean output of the attention module.
     """
 
     attention: str
@@ -50,8 +50,8 @@ class Streams:
 
     Attributes:
         blocks: paths of the blocks.
-        returned: what each block but the last returned; the first tensor in it enters the next block.
-        entrances: where a block's attention can be entered, by block.
+        returned: output of each block but the last; its first tensor enters the next block.
+        entrances: by block, where its attention can be entered.
     """
 
     blocks: tuple[str, ...]
@@ -73,8 +73,8 @@ class CleanRun:
     Attributes:
         ids: token ids.
         layout: positions that later forwards replace and read.
-        logits: the model's logits at the read positions, before any soft-cap is undone.
-        values: what each asked-for module took or returned at the replaced positions.
+        logits: the model's logits at the read positions.
+        values: by site, inputs or outputs at the replaced positions.
         prefix: keys and values of all tokens but the last, one pair per block; empty when not kept.
         streams: the stream between blocks; None when not kept.
     """
@@ -93,11 +93,11 @@ class CleanRun:
         return self.logits.nbytes + prefix + (0 if self.streams is None else self.streams.nbytes)
 
     def without_values(self) -> CleanRun:
-        """The run as later forwards need it."""
+        """The run without its values, as later forwards need it."""
         return replace(self, values={})
 
     def one_by_one(self) -> list[CleanRun]:
-        """Each prompt of a run at the last token by itself, as views, without values."""
+        """Each prompt of a last-token run by itself, as views, without values."""
         layout, found = replace(self.layout, prompts=1), []
         for i in range(len(self.ids)):
             one = slice(i, i + 1)
@@ -107,7 +107,7 @@ class CleanRun:
 
     @classmethod
     def together(cls, runs: Sequence[CleanRun]) -> CleanRun:
-        """Several runs at the last token as one batch, without values; the prompts are of one length."""
+        """Join last-token runs of one length into a batch, without values."""
         prefix = tuple(
             (torch.cat([keys for keys, _ in pairs]), torch.cat([values for _, values in pairs]))
             for pairs in zip(*(run.prefix for run in runs), strict=True)
@@ -132,9 +132,9 @@ def record(
         ids: prompts of one length, without padding.
         sites: module inputs and outputs whose values are kept.
         layout: positions at which values and logits are kept; the last one if None.
-        keep: what later forwards will need.
-        embedding_noise: added to the residual stream where it enters the first block, in units of the standard
-            deviation of each prompt's own entries there.
+        keep: what later forwards need.
+        embedding_noise: added to the residual stream that enters the first block, in units of the standard deviation
+            of each prompt's own entries there.
 
     Returns:
         The clean run.
@@ -142,7 +142,7 @@ def record(
     Raises:
         HookDidNotFire: a site was not passed exactly once.
         NonFinite: the model returns NaN or infinite logits.
-        AnatomyRefused: it does not keep keys and values in the library's plain cache.
+        AnatomyRefused: the model does not keep keys and values in the library's plain cache.
     """
     ids = ids.to(model.device)
     layout = Layout.last(*ids.shape) if layout is None else layout
@@ -187,7 +187,7 @@ def record(
 
 
 def _keep_entrance(model: Model, hooks: Hooks, head: HeadSite, entrances: dict[int, Entrance]) -> None:
-    """Keep what is needed to enter a block at its attention's output projection, if other modules are called before."""
+    """Keep what entering a block at its attention's output projection takes, if that skips any module."""
     block = model.anatomy.layers[head.layer]
     attention = f"{block}.{head.module.removeprefix(f'{block}.').split('.')[0]}"
     if attention == head.module:

@@ -1,4 +1,7 @@
-"""Clean runs kept in memory between the parts of a run, as far as they fit; otherwise they are made again."""
+"""Clean runs kept in memory between the parts of a run.
+
+They take a quarter of the memory budget; a run that does not fit is made again, at one forward pass.
+"""
 
 from __future__ import annotations
 
@@ -31,14 +34,13 @@ from hydrascope.engine._strategies import Strategy
 
 
 class CleanCache:
-    """The clean runs of all prompts at the last token, so that the knock-outs seldom prefill again.
+    """Clean runs of all prompts at the last token, so that knock-outs seldom prefill again.
 
-    What is kept depends on memory and on kills, and the numbers of a run must not. So a clean run that is not there is
-    made again with just those prompts beside it that it was first made with, and its last bit comes out alike.
+    What is kept depends on memory and on kills, and no number may. So a missing clean run is made again beside exactly
+    the prompts that it was first made with, and comes out the same to the last bit.
 
     Args:
-        model: the model.
-        prompts: token ids.
+        prompts: token ids of all prompts of the run.
         budget: memory budget.
         keep: what the strategy needs of a clean run.
     """
@@ -58,7 +60,7 @@ class CleanCache:
             self._kept |= dict(zip(rows, clean.one_by_one(), strict=True))
 
     def take(self, rows: Sequence[int]) -> CleanRun:
-        """Hand the clean run of some prompts over; it is not kept any longer."""
+        """Hand over the clean run of some prompts and forget it."""
         return CleanRun.together([self._take(row) for row in rows])
 
     def _take(self, row: int) -> CleanRun:
@@ -82,17 +84,17 @@ class CleanCache:
 
 
 Batches = tuple[tuple[int, ...], ...]
-"""Which prompts or texts go through the model together."""
+"""Numbers of the prompts or texts that go through the model together."""
 
 
 @dataclass(frozen=True)
 class CleanBatches:
-    """What constants are learned from: a run's clean runs, batch by batch.
+    """Clean runs that constants are learned from, batch by batch.
 
     Attributes:
         batches: prompts or texts of one length each.
         items: read positions of each batch.
-        turns: batches that a step of gradient descent sees, in turn.
+        turns: batches that successive steps of gradient descent see.
         together: knock-outs that are learned together.
         make: runs the untouched model on a batch.
         kept: clean runs in memory, by batch.
@@ -111,11 +113,11 @@ class CleanBatches:
         return tuple(range(len(self.batches)))
 
     def turn(self, number: int) -> tuple[int, ...]:
-        """The batches that a step sees."""
+        """Batches that a step sees."""
         return self.turns[number % len(self.turns)]
 
     def of(self, batches: Sequence[int]) -> Iterator[CleanRun]:
-        """Their clean runs."""
+        """Clean runs of some batches, kept or made."""
         return (self.kept.get(number) or self.make(number) for number in batches)
 
     def filled(self, room: int) -> CleanBatches:
@@ -132,11 +134,11 @@ class CleanBatches:
 def batches_of_prompts(
     model: Model, strategy: Strategy, prompts: Sequence[Sequence[int]], budget: Budget
 ) -> CleanBatches:
-    """Batches of prompts that are replaced and read at their last token; every step sees all of them.
+    """Batches of prompts for their last token; every step sees all of them.
 
     Args:
         model: the model.
-        strategy: how rows come by the prefix.
+        strategy: how interventions are run.
         prompts: token ids.
         budget: memory budget.
     """
@@ -159,14 +161,14 @@ def batches_of_prompts(
 def batches_of_texts(
     model: Model, texts: Sequence[Sequence[int]], positions: Positions, knockouts: int, seed: int, budget: Budget
 ) -> CleanBatches:
-    """Batches of whole texts; a step sees some of them, in an order of its own, until all have had their turn.
+    """Batches of whole texts; each step sees the next few, in shuffled order.
 
     Args:
         model: the model.
         texts: token ids, of any lengths.
         positions: where texts are replaced and read.
-        knockouts: most that begin in one block.
-        seed: of the order.
+        knockouts: largest number of knock-outs that begin in one block.
+        seed: seed of the order.
         budget: memory budget.
     """
     longest = max(map(len, texts))

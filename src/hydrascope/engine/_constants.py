@@ -19,12 +19,12 @@ from hydrascope.errors import OutOfBudget, OutputError
 
 @dataclass(frozen=True)
 class ConstantStore:
-    """The constants of all knock-outs, one row each, in a Zarr group.
+    """Constants of all knock-outs in a Zarr group, one row each.
 
     Attributes:
         scratch: the run's scratch folder.
-        group: `values`, the values at a knock-out's places one behind the other; `done`, whether they are there.
-        widths: of each knock-out's places.
+        group: `values`, a knock-out's values place after place; `done`, whether they are there.
+        widths: for each knock-out, the widths of its places.
     """
 
     scratch: Path
@@ -33,7 +33,7 @@ class ConstantStore:
 
     @classmethod
     def open(cls, scratch: Path, plan: Plan) -> ConstantStore:
-        """The store of a run, made if there is none.
+        """Open the store of a run, made if there is none.
 
         Raises:
             OutputError: it cannot be written.
@@ -54,13 +54,13 @@ class ConstantStore:
         return bool(np.asarray(self.group["done"][:]).all())
 
     def fill(self, learning: Learning, progress: Callable[[int, int], None]) -> None:
-        """Learn what has not been learned yet, group by group, and write each group when it is whole.
+        """Learn what has not been learned yet, and write group by group.
 
         Where the device has less room than was thought, groups are learned half by half.
 
         Args:
             learning: what the constants are learned from.
-            progress: told how many knock-outs are done, of how many.
+            progress: takes how many knock-outs are done, and how many there are.
 
         Raises:
             AblationError: no gradient comes through the model.
@@ -84,7 +84,7 @@ class ConstantStore:
             progress(counted, len(done))
 
     def _learned(self, learning: Learning, group: Sequence[int]) -> list[Constants] | None:
-        """The constants of a group; None where there is no room for all of it at once."""
+        """Constants of a group; None where there is no room for all of it at once."""
         try:
             return learning.learn(group)
         except (torch.cuda.OutOfMemoryError, RuntimeError) as error:
@@ -105,7 +105,7 @@ class ConstantStore:
             self.group["done"][number] = True
 
     def constants(self) -> dict[int, Constants]:
-        """The values of every knock-out, place by place."""
+        """Values of every knock-out, place by place."""
         values = torch.from_numpy(np.asarray(self.group["values"][:]))
         return {
             number: tuple(values[number, : sum(widths)].split(list(widths)))

@@ -1,4 +1,4 @@
-"""Measures of the next-token distribution, from all logits, a slice of the vocabulary at a time.
+"""Measures of the next-token distribution, a slice of the vocabulary at a time.
 
 No row's logits ever exist whole: a slice is made, added to the running sums and dropped while it is still in the
 processor's cache, so that the measures cost little beside the matrix product that makes the logits.
@@ -26,7 +26,7 @@ class Distribution:
         log_prob: log-probability of the target, in nats.
         kl: KL(clean || intervention) in nats.
         rank: number of tokens with a higher logit than the target.
-        probe: the model's logits of intervention 0, for the comparison with the untouched model; None if not asked for.
+        probe: logits of the clean run, to compare with the untouched model's; None if not asked for.
     """
 
     logit: Float[Tensor, "interventions prompts"]
@@ -36,11 +36,11 @@ class Distribution:
     probe: Float[Tensor, "prompts vocab"] | None
 
     def at(self, order: Int[Tensor, " interventions"]) -> Distribution:
-        """The same with interventions in another order; intervention 0 stays first."""
+        """The measures with interventions in another order; intervention 0 stays first."""
         return Distribution(self.logit[order], self.log_prob[order], self.kl[order], self.rank[order], self.probe)
 
     def behind(self, clean: Distribution) -> Distribution:
-        """The same with the clean run, measured before, as intervention 0."""
+        """The measures with a clean run, measured before, as intervention 0."""
 
         def joined(measure: str) -> Tensor:
             return torch.cat([getattr(clean, measure)[:1], getattr(self, measure)])
@@ -63,15 +63,14 @@ def read_logits(
 
     Args:
         head: the unembedding, a linear map.
-        tail: multiplier and soft-cap behind it.
-        normed: the head's input.
+        tail: multiplier and soft-cap behind the unembedding.
+        normed: input of the unembedding.
         tokens: target of each prompt.
-        with_distribution: measure the distribution too; otherwise those fields are zero, and the mean over the
-            vocabulary is read from the unembedding's mean row, so that only the targets are unembedded.
+        with_distribution: measure log-probability, KL and rank; otherwise they are zero and only the targets and the
+            unembedding's mean row are multiplied.
         with_clean_logits: keep intervention 0's logits, which takes the whole vocabulary of it.
         foils: token of each prompt whose logit is subtracted from the target's in place of the mean.
-        known: the clean run, where it was measured before and is not among the rows; with its logits, where the
-            distribution is measured.
+        known: clean run that was measured before and is not among the rows; with `probe` if `with_distribution`.
 
     Returns:
         The measures, float32 on the CPU.

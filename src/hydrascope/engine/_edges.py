@@ -1,9 +1,9 @@
 """Edges: what a receiver would write if it read a sender's ablated output, and all else as it was.
 
-The definition is carried out as it stands. A sender gets a row in which it is replaced and every other writer is held
-at its clean write, so that the change reaches whoever reads it by the residual stream alone and no reader answers for
-another. Each receiver's value is taken before it is held too: one row serves all receivers of a sender. That value is
-then the replacement in an ordinary knock-out of the receiver.
+Each sender and draw costs a row of its own, beside the knock-outs of its receivers. In that row the sender is replaced
+and every other writer frozen at its clean write, so that the change reaches its readers by the residual stream alone
+and no reader responds to another. Each receiver's value is taken before it is frozen too: one row serves all receivers
+of a sender. That value is then the replacement in an ordinary knock-out of the receiver.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from hydrascope.engine._routing import RoutedMlps
 from hydrascope.engine._strategies import Strategy
 
 Drawn = tuple[Knockout, int]
-"""A knock-out under one draw."""
+"""A knock-out and the number of its draw."""
 
 Donated = Callable[[Place, int], Float[Tensor, "prompts edited _"]]
-"""What replaces a sender at a place under a draw."""
+"""Gives the replacement of a sender at a place under a draw."""
 
 EdgeValues = tuple[Float[Tensor, "prompts edited _"], ...]
-"""One value per place of a part, of the same form as the sender's."""
+"""One value per place of a receiver."""
 
 
 class _Row(NamedTuple):
-    """One row: a sender under one draw. It serves all its receivers but those that it is for alone.
+    """A sender under one draw, with all its receivers or with one alone.
 
     Attributes:
-        sender: who is replaced.
-        draw: by which value.
-        alone: a writer of several modules, which may read one another and so are not held while one of them is asked.
+        sender: the part that is replaced.
+        draw: number of its replacement.
+        alone: the receiver's writer, if of several modules: they may read one another, so none is frozen in this row.
     """
 
     sender: Component
@@ -52,7 +52,7 @@ class _Row(NamedTuple):
 
 @dataclass(frozen=True)
 class _Sent:
-    """What happens in a row: what is replaced, which writers are not held, and who is asked what it makes of it."""
+    """A row of senders: what it replaces, which writers are not frozen, and which receivers it reads."""
 
     name: str
     layer: int
@@ -62,18 +62,18 @@ class _Sent:
 
 
 class _ReachedLast(Exception):
-    """Ends the forward pass behind the block of the last receiver."""
+    """Ends the forward behind the block of the last receiver."""
 
 
 def sender_places(knockout: Knockout, anatomy: Anatomy) -> tuple[Place, ...]:
-    """Where donors' values are needed beside the replaced places: at the sender of an edge."""
+    """Places beside the replaced ones whose donors' values are needed: the sender's of an edge."""
     return () if knockout.sender is None else anatomy.places(knockout.sender)
 
 
 def blocks_to_receiver(knockout: Knockout, staircase: bool) -> int:
-    """Blocks that an edge's row goes through before the knock-out itself; none for anything else.
+    """Blocks that an edge's own row goes through before the knock-out; none for anything else.
 
-    It is what a row of its own would take; edges with one sender share theirs.
+    It is an upper bound: edges of one sender share a row.
     """
     if knockout.sender is None:
         return 0
@@ -92,10 +92,10 @@ def edge_values(
 
     Args:
         model: the model.
-        clean: its clean run on a batch, with the prefix kept.
-        asked: knock-outs, each with the draw of its replacement; those that are no edges are passed over.
-        donated: what replaces the sender, for the prompts of the batch.
-        strategy: how rows come by the prefix.
+        clean: clean run on the batch, with the prefix kept.
+        asked: knock-outs and their draws; those that are no edges are passed over.
+        donated: gives the sender's replacement for the prompts of the batch.
+        strategy: how interventions are run.
         size: rows a prompt that go through the model together, beside the clean one.
 
     Returns:
@@ -130,7 +130,7 @@ def _sent(row: _Row, receivers: tuple[Component, ...], donated: Donated, anatomy
 def _listen(
     model: Model, clean: CleanRun, sent: Sequence[_Sent], strategy: Strategy
 ) -> list[dict[Component, EdgeValues]]:
-    """One forward of senders, which come in order of depth."""
+    """Run one forward of senders, given in order of depth."""
     forward = _Listening(model, clean, sent, strategy)
     with hooked() as hooks, torch.no_grad(), suppress(_ReachedLast):
         forward.attach(hooks)
@@ -143,7 +143,7 @@ def _listen(
 
 
 class _Listening(Rows):
-    """One forward of senders: replaces them, holds all other writers at the clean row's, and reads receivers before."""
+    """One forward that replaces senders, reads receivers and freezes all other writers."""
 
     def __init__(self, model: Model, clean: CleanRun, sent: Sequence[_Sent], strategy: Strategy) -> None:
         interventions = [Intervention(one.name, one.layer, one.edits) for one in sent]
@@ -167,7 +167,7 @@ class _Listening(Rows):
         layers, module = self.model.anatomy.layers[: self.last + 1], self.model.network.get_submodule
         for layer, path in enumerate(layers):
             hooks.on_input(module(path), f"start of block {layer}", lambda h, layer=layer: self._grow(h, layer))  # type: ignore[misc]
-        self.experts.attach(hooks, self.first_block)  # before what holds the writer that they are a part of
+        self.experts.attach(hooks, self.first_block)  # before their writer is frozen
         whole = [site for site in dict.fromkeys((*self.edits, *self.watched, *self.held)) if site.expert < 0]
         for site in whole:
             if site.side == "output":
@@ -181,7 +181,7 @@ class _Listening(Rows):
         super().check_fired(hooks)
 
     def _pass(self, tensor: Tensor, site: Site) -> Tensor:
-        """Replace, read and hold in place, in this order: receivers are read before they are held."""
+        """Replace, read and freeze in place, in this order: receivers are read before they are frozen."""
         rows = self.layout.by_row(self._put(tensor, site))
         for row, place in self.watched.get(site, ()):
             self.seen[row, place] = self.layout.take(tensor, row, place.span)

@@ -1,9 +1,9 @@
 """One forward of a batch with many interventions, as extra rows.
 
 An intervention joins the batch at the first block in which it differs (the batch grows like a staircase), or all of
-them begin together at a later block. At every writer the rows' read-outs are taken at once, and no activation is kept:
-the cost is about that of the clean run plus half a row of single tokens for each intervention. Replacing something at
-the last position leaves all earlier keys and values as they were, so the prefix is computed once and shared.
+them begin together at a later block. Every writer is read as it writes and no activation is kept, so that a forward
+costs about the clean run plus half a row of single tokens for each intervention. Replacing something at the last
+position leaves all earlier keys and values as they were, so the prefix is computed once and shared.
 
 Rows are ordered intervention-major (row = intervention * prompts + prompt); intervention 0 is the clean run, where it
 comes along.
@@ -35,18 +35,17 @@ from hydrascope.errors import HookDidNotFire, NonFinite
 
 
 class ReachedHead(Exception):
-    """Ends the forward pass where the unembedding would begin."""
+    """Ends the forward where the unembedding would begin."""
 
 
 class Rows:
-    """What the hooks of every kind of forward share.
+    """Rows of a forward and their edits, common to all forwards.
 
     Args:
-        model: the model.
-        clean: its clean run on the batch.
-        interventions: what is replaced, in order of depth.
-        strategy: how rows come by the prefix, and whether they may join late.
-        with_clean: the clean run comes along as the first intervention; rows that join late are copies of it.
+        clean: clean run on the batch.
+        interventions: interventions in order of depth.
+        strategy: how rows share the clean run, and whether they join late.
+        with_clean: the clean run comes along as intervention 0; rows that join late are copies of it.
     """
 
     def __init__(
@@ -70,11 +69,7 @@ class Rows:
         self.made: set[Site] = set()
 
     def check_fired(self, hooks: Hooks) -> None:
-        """Refuse a forward in which a hook or an edit did not happen exactly once.
-
-        Raises:
-            HookDidNotFire: naming it.
-        """
+        """Refuse a forward in which a hook or an edit did not happen exactly once."""
         hooks.require_fired()
         if lost := set(self.edits) - self.made:
             raise HookDidNotFire(f"nothing was replaced at {min(lost)}, so the result would be silently wrong")
@@ -97,22 +92,21 @@ class Rows:
 
 
 def copied(tensor: Tensor) -> Tensor:
-    """A copy to write in: what a module is called with may be needed elsewhere as it was."""
+    """Copy a tensor to write in: the module's caller may need the original elsewhere."""
     return tensor.clone(memory_format=torch.contiguous_format)
 
 
 @dataclass(frozen=True)
 class Readings:
-    """Read-outs of a forward; intervention 0 is the clean run, the others follow in the order they were given.
+    """Read-outs of a forward; intervention 0 is the clean run, others keep their given order.
 
     Attributes:
-        reads: <write, w> of every writer, embedding first, not yet divided by the norm's scale; a writer that is read
-            head by head has a column for each head and one for its bias. Where an intervention had not begun, its entry
-            is the clean one.
-        sigma: the final norm's scale.
+        reads: <write, w> of every writer or its units and bias, embedding first, not divided by the norm's scale; clean
+            where an intervention had not begun.
+        sigma: scale of the final norm.
         distribution: target logit and measures of the next-token distribution.
-        routing: how routed MLPs sent their tokens, if that was asked for.
-        pattern: how attention changed, if that was asked for.
+        routing: how routers sent their tokens, if asked for.
+        pattern: how attention changed, if asked for.
     """
 
     reads: Float[Tensor, "interventions writers prompts"]
@@ -123,7 +117,7 @@ class Readings:
 
     @classmethod
     def joined(cls, clean: Readings, others: Sequence[Readings]) -> Readings:
-        """Readings of a clean run by itself, and of interventions in forwards of their own."""
+        """Join a clean run by itself and interventions in forwards of their own."""
         reads, sigma, logit, log_prob, kl, rank = (
             torch.cat([take(clean), *(take(one)[1:] for one in others)])
             for take in (
@@ -156,18 +150,17 @@ def run_interventions(
 
     Args:
         model: the model.
-        clean: its clean run on the batch, with what the strategy needs.
+        clean: clean run on the batch, with what the strategy needs.
         interventions: what to replace.
         read: read-out direction of each prompt.
         strategy: how rows share the clean run.
-        with_distribution: also take log-probability, rank and KL divergence, for which all rows meet the vocabulary.
-        with_clean_logits: also keep all logits of the clean run.
-        readouts: for writers that are read unit by unit, their read-outs.
-        before: readings of the same batch without interventions. What blocks write that the strategy leaves out is
-            taken from there; and in float32, where rows of another forward round alike, the whole clean run is,
-            instead of coming along.
-        routing: also split changes of routed MLPs; the anatomy must allow it.
-        heads: read-outs of the heads of attention writers whose changes are also split.
+        with_distribution: take log-probability, rank and KL divergence, which costs the whole vocabulary of every row.
+        with_clean_logits: keep all logits of the clean run.
+        readouts: read-outs of the writers that are read unit by unit.
+        before: readings of this batch without interventions, for the writers below the strategy's first block. In
+            float32, where rows of another forward round alike, they also stand for the whole clean run.
+        routing: split changes of routed MLPs; the anatomy must allow it.
+        heads: read-outs of the heads of attention writers whose changes are split.
 
     Returns:
         Read-outs of all writers, scales and distributions, in float32 on the CPU.
@@ -205,7 +198,7 @@ def _columns(aim: UnitReadout | None) -> int:
 
 
 class _Sweep(Rows):
-    """One forward: the interventions in order of depth, the hooks that edit and read, and what they read."""
+    """One forward of interventions in order of depth: hooks that edit and read, and their read-outs."""
 
     def __init__(
         self,
@@ -258,7 +251,7 @@ class _Sweep(Rows):
         hooks.on_input(module(anatomy.tail.head), "head", self._stop)
 
     def _attach_units(self, hooks: Hooks, aim: UnitReadout, column: int) -> None:
-        """Read a writer's units where they lie side by side, its scale behind the projection, and then book both."""
+        """Read a writer's units before its projection and a post-norm's scale behind it; book both at the write."""
         split, module = aim.split, self.model.network.get_submodule
         site = Site(split.module, "output", self.model.anatomy.d_model)
         dots: list[Tensor] = []
@@ -297,7 +290,7 @@ class _Sweep(Rows):
         self.heads.check_told(self.first_block)
 
     def take_over(self, before: Readings) -> None:
-        """Fill in the clean read-outs of what is left out: the first blocks with the embedding, or the clean run."""
+        """Fill in clean read-outs of what the forward leaves out: the first blocks, or the clean run."""
         left_out = sum(w.component.layer < self.first_block for w in self.model.anatomy.writers)
         columns = slice(0, self.columns[left_out] if self.first_block else 0)
         clean = before.reads[0].to(self.reads.device)

@@ -1,4 +1,4 @@
-"""Interventions: which stretches of which activations are replaced in a row of a forward, and by what."""
+"""Interventions: what is replaced in a row of a forward, and by what."""
 
 from __future__ import annotations
 
@@ -13,17 +13,12 @@ from torch import Tensor
 from hydrascope.anatomy import Place, Site
 
 Edits = Mapping[Site, Sequence[tuple[int, slice, Tensor]]]
-"""For each site the rows in which it is replaced, the stretch and the value."""
+"""By site: row, stretch and value of each replacement."""
 
 
 @dataclass(frozen=True)
 class Edit:
-    """One replacement.
-
-    Attributes:
-        place: a stretch of a module's input or output.
-        value: what is put there at each replaced position.
-    """
+    """One replacement: a stretch of activations, and its value at each replaced position."""
 
     place: Place
     value: Float[Tensor, "prompts edited width"]
@@ -31,11 +26,11 @@ class Edit:
 
 @dataclass(frozen=True)
 class Intervention:
-    """Edits made together in one row: a knock-out, a joint one, or a knock-out with other parts held.
+    """Edits made together in one row, with those that freeze parts at their clean value.
 
     Attributes:
-        name: what is knocked out, for messages.
-        first_layer: the first block that differs from the clean run.
+        name: name of the knock-out, for messages.
+        first_layer: first block that differs from the clean run.
         edits: the replacements.
     """
 
@@ -45,20 +40,16 @@ class Intervention:
 
 
 def in_order_of_depth(interventions: Sequence[Intervention]) -> list[int]:
-    """Indices that sort interventions by their first edited block, so that a batch can grow like a staircase."""
+    """Indices that sort interventions by their first edited block, as a growing batch needs them."""
     return sorted(range(len(interventions)), key=lambda i: interventions[i].first_layer)
 
 
 def in_random_direction(
     displacement: Float[Tensor, "prompts edited width"], seed: int, rows: Sequence[int], key: tuple[int, ...]
 ) -> Float[Tensor, "prompts edited width"]:
-    """Norm-matched random displacements for the control.
+    """Displacements of the same norms in random directions, for the control.
 
-    Args:
-        displacement: the real ones.
-        seed: of the run.
-        rows: each prompt's number; its direction depends on nothing but seed, number and key.
-        key: what tells this displacement from others of the prompt.
+    A prompt's directions depend on nothing but the run's seed, its number in `rows`, and `key`.
     """
     shape = displacement.shape[1:]
     drawn = np.stack([np.random.default_rng((seed, row, *key)).standard_normal(shape, "float32") for row in rows])

@@ -1,4 +1,7 @@
-"""One batch of the ledger: all knock-outs of some prompts or texts of one length, forward by forward."""
+"""One batch of the ledger: all knock-outs of some prompts or texts of one length.
+
+As many interventions share a forward as memory allows; when the device runs out all the same, half as many.
+"""
 
 from __future__ import annotations
 
@@ -32,15 +35,13 @@ class BatchContext:
     """What a batch is computed with.
 
     Attributes:
-        model: the model.
         plan: the run's plan.
         strategy: how interventions are run.
-        pools: values of all runs at each site, at every replaced position.
+        pools: by site, values of all runs at every replaced position.
         n_clean: number of clean runs, which come first in the pools.
-        budget: memory budget.
         tolerance: largest |remainder| / max(1, |total|) that counts as closed.
-        reference: values that replacements are made of where those are not the pools'.
-        learned: constants that are put in place, by knock-out, where the ablation learns them.
+        reference: by site, values to make replacements of in place of the pools.
+        learned: constants by knock-out, where the ablation learns them.
     """
 
     model: Model
@@ -54,22 +55,16 @@ class BatchContext:
     learned: Mapping[int, Constants] = field(default_factory=dict)
 
     def own(self, place: Place, rows: Sequence[int]) -> Float[Tensor, "prompts edited _"]:
-        """What some prompts have at a place in their clean runs."""
+        """Clean values of some prompts at a place."""
         return self.pools[place.site][..., place.span][torch.as_tensor(rows)]
 
     def replacement(self, place: Place, draw: int, rows: Sequence[int]) -> Float[Tensor, "prompts edited _"]:
-        """What the ablation puts there under one draw."""
+        """The ablation's values for some prompts at a place under one draw."""
         source = self.reference.get(place.site, self.pools[place.site])[..., place.span]
         return self.plan.ablation.replace(source, self.plan.table[draw : draw + 1, rows], self.n_clean)[0]
 
     def intervention(self, job: Job, rows: Sequence[int], edges: Mapping[Drawn, EdgeValues]) -> Intervention:
-        """The edits of one job: at every place (1 - dose) of the prompt's own value and dose of the replacement.
-
-        Args:
-            job: which knock-out, draw, and whether it is the control.
-            rows: positions of the prompts in pools and table.
-            edges: what the receivers of edges would write.
-        """
+        """The edits of one job, (1 - dose) of the prompt's own value and dose of the replacement."""
         plan, edits = self.plan, []
         knockout = plan.knockouts[job.knockout]
         for number, place in enumerate(plan.edited[job.knockout]):
@@ -96,8 +91,8 @@ class Items:
 
     Attributes:
         targets: target token of every read position, prompt by prompt.
-        foils: the tokens whose logits are subtracted from the targets', if differences are read.
-        names: what an error calls each read position by.
+        foils: tokens whose logits are subtracted from the targets', if differences are read.
+        names: name of each read position in an error.
     """
 
     targets: Int[Tensor, " items"]
@@ -115,22 +110,22 @@ def measure(
     done: Callable[[int], None] = lambda interventions: None,
     smaller: Callable[[int], None] = lambda size: None,
 ) -> Arrays:
-    """Measure all knock-outs of prompts of one length, in smaller forwards where the device has too little room.
+    """Measure all knock-outs of prompts of one length.
 
     Args:
         context: model, plan and values.
-        rows: positions of the prompts in the plan's table and the pools.
-        clean: their clean run, with what the strategy needs.
+        rows: rows of the prompts in the plan's table and the pools.
+        clean: clean run of the prompts, with what the strategy needs.
         items: what is read.
-        with_distribution: take log-probability, rank and KL divergence, for which all rows meet the whole vocabulary.
-        done: told the number of interventions, over all prompts, after each forward.
-        smaller: told how many interventions share a forward from now on, after the device ran out of memory.
+        with_distribution: take log-probability, rank and KL divergence, which costs the whole vocabulary of every row.
+        done: takes the number of interventions, over all prompts, after each forward.
+        smaller: takes the new number of interventions in a forward whenever the device runs out of memory.
 
     Returns:
         The ledger's variables, one row per read position.
 
     Raises:
-        LedgerDoesNotClose: naming the component and the item that break it.
+        LedgerDoesNotClose: an account misses its total effect; the message names component and item.
         AnatomyRefused: the clean row's logits are not those of the untouched model.
         OutOfBudget: the device has no room for a single intervention.
     """
@@ -193,7 +188,7 @@ def _measure(
         drawn = [(plan.knockouts[job.knockout], job.draw) for job in jobs]
         edges = edge_values(model, clean, drawn, partial(context.replacement, rows=rows), strategy.whole, size)
         interventions = [context.intervention(job, rows, edges) for job in jobs]
-        # Of the control only effects are kept: no distributions, no splits.
+        # of the control only effects are kept: no distributions, no splits
         real = not jobs[0].null
         split = real and bool(heads)
         first = min(one.first_layer for one in interventions)

@@ -1,7 +1,7 @@
-"""How much fits: every size and budget of the engine, from prompts in a batch to interventions in a forward.
+"""How much fits: every size and budget of the engine.
 
-Estimates are of what is alive at once beside the weights. Where a device has less room than was thought, `ran_out`
-tells, and forwards are made smaller.
+Estimates are of what is alive at once beside the weights. Where they are too low, `ran_out` recognises the error, and
+forwards are made smaller.
 """
 
 from __future__ import annotations
@@ -22,51 +22,51 @@ from hydrascope.engine._strategies import Strategy
 from hydrascope.errors import OutOfBudget, RunError
 
 FREE_SHARE = 0.5
-"""Share of the free memory used when no budget is given; the rest is left to the machine and the allocator."""
+"""Share of the free memory that is used when no budget is given."""
 
 ROWS_AT_ONCE = 4096
-"""More rows in one matrix product gain nothing."""
+"""Rows of a matrix product beyond which more gain nothing."""
 
 ACCOUNT_COPIES = 12
-"""Sums by half, squares and null of every knock-out and writer, in float64, and what is made of them."""
+"""Float64 numbers per knock-out and writer: sums by half, squares, control, and what is made of them."""
 
 COLUMN_BYTES = 64
-"""Of one read-out while it is booked: as it was read, its change in float64, and the terms of that."""
+"""Bytes of one read-out while it is booked: as read, its change in float64, and the terms of that."""
 
 CLEAN_SHARE = 4
-"""One part in so many of the budget holds clean runs, and one the steps that a gradient needs."""
+"""Clean runs take one part in so many of the budget, and steps kept for a gradient another."""
 
 STORED_TOGETHER = 32
 """Runs whose values are written to disk together."""
 
 TOKENS_AT_ONCE = {"cpu": 1024}
-"""Tokens of all rows of a forward of whole texts: worth the reading of the weights, and few enough for the cache."""
+"""Tokens in a forward of whole texts: worth reading the weights for, and few enough for the cache."""
 
 TOKENS_AT_ONCE_ELSEWHERE = 65536
 
 LEAST_INTERVENTIONS = 16
-"""Interventions that should share a forward, where several texts could go through the model together."""
+"""Interventions that should share a forward before several texts do."""
 
 TEXTS_IN_BLOCK = 16
 """Texts of one length that are each other's donors: the paper's 15 donors and the text itself."""
 
 LEARNED_PROMPTS = 64
-"""Prompts that constants are learned from together, at most."""
+"""Largest number of prompts that constants are learned from together."""
 
 LEARNED_ROWS = 1024
-"""Rows of single tokens whose steps are kept for a gradient, at most."""
+"""Largest number of single-token rows whose steps are kept for a gradient."""
 
 READ_A_STEP = 1024
 """Read positions of texts that one step of gradient descent sees, about."""
 
 GRADED_LOGIT_BYTES = 64 * 2**20
-"""Logits alive at once where a gradient is taken, in float32; they are made again for it."""
+"""Bytes of float32 logits alive at once where a gradient is taken; they are made again for it."""
 
 LOGIT_BYTES = {"cpu": 2 * 2**20}
-"""Logits alive at once, in float32: what stays in the cache of a processor's core."""
+"""Bytes of float32 logits alive at once: what stays in the cache of a processor's core."""
 
 LOGIT_BYTES_ELSEWHERE = 64 * 2**20
-"""On other devices each step has a fixed cost, and there is no cache worth staying in."""
+"""Bytes on other devices, where each step has a fixed cost and no cache is worth staying in."""
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -79,7 +79,7 @@ class Budget:
 
     @classmethod
     def read(cls, text: str | None, *devices: torch.device) -> Budget:
-        """A budget from `4GB`, `800M` ..., or a share of what is free now on the tightest of the devices.
+        """A budget such as `4GB` or `800M`; by default a share of what is free on the tightest device.
 
         Raises:
             RunError: the text is no size.
@@ -92,7 +92,7 @@ class Budget:
         return cls(int(float(match[1]) * _UNITS[match[2].upper()]))
 
     def halved(self) -> Budget:
-        """Half of it, after the device ran out of memory."""
+        """Half the budget, after the device ran out of memory."""
         return Budget(self.bytes // 2)
 
 
@@ -109,11 +109,11 @@ def _free(device: torch.device) -> int:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Estimated bytes of what a forward keeps alive.
+    """Estimated bytes that a forward keeps alive.
 
     Attributes:
-        prompt: of one prompt's clean run and prefix.
-        row: of one row of a forward.
+        prompt: bytes of one prompt's clean run and prefix.
+        row: bytes of one row of a forward.
     """
 
     prompt: int
@@ -121,14 +121,14 @@ class Footprint:
 
     @classmethod
     def of(cls, model: Model, tokens: int, copies_prefix: bool, columns: int = 0, attending: int = 0) -> Footprint:
-        """Estimate for prompts of a length.
+        """Estimate for prompts of one length.
 
         Args:
             model: the model.
             tokens: length of the prompts.
             copies_prefix: every row has its own keys and values.
-            columns: what is read of every row.
-            attending: how many of these are split into moved weights and changed values.
+            columns: read-outs of every row.
+            attending: read-outs that are split into pattern and value effects.
         """
         config = model.network.config.get_text_config()
         width, size = model.anatomy.d_model, model.dtype.itemsize
@@ -140,7 +140,7 @@ class Footprint:
         token = size * (8 * width + 3 * inner)
         row = token + 4 * (4 * width + 3 * heads * tokens) + (prefix if copies_prefix else 0)
         row += COLUMN_BYTES * (columns + 2 * attending)
-        if attending:  # four products of weights and values, and the weights once more
+        if attending:  # four products, and the weights once more
             row += 4 * (4 * width + 2 * heads * tokens)
         return cls(prompt=2 * prefix + tokens * token + 4 * heads * tokens * tokens + logits, row=row)
 
@@ -154,11 +154,6 @@ def size_of(number: int) -> str:
 
 def prompts_at_once(model: Model, tokens: int, budget: Budget) -> int:
     """Prompts of one length that go through the model together in half the budget.
-
-    Args:
-        model: the model.
-        tokens: length of the prompts.
-        budget: memory budget.
 
     Raises:
         OutOfBudget: not even one fits.
@@ -175,18 +170,18 @@ def prompts_at_once(model: Model, tokens: int, budget: Budget) -> int:
 
 
 def interventions_at_once(budget: Budget, footprint: Footprint, prompts: int) -> int:
-    """Interventions of a batch of prompts that go through the model together, at least one."""
+    """Interventions of a batch of prompts that share a forward, at least one."""
     rows = min(ROWS_AT_ONCE, budget.bytes // 2 // footprint.row)
     return max(1, rows // prompts - 1)
 
 
 def prompts_in_account(budget: Budget, knockouts: int, entries: int) -> int:
-    """Prompts whose account is held in memory until it is written, at least one; a quarter of the budget is theirs."""
+    """Prompts whose account fits a quarter of the budget, at least one."""
     return max(1, budget.bytes // 4 // _account(knockouts, entries))
 
 
 def room(folder: Path) -> int:
-    """Bytes free in memory or on the disk of a folder, whichever is less: a ledger is written whole and read whole."""
+    """Bytes free in memory or on a folder's disk, whichever is less: a ledger is written and read whole."""
     return min(int(psutil.virtual_memory().available), shutil.disk_usage(folder).free)
 
 
@@ -196,10 +191,10 @@ def require_account(budget: Budget, free: int, prompts: int, knockouts: int, ent
     Args:
         budget: memory budget.
         free: bytes free in memory or on disk, whichever is less.
-        prompts: that the ledger is about.
-        knockouts: of each prompt.
+        prompts: rows of the ledger.
+        knockouts: knock-outs of each prompt.
         entries: writers, units and biases that are kept apart.
-        arrays: how many numbers are kept of each.
+        arrays: numbers kept of each entry.
 
     Returns:
         Bytes of the ledger.
@@ -231,7 +226,7 @@ def same_length_batches(prompts: Sequence[Sequence[int]], size: Callable[[int], 
 
     Args:
         prompts: token ids.
-        size: most prompts that go through together, by their length.
+        size: gives the largest batch of prompts of a length.
     """
     lengths: dict[int, list[int]] = {}
     for i, prompt in enumerate(prompts):
@@ -244,45 +239,29 @@ def same_length_batches(prompts: Sequence[Sequence[int]], size: Callable[[int], 
 
 
 def blocks_of(count: int, least: int) -> list[range]:
-    """Cut a number of texts of one length into nearly equal blocks of at least so many."""
+    """Cut a number of texts of one length into nearly equal blocks of at least `least`."""
     pieces = max(1, count // max(TEXTS_IN_BLOCK, least))
     edges = [round(count * i / pieces) for i in range(pieces + 1)]
     return [range(a, b) for a, b in pairwise(edges)]
 
 
 def texts_at_once(device: torch.device, tokens: int, interventions: int) -> int:
-    """Texts of one length that go through the model together, so that there is room for many interventions of each."""
+    """Texts of one length in a batch, few enough for many interventions to share a forward."""
     return max(1, tokens_at_once(device) // (tokens * min(interventions, LEAST_INTERVENTIONS)))
 
 
 def text_interventions_at_once(budget: Budget, footprint: int, texts: int, tokens: int, device: torch.device) -> int:
-    """Interventions that share a forward, at least one.
-
-    Args:
-        budget: memory budget; half of it is for the rows of a forward, with one for the clean run.
-        footprint: estimated bytes of one row, with all its tokens.
-        texts: texts in the batch.
-        tokens: their length.
-        device: where they run.
-    """
+    """Interventions on whole texts that share a forward, at least one; half the budget is for their rows."""
     row = texts * tokens
     return max(1, min(tokens_at_once(device) // row, budget.bytes // 2 // (footprint * texts) - 1))
 
 
 def text_footprint(model: Model, tokens: int, read: int, columns: int, attending: int = 0) -> int:
-    """Estimated bytes of one row of a forward: a whole text under one knock-out.
-
-    Args:
-        model: the model.
-        tokens: length of the text.
-        read: positions that are read.
-        columns: read-outs kept of each.
-        attending: how many of these are split into moved weights and changed values.
-    """
+    """Estimated bytes of one row of a forward, a whole text under one knock-out."""
     heads = max((site.n_heads for site in model.anatomy.heads), default=1)
     token = Footprint.of(model, 1, copies_prefix=False).row
     row = tokens * (token + 4 * 2 * heads * tokens) + read * 4 * (2 * model.anatomy.d_model + columns)
-    if attending:  # scores and weights at all positions, copies and differences at those that are read; four products
+    if attending:  # weights and scores at all positions, copies and differences at read ones; four products
         row += 4 * heads * tokens * (2 * tokens + 3 * read) + read * 4 * (4 * model.anatomy.d_model + 3 * attending)
     return row
 
@@ -317,10 +296,10 @@ def forward_size(
         strategy: how interventions are run.
         budget: memory budget.
         prompts: prompts in the batch.
-        tokens: length of each.
-        read: positions that are read of each.
-        columns: read-outs kept of each row.
-        attending: how many of these are split into pattern and value effects.
+        tokens: length of each prompt.
+        read: read positions of each prompt.
+        columns: read-outs of every row.
+        attending: read-outs that are split into pattern and value effects.
     """
     if strategy.by_block:
         row = text_footprint(model, tokens, read, columns, attending)
@@ -330,10 +309,10 @@ def forward_size(
 
 
 def tokens_at_once(device: torch.device) -> int:
-    """Tokens of all rows of a forward, at most."""
+    """Largest number of tokens in a forward of whole texts, over all rows."""
     return TOKENS_AT_ONCE.get(device.type, TOKENS_AT_ONCE_ELSEWHERE)
 
 
 def graded_text_footprint(model: Model, tokens: int, read: int) -> int:
-    """Estimated bytes that are kept of one row, a whole text under one knock-out, until its gradient is taken."""
+    """Estimated bytes kept of one row, a whole text under one knock-out, until its gradient is taken."""
     return model.anatomy.n_layers * text_footprint(model, tokens, read, 0)

@@ -1,9 +1,9 @@
-"""Optimal ablation: constants that do the least harm, learned by gradient through the untouched model.
+"""Optimal ablation: constants that do the least harm, learned by gradient.
 
 a* = argmin_a E[KL(clean || ablated with Z = a)]  (Li & Janson 2024, arXiv 2409.09951)
 
 Every knock-out is a row of one forward and has constants of its own, so that the gradient of the summed losses is each
-row's own. Learning costs about 180 times a run with one donor.
+row's own. Learning costs about 180 times a run with one donor; the mean is the cheap constant.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from hydrascope.engine._strategies import Strategy
 from hydrascope.errors import AblationError
 
 CANDIDATES = 3
-"""Values whose harm over everything is measured beside the steps: zeros, the mean, and the last one."""
+"""Values whose loss over everything is measured beside the steps: zeros, the mean, and the last one."""
 
 
 def require_learnable(knockouts: Sequence[Knockout], anatomy: Anatomy) -> None:
-    """Refuse what no constant is learned for.
+    """Refuse knock-outs that no constant can be learned for.
 
     Raises:
         AblationError: an edge, or a single expert.
@@ -56,11 +56,10 @@ class Learning:
     """What the constants of a run are learned from.
 
     Attributes:
-        model: the model.
         plan: the run's plan.
-        strategy: of a forward whose first edited block is known.
+        strategy: gives the strategy for a first edited block.
         batches: clean runs of all prompts or texts.
-        statistics: of every site, over the same.
+        statistics: activation statistics of every site, over all prompts or texts.
     """
 
     model: Model
@@ -71,7 +70,7 @@ class Learning:
 
     @property
     def groups(self) -> list[list[int]]:
-        """Knock-outs that are learned together, in order of depth; none waits for another to reach its block."""
+        """Knock-outs that are learned together, in order of depth; forwards of a group begin at one block."""
         blocks = [knockout.first_layer for knockout in self.plan.knockouts]
         found = []
         for _, same in groupby(sorted(range(len(blocks)), key=blocks.__getitem__), lambda k: self._begin(blocks[k])):
@@ -84,7 +83,7 @@ class Learning:
         return self.strategy(block).first_block
 
     def learn(self, group: Sequence[int]) -> list[Constants]:
-        """The constants of some knock-outs, by their numbers in the plan.
+        """Constants of some knock-outs, by their numbers in the plan.
 
         Raises:
             AblationError: no gradient comes through the model.
@@ -99,21 +98,18 @@ class Learning:
 
 
 def learn(objective: KLObjective, origins: Sequence[Sequence[Origin]], descent: Descent) -> list[Constants]:
-    """The constants of least harm, and of no more than zeros or the mean do.
+    """The constants of least loss, which is never above that of zeros or the mean.
 
     Gradient descent (Adam) begins at the better of the two. Where every step sees everything, each value on the way is
-    a candidate, otherwise only the last one, whose harm over everything is then measured.
+    a candidate, otherwise only the last one, whose loss over everything is then measured.
 
     Args:
-        objective: what is minimised.
-        origins: of every place of every knock-out.
+        objective: loss to minimise.
+        origins: for each knock-out, start and step size at every place.
         descent: steps and rate.
 
     Returns:
         For each knock-out one value per place, float32 on the CPU.
-
-    Raises:
-        AblationError: no gradient comes through the model.
     """
     means = [[origin.mean.to(objective.model.device) for origin in some] for some in origins]
     spreads = [[origin.spread for origin in some] for some in origins]
@@ -153,21 +149,20 @@ def _better(best: Values, lowest: Losses, values: Values, losses: Losses) -> tup
 
 
 Values = list[list[Tensor]]
-"""One value at each place of each knock-out."""
+"""For each knock-out one value per place."""
 
 Losses = Float[Tensor, " knockouts"]
 
 
 @dataclass(frozen=True)
 class KLObjective:
-    """KL divergence from the clean next-token distribution in nats, mean over read positions of all prompts or texts.
+    """KL divergence from the clean next-token distribution in nats, averaged over all read positions.
 
     Attributes:
-        model: the model.
-        strategy: of a forward with all knock-outs.
-        knockouts: what goes through the model together.
-        places: that each of them replaces, at every edited position by the same value.
-        batches: the clean batches.
+        strategy: how the knock-outs are run.
+        knockouts: knock-outs that go through the model together.
+        places: places of each knock-out; every edited position gets one value.
+        batches: clean runs of all prompts or texts.
     """
 
     model: Model
@@ -177,7 +172,7 @@ class KLObjective:
     batches: CleanBatches
 
     def losses(self, values: Values) -> Losses:
-        """Of every knock-out over everything."""
+        """Loss of every knock-out over everything."""
         total = torch.zeros(len(values))
         with torch.no_grad():
             for clean in self.batches.of(self.batches.all):
@@ -185,7 +180,7 @@ class KLObjective:
         return total / sum(self.batches.items)
 
     def losses_and_slopes(self, values: Values, step: int) -> tuple[Losses, Values]:
-        """The same over what one step sees, and the gradient with respect to every value.
+        """Losses over what one step sees, and their gradient with respect to every value.
 
         Raises:
             AblationError: no gradient comes through the model.
@@ -210,7 +205,7 @@ class KLObjective:
         return total, [[next(rest) for _ in some] for some in leaves]
 
     def _sums(self, clean: CleanRun, values: Values) -> Losses:
-        """Over the read positions of one batch."""
+        """Losses summed over the read positions of one batch."""
         layout = self.strategy.layout(clean)
         shape = (layout.prompts, len(layout.edited), -1)
         interventions = [
@@ -227,16 +222,9 @@ class KLObjective:
 def divergence(
     model: Model, clean: CleanRun, interventions: Sequence[Intervention], strategy: Strategy
 ) -> Float[Tensor, "interventions items"]:
-    """KL(clean || intervention) of the next-token distribution in nats, with its gradient where one is asked for.
+    """KL(clean || intervention) of the next-token distribution in nats; differentiable.
 
-    Args:
-        model: the model.
-        clean: its clean run on a batch.
-        interventions: what to replace.
-        strategy: how rows come by what they share with the clean run.
-
-    Returns:
-        One number per intervention and read position, in the order given.
+    One number per intervention and read position, in the order given.
 
     Raises:
         HookDidNotFire: an edit did not happen exactly once.
@@ -272,7 +260,7 @@ def _kl(
 
 
 class _Graded(Rows):
-    """One forward that ends at the head, with nothing changed in place that a gradient needs."""
+    """One forward up to the head, in which nothing that a gradient needs is changed in place."""
 
     def attach(self, hooks: Hooks) -> None:
         module = self.model.network.get_submodule
@@ -290,7 +278,7 @@ class _Graded(Rows):
 
 @contextmanager
 def _frozen(network: nn.Module) -> Iterator[None]:
-    """Weights that want no gradient: nothing is kept for theirs."""
+    """Keep nothing for gradients of weights."""
     wanting = [weight for weight in network.parameters() if weight.requires_grad]
     try:
         for weight in wanting:

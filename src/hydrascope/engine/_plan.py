@@ -1,4 +1,4 @@
-"""What a run will do: knock-outs, draws, the null, and who can respond to what."""
+"""What a run does: knock-outs, draws, random-direction controls, and who can respond to what."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hydrascope.errors import ComponentError
 
 
 class Job(NamedTuple):
-    """One intervention of every prompt: a knock-out under one draw, real or null."""
+    """One intervention on every prompt: a knock-out or its random-direction control, under one draw."""
 
     knockout: int
     draw: int
@@ -30,19 +30,18 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that is the same for all batches of a run.
+    """What is the same for all batches of a run.
 
     Attributes:
-        anatomy: of the model.
         knockouts: what is ablated, one column of the ledger each.
-        ablation: what replaces it.
+        ablation: what replaces the ablated outputs.
         table: pool index of each draw and prompt.
-        null_draws: draws repeated with a random direction of the same norm.
-        seed: of the null's directions.
+        null_draws: draws that are repeated as random-direction controls.
+        seed: seed of the controls' directions.
         decompositions: writers that are read unit by unit.
         detail: how much of the account the ledger keeps.
         dose: share of the way from a prompt's own value to the replacement.
-        heads: attention writers by their heads, where changes of attention are split; none where they are not.
+        heads: attention writers by their heads, where changes of attention are split.
     """
 
     anatomy: Anatomy
@@ -72,17 +71,17 @@ class Plan:
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
-        """Everything that is read in a forward, in the order of writing."""
+        """The writer axis of a forward, in the order of writing."""
         return columns(self.anatomy, self.decompositions)
 
     @cached_property
     def masks(self) -> Masks:
-        """Which columns a knock-out changes by itself, and which can respond to it."""
+        """Columns that each knock-out changes by itself, and those that can respond."""
         return Masks.of(self.knockouts, self.columns, self.anatomy)
 
     @cached_property
     def read_apart(self) -> Bool[np.ndarray, " ablated"]:
-        """Whether what is knocked out is read by itself: whole writers, and units that are columns of their own."""
+        """Whether all of a knock-out is read by itself: whole writers, and units that are columns."""
 
         def alone(part: Component) -> bool:
             mine = self.anatomy.written_by(part)
@@ -95,7 +94,7 @@ class Plan:
 
     @cached_property
     def aggregation(self) -> Aggregation:
-        """What becomes of the columns in the ledger."""
+        """How columns become entries of the ledger."""
         return aggregation(self.detail, self.columns, self.masks)
 
     @cached_property
@@ -108,24 +107,24 @@ class Plan:
 
     @cached_property
     def attending(self) -> tuple[int, ...]:
-        """Columns of attention whose changes are split, writers or heads, in the order of an `AttentionSplit`."""
+        """Columns of attention whose changes are split, in the order of an `AttentionSplit`."""
         writers = {split.writer for split in self.heads}
         return tuple(i for i, column in enumerate(self.columns) if column.writer in writers and column.kind == "attn")
 
     @property
     def interventions(self) -> int:
-        """Interventions of a prompt, null included."""
+        """Interventions of a prompt, controls included."""
         return len(self.knockouts) * (self.ablation.draws + self.null_draws)
 
     def schedule(self, size: int, *, by_block: bool) -> Iterator[list[Job]]:
-        """All interventions of a prompt, forward by forward, the real ones before the control.
+        """All interventions of a prompt, forward by forward, controls last.
 
-        They come in order of depth, so that a forward of some of them wastes nothing on shallower ones, and they are
-        made as they are asked for: a run over all neurons has a million.
+        They come in order of depth, so that none waits for shallower ones in its forward, and are made one by one: a
+        run over all neurons has a million.
 
         Args:
-            size: most that share a forward.
-            by_block: those that share a forward begin in one block, and the forwards of a block are nearly equal.
+            size: largest number that shares a forward.
+            by_block: all of a forward begin in one block, and the forwards of a block are nearly equal.
         """
         if not by_block:
             for jobs, _ in self._jobs(self._deep):
@@ -140,7 +139,7 @@ class Plan:
         return sorted(range(len(self.knockouts)), key=lambda k: self.knockouts[k].first_layer)
 
     def _jobs(self, knockouts: Sequence[int]) -> Iterator[tuple[Iterator[Job], int]]:
-        """What is done of some knock-outs, first really and then as the null, and how many jobs that is."""
+        """Jobs of some knock-outs with their number, first the ablation's and then the controls'."""
         for null, draws in ((False, self.ablation.draws), (True, self.null_draws)):
             if draws:
                 yield (Job(k, draw, null) for k in knockouts for draw in range(draws)), len(knockouts) * draws
@@ -152,10 +151,10 @@ def _cut(jobs: Iterator[Job], size: int) -> Iterator[list[Job]]:
 
 
 def edited_places(knockout: Knockout, anatomy: Anatomy) -> tuple[Place, ...]:
-    """The stretches of activations that a knock-out replaces.
+    """Stretches of activations that a knock-out replaces.
 
     Raises:
-        ComponentError: one named part, knocked out or held, lies inside another.
+        ComponentError: one named part, knocked out or frozen, lies inside another.
     """
     named = (*knockout.parts, *knockout.frozen)
     units = [part for part in named if part.kind in UNIT_KINDS]
@@ -171,10 +170,9 @@ def edited_places(knockout: Knockout, anatomy: Anatomy) -> tuple[Place, ...]:
 def frozen_places(
     knockout: Knockout, anatomy: Anatomy, decompositions: Sequence[UnitDecomposition] = ()
 ) -> tuple[Place, ...]:
-    """The stretches of activations that keep their clean values.
+    """Stretches of activations that keep their clean values.
 
-    A writer that is read unit by unit is held where its units lie side by side: with its write held, no unit would
-    have written it.
+    A writer that is read unit by unit is frozen where its units lie side by side: a frozen write would be no unit's.
     """
     divided = {split.writer: split for split in decompositions}
     found: list[Place] = []

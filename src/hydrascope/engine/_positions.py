@@ -1,6 +1,6 @@
-"""Where a run replaces and reads: positions as a user names them, and their layout in a batch.
+"""Where a run replaces and reads: named positions, and their layout in a batch.
 
-Activations of a forward are `[rows, tokens, d]`, row = intervention * prompts + prompt, or the same with the first two
+Activations of a forward are `[rows, tokens, d]`, row = intervention * prompts + prompt, or have these first two
 dimensions in one. A layout shows them by intervention and item, where an item is one read position of one prompt.
 """
 
@@ -49,10 +49,10 @@ class Positions:
         return self.read == "last" and self.ablate in ("last", "-1")
 
     def layout(self, prompts: int, tokens: int) -> Layout:
-        """The positions in a batch of so many prompts of so many tokens.
+        """Positions in a batch of prompts of one length.
 
         Raises:
-            RunError: they have no such position, or nothing is left to read.
+            RunError: the prompts have no such position, or nothing is left to read.
         """
         return Layout(prompts, tokens, self.ablated_in(tokens), self.read_in(tokens))
 
@@ -93,7 +93,7 @@ class Layout:
 
     Attributes:
         prompts: prompts in the batch.
-        tokens: tokens that each row has in the forward.
+        tokens: tokens of each row.
         edited: positions that are replaced.
         read: positions that are read.
     """
@@ -110,27 +110,27 @@ class Layout:
 
     @property
     def reads_last(self) -> bool:
-        """Whether the last position alone is read."""
+        """Whether only the last position is read."""
         return self.read == (self.tokens - 1,)
 
     @property
     def items(self) -> int:
-        """Read positions of all prompts."""
+        """Number of read positions, of all prompts."""
         return self.prompts * len(self.read)
 
     def by_row(self, tensor: Shaped[Tensor, "*rows d"]) -> Shaped[Tensor, "interventions prompts tokens d"]:
-        """The whole tensor, seen by intervention."""
+        """The tensor by intervention, as a view."""
         return tensor.view(-1, self.prompts, self.tokens, tensor.shape[-1])
 
     def items_of(self, tensor: Shaped[Tensor, "*rows d"]) -> Shaped[Tensor, "interventions items d"]:
-        """What is read of it: a view where one position is, a copy otherwise."""
+        """The tensor at the read positions: a view of one, a copy of several."""
         rows = self.by_row(tensor)
         if len(self.read) == 1:
             return rows[:, :, self.read[0]]
         return _select(rows, self.read).flatten(1, 2)
 
     def edited_of(self, tensor: Shaped[Tensor, "*rows d"]) -> Shaped[Tensor, "interventions prompts edited d"]:
-        """What it has at the replaced positions: a view where they follow on each other, a copy otherwise."""
+        """The tensor at the replaced positions: a view of consecutive ones, a copy of others."""
         return _select(self.by_row(tensor), self.edited)
 
     def put(self, tensor: Tensor, intervention: int, span: slice, value: Float[Tensor, "prompts edited width"]) -> None:
@@ -139,7 +139,7 @@ class Layout:
         self.by_row(tensor)[intervention][:, list(self.edited) if where is None else where, span] = value.to(tensor)
 
     def take(self, tensor: Tensor, intervention: int, span: slice) -> Float[Tensor, "prompts edited width"]:
-        """A copy of what `put` would replace, in float32."""
+        """A float32 copy of what `put` would replace."""
         where = _run(self.edited)
         rows = self.by_row(tensor)[intervention][:, list(self.edited) if where is None else where, span]
         return rows.to(torch.float32, copy=True)
@@ -151,6 +151,6 @@ def _select(rows: Shaped[Tensor, "interventions prompts tokens d"], positions: S
 
 
 def _run(positions: Sequence[int]) -> slice | None:
-    """The positions as a slice where they follow on each other, which spares a copy of indices."""
+    """Consecutive positions as a slice, which spares a copy by indices; None for others."""
     run = range(positions[0], positions[0] + len(positions))
     return slice(run.start, run.stop) if list(positions) == list(run) else None

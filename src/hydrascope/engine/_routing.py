@@ -1,14 +1,16 @@
-"""Routed MLPs: single experts read and replaced, and every change split by what the router did about it.
+"""Routed MLPs: single experts replaced, and every change split by what the router did.
 
-An expert's value at a token is what the module returns when that expert alone is asked, at the weight the router gave
-it; zero where the router did not choose it. Replacing it subtracts the row's own value and adds the donor's, so that it
-is right for rows that arrive with another residual state too.
+An expert's value at a token is the module's output when that expert alone is asked, at the weight the router gave it;
+zero where the router did not choose it. Replacing it subtracts the row's own value and adds the donor's, so that it is
+right for rows that arrive with another residual state too.
 
 With h a row's input of a routed MLP, h0 the clean row's, r and r0 their routings (whom it asks, at which weights), and
 f(h, r) the MLP's write,
 
     f(h, r) - f(h0, r0) = [f(h, r0) - f(h0, r0)] + [f(h, r) - f(h, r0)]
                             same experts             re-routed
+
+The split runs a routed MLP's experts once more at the read positions.
 """
 
 from __future__ import annotations
@@ -56,15 +58,14 @@ class Routing:
 
 
 class RoutedMlps:
-    """The routed MLPs of one forward: hooks on the modules that hold experts, and what they find.
+    """Replaces experts in one forward and splits the changes of routed MLPs.
 
     Args:
-        model: the model.
         vectors: read-out direction of each item.
         interventions: rows of a prompt at the end of the forward, the clean one included.
-        edits: what is replaced; only single experts concern this.
-        layout: which positions are replaced and read.
-        split: whether to split changes; every expert site must have a link.
+        edits: the forward's replacements; only single experts concern this.
+        layout: positions that are replaced and read.
+        split: split changes; every expert site must have a link.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class RoutedMlps:
         self.made: set[Site] = set()
 
     def attach(self, hooks: Hooks, first_block: int = 0) -> None:
-        """Put the hooks on; those that read writers have to come later, since they read what these replaced."""
+        """Hook the experts, before any hook that reads the writers they are part of."""
         module = self.model.network.get_submodule
         for column, site in enumerate(self.model.anatomy.experts):
             if site.layer < first_block or not (self.split or self.edits[site.module]):
@@ -178,15 +179,7 @@ def keep_experts(
     values: dict[Site, Tensor],
     layout: Layout,
 ) -> None:
-    """Keep what single experts write.
-
-    Args:
-        model: the model.
-        hooks: where to put hooks.
-        sites: what is kept; only single experts concern this.
-        values: takes what is found, `[prompts, edited, d]`.
-        layout: of the pass; values are kept at the replaced positions.
-    """
+    """Keep in `values` what single experts write at the replaced positions, `[prompts, edited, d]`."""
     firsts = torch.arange(layout.prompts, device=model.device)[:, None] * layout.tokens
     rows = (firsts + torch.tensor(layout.edited, device=model.device)).flatten()
     for experts in model.anatomy.experts:
@@ -206,7 +199,7 @@ def keep_experts(
 def own_writes(
     network: nn.Module, site: ExpertSite, arguments: Arguments, call: RoutedCall, experts: Int[Tensor, " tokens"]
 ) -> Float[Tensor, "tokens d"]:
-    """What one expert, another for each token, writes in a call."""
+    """What one expert for each token writes in a call, zero where it was not chosen."""
     asked = experts[:, None]
     mine = call.index == asked
     alone = run_experts(network, site, arguments, call, asked, (call.weight * mine).sum(-1, keepdim=True))

@@ -1,9 +1,9 @@
-"""Ways to run interventions through a model; all are exact, and differ in what they share with the clean run.
+"""Exact ways to run interventions, which differ in what they share with the clean run.
 
 At the last token rows share the keys and values of their prompt (`SharedPrefix`, for models on the attention
-interface), copy them (`ExpandedCache`), or are the whole prompt again (`WholeSequence`). A row that is replaced at many
-positions differs from the clean run in all tokens from its first edited block on, and in nothing before: `FromBlock`
-begins there. Which one a model takes is decided by trying, in `hydrascope.engine.proof`, never by a list of names.
+interface), copy them (`ExpandedCache`), or are the whole prompt again (`WholeSequence`), from cheapest to dearest. A
+row that is replaced at many positions differs from the clean run in all tokens from its first edited block on:
+`FromBlock` begins there. Trials in `hydrascope.engine.proof` choose for each model, never a list of names.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Strategy(Protocol):
     """A way to run a batch with interventions as extra rows.
 
     Attributes:
-        name: as it is stored with a run.
+        name: name that is stored with a run.
         staircase: interventions join at their first edited block; otherwise all rows run from the first block on.
         by_block: rows of one forward begin at one block, and the clean run goes by itself before them.
         keep: what the clean run must keep.
-        first_block: the first block that the forward passes through.
+        first_block: first block that the forward passes through.
     """
 
     @property
@@ -55,15 +55,15 @@ class Strategy(Protocol):
 
         Args:
             block: index of the block.
-            watched: the block's attention is to be seen, so that it cannot be left out.
+            watched: the block's attention is recorded, so that it cannot be left out.
         """
 
     @property
     def whole(self) -> Strategy:
-        """The strategy through everything from the first block on."""
+        """The strategy through all blocks."""
 
     def layout(self, clean: CleanRun) -> Layout:
-        """Which positions of the forward are replaced and read."""
+        """Positions of the forward that are replaced and read."""
 
     def run(self, network: Any, clean: CleanRun, rows: int) -> None:
         """Run a batch with so many rows a prompt (or with one, where the rows join later)."""
@@ -73,24 +73,24 @@ S = TypeVar("S")
 
 
 class _AtLastToken:
-    """What strategies share that go through every block."""
+    """Common part of strategies that go through every block."""
 
     by_block: ClassVar[bool] = False
     first_block: ClassVar[int] = 0
 
     def at(self: S, block: int, *, watched: bool = False) -> S:
-        """Itself: rows join by the staircase, or go through everything."""
+        """Return itself: rows join by the staircase, or go through everything."""
         return self
 
     @property
     def whole(self: S) -> S:
-        """Itself."""
+        """Return itself."""
         return self
 
 
 @dataclass(frozen=True)
 class SharedPrefix(_AtLastToken):
-    """Rows attend to the one copy of their prompt's keys and values; for models on the attention interface."""
+    """Rows attend to one copy of their prompt's keys and values; for models on the attention interface."""
 
     name: ClassVar[str] = "last-token, shared prefix"
     staircase: ClassVar[bool] = True
@@ -101,7 +101,7 @@ class SharedPrefix(_AtLastToken):
         return Layout.last(clean.ids.shape[0], 1)
 
     def run(self, network: Any, clean: CleanRun, rows: int) -> None:
-        """One row a prompt goes in; the hooks add the others where they begin."""
+        """Run one row a prompt; hooks add the others where they begin."""
         last = torch.tensor([[clean.ids.shape[1] - 1]], device=clean.ids.device)
         with shared_prefix(network, clean.prefix):
             network(input_ids=clean.ids[:, -1:], position_ids=last, past_key_values=OwnOnly(), use_cache=True)
@@ -120,7 +120,7 @@ class ExpandedCache(_AtLastToken):
         return Layout.last(clean.ids.shape[0], 1)
 
     def run(self, network: Any, clean: CleanRun, rows: int) -> None:
-        """All rows go in at the first block."""
+        """Run all rows from the first block on."""
         cache = DynamicCache()
         for layer, (keys, values) in enumerate(clean.prefix):
             cache.update(keys.repeat(rows, 1, 1, 1), values.repeat(rows, 1, 1, 1), layer)
@@ -129,7 +129,7 @@ class ExpandedCache(_AtLastToken):
 
 @dataclass(frozen=True)
 class WholeSequence(_AtLastToken):
-    """Every row is the whole prompt again; for models whose memory of earlier tokens cannot be shared or copied."""
+    """Every row is the whole prompt; for models whose memory of earlier tokens cannot be shared or copied."""
 
     name: ClassVar[str] = "whole sequence"
     staircase: ClassVar[bool] = False
@@ -140,19 +140,19 @@ class WholeSequence(_AtLastToken):
         return clean.layout
 
     def run(self, network: Any, clean: CleanRun, rows: int) -> None:
-        """All rows go in at the first block, with all tokens."""
+        """Run all rows from the first block on, with all tokens."""
         network(input_ids=clean.ids.repeat(rows, 1), use_cache=False)
 
 
 @dataclass(frozen=True)
 class FromBlock:
-    """Every row is the whole text again, from the first block that differs on.
+    """Every row is the whole text, from the first block that differs on.
 
     Attributes:
         skips: blocks below the first are left out; otherwise every forward passes through all of them.
         enters: the first block may be entered at the output projection of its attention.
-        first_block: where the forward begins.
-        inside: it begins inside that block, at the projection.
+        first_block: block at which the forward begins.
+        inside: the forward begins inside that block, at the projection.
     """
 
     skips: bool = True
@@ -166,31 +166,26 @@ class FromBlock:
 
     @property
     def name(self) -> str:
-        """As it is stored with a run."""
+        """Name that is stored with a run."""
         if not self.skips:
             return "whole texts, from the first block"
         return f"whole texts, from the first {'projection' if self.enters else 'block'} that differs"
 
     def at(self, block: int, *, watched: bool = False) -> FromBlock:
-        """The strategy for rows in which nothing differs before the writers of a block.
-
-        Args:
-            block: index of the block.
-            watched: the block's attention is to be seen, so that it cannot be left out.
-        """
+        """The strategy from a block on; inside it, unless its attention is recorded."""
         return replace(self, first_block=block, inside=self.enters and not watched) if self.skips else self
 
     @property
     def whole(self) -> FromBlock:
-        """The strategy through everything from the first block on."""
+        """The strategy through all blocks."""
         return replace(self, first_block=0, inside=False)
 
     def layout(self, clean: CleanRun) -> Layout:
-        """The one that the clean run was recorded for."""
+        """The layout of the clean run."""
         return clean.layout
 
     def run(self, network: Any, clean: CleanRun, rows: int) -> None:
-        """All rows go in with all tokens; the blocks below the first pass the kept stream on."""
+        """Run all rows with all tokens; the blocks below the first pass the kept stream on."""
         assert clean.streams is not None
         entrance = clean.streams.entrances.get(self.first_block) if self.inside else None
         with _resuming(network, clean.streams, self.first_block, rows), _entering(network, entrance, rows):
@@ -199,7 +194,7 @@ class FromBlock:
 
 @contextmanager
 def _resuming(network: nn.Module, streams: Streams, first_block: int, rows: int) -> Iterator[None]:
-    """Blocks below the first pass on what they get, the last of them the kept stream; afterwards all are themselves."""
+    """Let blocks below the first pass on their input, the last of them the kept stream."""
     blocks = [network.get_submodule(path) for path in streams.blocks[:first_block]]
 
     def instead(output: Any, injects: bool) -> Any:
@@ -219,7 +214,7 @@ def _resuming(network: nn.Module, streams: Streams, first_block: int, rows: int)
 
 @contextmanager
 def _entering(network: nn.Module, entrance: Entrance | None, rows: int) -> Iterator[None]:
-    """Attention is its output projection of the kept input."""
+    """Let attention be its output projection of the kept input."""
     if entrance is None:
         yield
         return
@@ -238,7 +233,7 @@ def _entering(network: nn.Module, entrance: Entrance | None, rows: int) -> Itera
 
 @contextmanager
 def _forwards(given: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
-    """Modules called with other forwards; afterwards they are themselves."""
+    """Exchange modules' forwards inside a `with` block."""
     modules: list[Any] = list(given)
     own = [module.__dict__.get("forward") for module in modules]
     try:

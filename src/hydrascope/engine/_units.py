@@ -6,8 +6,7 @@ is linear, so with x_u a unit's stretch of its input, b its bias and w a read-ou
     <write, w> = sum_u <x_u, W_u^T w> + <b, w>
 
 and W^T w is one vector per prompt and block, however many rows are read with it: no unit's write is ever made. Where a
-post-norm with gain g and bias c follows the projection, its scale s of the row is measured and the same holds with
-w' = center(g * w):
+post-norm with gain g and bias c follows the projection, its scale s of the row is measured, and with w' = center(g * w)
 
     <write, w> = sum_u <x_u, W_u^T w'> / s + <b, w'> / s + <c, w>
 
@@ -36,12 +35,12 @@ def check_name(kind: str) -> str:
 
 
 _ROWS = 512
-"""Rows of the identity that go through a projection at once where it cannot be differentiated."""
+"""Rows of the identity that go together through a projection that cannot be differentiated."""
 
 
 @dataclass(frozen=True)
 class PostNorm:
-    """A norm between an output projection and the residual stream; see `hydrascope.anatomy.Tail` for its form."""
+    """A norm between an output projection and the residual stream, in the form of `hydrascope.anatomy.Tail`."""
 
     gain: Float[Tensor, " d"]
     bias: Float[Tensor, " d"]
@@ -49,7 +48,7 @@ class PostNorm:
     centred: bool
 
     def scale(self, state: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows"]:
-        """What the norm divides a row by."""
+        """The number that the norm divides each row by."""
         x = state.float()
         if self.centred:
             x = x - x.mean(-1, keepdim=True)
@@ -61,14 +60,14 @@ class UnitDecomposition:
     """A writer that is read unit by unit.
 
     Attributes:
-        writer: its address.
-        kind: what its units are: `head` or `neuron`.
-        site: where they lie side by side.
-        units: how many there are.
-        groups: units that share one key and value, for heads; one per unit otherwise.
+        writer: address of the writer.
+        kind: kind of its units, `head` or `neuron`.
+        site: module input where the units lie side by side.
+        units: number of units.
+        groups: number of key-value heads, for heads; number of units otherwise.
         module: path of the module whose output is the write.
-        gain: what that output is multiplied by.
-        norm: between projection and write, if there is one.
+        gain: multiplier of that output.
+        norm: norm between projection and write, if any.
         bias_moves: a post-norm scales the projection's bias, so that it can change without being knocked out.
     """
 
@@ -84,11 +83,11 @@ class UnitDecomposition:
 
     @property
     def width(self) -> int:
-        """Columns that it has in an account: its units, and its bias behind them."""
+        """Columns in an account: the units, and their bias behind them."""
         return self.units + 1
 
     def within(self, part: Component) -> slice | None:
-        """The units that a part of this writer consists of; None where it is not made of them."""
+        """Units that a part of this writer consists of; None where it is not made of them."""
         if part.unit is None:
             return None
         if part.kind == self.kind:
@@ -101,13 +100,13 @@ class UnitDecomposition:
 
 @dataclass(frozen=True)
 class UnitReadout:
-    """A split writer's read-out for the targets of one batch.
+    """A writer's read-out by unit, for the targets of one batch.
 
     Attributes:
-        split: the writer.
+        split: the writer's decomposition.
         vectors: W^T w' of each prompt, float32.
-        scaled: what of the bias a post-norm divides by its scale; all zero without one.
-        fixed: the rest of the bias.
+        scaled: part of the bias's read-out that a post-norm divides by its scale; zero without one.
+        fixed: rest of the bias's read-out.
     """
 
     split: UnitDecomposition
@@ -127,29 +126,20 @@ class UnitReadout:
 
 
 def decompose_writers(model: Model, wanted: Mapping[Component, str]) -> tuple[UnitDecomposition, ...]:
-    """The writers asked for, ready to be read unit by unit.
+    """Make writers ready to be read unit by unit.
 
     Args:
         model: the model.
-        wanted: writer to the kind of its units; see `hydrascope.components.parse_writers`.
+        wanted: kind of units by writer; see `hydrascope.components.parse_writers`.
 
     Raises:
-        AnatomyRefused: the write of one of them is not one projection, normed or not.
+        AnatomyRefused: a write is not one projection, normed or not.
     """
     return tuple(_split(model, writer, kind) for writer, kind in wanted.items())
 
 
 def readout(network: nn.Module, split: UnitDecomposition, vectors: Float[Tensor, "prompts d"]) -> UnitReadout:
-    """Pull read-out directions back through an output projection.
-
-    Args:
-        network: the model.
-        split: whose projection.
-        vectors: one direction per prompt.
-
-    Returns:
-        The read-out, in float32 whatever the weights' format.
-    """
+    """Pull one read-out direction per prompt back through a writer's output projection, in float32."""
     projection = network.get_submodule(split.site.module)
     inside, fixed = vectors * split.gain, vectors.new_zeros(len(vectors))
     if split.norm is not None:
@@ -166,7 +156,7 @@ def readout(network: nn.Module, split: UnitDecomposition, vectors: Float[Tensor,
 def readouts(
     model: Model, decompositions: Sequence[UnitDecomposition], vectors: Float[Tensor, "prompts d"]
 ) -> dict[Component, UnitReadout]:
-    """The read-out of every split writer."""
+    """The read-out of every decomposed writer."""
     return {split.writer: readout(model.network, split, vectors) for split in decompositions}
 
 
@@ -197,7 +187,7 @@ def _pull_back(
 def _pull_back_by_rows(
     projection: nn.Module, zeros: Float[Tensor, "prompts 1 width"], vectors: Float[Tensor, "prompts d"]
 ) -> tuple[Float[Tensor, "prompts width"], Float[Tensor, " prompts"]]:
-    """The same from what the module writes when one entry of its input is one and all others are zero."""
+    """W^T v and <b, v> from the module's outputs on rows of the identity and on zeros."""
     pulled = []
     with torch.no_grad():
         silent = projection(zeros[:1])[:, 0].float()
@@ -209,7 +199,7 @@ def _pull_back_by_rows(
 
 
 def _matrix(projection: Any, width: int) -> tuple[Float[Tensor, "width d"], Float[Tensor, " d"]] | None:
-    """A projection's W and b in float32, turned so that it writes x W + b; None where they are not what it computes."""
+    """W and b of a projection that writes x W + b, in float32; None where it computes something else."""
     x = torch.randn(4, width, generator=torch.Generator().manual_seed(0))
     with torch.no_grad(), weights_loaded(projection):
         weight, bias = getattr(projection, "weight", None), getattr(projection, "bias", None)

@@ -1,6 +1,6 @@
-"""The ledger: where every knock-out of every prompt is accounted for.
+"""The ledger: an `xarray.Dataset` on disk that accounts for every knock-out of every prompt.
 
-An `xarray.Dataset` in Zarr format, chunked by prompt; plain `xarray.open_zarr` opens it.
+It is in Zarr format, chunked by prompt; plain `xarray.open_zarr` opens it, and `open_dataset` checks that it closed.
 """
 
 from hydrascope.ledger._buffer import LedgerBuffer

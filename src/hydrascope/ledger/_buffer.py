@@ -1,4 +1,4 @@
-"""Write buffer of a ledger: a write costs as much for one row as for a thousand, so that rows wait for each other."""
+"""Write buffer of a ledger: rows wait, since one costs as much to write as a thousand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BYTES = 64 * 2**20
 
 
 class LedgerBuffer:
-    """Gathers rows that follow on each other; inside `with`, whatever happens, what was gathered is written at the end.
+    """Gathers consecutive rows; leaving the `with` block writes them, whatever happened inside.
 
     Args:
         file: the ledger.
@@ -30,11 +30,11 @@ class LedgerBuffer:
         self._rows, self._since = range(0), time.monotonic()
 
     def is_done(self, rows: range) -> bool:
-        """Whether all of these rows were there when this began."""
+        """Whether all of these rows were there at the beginning."""
         return bool(self._done[rows.start : rows.stop].all())
 
     def add(self, rows: range, arrays: Mapping[str, np.ndarray]) -> None:
-        """Take a few rows.
+        """Take a few rows, and write when enough wait.
 
         Raises:
             OutputError: the disk is full or cannot be written.
@@ -49,7 +49,7 @@ class LedgerBuffer:
             self.write()
 
     def write(self) -> None:
-        """Write what was gathered.
+        """Write the gathered rows.
 
         Raises:
             OutputError: the disk is full or cannot be written; the rows stay undone.

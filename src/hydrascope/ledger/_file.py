@@ -1,8 +1,7 @@
 """The ledger on disk: written batch by batch, continued after a kill, opened when finished.
 
-An `xarray.Dataset` in Zarr format, chunked by prompt. Of every batch of work the arrays are written first and its entry
-in `done` last, each file atomically, so that a run killed at any moment continues with the first batch that is not
-done. Plain `xarray.open_zarr` opens it.
+Of every batch the arrays are written first and its entry in `done` last, each file atomically, so that a run killed at
+any moment continues with the first batch that is not done.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class LedgerFile:
             path: the Zarr folder.
             labels: coordinates and masks, with dimensions `prompt`, `ablated`, `writer`.
             batch: prompts per chunk.
-            variables: names of the variables it will have.
+            variables: names of the ledger's variables.
             attributes: plain values that describe the run.
 
         Raises:
@@ -81,7 +80,7 @@ class LedgerFile:
 
     @classmethod
     def resume(cls, path: Path) -> LedgerFile:
-        """Open an unfinished ledger to go on with it, and drop the files that a kill left half-written.
+        """Open an unfinished ledger to go on with it, and drop half-written files.
 
         Raises:
             OutputError: it cannot be read.
@@ -107,11 +106,11 @@ class LedgerFile:
             yield rows, bool(done[rows.start : rows.stop].all())
 
     def done(self) -> Bool[np.ndarray, " rows"]:
-        """Which rows are there."""
+        """Whether each row is there."""
         return np.asarray(self.group["done"][:]).astype(bool)
 
     def write(self, rows: range, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write one batch: all arrays, then its entry in the journal.
+        """Write one batch: all arrays, then its entry in `done`.
 
         Raises:
             OutputError: the disk is full or cannot be written; the batch stays undone.
@@ -124,20 +123,20 @@ class LedgerFile:
             self.group["done"][rows.start : rows.stop] = 1
 
     def finish(self, attributes: Mapping[str, Any]) -> None:
-        """Add what is only known at the end, and gather all metadata in one place, where xarray looks for it first.
+        """Add what is only known at the end, and gather the metadata where xarray looks first.
 
         Raises:
             OutputError: the disk is full or cannot be written.
         """
         with _making_room():
             self.group.attrs.update(dict(attributes))
-            with warnings.catch_warnings():  # that the format's third version has not adopted this yet
+            with warnings.catch_warnings():  # Zarr 3 has not adopted this yet
                 warnings.simplefilter("ignore", UserWarning)
                 zarr.consolidate_metadata(self.group.store)
 
 
 def _logit(attributes: Mapping[str, Any]) -> str:
-    """What the account is of, in words."""
+    """The account's logit, in words."""
     difference = attributes["target_policy"] == "difference"
     return "logit difference of target and foil" if difference else "centred target logit"
 
@@ -154,10 +153,10 @@ def _making_room() -> Iterator[None]:
 
 
 def open_dataset(path: Path) -> xr.Dataset:
-    """A finished ledger, read into memory, prompts in the order of their file.
+    """Read a finished ledger into memory, prompts in the order of their file.
 
     Args:
-        path: the Zarr folder, or the run directory that holds it.
+        path: the Zarr folder, or the run's folder.
 
     Raises:
         OutputError: there is no ledger, or its run has not finished.
@@ -179,7 +178,7 @@ def open_dataset(path: Path) -> xr.Dataset:
 
 
 def is_finished(path: Path) -> bool:
-    """Whether a run directory holds a ledger that is whole and proved to close."""
+    """Whether a run's folder has a ledger that is whole and proved to close."""
     folder = path / "ledger.zarr"
     if not folder.is_dir():
         return False

@@ -11,7 +11,7 @@ from hydrascope.errors import OutputError
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A small JSON file of a run.
+    """Read a small JSON file of a run.
 
     Raises:
         OutputError: it cannot be read.

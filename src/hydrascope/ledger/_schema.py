@@ -1,4 +1,4 @@
-"""What a ledger holds: its variables with their dimensions and meaning, and its labels."""
+"""The format of a ledger: its variables with their dimensions and meaning, and its labels."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import xarray as xr
 FORMAT = 2
 
 CLOSED = "closing_error"
-"""The attribute that a ledger gets when all of it is there and was found to close."""
+"""Attribute of a ledger that is whole and was found to close."""
 
 CHUNK_BYTES = 4 * 2**20
-"""What a variable's file holds, about, where the work does not come in batches."""
+"""About the bytes in a variable's file where work does not come in batches."""
 
 _ACCOUNT = ("prompt", "ablated", "writer")
 _BY_PROMPT = ("prompt", "ablated")
@@ -46,8 +46,9 @@ VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
     "worst_remainder": (("prompt",), "largest |remainder| / max(1, |total|) over all draws of a prompt"),
     "parity_error": (("prompt",), "largest difference of a clean logit from the untouched model's"),
 }
-"""Every variable a ledger can have: its dimensions and meaning. In logits of the target token, or of target minus foil
-(`logit` in the text), unless said otherwise."""
+"""Dimensions and meaning of every variable of a ledger. In logits of the target token, or of target minus foil
+(`logit` in the text), unless said otherwise.
+"""
 
 MEASURES = ("log_prob_change", "kl", "rank_change", "clean_prob")
 """Variables that take the whole vocabulary of every row."""
@@ -65,7 +66,7 @@ def kept_variables(
     split: bool = False,
     with_distribution: bool = True,
 ) -> tuple[str, ...]:
-    """Which variables a ledger has.
+    """Names of the variables of a ledger.
 
     Args:
         draws: replacement values per prompt.
@@ -88,13 +89,13 @@ def kept_variables(
 
 
 def numbers_kept(variables: Collection[str]) -> int:
-    """How many numbers a ledger keeps of each prompt, knock-out and writer."""
+    """Numbers that a ledger keeps of each prompt, knock-out and writer."""
     kept = [VARIABLES[name][0] for name in variables]
     return sum(2 if "half" in dims else 1 for dims in kept if "writer" in dims and "ablated" in dims)
 
 
 def rows_of_a_chunk(knockouts: int, entries: int) -> int:
-    """Rows that share a file of each variable: few enough to be written again, many enough to be read quickly."""
+    """Rows that share a file of each variable: few enough to write again, enough to read quickly."""
     return max(1, CHUNK_BYTES // (4 * 2 * knockouts * entries))
 
 
@@ -104,7 +105,7 @@ def label_dataset(
     writers: Mapping[str, np.ndarray],
     masks: Mapping[str, np.ndarray],
 ) -> xr.Dataset:
-    """Coordinates and masks of a ledger. Each mapping's first entry names its dimension's own coordinate."""
+    """Coordinates and masks of a ledger; each mapping's first entry names its dimension."""
     dataset = xr.Dataset({name: (("ablated", "writer"), mask) for name, mask in masks.items()})
     for dim, columns in (("prompt", prompts), ("ablated", ablated), ("writer", writers)):
         dataset = dataset.assign_coords({name: (dim, _plain(column)) for name, column in columns.items()})

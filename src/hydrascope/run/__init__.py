@@ -1,4 +1,4 @@
-"""A run: what is asked, everything that is checked beforehand, and its ledger, batch by batch onto the disk.
+"""A run: what is asked, what is checked beforehand, and its ledger, batch by batch.
 
 `RunRequest` is what is asked, `Options` the part of it that says how a run is made. `open_request` opens its model and
 prompts, `prepare_runs` checks it and its companion runs, and `execute_runs` makes or continues them.

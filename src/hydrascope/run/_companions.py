@@ -1,8 +1,8 @@
-"""A run and its companions: other ablations, other doses, and frozen responders, on the same prompts.
+"""A run and its companions: other ablations, other doses, and frozen responders.
 
 Companions share model, prompts, filter, donors and seed with the run, so that their ledgers can be compared row by row.
-Each is a run of its own below `companions/` of the main run's folder: killed, it continues; changed, it is refused; and
-it goes when the main run is overwritten. Those that are there and were not asked for this time stay.
+Each costs a run of its own, below `companions/` of the main run's folder: killed, it continues; changed, it is refused;
+and it goes when the main run is overwritten. Earlier companions that are not asked for this time stay.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def prepare_runs(
     Args:
         request: what is asked.
         model: the opened model.
-        prompts: at least one.
-        ablations: the request's, where they are at hand.
+        prompts: at least one prompt.
+        ablations: the request's ablations, where they are at hand.
 
     Raises:
         HydrascopeError: what cannot be done, and what to do about it.
@@ -77,7 +77,7 @@ def execute_runs(
         runs: what to do.
         out: the run's folder, made or continued; None keeps nothing on disk afterwards.
         overwrite: throw away the run that is in `out`, with its companions.
-        progress: told how far it is.
+        progress: takes stage, number done and total.
 
     Returns:
         The run's finished ledger and its folder, if any.
@@ -105,10 +105,10 @@ def execute_companions(
     """Make companion runs one after the other, or what is left of them.
 
     Args:
-        directory: of the main run.
+        directory: folder of the main run.
         tasks: companions by name.
         request: what was asked; its command makes all of them.
-        progress: told how far each is, its name before the stage.
+        progress: takes stage (behind the companion's name), number done and total.
     """
     with locked(directory.path):
         for name, task in tasks.items():
@@ -121,11 +121,11 @@ def _named(progress: Progress, name: str, stage: str, done: int, total: int) -> 
 
 
 def freezing(task: Task, ds: xr.Dataset) -> dict[str, Task]:
-    """The companion that asks who is needed: responders frozen while what they answer is out.
+    """The companion that shows who is needed: responders frozen while what they respond to is out.
 
     Args:
-        task: the run's.
-        ds: its finished ledger.
+        task: the main run.
+        ds: the main run's finished ledger.
 
     Returns:
         The task by the name of its folder; none where the ledger shows no repair by attention, or keeps only sums by
@@ -139,10 +139,10 @@ def freezing(task: Task, ds: xr.Dataset) -> dict[str, Task]:
 
 
 def freeze_at_most(task: Task) -> dict[str, Task]:
-    """The largest task that `freezing` could find, before the run is made: every attention layer repaired.
+    """The largest task that `freezing` could find: every attention layer repaired.
 
     Args:
-        task: the run's.
+        task: the main run, before it is made.
 
     Returns:
         The task by the name of its folder; none where nothing could be frozen whatever the ledger shows.
@@ -153,9 +153,7 @@ def freeze_at_most(task: Task) -> dict[str, Task]:
     alone = {knockout.parts[0] for knockout in task.knockouts if _alone(knockout)}
     later = {one: [other for other in attention if other.layer > one.layer] for one in attention if one in alone}
     chosen: list[str] = []
-    for one in [one for one in attention if later.get(one)][
-        :FREEZE_MOST
-    ]:  # the first are the dearest: most lies behind them
+    for one in [one for one in attention if later.get(one)][:FREEZE_MOST]:  # the first cost most
         names = [str(other) for other in later[one]]
         chosen += freezes_of(str(one), names, names[2:][:FREEZE_CONTROLS] or names[1:])
     return {FREEZE: _frozen(task, list(dict.fromkeys(chosen)))} if chosen else {}

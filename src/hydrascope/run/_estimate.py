@@ -44,23 +44,23 @@ PROBE = 512
 
 @dataclass(frozen=True)
 class Estimate:
-    """The plan of a run.
+    """What a run will cost.
 
     Attributes:
-        prompts: prompts in the set, before the filter; of whole texts those that have donors.
-        left_out: texts that have none of their length.
+        prompts: prompts before the filter; of whole texts those that have donors.
+        left_out: texts that have too few others of their length.
         edited: positions at which parts are replaced, of all prompts together.
         read: positions at which effects are read: rows of the ledger.
-        knockouts: what is ablated, one after the other.
-        interventions: ablated runs per prompt, over all draws, null included.
+        knockouts: number of knock-outs.
+        interventions: ablated runs per prompt, over all draws, controls included.
         prefill_tokens: tokens of the clean and extra runs.
-        intervention_tokens: tokens run through the upper part of the model; at the last token one of each prompt.
-        forwards: how often whole texts are run; None at the last token, where it depends on who is kept.
+        intervention_tokens: tokens of all interventions; one of each prompt at the last token.
+        forwards: forwards of whole texts; None at the last token, where it depends on the filter.
         budget_bytes: memory budget.
         needed_bytes: estimated peak beside the weights.
-        ledger_bytes: what the ledger takes in memory, and at most on disk.
+        ledger_bytes: size of the ledger in memory, and at most on disk.
         flops: floating-point operations, counted from the weights.
-        seconds: flops over the speed of a matrix product measured now; rough, a lower bound on a small model.
+        seconds: flops over the speed of a matrix product measured now; a lower bound on a small model.
     """
 
     prompts: int
@@ -79,11 +79,11 @@ class Estimate:
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """The fields as plain values."""
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """The plan in words."""
+        """The estimate in words."""
         if self.forwards is None:
             done = [
                 f"{self.prompts} prompts x {self.knockouts} knock-outs, {self.interventions} interventions a prompt",
@@ -125,7 +125,7 @@ def estimate(task: Task) -> Estimate:
     counts = (_at_the_last_token if positions.is_last else _of_texts)(task, plan, budget, prompts)
     seen = 1.0 if positions.is_last else 1 / max(1, read // READ_A_STEP)
     learning = 0.0
-    if ablation.learning is not None:  # forwards, and backwards that cost as much as two
+    if ablation.learning is not None:  # a backward pass costs two forwards
         learning = 3 * ablation.learning.steps * seen + CANDIDATES
     blocks = counts.blocks + learning * counts.tokens * sum(_blocks(task, k.first_layer) for k in plan.knockouts)
     body = model.source.n_parameters - model.network.get_input_embeddings().weight.numel()
@@ -157,11 +157,11 @@ class _Counts(NamedTuple):
     """What differs between runs at the last token and runs of whole texts.
 
     Attributes:
-        tokens: tokens of all prompts that one intervention on each of them takes.
+        tokens: tokens that one intervention on every prompt takes.
         blocks: blocks that the tokens of all interventions pass.
-        forwards: how often texts are run; None where it depends on who is kept.
+        forwards: forwards of texts; None at the last token.
         clean_runs: runs of each prompt without interventions.
-        clean_reads: positions of those that meet the vocabulary.
+        clean_reads: positions of clean runs that meet the vocabulary.
         needed: estimated peak beside the weights, in bytes.
     """
 
@@ -188,7 +188,7 @@ def _at_the_last_token(task: Task, plan: Plan, budget: Budget, prompts: Sequence
 
 
 def _of_texts(task: Task, plan: Plan, budget: Budget, prompts: Sequence[EncodedPrompt]) -> _Counts:
-    """Forward by forward, as the engine cuts them."""
+    """Count forward by forward, as the engine cuts them."""
     positions, lent = task.positions, plan.ablation.extra_runs
     forwards = needed = read = 0
     blocks = 0.0
@@ -205,7 +205,7 @@ def _of_texts(task: Task, plan: Plan, budget: Budget, prompts: Sequence[EncodedP
                 found, passed = cost(size.interventions)
                 forwards, blocks = forwards + found, blocks + some * tokens * passed
                 needed = max(needed, kept + size.row * some * (1 + min(size.interventions, plan.interventions)))
-    # a clean run, its logits once more from the engine, and what the ablation or the filter needs beside them
+    # a clean run, one more by the engine, and those that the ablation or the filter needs
     clean_runs = 2 + lent + (plan.ablation.basis != "runs") + (positions.read == "last")
     whole = sum(len(text.ids) for text in prompts)
     return _Counts(whole, blocks, forwards, clean_runs, whole * (clean_runs - 1) + read, needed)
@@ -231,7 +231,7 @@ def _blocks(task: Task, first_layer: int) -> int:
 
 
 def _forwards(task: Task, plan: Plan, size: int) -> tuple[int, int]:
-    """How often a batch of texts is run, and blocks that its interventions pass."""
+    """Forwards of a batch of texts, and blocks that its interventions pass."""
     forwards = blocks = 0
     for jobs in plan.schedule(size, by_block=True):
         first = min(plan.knockouts[job.knockout].first_layer for job in jobs)
@@ -241,7 +241,7 @@ def _forwards(task: Task, plan: Plan, size: int) -> tuple[int, int]:
 
 
 def _kept_bytes(task: Task, tokens: int, values: int, read: int) -> int:
-    """Of one text until its knock-outs are done: where forwards can begin, logits that are read, and values."""
+    """Bytes kept of one text until its knock-outs are done: streams, logits that are read, and values."""
     anatomy, widths = task.model.anatomy, sum(site.width for site in task.sites)
     begins = (anatomy.n_layers - 1) * anatomy.d_model
     begins += sum(head.n_heads * head.head_dim + anatomy.d_model for head in anatomy.heads)
@@ -249,7 +249,7 @@ def _kept_bytes(task: Task, tokens: int, values: int, read: int) -> int:
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations a second of a square matrix product on this machine, now."""
+    """Floating-point operations a second of a square matrix product, measured now."""
     a = torch.randn(PROBE, PROBE, device=device).to(dtype)
     a @ a
     rounds, started = 0, time.perf_counter()

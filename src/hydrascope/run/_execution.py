@@ -1,4 +1,4 @@
-"""A run from its command to its finished ledger: continued where it stopped, discarded where it never began."""
+"""A run from its command to its finished ledger, continued where it stopped."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def execute(
         task: what to do.
         out: the run's folder, made or continued; None keeps nothing on disk afterwards.
         request: what was asked, kept in the folder together with the prompts.
-        command: the command that makes the run, where that is not the request's own.
+        command: command that makes the run, where that is not the request's own.
         overwrite: throw away the run that is in `out`.
-        progress: told how far it is.
+        progress: takes stage, number done and total.
 
     Returns:
         The finished ledger and its folder, if any.
@@ -65,7 +65,7 @@ def execute(
         if request is not None:
             store_prompts(directory, task.prompts)
         if not directory.complete:
-            if task.options.memory is None:  # the same batches as before the kill, so the same rounding
+            if task.options.memory is None:  # batches, and so rounding, are those before the kill
                 budget = Budget(int(directory.record["memory"]))
             try:
                 kind(task, directory, budget, progress).finish(started)

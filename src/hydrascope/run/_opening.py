@@ -15,8 +15,8 @@ from hydrascope.run._request import RunRequest
 def open_request(request: RunRequest, *, trust_remote_code: bool = False) -> tuple[Model, PromptSet]:
     """Open a model and load the prompts it is to be run on, or the text, cut into pieces.
 
-    Prompts where text is asked for are texts as they are, and only their number is limited. Mistakes in prompts are
-    told before the model is opened, unless they are a task's, which depend on its tokenizer.
+    Where text is asked for, prompts are texts as they are, and only their number is limited. Mistakes in prompts are
+    found before the model is opened, unless they are a task's, which depend on its tokenizer.
 
     Args:
         request: what is asked.
@@ -42,7 +42,7 @@ def open_model(request: RunRequest, *, trust_remote_code: bool = False) -> Model
         trust_remote_code: run code that comes with the weights.
 
     Raises:
-        RunError: it was handed over in Python and has no name.
+        RunError: the model was handed over in Python and has no name.
     """
     if "model" in request.in_memory:
         raise RunError(
@@ -54,7 +54,7 @@ def open_model(request: RunRequest, *, trust_remote_code: bool = False) -> Model
 
 
 def _usual_prompts(request: RunRequest) -> str:
-    """What a model is run on when nothing is asked for: a bundled model's own, or facts of the real world.
+    """Default prompts: a bundled model's own, or facts of the real world.
 
     Raises:
         PromptError: text is asked for, and no text goes with the model.

@@ -1,6 +1,6 @@
 """Every choice of how a run is made, once: its type, default, bounds and help.
 
-The command line's options and their help are generated from these fields, Python hands them over as `hs.Options`, and
+The command line's options and their help are generated from these fields, Python takes them as `hs.Options`, and
 `run.json` keeps them. A new option is a field here, the place that uses it, and its test.
 
 A protocol is a named set of values, after what a paper did as far as it decides the numbers. It sets what is not given:
@@ -51,7 +51,7 @@ PROTOCOLS: dict[Protocol, dict[str, Any]] = {
         "distribution": False,
     },
 }
-"""What each protocol chooses. `donors` are those of `resample`; `length` is in tokens, None where text is not cut."""
+"""Values that each protocol sets; `donors` are of `resample`, `length` is in tokens, None for uncut text."""
 
 
 def _by_protocol(name: str, description: str, **bounds: Any) -> Any:
@@ -60,7 +60,7 @@ def _by_protocol(name: str, description: str, **bounds: Any) -> Any:
 
 
 class Checked(BaseModel, frozen=True, extra="forbid"):
-    """Data that is checked as it is made; what is wrong with it is told in one sentence. None stands for not given."""
+    """Data that is checked as it is made; a mistake is one sentence, and None stands for not given."""
 
     @model_validator(mode="wrap")
     @classmethod
@@ -72,11 +72,11 @@ class Checked(BaseModel, frozen=True, extra="forbid"):
 
     @classmethod
     def _completed(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What is given, with what follows from it."""
+        """The values given, with those that follow from them."""
         return given
 
     def but(self, **changes: Any) -> Self:
-        """A copy with other values, checked again; what was left to the protocol is left to it again."""
+        """A copy with other values, checked again; values left to the protocol are left to it again."""
         kept = {name: getattr(self, name) for name in self.model_fields_set}
         return type(self)(**{**kept, **{name: value for name, value in changes.items() if value is not None}})
 
@@ -141,11 +141,11 @@ _EXPECTED = {
     "float_parsing": "give a number",
     "bool_parsing": "give true or false",
 }
-"""What to do about a value, by pydantic's name of what is wrong with it."""
+"""What to do about a value, by pydantic's name of the mistake."""
 
 
 def _sentence(error: ValidationError, kind: type[BaseModel]) -> str:
-    """The first thing that is wrong, in our words."""
+    """The first mistake, in our words."""
     first = error.errors(include_url=False)[0]
     name, context = str(first["loc"][0]), first.get("ctx", {})
     if first["type"] == "extra_forbidden":

@@ -1,4 +1,4 @@
-"""A run at the last token: values of all prompts first, then knock-outs, some prompts at a time."""
+"""A run at the last token: values of all prompts, then knock-outs of some at a time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from hydrascope.run._task import Task
 from hydrascope.run_directory import RunDirectory
 
 BATCH = 16
-"""Prompts that are written together: what a kill can cost at most."""
+"""Prompts that are written together: the most that a kill can cost."""
 
 
 class PromptRun(Runner):
@@ -73,7 +73,7 @@ class PromptRun(Runner):
         )
 
     def plan(self, selection: Selection) -> Plan:
-        """Every batch draws from the same table."""
+        """The plan with the table of all donors."""
         return self.task.plan(self.donation.table)
 
     def labels(self, selection: Selection) -> Mapping[str, np.ndarray]:
@@ -91,11 +91,11 @@ class PromptRun(Runner):
         }
 
     def rows_together(self, plan: Plan, selection: Selection) -> int:
-        """As many as the budget holds the account of, up to what a kill may cost."""
+        """Prompts whose account fits the budget, up to what a kill may cost."""
         return min(BATCH, prompts_in_account(self.budget, len(plan.knockouts), len(plan.aggregation.entries)))
 
     def sharing(self, selection: Selection) -> int:
-        """Counted when donors were chosen."""
+        """The count made when donors were chosen."""
         return self.donation.sharing
 
     def learning(self, plan: Plan, selection: Selection) -> Learning:

@@ -1,4 +1,4 @@
-"""What a run's folder keeps beside the numbers: what was asked, and the prompts, so that both can be read back."""
+"""What a run's folder keeps beside the numbers: the request and the prompts."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from hydrascope.run_directory import JSON, PROMPTS, RunDirectory
 
 
 def record_of(request: RunRequest, model: Model, prompts: PromptSet) -> dict[str, Any]:
-    """What `run.json` keeps of what was asked and of what was found.
+    """Content of `run.json`: what was asked, and what was found.
 
     Args:
         request: what was asked.
         model: the opened model.
-        prompts: as they are run.
+        prompts: the prompts as they are run.
     """
     return {
         "request": request.model_dump(mode="json"),
@@ -36,10 +36,10 @@ def recorded_request(folder: Path) -> RunRequest:
     """What was asked of the run in a folder.
 
     Args:
-        folder: the run's.
+        folder: the run's folder.
 
     Raises:
-        RunError: it is not kept there.
+        RunError: the folder does not say.
     """
     request = read_json(folder / JSON).get("request")
     if not isinstance(request, dict):
@@ -48,11 +48,11 @@ def recorded_request(folder: Path) -> RunRequest:
 
 
 def store_prompts(directory: RunDirectory, prompts: PromptSet) -> None:
-    """Keep the prompts in a run's folder, as a file that `--prompts` takes; one that is there stays.
+    """Keep the prompts in a run's folder, as a file that `--prompts` takes; an existing one stays.
 
     Args:
-        directory: the run's.
-        prompts: as they are run.
+        directory: the run's folder.
+        prompts: the prompts as they are run.
     """
     path = directory.path / PROMPTS
     if not path.exists():
@@ -68,10 +68,10 @@ def stored_prompts(folder: Path) -> PromptSet:
     """The prompts of the run in a folder.
 
     Args:
-        folder: the run's.
+        folder: the run's folder.
 
     Raises:
-        OutputError: they are not there, or not those that were run.
+        OutputError: the prompts are not there, or not those that were run.
     """
     record, path = read_json(folder / JSON), folder / PROMPTS
     try:

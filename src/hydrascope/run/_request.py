@@ -1,7 +1,7 @@
-"""A run as it is asked for: one object, made by the command line and by Python, and kept in `run.json`.
+"""A run as it is asked for, by the command line or by Python, and kept in `run.json`.
 
-A finished or broken-off run is continued, frozen and told from it. Whether code that comes with a model may run is no
-part of it: a run's folder can come from somebody else.
+A finished or broken-off run is continued, frozen and reported from it. Whether code that comes with a model may run is
+no part of it: a run's folder can come from somebody else.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class RunRequest(Options, frozen=True, extra="forbid"):
 
     Attributes:
         ablation: names, the run's own first; the others make companion runs.
-        dose: the run's own, the largest, first; the others make companion runs.
-        parameters: fields of the ablations by name, where they are others than the command line can give.
+        dose: the run's own dose, the largest, first; the others make companion runs.
+        parameters: fields of the ablations by name, where the command line cannot give them.
         in_memory: what was handed over in Python and nothing can open again.
     """
 
@@ -103,7 +103,7 @@ class RunRequest(Options, frozen=True, extra="forbid"):
         learned = any(
             REGISTRY[name]().learning is not None for name in _listed(given.get("ablation", ())) if name in REGISTRY
         )
-        # KL is what an optimal constant makes least, and is compared by
+        # an optimal constant minimises KL and is compared by it
         return {"distribution": True, **given} if learned else given
 
     @model_validator(mode="after")
@@ -130,10 +130,10 @@ class RunRequest(Options, frozen=True, extra="forbid"):
 
         Args:
             model: the opened model.
-            prompts: as they are run.
+            prompts: the prompts as they are run.
             ablations: the run's own first; none leaves the choice to the protocol.
-            dose: of the run and of its companions.
-            options: the rest.
+            dose: doses of the run and of its companions.
+            options: how the run is made.
             freeze: whether responders are frozen.
             out: folder that keeps the run, and with it the prompts.
         """
@@ -160,13 +160,13 @@ class RunRequest(Options, frozen=True, extra="forbid"):
         return request._with_parameters(ablations) if ablations and "ablation" not in request.in_memory else request
 
     def _with_parameters(self, ablations: Sequence[Ablation]) -> Self:
-        """Ablations by number of donors if that says all, otherwise field by field."""
+        """The request with ablations by number of donors if that says all, otherwise field by field."""
         for donors in dict.fromkeys((None, *(ablation.draws for ablation in ablations))):
             said = self.but(donors=donors)
             try:
                 if said.ablations() == tuple(ablations):
                     return said
-            except HydrascopeError:  # a number that one of them cannot have
+            except HydrascopeError:  # one of them cannot have that number
                 continue
         return self.but(parameters={ablation.name: vars(ablation) for ablation in ablations})
 
@@ -216,7 +216,7 @@ class RunRequest(Options, frozen=True, extra="forbid"):
         return shlex.join(words)
 
     def sibling_command(self, sibling: str) -> str:
-        """The command that does to another model what this does to its own; empty where no command does either.
+        """The command for the sibling model; empty where no command does it.
 
         Args:
             sibling: name of the other model; empty if there is none.
@@ -229,8 +229,8 @@ def options_of(kind: type[Options], without: Sequence[str] = ("model",)) -> dict
     """Fields that are options of a command: what is run first, then how.
 
     Args:
-        kind: whose fields.
-        without: names of those that are something else, by default of the one that is the command's argument.
+        kind: class with the fields.
+        without: fields to leave out, by default the command's argument.
     """
     own = {name: field for name, field in kind.model_fields.items() if name not in Options.model_fields}
     found = {**own, **Options.model_fields}

@@ -1,4 +1,4 @@
-"""A run, from what is on disk to a ledger that closes: one path for prompts at the last token and for whole texts."""
+"""One run, from its folder to a ledger that closes, for prompts and whole texts alike."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from hydrascope.run._task import Task
 from hydrascope.run_directory import RunDirectory
 
 Progress = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and how much there is."""
+"""Takes stage, number done and total."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class Selection:
     """What a run is about: prompts, where each is read, and for which tokens.
 
     Attributes:
-        prompts: the prompts that stay, in the order of the ledger's rows.
-        positions: read positions of each.
+        prompts: prompts that stay, in the order of the ledger's rows.
+        positions: read positions of each prompt.
         tokens: target of each read position.
-        foils: the token whose logit is subtracted, where differences are read.
-        dropped: why prompts were left out, as attributes of the ledger, and how many.
+        foils: tokens whose logits are subtracted, where differences are read.
+        dropped: number of prompts left out, by the ledger's attribute for the reason.
     """
 
     prompts: tuple[EncodedPrompt, ...]
@@ -68,16 +68,11 @@ class Selection:
         return tuple(accumulate((len(some) for some in self.positions), initial=0))
 
     def rows(self, prompts: range) -> range:
-        """Ledger rows of some prompts that follow on each other."""
+        """Ledger rows of consecutive prompts."""
         return range(self.first_rows[prompts.start], self.first_rows[prompts.stop])
 
     def items(self, prompts: Sequence[int], names: Sequence[str]) -> Items:
-        """What is read of some prompts.
-
-        Args:
-            prompts: their numbers in the selection.
-            names: what an error calls each read position by.
-        """
+        """Targets and foils of some prompts, with names for their read positions."""
         foils = None if self.foils is None else torch.tensor([self.foils[i] for i in prompts])
         return Items(torch.tensor([token for i in prompts for token in self.tokens[i]]), foils, names)
 
@@ -88,9 +83,9 @@ class Batch:
 
     Attributes:
         context: model, plan and values.
-        rows: their positions in the plan's table and the pools.
-        within: where their rows lie within the rows that are written together.
-        clean: their clean run.
+        rows: rows of the prompts in the plan's table and the pools.
+        within: ledger rows of the prompts, counted from the group's first.
+        clean: clean run of the prompts.
         items: what is read.
     """
 
@@ -103,12 +98,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows of the ledger that follow on each other and are written together.
+    """Consecutive rows of the ledger that are written together.
 
     Attributes:
         rows: ledger rows.
         prompts: number of prompts.
-        batches: how they are measured; none where they are done.
+        batches: how the rows are measured; none where they are done.
     """
 
     rows: range
@@ -123,7 +118,7 @@ class Runner(ABC):
         task: what to do.
         directory: the run's folder.
         budget: memory budget.
-        progress: told how far it is.
+        progress: takes stage, number done and total.
     """
 
     wait: ClassVar[float]
@@ -138,7 +133,7 @@ class Runner(ABC):
         """Do what is left to do: select, plan, lay out the ledger, learn, measure, close.
 
         Args:
-            started: when the run, or this part of it, began; seconds of the monotonic clock.
+            started: start of the run, or of this part of it, in seconds of the monotonic clock.
         """
         selection = self.select()
         plan = self.plan(selection)
@@ -151,11 +146,11 @@ class Runner(ABC):
 
     @abstractmethod
     def select(self) -> Selection:
-        """Run what must be run to know which prompts stay, and say what is read of them."""
+        """Run what decides which prompts stay, and say what is read of them."""
 
     @abstractmethod
     def plan(self, selection: Selection) -> Plan:
-        """What every batch does."""
+        """The plan of all batches."""
 
     @abstractmethod
     def labels(self, selection: Selection) -> Mapping[str, np.ndarray]:
@@ -167,7 +162,7 @@ class Runner(ABC):
 
     @abstractmethod
     def sharing(self, selection: Selection) -> int:
-        """Donors that name a token of the prompt's pair of target and foil."""
+        """Number of donors that name a token of the prompt's pair of target and foil."""
 
     @abstractmethod
     def learning(self, plan: Plan, selection: Selection) -> Learning:
@@ -182,7 +177,7 @@ class Runner(ABC):
         learned: Mapping[int, Constants],
         is_done: Callable[[range], bool],
     ) -> Iterator[Group]:
-        """All rows of the ledger in order; those that are done come without batches."""
+        """All rows of the ledger in order; finished ones come without batches."""
 
     def _measure(self, plan: Plan, selection: Selection, file: LedgerFile, learned: Mapping[int, Constants]) -> None:
         counted, total = 0, plan.interventions * len(selection.prompts)
@@ -225,7 +220,7 @@ class Runner(ABC):
     def _store(
         self, name: str, runs: Sequence[ExtraRun], sites: Sequence[Site], cache: CleanCache | None = None
     ) -> ValueStore:
-        """Last-token values of runs, on disk; what of them is not there yet is made now."""
+        """Last-token values of runs, on disk; missing ones are made now."""
         try:
             group = zarr.open_group(self.directory.scratch, mode="a").require_group(name)
             store = ValueStore.create(group, sites, len(runs), self.model.anatomy.n_vocab)
@@ -245,7 +240,7 @@ class Runner(ABC):
         return store
 
     def _constants(self, plan: Plan, learning: Callable[[], Learning]) -> dict[int, Constants]:
-        """The constants of all knock-outs; what of them is not in the scratch folder yet is learned now."""
+        """Constants of all knock-outs; missing ones are learned now."""
         store = ConstantStore.open(self.directory.scratch, plan)
         if not store.complete:
             store.fill(learning(), partial(self.progress, "learning"))
@@ -370,5 +365,5 @@ def _labels(plan: Plan, rows: Mapping[str, np.ndarray]) -> xr.Dataset:
 
 
 def _routed(plan: Plan) -> dict[str, str]:
-    """Which writers' changes are split by their routing, for models that have such."""
+    """Attribute that names the writers whose changes are split by routing; none for models without."""
     return {"routed_writers": json.dumps([plan.columns[i].name for i in plan.routed])} if plan.routed else {}

@@ -1,4 +1,7 @@
-"""A run before it is made: everything that can be checked before the first number is computed."""
+"""A run before it is made: everything that can be checked before the first number.
+
+It costs the proofs of the engine, some dozens of forwards of a few tokens.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ from hydrascope.run._options import Options
 from hydrascope.run_directory import fresh_or_same
 
 LISTED = 2000
-"""Knock-outs whose addresses are written out in a run's settings."""
+"""Largest number of knock-outs whose addresses a run's settings spell out."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +48,14 @@ class Task:
     """A run that is ready to go: everything checked, nothing computed.
 
     Attributes:
-        model: the model.
         prompts: the prompt set.
-        encoded: its tokens.
+        encoded: the prompts as tokens.
         ablation: what replaces an ablated output.
         options: how the run is made.
         knockouts: what is ablated, one after the other.
         engine: strategy and proof.
         decompositions: writers that are read unit by unit.
-        heads: attention writers by their heads, where their changes are split.
+        heads: attention writers by their heads, where changes of attention are split.
         dose: how far a part is knocked out, from 0 to 1.
     """
 
@@ -102,7 +104,7 @@ class Task:
 
     @property
     def writers(self) -> str:
-        """What the account keeps apart, in one spelling whichever was used."""
+        """The account's writers, in one spelling whichever was used."""
         return _divided({split.writer: split.kind for split in self.decompositions}, self.model)
 
     @cached_property
@@ -120,11 +122,7 @@ class Task:
         return tuple(dict.fromkeys(place.site for place in places))
 
     def plan(self, table: Int[np.ndarray, "draws prompts"]) -> Plan:
-        """What every batch does.
-
-        Args:
-            table: pool index of each draw and prompt.
-        """
+        """The plan of all batches, given the pool index of each draw and prompt."""
         options = self.options
         return Plan(
             self.model.anatomy,
@@ -146,7 +144,7 @@ class Task:
 
     @property
     def null_draws(self) -> int:
-        """The null has at most as many draws as the ablation."""
+        """Draws of the random-direction control, at most those of the ablation."""
         return min(self.options.null_draws, self.ablation.draws)
 
 
@@ -162,7 +160,7 @@ def prepare(
 
     Args:
         model: an opened model.
-        prompts: at least one.
+        prompts: at least one prompt.
         ablation: what replaces an ablated output; 15 resampled donors by default.
         options: how the run is made.
         dose: how far a part is knocked out, from 0 to 1.
@@ -170,8 +168,7 @@ def prepare(
     Raises:
         ComponentError: an address the model does not have.
         PromptError: prompts that this model cannot take.
-        AnatomyRefused: no engine is exact on this model, or not on its edges, or its units cannot be told apart in
-            what they write, or its attention cannot be watched.
+        AnatomyRefused: no engine is exact on this model or its edges, or its units or attention cannot be split.
     """
     options = options or Options()
     knockouts = tuple(parse_knockouts(options.components, model.anatomy.inventory))
@@ -190,7 +187,7 @@ def prepare(
     engine = choose_engine(model) if positions.is_last else choose_engine(model, OF_WHOLE_TEXTS)
     decompositions: tuple[UnitDecomposition, ...] = ()
     if wanted or any(knockout.sender is not None for knockout in knockouts):
-        # they are proved at the last token; what is linear in one place is so in all
+        # proved at the last token: what is linear at one position is so at all
         prover = engine.strategy if positions.is_last else choose_engine(model).strategy
         prove_edges(model, prover, knockouts)
         decompositions = prove_units(model, prover, wanted) if wanted else ()
@@ -220,7 +217,7 @@ def _divided(wanted: Mapping[Component, str], model: Model) -> str:
 
 
 def _named(knockouts: Sequence[Knockout]) -> str:
-    """All addresses while they are few; of tens of thousands, how many and a digest."""
+    """All addresses while they are few; otherwise first, last, number and a digest."""
     text = ",".join(map(str, knockouts))
     if len(knockouts) <= LISTED:
         return text

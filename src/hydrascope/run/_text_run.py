@@ -1,4 +1,7 @@
-"""A run over whole texts: block by block of texts that lend to each other, a ledger row for every read position."""
+"""A run over whole texts, by blocks of each other's donors, with a ledger row for every read position.
+
+Each intervention costs a whole text from its block on; where the last token is enough, `_prompt_run` costs far less.
+"""
 
 from __future__ import annotations
 
@@ -79,13 +82,13 @@ class TextRun(Runner):
         return Selection(texts, read, tokens, foils, {f"prompts_dropped_{why}": dropped.get(why, 0) for why in reasons})
 
     def plan(self, selection: Selection) -> Plan:
-        """Donors are dealt out block by block, so that the whole has no table."""
+        """The plan without a table: donors are dealt out block by block."""
         return self.task.plan(np.zeros((self.task.ablation.draws, 0), dtype=np.int64))
 
     def labels(self, selection: Selection) -> Mapping[str, np.ndarray]:
         """One row a read position."""
         last = self.task.positions.read == "last"
-        # of all texts, lest another ablation, which keeps others, number the same position otherwise
+        # over all texts, so that ablations which keep other texts number a position alike
         longest = max(len(text.ids) for text in self.task.encoded.prompts)
         each = [(text, p) for text, some in zip(selection.prompts, selection.positions, strict=True) for p in some]
         foils = {} if selection.foils is None else self._tokens("foil", selection.foils)
@@ -108,11 +111,11 @@ class TextRun(Runner):
         return " ".join(map(str, ids)) if tokenizer is None else str(tokenizer.decode(ids))
 
     def rows_together(self, plan: Plan, selection: Selection) -> int:
-        """As many as make a file of a good size."""
+        """Rows that make a file of a good size."""
         return rows_of_a_chunk(len(plan.knockouts), len(plan.aggregation.entries))
 
     def sharing(self, selection: Selection) -> int:
-        """Counted over all blocks."""
+        """The count over all blocks."""
         blocks = [block for _, some in _blocks(selection, self.task.ablation.draws + 1) for block in some]
         return sum(self._donate(selection, block).sharing for block in blocks)
 
@@ -125,7 +128,7 @@ class TextRun(Runner):
 
     @cached_property
     def _statistics(self) -> dict[Site, ActivationStatistics]:
-        """Of all tokens of all texts."""
+        """Statistics over all tokens of all texts."""
         longest = max(len(text.ids) for text in self._texts)
         at_once = texts_at_once(self.model.device, longest, 1)
         return statistics_of_texts(self.model, _runs(self._texts), self.task.sites, lambda tokens: at_once)
@@ -150,7 +153,7 @@ class TextRun(Runner):
                 yield from self._block(plan, selection, block, reference, learned)
 
     def _reference(self, texts: Sequence[EncodedPrompt]) -> Values:
-        """What replacements in texts of one length are made of where that is not a single other run."""
+        """Means that replace values in texts of one length; empty where single runs do."""
         ablation, positions = self.task.ablation, self.task.positions
         if ablation.basis == "runs" or ablation.learning is not None:
             return {}
@@ -169,7 +172,7 @@ class TextRun(Runner):
         reference: Values,
         learned: Mapping[int, Constants],
     ) -> Iterator[Group]:
-        """Values of a block's texts, their donors among themselves, then the knock-outs of a few texts at a time."""
+        """Values of a block's texts, then the knock-outs of a few texts at a time."""
         texts = [selection.prompts[i] for i in block]
         strategy, positions, sites = self.task.engine.strategy, self.task.positions, self.task.sites
         at_once = texts_at_once(self.model.device, len(texts[0].ids), plan.interventions)
@@ -193,7 +196,7 @@ class TextRun(Runner):
 
     def _donate(self, selection: Selection, block: range) -> Donation:
         texts: Sequence[EncodedPrompt] = [selection.prompts[i] for i in block]
-        # at every position no donor can be kept from sharing one of the targets; at the last one it can
+        # only at the last position can a donor be kept from sharing the target
         if self.task.positions.read == "last":
             targets = [selection.tokens[i][0] for i in block]
         else:
@@ -202,7 +205,7 @@ class TextRun(Runner):
 
 
 def _blocks(selection: Selection, least: int) -> Iterator[tuple[range, list[range]]]:
-    """The texts of each length, and the blocks of at least so many that they are cut into."""
+    """The texts of each length, and the blocks of at least `least` that they are cut into."""
     start = 0
     for _, same in groupby(len(text.ids) for text in selection.prompts):
         count = len(list(same))

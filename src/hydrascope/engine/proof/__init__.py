@@ -1,4 +1,7 @@
-"""Proofs, on the model in front of us and a few random prompts, that what the engine says is what plain forwards do."""
+"""Proofs on a given model that the engine agrees with plain forwards.
+
+They cost some dozens of forwards of a few tokens per run.
+"""
 
 from hydrascope.engine.proof._attention_split import prove_attention_split
 from hydrascope.engine.proof._edges import prove_edges

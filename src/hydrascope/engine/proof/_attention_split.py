@@ -1,4 +1,4 @@
-"""Proves, on a model and a few random prompts, that its attention can be watched and what is seen is what it writes.
+"""Proves, on a model and a few random prompts, that its attention can be recorded and split.
 
 Where a gate, a second attention or code of its own stands between the attention function and the output projection,
 weights times values are not what the heads write, and the split would be of something else.
@@ -20,24 +20,24 @@ from hydrascope.errors import AnatomyRefused, HydrascopeError
 
 
 def prove_attention_split(model: Model, strategy: Strategy) -> tuple[UnitDecomposition, ...]:
-    """Divide all attention writers into heads and show, on random knock-outs, that the split of their changes is exact.
+    """Divide attention into heads, and prove that the split of its changes is exact.
 
     Args:
         model: the model.
-        strategy: of the run, at the last token or of whole texts.
+        strategy: how interventions are run, at the last token or on whole texts.
 
     Returns:
         The attention writers, ready to be read head by head.
 
     Raises:
-        AnatomyRefused: the weights cannot be seen, or what comes of them is not what the heads write.
+        AnatomyRefused: the weights cannot be recorded, or weights times values are not what the heads write.
     """
     try:
         return _prove(model, strategy)
     except HydrascopeError:
         raise
     except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
-        # The model's own code met an attention function it cannot take.
+        # the model's own code met an attention function it cannot take
         what = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise AnatomyRefused(CHECK, f"the model cannot be run with its weights watched ({what}); {MEND}") from error
 
@@ -83,7 +83,7 @@ def _moved_by_watching(plain: Readings, seen: Readings) -> float:
 def _missed(
     model: Model, decompositions: tuple[UnitDecomposition, ...], parts: list[Component], seen: Readings
 ) -> float:
-    """By how much the two parts miss the change of a writer that comes behind what is knocked out."""
+    """Largest gap between the sum of both effects and the change of a writer downstream of a knock-out."""
     assert seen.pattern is not None
     writers = [column.writer for column in columns(model.anatomy)]
     worst = 0.0

@@ -1,4 +1,4 @@
-"""Proves, on a model and a few random prompts, that what edges' receivers are said to write is what they write."""
+"""Proves, on a model and a few random prompts, that receivers of edges write what the engine says."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from hydrascope.engine._strategies import Strategy
 from hydrascope.engine.proof._engine import own_value
 
 PROBED = 6
-"""Edges that are tried, evenly spread over those that were asked for."""
+"""Edges that are tried, evenly spread over those asked for."""
 
 
 def prove_edges(model: Model, strategy: Strategy, knockouts: Sequence[Knockout]) -> None:
-    """Hold edges against full forwards with plain hooks.
+    """Compare edges with full forwards that carry plain hooks.
 
     Args:
         model: the model.
-        strategy: its engine's.
+        strategy: how interventions are run at the last token.
         knockouts: what will be ablated; without an edge nothing is done.
 
     Raises:
@@ -66,7 +66,7 @@ def prove_edges(model: Model, strategy: Strategy, knockouts: Sequence[Knockout])
 
 
 def _plain(model: Model, clean: CleanRun, sender: Component, receiver: Component) -> dict[Site, Tensor]:
-    """The receiver's sites in a full forward: the sender another prompt's, every other writer put back to its own."""
+    """The receiver's sites in a full forward: the sender another prompt's, every other writer its own."""
     anatomy = model.anatomy
     free = (*anatomy.written_by(sender), *anatomy.written_by(receiver))
     held = {p.site for w in anatomy.writers if w.component not in free for p in anatomy.places(w.component)}

@@ -1,4 +1,4 @@
-"""Chooses how a model's interventions are run: the first strategy that agrees with a plain loop of full forwards.
+"""Chooses the cheapest strategy that agrees with plain full forwards on a model.
 
 Strategies are tried on the model in front of us, on a few random prompts; no list of names is kept. The plain forwards
 share no code with the strategies.
@@ -27,10 +27,10 @@ from hydrascope.engine.proof._plain import plain_forward, routing_checks
 from hydrascope.errors import AnatomyRefused, HydrascopeError, OutOfBudget
 
 AT_LAST_TOKEN: tuple[Strategy, ...] = (SharedPrefix(), ExpandedCache(), WholeSequence())
-"""Strategies for what is replaced and read at the last token, the cheapest first."""
+"""Strategies for replacing and reading at the last token, the cheapest first."""
 
 OF_WHOLE_TEXTS: tuple[Strategy, ...] = (FromBlock(), FromBlock(enters=False), FromBlock(skips=False))
-"""Strategies for what is replaced or read at other positions, the cheapest first."""
+"""Strategies for replacing or reading at other positions, the cheapest first."""
 
 TOKENS = 6
 EDITED, READ = (1, 2, 4), (2, 4, 5)
@@ -43,8 +43,8 @@ class Engine:
 
     Attributes:
         strategy: how interventions are run.
-        checks: the proof.
-        passed_over: why each cheaper strategy was not taken, in the order in which they were tried.
+        checks: what was proved.
+        passed_over: why each cheaper strategy was not taken, in the order of trial.
     """
 
     strategy: Strategy
@@ -57,7 +57,7 @@ def choose_engine(model: Model, strategies: Sequence[Strategy] = AT_LAST_TOKEN) 
 
     Args:
         model: the model.
-        strategies: what to try, the cheapest first.
+        strategies: strategies to try, the cheapest first.
 
     Returns:
         Strategy and proof.
@@ -81,7 +81,7 @@ def choose_engine(model: Model, strategies: Sequence[Strategy] = AT_LAST_TOKEN) 
                 "or choose another --device or a --dtype with fewer bytes"
             ) from error
         except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
-            # The model's own code met a batch it cannot take: exactly what the trial is there to find out.
+            # the model's own code met a batch it cannot take: exactly what the trial is there to find out
             refusal = AnatomyRefused("engine", (str(error).strip() or type(error).__name__).splitlines()[0])
         passed_over.append(f"{strategy.name}: {refusal}")
     assert refusal is not None
@@ -93,10 +93,9 @@ class Trial:
     """A clean run on random prompts, and parts to intervene on.
 
     Attributes:
-        model: the model.
-        strategy: what is tried.
-        parts: what is replaced, one after the other.
-        clean: the clean run, with the values of all parts.
+        strategy: strategy on trial.
+        parts: parts that are replaced, one after the other.
+        clean: clean run with the values of all parts.
         read: read-out directions of the most likely tokens.
     """
 
@@ -108,7 +107,7 @@ class Trial:
 
     @classmethod
     def of(cls, model: Model, strategy: Strategy, parts: Sequence[Component], *, seed: int) -> Trial:
-        """Run the untouched model on random prompts, at the positions that the strategy is for."""
+        """Record random prompts, at the positions that the strategy is for."""
         clean = record_random(model, strategy, [place for part in parts for place in model.anatomy.places(part)], seed)
         read = directions(model.network, model.anatomy.tail, clean.logits.argmax(-1))
         return cls(model, strategy, parts, clean, read)
@@ -154,14 +153,7 @@ class Trial:
 
 
 def record_random(model: Model, strategy: Strategy, places: Sequence[Place], seed: int) -> CleanRun:
-    """Run the untouched model on a few random prompts, with what a strategy needs.
-
-    Args:
-        model: the model.
-        strategy: whose positions are replaced and read.
-        places: whose values are kept.
-        seed: of the prompts.
-    """
+    """Run the untouched model on a few random prompts, with what a strategy needs."""
     sites = list(dict.fromkeys(place.site for place in places))
     ids = random_ids(model.network, batch=2 if strategy.by_block else 3, tokens=TOKENS, seed=seed)
     layout = Layout(len(ids), TOKENS, EDITED, READ) if strategy.by_block else Layout.last(*ids.shape)
@@ -227,12 +219,12 @@ def prove_engine(model: Model, strategy: Strategy) -> tuple[Check, ...]:
 
 
 def prove_units(model: Model, strategy: Strategy, wanted: Mapping[Component, str]) -> tuple[UnitDecomposition, ...]:
-    """Divide writers into their units and show, on random prompts and knock-outs, that these sum to the write.
+    """Divide writers into units, and prove on random knock-outs that these sum to the write.
 
     Args:
         model: the model.
         strategy: how interventions are run at the last token.
-        wanted: writer to the kind of its units.
+        wanted: kind of units by writer.
 
     Returns:
         The divided writers.
@@ -265,7 +257,7 @@ def prove_units(model: Model, strategy: Strategy, wanted: Mapping[Component, str
 
 
 def probed_parts(model: Model) -> list[Component]:
-    """A first, a middle and a last writer of each kind and a unit of each: what a proof can afford on a large model."""
+    """First, middle and last writers and a unit of each kind: what a proof can afford on a large model."""
     writers = [writer.component for writer in model.anatomy.writers]
     middle = len(writers) // 2
     chosen = dict.fromkeys([*writers[:2], *writers[middle : middle + 2], *writers[-2:]])
@@ -277,7 +269,7 @@ def probed_parts(model: Model) -> list[Component]:
 
 
 def _probed_experts(model: Model, ids: Tensor) -> list[Component]:
-    """Two experts that are asked: most of many are not, and replacing those proves little."""
+    """Two experts that are asked: of many most are not, and replacing those proves little."""
     return [
         Component("expert", site.layer, expert)
         for site in model.anatomy.experts[:1]
@@ -303,7 +295,7 @@ def _read_back_error(
 
 
 def _left_on(model: Model) -> list[object]:
-    """What a forward could leave behind on a model: hooks, an attention function of ours, forwards of blocks."""
+    """What a forward could leave on a model: hooks, an attention function of ours, forwards of blocks."""
     hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.network.modules())
     blocks = map(model.network.get_submodule, model.anatomy.layers)
     return [hooks, SHARED_PREFIX in str(model.network.config._attn_implementation), *(b.forward for b in blocks)]

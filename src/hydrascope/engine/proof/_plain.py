@@ -1,4 +1,7 @@
-"""Knock-outs by plain hooks on full forwards, for proofs: no rows, no prefix, and nothing shared with the forward."""
+"""Plain knock-outs for proofs: hooks on full forwards, sharing nothing with the engine's.
+
+Each costs a whole forward pass; `run_interventions` is what runs use.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +31,7 @@ from hydrascope.engine._interventions import Edit, Intervention
 def plain_forward(
     model: Model, clean: CleanRun, intervention: Intervention, tokens: Int[Tensor, " items"]
 ) -> Float[Tensor, " items"]:
-    """Centred target logits of one full forward with a plain hook per edit.
-
-    Args:
-        model: the model.
-        clean: the clean run, whose prompts and positions are taken.
-        intervention: what is replaced.
-        tokens: target of each prompt and read position.
-    """
+    """Centred target logits at the read positions of a full forward with a plain hook per edit."""
     seen: list[Tensor] = []
     with hooked() as hooks, torch.no_grad():
         for edit in intervention.edits:
@@ -75,7 +71,7 @@ def _put_expert(
     arguments: Arguments,
     output: Tensor,
 ) -> None:
-    """Take away what is left of the output when every other expert's weight is zero, and add the value."""
+    """Subtract the output with every other expert's weight at zero, and add the value."""
     call = routed_call(site, arguments)
     mine = call.index == edit.place.site.expert
     alone = run_experts(model.network, site, arguments, call, call.index, call.weight * mine) * mine.any(
@@ -93,15 +89,15 @@ def routing_checks(
     rerouted: Float[Tensor, " prompts"],
     allowed: float,
 ) -> tuple[Check]:
-    """Send the last token of a knocked-out run where the clean run sent it, at the last routed MLP, and see what moves.
+    """Compare the re-routed part of a change with a plain run that is routed as the clean one.
 
     Args:
         model: the model; every way from its experts to a write must be known.
         ids: whole prompts.
         intervention: a knock-out.
         read: read-out direction of each prompt.
-        rerouted: what a forward calls the re-routed part of its change, read in that direction.
-        allowed: the largest difference that batches.
+        rerouted: re-routed part of the change, read in that direction, from the engine.
+        allowed: largest difference that passes.
     """
     site = model.anatomy.experts[-1]
     routed: list[tuple[Tensor, Tensor]] = []
@@ -116,7 +112,7 @@ def routing_checks(
 def _write(
     model: Model, ids: Tensor, edits: Sequence[Edit], site: ExpertSite, routed: list[tuple[Tensor, Tensor]]
 ) -> Float[Tensor, "prompts d"]:
-    """The last token's write of a routed MLP; its routing is taken from `routed`, or put there by a clean run."""
+    """The last token's write of a routed MLP; a clean run fills `routed`, others are routed by it."""
     writer = model.anatomy.writer(Component("mlp", site.layer))
     network, written = model.network, torch.zeros(1, device=ids.device)
 
