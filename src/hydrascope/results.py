@@ -1,4 +1,4 @@
-"""A finished ledger with the analyses as methods: what a notebook works with."""
+"""A finished ledger with the analyses as methods, for notebooks."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from hydrascope.run_directory import COMPANIONS, FREEZE
 
 @dataclass(frozen=True)
 class Ledger:
-    """The account of a run. Each table is computed once, when it is first asked for.
+    """The account of a run; each table is computed once, on first use.
 
     Attributes:
         dataset: the labelled numbers.
-        path: the run's folder, or None for a run that was not kept.
+        path: folder of the run; None for a run that was not kept.
     """
 
     dataset: xr.Dataset
@@ -41,17 +41,17 @@ class Ledger:
         """Open the ledger of a finished run.
 
         Args:
-            path: the run's folder, or its `ledger.zarr`.
+            path: folder of the run, or its `ledger.zarr`.
 
         Raises:
-            OutputError: there is none, or the run has not finished.
+            OutputError: there is no ledger, or the run has not finished.
         """
         folder = Path(path)
         return cls(open_dataset(folder), folder.parent if folder.suffix == ".zarr" else folder)
 
     @cached_property
     def also(self) -> dict[str, Ledger]:
-        """Ledgers of the finished runs that belong to this one, by name."""
+        """Ledgers of the finished companion runs, by name."""
         folder = None if self.path is None else self.path / COMPANIONS
         if folder is None or not folder.is_dir():
             return {}
@@ -67,15 +67,15 @@ class Ledger:
     # every table of `hydrascope.analysis.TABLES`, by its name
 
     def repair(self) -> pd.DataFrame:
-        """One row per knock-out: what was lost, what came back through what, and how linear that is."""
+        """What each knock-out lost, what came back through what, and how linear that is."""
         return self.findings.repair.copy()
 
     def layer_effects(self) -> pd.DataFrame:
-        """Direct effect against total effect of every ablated writer (McGrath et al. 2023, figure 2)."""
+        """Direct against total effect of every ablated writer (McGrath et al. 2023, figure 2)."""
         return self.findings.layer_effects.copy()
 
     def who_repairs(self, ablated: str | None = None) -> pd.DataFrame:
-        """Who compensates for whom, with intervals corrected for the number of cells.
+        """The compensation matrix, with intervals corrected for the number of cells.
 
         Args:
             ablated: only this knock-out, strongest answer first; all of them if None.
@@ -101,23 +101,23 @@ class Ledger:
         return self.findings.by_layer.late_mlps.copy()
 
     def released(self) -> pd.DataFrame:
-        """How much of the late MLPs' pressure on the target each attention knock-out releases."""
+        """How much the late MLPs, or late attention, let go under each knock-out."""
         return self.findings.by_layer.released.copy()
 
     def freeze(self) -> pd.DataFrame:
-        """How much of each repair vanishes while a responder keeps its clean output, beside others frozen instead."""
+        """How much of each repair vanishes while a responder, or another layer, is frozen."""
         return self.findings.by_layer.freeze.copy()
 
     def interactions(self) -> pd.DataFrame:
-        """Joint knock-outs of a part and its strongest responder, against that responder's answer."""
+        """Joint knock-outs of a part and its strongest responder, against the answer."""
         return self.findings.by_layer.interactions.copy()
 
     def heads(self) -> pd.DataFrame:
-        """One row per head that was knocked out or is a writer: what it writes, what its loss costs, who repairs it."""
+        """What each head writes, what its loss costs, and who repairs it."""
         return self.findings.heads.copy()
 
     def neurons(self, ablated: str | None = None, most: int | None = 50) -> pd.DataFrame:
-        """Which neurons answer each knock-out, strongest first, and whether they let go or newly write.
+        """The neurons that answer each knock-out, strongest first.
 
         Args:
             ablated: only this knock-out; all of them if None.
@@ -130,38 +130,39 @@ class Ledger:
         return neurons(self.dataset, ablated, most=most)
 
     def neuron_sparsity(self) -> pd.DataFrame:
-        """How many neurons carry the repair of each knock-out, and whether they are the same on every prompt."""
+        """How many neurons carry each repair, and whether they are the same on every prompt."""
         return self.findings.neuron_sparsity.copy()
 
     def self_repair(self) -> pd.DataFrame:
-        """Self-repair on ordinary text, on every part's top tokens and on all (Rushing & Nanda 2024).
+        """Self-repair on text, on top tokens and on all (Rushing & Nanda 2024).
 
         Raises:
-            DetailDropped: the direct effect of nothing that was knocked out is known.
+            DetailDropped: no knock-out's direct effect is known.
         """
         return self.findings.self_repair.copy()
 
     def mechanisms(self) -> pd.DataFrame:
-        """Self-repair on text by mechanism: released suppression, newly written support, the final norm.
+        """Self-repair on text by mechanism: released suppression, new promotion, the norm.
 
         Raises:
-            DetailDropped: the direct effect of nothing that was knocked out is known.
+            DetailDropped: no knock-out's direct effect is known.
         """
         return self.findings.mechanisms.copy()
 
     def pooled_mechanisms(self) -> pd.DataFrame:
-        """Self-repair on text by mechanism, of all parts of the second half of the layers together.
+        """Self-repair on text by mechanism, of all parts of the second half together.
 
         Raises:
-            DetailDropped: the direct effect of nothing that was knocked out is known.
+            DetailDropped: no knock-out's direct effect is known.
         """
         return self.findings.pooled_mechanisms.copy()
 
     def routing(self) -> pd.DataFrame:
-        """How each routed MLP answers each knock-out: with the same experts, or with others.
+        """How each routed MLP answers: with the same experts, or with others.
 
         Raises:
-            ComponentError: the model has no MLP whose change can be split so.
+            DetailDropped: the run kept only sums by kind of writer.
+            ComponentError: the model has no routed MLP whose change can be split.
         """
         return self.findings.routing.copy()
 
@@ -169,12 +170,13 @@ class Ledger:
         """How all routed MLPs behind a knock-out together answer it.
 
         Raises:
-            ComponentError: the model has no MLP whose change can be split so.
+            DetailDropped: the run kept only sums by kind of writer.
+            ComponentError: the model has no routed MLP whose change can be split.
         """
         return self.findings.routing_totals.copy()
 
     def attention_split(self) -> pd.DataFrame:
-        """How each attention layer or head answers each knock-out: by looking elsewhere, or by what it finds.
+        """Pattern and value effect of each attention layer, or head, per knock-out.
 
         Raises:
             DetailDropped: the run did not split attention, or kept only sums by kind of writer.
@@ -182,7 +184,7 @@ class Ledger:
         return self.findings.attention_split.copy()
 
     def attention_split_totals(self) -> pd.DataFrame:
-        """How all attention behind a knock-out together answers it.
+        """Pattern and value effect of all attention behind a knock-out together.
 
         Raises:
             DetailDropped: the run did not split attention, or kept only sums by kind of writer.
@@ -190,10 +192,10 @@ class Ledger:
         return self.findings.attention_split_totals.copy()
 
     def attention_split_on_tokens(self) -> pd.DataFrame:
-        """How all attention behind a part answers on ordinary text, on the part's top tokens and on all.
+        """Pattern and value effect on ordinary text, on top tokens and on all.
 
         Raises:
-            DetailDropped: the run did not split attention, or the direct effect of nothing knocked out is known.
+            DetailDropped: the run did not split attention, or no knock-out's direct effect is known.
         """
         return self.findings.attention_split_on_tokens.copy()
 
@@ -206,18 +208,17 @@ class Ledger:
         return self.findings.ablation_loss.copy()
 
     def doses(self) -> pd.DataFrame:
-        """Every part of each knock-out's account over the dose; empty where the run has only one."""
+        """Every part of each account over the dose; empty where the run has only one."""
         return self.findings.doses.copy()
 
     def linearity(self) -> pd.DataFrame:
-        """How far each knock-out's total effect is from growing in proportion to the dose."""
+        """How far each total effect is from growing in proportion to the dose."""
         return self.findings.linearity.copy()
 
     def summary(self) -> Summary:
-        """The findings in plain sentences, with the numbers they were made from.
+        """The findings in plain sentences, with the numbers in them.
 
-        They speak of layers, also where the account keeps heads or neurons apart; those of ordinary text, of whatever
-        was knocked out.
+        They speak of layers, also where the account keeps heads or neurons apart; on text, of whatever was knocked out.
         """
         return summarise(self.findings)
 
@@ -227,11 +228,14 @@ class Ledger:
 
     @property
     def has_report(self) -> bool:
-        """Whether the ledger keeps what summary and report show: every writer, or on texts the parts' own effects."""
+        """Whether the ledger keeps what summary and report show."""
         return knows_direct(self.dataset) if reads_each(self.dataset) else has_writers(self.dataset)
 
     def report(self, path: str | Path) -> Path:
         """Write the HTML report.
+
+        Args:
+            path: path of the HTML file.
 
         Raises:
             OutputError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""Pure functions from a ledger to tables: what was lost, who answered, and how sure we can be.
+"""Pure functions from a ledger to tables: what was lost, who answered, how sure we can be.
 
 Every function takes the ledger's `xarray.Dataset` and returns a `pandas.DataFrame` (or a small frozen dataclass).
 Nothing here needs a model, and nothing is stored: the ledger is the record. `Findings` computes each table of one
@@ -7,11 +7,12 @@ ledger once, under the names in `TABLES`; `summarise` says in plain sentences wh
 
     closing        does total = own + others + norm hold
     repair         per knock-out: what was lost, what came back, how linear it is
-    who_repairs    which writer answers which knock-out, and how concentrated the answer is
-    late_mlps      what late MLPs take away, and how much of it they let go
-    self_repair    on ordinary text: what comes back on each part's top tokens and on all, by which mechanism
+    who_repairs    which writer answers which knock-out; `concentration`, how few of them
+    late_mlps      what late MLPs take away; `released`, how much of it they let go
+    self_repair    on ordinary text: what comes back on each part's top tokens and on all
+    mechanisms     on ordinary text: what comes back by which mechanism
     freeze         whose answer the repair depends on
-    doses          what smaller doses and other ablations of the same parts show
+    doses          what smaller doses of the same knock-outs show; `rank_agreement`, other ablations
 """
 
 from hydrascope.analysis._ablation_comparison import ablation_loss, rank_agreement

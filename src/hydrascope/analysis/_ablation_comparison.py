@@ -1,13 +1,10 @@
-"""Different ways to ablate the same parts: how far they agree on what matters, and what each of them costs.
+"""Ways to ablate the same parts: do they rank alike, and what does each cost.
 
-Zeros, means and other prompts' values are different questions, and a finding that only one of them shows is a finding
-about that one (Zhang & Nanda 2023, arXiv 2309.16042; Li & Janson 2024, arXiv 2409.09951 give rank correlations of 0.59
-to 0.91 with counterfactual ablation on single components of GPT-2 small). On ordinary text the ranking is told on every
-part's top tokens and, beside that, on all.
-
-A learned constant does what can be done without the part's own value; what another ablation costs beyond it is the
-harm of a misleading value, not of a missing one (Li & Janson: in the median of GPT-2 small's components on indirect
-objects the constant costs 11 % of what zeros cost, 33 % of the mean and 18 % of resampling).
+Zeros, means and other prompts' values are different questions: Li & Janson 2024 (arXiv 2409.09951) give rank
+correlations of 0.59 to 0.91 with counterfactual ablation on single components of GPT-2 small; see also Zhang & Nanda
+2023 (arXiv 2309.16042). A learned constant does what can be done without the part's own value; what another ablation
+costs beyond it is the harm of a misleading value, not of a missing one (Li & Janson: in the median of GPT-2 small's
+components on indirect objects the constant costs 11 % of what zeros cost, 33 % of the mean and 18 % of resampling).
 """
 
 from __future__ import annotations
@@ -42,22 +39,22 @@ _LOSS = ["ablated", "ablation", "n", *with_ends("loss", "least", "share")]
 
 
 def by_ablation(ds: xr.Dataset, also: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
-    """The ledgers of a run and of the other ablations that belong to it, by ablation; the run's own comes first."""
+    """Ledgers of a run and its companions by ablation, the run's own first."""
     others = {name: one for name, one in also.items() if one.attrs["ablation"] == name}
     return {str(ds.attrs["ablation"]): ds, **others}
 
 
 def rank_agreement(ledgers: Mapping[str, xr.Dataset], *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
-    """Rank correlation of the knock-outs' mean effects between every two ablations.
+    """Rank correlation of mean effects between every two ablations.
 
     Args:
-        ledgers: ledgers of the same knock-outs on the same prompts, by the name of their ablation. What not all of
-            them have is left out.
-        resamples: number of bootstrap resamples over prompts, the same for both sides.
-        seed: of the bootstrap.
+        ledgers: ledgers of the same knock-outs on the same prompts, by the name of their ablation; what not all of them
+            have is left out.
+        resamples: number of bootstrap resamples over prompts, shared by both sides.
+        seed: seed of the bootstrap.
 
     Returns:
-        One row per pair, `selection` (`all`; of text `top`, too) and measure (`total_effect`, `own_change`,
+        One row per pair, `selection` (`all`; on text `top`, too) and measure (`total_effect`, `own_change`,
         `compensation`, `norm_effect`, and `self_repair`, the sum of the last two): `first`, `second`, `selection`,
         `measure`, `n` knock-outs, `spearman` with `_lo` and `_hi`, and `ratio`, the size of the second's mean effects
         relative to the first's (ratio of sums of absolute values).
@@ -84,15 +81,15 @@ def rank_agreement(ledgers: Mapping[str, xr.Dataset], *, resamples: int = RESAMP
 
 
 def ablation_loss(ledgers: Mapping[str, xr.Dataset], *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
-    """The cost of every knock-out under each ablation, and the learned constant's share of it.
+    """Cost of every knock-out under each ablation, and the learned constant's share.
 
     The constants were fitted to the prompts of their run, so `least` and `share` are too low for other prompts.
 
     Args:
-        ledgers: ledgers of the same knock-outs on the same prompts, by the name of their ablation. What not all of
-            them have is left out; constants were learned where the attribute `ablation_learned` says so.
-        resamples: number of bootstrap resamples over prompts, the same for both sides.
-        seed: of the bootstrap.
+        ledgers: ledgers of the same knock-outs on the same prompts, by the name of their ablation; what not all of them
+            have is left out. The attribute `ablation_learned` marks learned constants.
+        resamples: number of bootstrap resamples over prompts, shared by both sides.
+        seed: seed of the bootstrap.
 
     Returns:
         One row per ablation but the learned one, and knock-out: `ablated`, `ablation`, `n` prompts or read positions;
@@ -118,7 +115,7 @@ def ablation_loss(ledgers: Mapping[str, xr.Dataset], *, resamples: int = RESAMPL
 
 
 def aligned(ledgers: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
-    """The ledgers on the prompts and knock-outs that all of them have, in the order of the first."""
+    """The ledgers on their common prompts and knock-outs, in the order of the first."""
     if len(ledgers) < 2:
         return {}
     first, *rest = ledgers.values()

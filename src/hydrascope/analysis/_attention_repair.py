@@ -1,7 +1,7 @@
-"""The leading question: is the loss of an attention layer made up for by later attention?
+"""Is the loss of an attention layer made up for by later attention?
 
-Where no attention layer was knocked out by itself, it is asked of heads. It is asked of all at once, with intervals
-that hold for all of them together, so that picking the strongest does not invent an effect.
+Where no attention layer was knocked out by itself, heads are tested. All are tested together, with simultaneous
+intervals, so that picking the strongest does not invent an effect.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ Row = Any
 
 @dataclass(frozen=True)
 class AttentionAnswers:
-    """Own change and later attention's answer of every attention knock-out that has attention after it.
+    """Own change and later attention's answer, per attention knock-out.
+
+    Only knock-outs with attention after them are listed.
 
     Attributes:
         kind: `attn`, or `head` where no attention layer was knocked out by itself.
@@ -38,7 +40,7 @@ class AttentionAnswers:
 
     @property
     def noun(self) -> str:
-        """What it was asked of."""
+        """The kind of part tested, in the singular."""
         return "attention layer" if self.kind == "attn" else self.kind
 
     def own(self, row: Row) -> Reading:
@@ -50,7 +52,7 @@ class AttentionAnswers:
         return Reading(float(row.answer), float(row.answer_lo), float(row.answer_hi), self.conclusive)
 
     def with_signs(self, own: int, answer: int | None = None) -> list[Row]:
-        """Meaningful knock-outs whose own change and answer have these signs, strongest answer first."""
+        """Meaningful knock-outs with these signs, strongest answer first."""
         rows: list[Row] = [
             row
             for row in self.table.itertuples()
@@ -59,21 +61,18 @@ class AttentionAnswers:
         return sorted(rows, key=lambda row: -abs(row.answer))
 
     def row_of(self, ablated: str) -> Row | None:
-        """The row of one knock-out, if the question was asked of it."""
+        """The row of one knock-out; None if it was not tested."""
         found: list[Row] = list(self.table[self.table["ablated"] == ablated].itertuples())
         return found[0] if found else None
 
 
 def ask_attention(ds: xr.Dataset, table: pd.DataFrame, resampling: Resampling) -> AttentionAnswers:
-    """Measure own changes and answers of all attention layers, or heads, together.
+    """Own changes and answers of all attention layers, or heads, together.
 
     Args:
         ds: the ledger.
-        table: what `repair` returns for it.
+        table: the table that `repair` makes of it.
         resampling: the bootstrap.
-
-    Returns:
-        The answers; no rows when none with attention after it was knocked out.
     """
     followed = access.answering(ds)[:, access.writer_kinds(ds) == "attn"].any(1)
     kinds = table["ablated_kind"].to_numpy()

@@ -1,4 +1,4 @@
-"""Changes of writers split exactly in two: by re-routing and with the same experts, by pattern and by value.
+"""Changes split exactly in two: routing or same experts, pattern or value.
 
 A routed MLP f reads a state h and asks the experts that its router chooses, r. Under a knock-out both change, and its
 change is the sum of two parts:
@@ -14,7 +14,7 @@ A head reads from earlier tokens j with weights a_j what they have there, u_j. I
 This split treats before and after alike: each part is what one change does with the other halfway done. It says by
 which way an answer came about, not why weights or values changed, nor what would be left if only one of them could.
 
-How far the cause moved stands beside the split: the routing change is the share of the chosen experts that the clean
+Beside each split stands how far its cause moved: the routing change is the share of the chosen experts that the clean
 run did not choose, the moved weight, 1/2 sum_j |a'_j - a_j|, the share of a head's attention that lies elsewhere.
 """
 
@@ -45,13 +45,13 @@ from hydrascope.errors import ComponentError, DetailDropped
 
 @dataclass(frozen=True)
 class _Decomposition:
-    """What the two parts are called in tables, and where the ledger keeps them.
+    """Names of the two parts in tables and in the ledger.
 
     Attributes:
-        rest: the part that is not kept: the change without the other.
-        part: the part that is kept.
-        variable: the ledger's variable with it, in logits.
-        share: how far its cause moved, between 0 and 1; the ledger's variable has the same name.
+        rest: the part that the ledger does not keep, change minus `part`.
+        part: the part that it keeps.
+        variable: the ledger's variable of `part`, in logits.
+        share: the variable, and column, of how far the cause moved, between 0 and 1.
     """
 
     rest: str
@@ -61,11 +61,11 @@ class _Decomposition:
 
     @property
     def names(self) -> tuple[str, str, str, str]:
-        """What the tables give, each with an interval."""
+        """Columns of the tables that come with an interval."""
         return ("change", self.rest, self.part, self.share)
 
     def cells(self, ds: xr.Dataset, rows: NDArray[Any], columns: NDArray[Any]) -> dict[str, Array]:
-        """The quantities of some cells of the ledger, each of shape (prompts, cells)."""
+        """Each quantity for some cells of the ledger, (prompts, cells)."""
 
         def of(variable: str) -> Array:
             return ds[variable].values[:, rows, columns].astype(np.float64)
@@ -92,12 +92,12 @@ def has_attention_split(ds: xr.Dataset) -> bool:
 
 
 def routing(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
-    """How each routed MLP answers each knock-out: with the same experts, or with others.
+    """How each routed MLP answers: with the same experts, or with others.
 
     Args:
         ds: the ledger.
         resamples: number of bootstrap resamples.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
         One row per knock-out and routed MLP behind it: `ablated`, `ablated_layer`, `ablated_kind`, `writer`,
@@ -107,7 +107,7 @@ def routing(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.
 
     Raises:
         DetailDropped: the run kept only sums by kind of writer.
-        ComponentError: the model has no such MLP.
+        ComponentError: the model has no routed MLP whose change can be split.
     """
     return _by_writer(ds, _ROUTING, _routed(ds), access.bootstrap(ds, resamples, seed))
 
@@ -118,7 +118,7 @@ def routing_totals(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0)
     Args:
         ds: the ledger.
         resamples: number of bootstrap resamples.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
         One row per knock-out with routed MLPs behind it: `ablated`, `ablated_layer`, `ablated_kind`, `writers` (how
@@ -127,21 +127,21 @@ def routing_totals(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0)
 
     Raises:
         DetailDropped: the run kept only sums by kind of writer.
-        ComponentError: the model has no such MLP.
+        ComponentError: the model has no routed MLP whose change can be split.
     """
     return _totals(ds, _ROUTING, _routed(ds), access.bootstrap(ds, resamples, seed))
 
 
 def attention_split(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
-    """How each attention layer, or head, answers each knock-out: by looking elsewhere, or by what it finds.
+    """Pattern and value effect of each attention layer, or head, per knock-out.
 
     Args:
         ds: the ledger.
         resamples: number of bootstrap resamples.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
-        One row per knock-out and such a writer behind it: `ablated`, `ablated_layer`, `ablated_kind`, `writer`,
+        One row per knock-out and attention writer behind it: `ablated`, `ablated_layer`, `ablated_kind`, `writer`,
         `writer_layer`; `change` and its parts `value_effect` and `pattern_effect` (means over prompts, logits),
         `moved_weight` (mean over a layer's heads), each with `_lo` and `_hi`; `p` (max-|t|, adjusted over the rows) and
         `significant`, whether the pattern effect differs from zero.
@@ -153,12 +153,12 @@ def attention_split(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0
 
 
 def attention_split_totals(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
-    """How all attention behind a knock-out together answers it.
+    """Pattern and value effect of all attention behind a knock-out together.
 
     Args:
         ds: the ledger.
         resamples: number of bootstrap resamples.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
         One row per knock-out with attention behind it: `ablated`, `ablated_layer`, `ablated_kind`, `writers` (how
@@ -174,15 +174,15 @@ def attention_split_totals(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: 
 def attention_split_on_tokens(
     ds: xr.Dataset, *, top_share: float = TOP_SHARE, resamples: int = RESAMPLES, seed: int = 0
 ) -> pd.DataFrame:
-    """How all attention behind a part answers its loss on ordinary text, on the part's top tokens and on all.
+    """Pattern and value effect on ordinary text, on top tokens and on all.
 
     Sums by kind of writer are enough for it.
 
     Args:
         ds: the ledger.
-        top_share: share of tokens that are selected for each knock-out.
+        top_share: share of tokens selected for each knock-out.
         resamples: number of bootstrap resamples, of whole documents.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
         The columns of `mechanisms`, for every knock-out whose direct effect is known; mechanisms are `pattern_effect`,
@@ -230,7 +230,7 @@ def _by_token(tokens: Tokens) -> dict[str, Array]:
 
 
 def _routed(ds: xr.Dataset) -> NDArray[np.bool_]:
-    """Which writers are routed MLPs whose changes are split."""
+    """Which writers are routed MLPs with a split change."""
     access.require_writers(ds, "re-routing")
     if not has_routing(ds):
         raise ComponentError("this run's model has no MLP whose change can be split by its routing; see inspect")
@@ -238,7 +238,7 @@ def _routed(ds: xr.Dataset) -> NDArray[np.bool_]:
 
 
 def _attention(ds: xr.Dataset) -> NDArray[np.bool_]:
-    """Which writers are attention, whose changes are split."""
+    """Which writers are attention with a split change."""
     _require_attention_split(ds)
     access.require_writers(ds, "who looks elsewhere")
     found: NDArray[np.bool_] = access.writer_kinds(ds) == "attn"

@@ -1,4 +1,4 @@
-"""Does the ledger close: recomputed from what is stored, without trusting the stored remainder."""
+"""Does the ledger close: recomputed from its terms, not from the stored remainder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import xarray as xr
 from hydrascope.analysis import _ledger_access as access
 
 _EXACT = 1e-3
-"""Accounts that are held to this, or to less, are exact for every purpose."""
+"""Accounts that close within this tolerance are exact for every purpose."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Closing:
 
 
 def closing(ds: xr.Dataset) -> Closing:
-    """Recompute both identities: parts sum to the total effect, direct effects to the clean logit.
+    """Recompute both identities, of total effects and of clean logits.
 
     Args:
         ds: the ledger.
@@ -69,14 +69,14 @@ def closing(ds: xr.Dataset) -> Closing:
 
 
 def rounding(ds: xr.Dataset) -> str | None:
-    """How exact an account in a coarse number format is, and what to do about it; None where it is exact.
+    """How exact an account in a coarse number format is, and what to do about it.
 
     Args:
         ds: the ledger.
 
     Returns:
-        One sentence with what was measured in this very run: the most by which the model's own logits moved when
-        nothing but the order of its sums changed, and the largest remainder.
+        One sentence with the largest error measured in this run (reordered sums, remainders); None where the account is
+        exact.
     """
     a = ds.attrs
     tolerance, packing = float(a["closing_tolerance"]), str(a.get("packing", ""))

@@ -1,11 +1,8 @@
-"""Dose and response: how the account of a knock-out grows while a part is replaced more and more.
+"""How the account of a knock-out grows with the dose of the replacement.
 
 At dose d the value put in place is (1 - d) of the prompt's own and d of the replacement. What the part itself writes
 into the read-out then changes in proportion to d; the rest need not. Small disturbances of the residual stream are
 often absorbed, which a straight line through the origin cannot show.
-
-On ordinary text all of it is told of every part's top tokens and, beside them, of all; the direct effect that chooses
-the top ones is the clean run's, so they are the same at every dose.
 """
 
 from __future__ import annotations
@@ -36,23 +33,24 @@ _LINEARITY = [*_ABOUT, "total_effect", *with_ends("half_share", "bend")]
 
 
 def by_dose(ds: xr.Dataset, also: Mapping[str, xr.Dataset]) -> dict[float, xr.Dataset]:
-    """The ledgers of a run and of the smaller doses that belong to it, by dose, smallest first; empty with one dose."""
+    """Ledgers of a run and its smaller doses, ascending; empty with one dose."""
     found = {_dose(one): one for one in also.values() if one.attrs["ablation"] == ds.attrs["ablation"]}
     found = {dose: one for dose, one in found.items() if dose < _dose(ds)} | {_dose(ds): ds}
     return dict(sorted(found.items())) if len(found) > 1 else {}
 
 
 def doses(ledgers: Mapping[float, xr.Dataset], *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
-    """Every part of the account at every dose, dose 0 included, where all of them are 0.
+    """Every part of the account at every dose, including the zeros at dose 0.
 
     Args:
         ledgers: ledgers of the same knock-outs on the same prompts, by dose.
         resamples: number of bootstrap resamples over prompts.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
-        One row per knock-out, `selection` (`all`; of text `top`, too), dose and part (`own`, `attn`, `mlp`, `mixer`
-        where there are such, `norm`, `total`): `value`, its mean over prompts in logits, with `_lo` and `_hi`.
+        One row per knock-out, `selection` (`all`; on text `top`, too, chosen by the clean run), dose and part (`own`,
+        `attn`, `mlp`, `mixer` where there are such, `norm`, `total`): `value`, its mean over prompts in logits, with
+        `_lo` and `_hi`.
     """
     common = _common(ledgers)
     if not common:
@@ -75,7 +73,7 @@ def doses(ledgers: Mapping[float, xr.Dataset], *, resamples: int = RESAMPLES, se
 
 
 def linearity(ledgers: Mapping[float, xr.Dataset], *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
-    """How far each knock-out's total effect is from growing in proportion to the dose.
+    """How far each total effect is from growing in proportion to the dose.
 
     With T(d) the mean total effect at a share d of the largest dose, by straight lines between the doses measured,
 
@@ -84,8 +82,8 @@ def linearity(ledgers: Mapping[float, xr.Dataset], *, resamples: int = RESAMPLES
 
     Args:
         ledgers: ledgers of the same knock-outs on the same prompts, by dose.
-        resamples: number of bootstrap resamples over prompts, the same for all doses.
-        seed: of the bootstrap.
+        resamples: number of bootstrap resamples over prompts, shared by all doses.
+        seed: seed of the bootstrap.
 
     Returns:
         One row per knock-out and `selection`: `total_effect` at the largest dose, `half_share` and `bend` with `_lo`

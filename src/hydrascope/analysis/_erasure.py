@@ -1,16 +1,16 @@
-"""What late MLPs take away from the target, and how much they let go under a knock-out.
+"""What late MLPs take away from the target, and how much they let go.
 
 Every writer's change on every prompt is split at zero, after McDougall et al. 2023 (arXiv 2310.04625), so that the four
 parts sum to the change:
 
     change > 0   relaxed       what brings a negative direct effect up towards zero
-                 promoted      the rest: a direct effect pushed further above zero
+                 promoted      the rest: a direct effect raised further above zero
     change < 0   lost          what brings a positive direct effect down towards zero
-                 strengthened  the rest: a direct effect pushed further below zero
+                 strengthened  the rest: a direct effect lowered further below zero
 
-A change that passes zero counts in both: up to zero it relaxes, beyond it promotes. The split is made of the mean over
-donors. Noise alone fills all four parts, positive and negative alike, so the sums `suppression` (= relaxed +
-strengthened) and `promotion` (= promoted + lost) are what to test against zero.
+A change that passes zero counts in both: up to zero it relaxes, beyond it promotes. The mean over donors is split.
+Noise alone fills all four parts, positive and negative alike, so the sums `suppression` (= relaxed + strengthened) and
+`promotion` (= promoted + lost) are what to test against zero.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def split_change(direct: Array, change: Array) -> dict[str, Array]:
 
     Args:
         direct: clean direct effects, in logits.
-        change: their changes, in logits, of the shape of `direct`.
+        change: changes of the direct effects, in logits, of the shape of `direct`.
 
     Returns:
         `relaxed`, `promoted` (both at least 0), `lost`, `strengthened` (both at most 0).
@@ -69,7 +69,7 @@ def late_mlps(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> p
     Args:
         ds: the ledger.
         resamples: number of bootstrap resamples.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
         One row per MLP in the second half of the blocks: `writer`, `writer_layer`; `direct_effect` (mean, logits),
@@ -92,12 +92,12 @@ def late_mlps(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> p
 
 
 def released(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
-    """How much the late MLPs, or the late attention layers, together let go under each knock-out.
+    """How much the late MLPs, or late attention, let go under each knock-out.
 
     Args:
         ds: the ledger.
         resamples: number of bootstrap resamples.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
         One row per knock-out and kind that has late answering writers: `ablated`, `ablated_layer`, `ablated_kind`,
@@ -129,7 +129,7 @@ def released(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd
 
 
 def _sums(direct: Array, change: NDArray[np.float32], columns: NDArray[np.bool_]) -> dict[str, Array]:
-    """The parts of one knock-out, summed over the chosen writers; each of shape (prompts,)."""
+    """Parts of one knock-out, summed over the chosen writers; (prompts,) each."""
     clean, moved = direct[:, columns], change[:, columns].astype(np.float64)
     sums = {"direct_effect": clean.sum(1), "change": moved.sum(1)}
     sums |= {name: values.sum(1) for name, values in split_change(clean, moved).items()}

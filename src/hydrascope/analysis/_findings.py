@@ -1,6 +1,6 @@
-"""The registry of tables, and the tables of one ledger, each computed once, when it is first asked for.
+"""The registry of tables; those of one ledger are computed once, on first use.
 
-A new table is a function of a ledger and one line in `Findings`; `hydrascope.Ledger` has a method of the same name.
+A new table is a function of a ledger and one line in `Findings`; `hydrascope.Ledger` has a method of its name.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ def _doses(findings: Findings) -> tuple[Any, ...]:
 
 
 class Table(cached_property[pd.DataFrame]):
-    """A table of `Findings`: the function that makes it, and of what.
+    """A table of `Findings`, and the function that makes it.
 
     Attributes:
-        function: from ledgers to the table.
+        function: takes ledgers, returns the table.
     """
 
     def __init__(self, function: Function, of: Arguments = _its_ledger, *, resampled: bool = True) -> None:
@@ -66,14 +66,14 @@ class Table(cached_property[pd.DataFrame]):
 
 @dataclass(frozen=True)
 class Findings:
-    """What the summary, the report and a notebook read from the same ledger.
+    """Every table of one ledger, for the summary, the report and notebooks.
 
     Attributes:
         ds: the ledger; not to be changed from here on.
         resamples: number of bootstrap resamples.
-        seed: of the bootstrap.
-        frozen: a ledger of the same prompts in which responders are frozen; None where nothing was.
-        also: ledgers of the runs that belong to this one, by name.
+        seed: seed of the bootstrap.
+        frozen: a ledger of these prompts in which responders are frozen, if any.
+        also: ledgers of other companion runs, by name.
     """
 
     ds: xr.Dataset
@@ -108,7 +108,7 @@ class Findings:
 
     @property
     def settings(self) -> dict[str, int]:
-        """How all tables are resampled."""
+        """Arguments of the bootstrap that all tables share."""
         return {"resamples": self.resamples, "seed": self.seed}
 
     @cached_property
@@ -118,7 +118,7 @@ class Findings:
 
     @cached_property
     def by_layer(self) -> Findings:
-        """Tables of whole layers, where the account keeps heads or neurons apart."""
+        """The tables of whole layers, where the account keeps heads or neurons apart."""
         whole = _layers.by_layer(self.ds)
         frozen = None if self.frozen is None else _layers.by_layer(self.frozen)
         also = {name: _layers.by_layer(one) for name, one in self.also.items()}
@@ -133,4 +133,4 @@ class Findings:
 TABLES: Mapping[str, Function] = {
     name: table.function for name, table in vars(Findings).items() if isinstance(table, Table)
 }
-"""Every table's name, the same for `Findings` and `hydrascope.Ledger`, to the function that makes it."""
+"""Name of each table to the function that makes it; `Findings` and `hydrascope.Ledger` share the names."""

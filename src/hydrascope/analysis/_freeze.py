@@ -1,13 +1,13 @@
-"""Who is needed: how much of a repair vanishes while a responder is frozen at its clean output.
+"""Who is needed: how much repair vanishes while a responder is frozen.
 
-A change K[k, j] shows who responded to a knock-out of k, not whose response mattered. With j frozen while k is out, its
-answer is gone, and so is all that others did because of it; but others may step in. With R(k) the repair of k and
-R(k/j) the repair with j frozen, both summed over prompts,
+A change K[k, j] shows who responded to a knock-out of k, not whose response mattered. With j frozen at its clean output
+while k is out, its answer is gone, and so is all that others did because of it; but others may step in. With R(k) the
+repair of k and R(k/j) the repair with j frozen, both summed over prompts,
 
     removed = [R(k) - R(k/j)] / R(k)
 
-Joint knock-outs say the same from the other side. I[k, j] = TE(k, j) - TE(k) - TE(j), with the norm left out of all
-three, is -K[k, j] exactly where j acts on the logits alone; what is left of the sum of both is j's indirect part.
+Joint knock-outs are a second test. I[k, j] = TE(k, j) - TE(k) - TE(j), with the norm left out of all three, is
+-K[k, j] exactly where j acts on the logits alone; what is left of the sum of both is j's indirect part.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from hydrascope.components import FREEZES
 from hydrascope.errors import ComponentError
 
 MEASURES = ("attention", "compensation", "with_norm")
-"""What repair is taken to be: answers of later attention, of all later writers, and these with the final norm."""
+"""Measures of repair: answers of later attention, of all later writers, and these with the final norm."""
 
 FREEZE_MOST = 5
 """Most knock-outs whose responders are frozen."""
 FREEZE_CONTROLS = 2
-"""Other writers that are frozen by way of comparison."""
+"""Other writers frozen for comparison."""
 
 _FREEZE = [
     *("ablated", "frozen", "role", "measure", "meaningful"),
@@ -54,18 +54,17 @@ def freeze(
 
     Args:
         ds: the ledger, with the knock-outs in which nothing is frozen.
-        frozen: a ledger of the same prompts, donors and seed in which parts are frozen; knock-outs of `ds` itself that
-            freeze something are read as well.
+        frozen: a ledger with frozen parts, of the same prompts, donors and seed; knock-outs of `ds` itself that freeze
+            something are read as well.
         resamples: number of bootstrap resamples.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
         One row per knock-out, set of frozen parts and measure of repair:
 
         * `ablated`; `frozen`, the addresses with slashes between them;
-        * `role`: `responder` (of the attention layers behind it the one that answered most), `two` (those two that
-          did), `all` (every attention layer behind it), `control` (a single other one), `controls` (the mean of
-          these), `other`;
+        * `role`: `responder` (the attention layer behind it that answered most), `two` (the two that did), `all` (every
+          attention layer behind it), `control` (a single other one), `controls` (the mean of these), `other`;
         * `measure`: `attention`, `compensation` (of all later writers), `with_norm` (these and the final norm);
           `meaningful`, whether the interval of the repair leaves zero out;
         * `repair` and `repair_frozen` (means, logits), `removed` (ratio of sums), `answer`, what the frozen parts
@@ -113,9 +112,9 @@ def interactions(
 
     Args:
         ds: the ledger, with both knocked out one at a time.
-        frozen: a ledger of the same prompts with the joint knock-outs, beside those that `ds` has.
+        frozen: a ledger of the same prompts with further joint knock-outs.
         resamples: number of bootstrap resamples.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
         One row per pair: `ablated`, `responder`, `interaction` I[k, j], `answer` K[k, j] and `excess`, the sum of
@@ -140,17 +139,17 @@ def interactions(
 
 
 def choose_freezes(ds: xr.Dataset, table: pd.DataFrame, resampling: Resampling, seed: int = 0) -> tuple[str, ...]:
-    """What to knock out and freeze to learn who is needed.
+    """Choose what to knock out and freeze to learn who is needed.
 
     Of the attention layers that later attention clearly makes up for, with intervals that hold for all of them
     together, the `FREEZE_MOST` with the strongest answer: each with its strongest responder frozen, the strongest two,
-    all later attention, and a few others drawn at random; and each jointly with its strongest responder.
+    all later attention, and a few others chosen at random; and each jointly with its strongest responder.
 
     Args:
         ds: the ledger.
-        table: what `repair` returns for it.
+        table: the table that `repair` makes of it.
         resampling: the bootstrap.
-        seed: of the random others.
+        seed: seed of the random controls.
 
     Returns:
         Addresses of knock-outs; none where no attention layer is clearly repaired.
@@ -173,13 +172,13 @@ def freezes_of(ablated: str, ranked: Sequence[str], controls: Sequence[str]) -> 
     """Knock-outs that tell who is needed when one part is out.
 
     Args:
-        ablated: the part.
-        ranked: those that answer, strongest first.
-        controls: others, frozen one at a time.
+        ablated: address of the part.
+        ranked: addresses of the responders, strongest first.
+        controls: addresses of others, frozen one at a time.
 
     Returns:
-        Addresses: with the strongest frozen, the strongest two, all of them, and each control; and the part jointly
-        with the strongest. One may stand there twice.
+        Addresses, possibly repeated: with the strongest frozen, the strongest two, all of them, and each control; and
+        the part jointly with the strongest.
     """
     sets = [(ranked[0],), tuple(ranked[:2]), tuple(ranked), *((control,) for control in controls)]
     return [*(FREEZES.join([ablated, *sorted(names, key=_layer)]) for names in sets), f"{ablated}+{ranked[0]}"]
@@ -194,7 +193,7 @@ def _sources(ds: xr.Dataset, frozen: xr.Dataset | None) -> list[xr.Dataset]:
 
 
 def _by_knockout(ds: xr.Dataset, frozen: xr.Dataset | None) -> dict[str, dict[tuple[str, ...], xr.Dataset]]:
-    """Knock-outs in which something is frozen, by what is knocked out and then by what is frozen."""
+    """Knock-outs with frozen parts: what is out, to what is frozen, to the ledger."""
     found: dict[str, dict[tuple[str, ...], xr.Dataset]] = {}
     known = access.names(ds, "ablated")
     for source in _sources(ds, frozen):
@@ -219,7 +218,7 @@ def _without_norm(one: xr.Dataset) -> Array:
 
 
 def _answer(one: xr.Dataset, names: tuple[str, ...]) -> Array:
-    """What some writers changed by under one knock-out, summed; NaN where one is no column of the account."""
+    """Summed change of some writers, (prompt, 1); NaN unless the account has all."""
     writers = access.names(one, "writer")
     if not set(names) <= set(writers):
         return np.full((one.sizes["prompt"], 1), np.nan)
@@ -229,7 +228,7 @@ def _answer(one: xr.Dataset, names: tuple[str, ...]) -> Array:
 
 
 def _ranked(ds: xr.Dataset, ablated: str) -> list[str]:
-    """Attention layers behind a knock-out, strongest answer first, in the direction of the answer of all of them."""
+    """Attention layers behind a knock-out, strongest answer in the common direction first."""
     k = access.knockout_index(ds, ablated)
     columns = np.flatnonzero(access.answering(ds)[k] & (access.writer_kinds(ds) == "attn"))
     mean = ds["change"].values[:, k, columns].astype(np.float64).mean(0)

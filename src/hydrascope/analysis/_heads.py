@@ -1,4 +1,4 @@
-"""Every head at a glance: what it writes, what its loss costs, and who makes up for it."""
+"""Every head at a glance: what it writes, what its loss costs, who compensates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FROM_REPAIR = (
     *("own_change", "compensation", "norm_effect", "total_effect", "restored", "restored_with_norm"),
     *("compensation_attn", "compensation_mlp", "compensation_mixer"),
 )
-"""What is taken over from `repair`, each with its interval."""
+"""Columns of `repair` taken over, each with its interval."""
 
 
 def has_heads(ds: xr.Dataset) -> bool:
@@ -26,19 +26,18 @@ def has_heads(ds: xr.Dataset) -> bool:
 
 
 def heads(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
-    """What a ledger knows of every head.
+    """Everything that a ledger knows of every head.
 
     Args:
         ds: the ledger.
         resamples: number of bootstrap resamples.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
         One row per head that was knocked out by itself or is a writer, in the order of the blocks: `head`, `layer`,
-        `unit`, `knocked_out`; `direct_effect` (clean; NaN unless it is a writer); the columns of `repair` about its own
-        knock-out named in `FROM_REPAIR`, NaN
-        or False where it was not knocked out; all of these with `_lo` and `_hi`; `meaningful`, whether its shares may
-        be read; `repairer`, the writer whose mean change opposes its own change most (empty if none does), and
+        `unit`, `knocked_out`; `direct_effect` (clean; NaN unless it is a writer) and the columns of `repair` named in
+        `FROM_REPAIR` (NaN where it was not knocked out), all with `_lo` and `_hi`; `meaningful`, whether its shares may
+        be read; `repairer`, the writer whose mean change opposes the own change most (empty if none does), and
         `repairer_change`.
     """
     writers, asked = _writers(ds), _knockouts(ds)
@@ -71,7 +70,7 @@ def head_answers(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -
     Args:
         ds: the ledger.
         resamples: number of bootstrap resamples.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
         One row per knock-out and head that can answer it: `ablated`, `head`, `layer`, `unit`; `direct_effect` (clean)
@@ -92,14 +91,14 @@ def head_answers(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -
 
 
 def _writers(ds: xr.Dataset) -> dict[tuple[int, int], int]:
-    """Every head that is a writer, to its position."""
+    """(layer, head) of every head that is a writer, to its position."""
     layers, units = ds["writer_layer"].values.astype(int), access.units(ds)
     inside = np.flatnonzero((units >= 0) & (access.writer_kinds(ds) == "attn"))
     return {(int(layers[i]), int(units[i])): int(i) for i in inside}
 
 
 def _knockouts(ds: xr.Dataset) -> dict[tuple[int, int], int]:
-    """Every head that was knocked out by itself, to its position."""
+    """(layer, head) of every head knocked out by itself, to its position."""
     kinds, found = access.names(ds, "ablated_kind"), {}
     for k, name in enumerate(access.names(ds, "ablated")):
         if kinds[k] == "head":
@@ -109,7 +108,7 @@ def _knockouts(ds: xr.Dataset) -> dict[tuple[int, int], int]:
 
 
 def _repairers(ds: xr.Dataset) -> dict[str, tuple[str, float]]:
-    """For every knock-out the writer whose mean change opposes the own change most, if any does."""
+    """Knock-out to the writer that most opposes its own change, and by how much."""
     writers, free = access.names(ds, "writer"), access.answering(ds)
     found = {}
     for k, name in enumerate(access.names(ds, "ablated")):

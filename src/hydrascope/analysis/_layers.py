@@ -1,4 +1,4 @@
-"""Layers from units: a ledger that accounts for heads or neurons, as one of whole layers."""
+"""A ledger of heads or neurons as one of whole layers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from hydrascope.analysis import _ledger_access as access
 
 
 def by_layer(ds: xr.Dataset, kinds: Sequence[str] = access.KINDS) -> xr.Dataset:
-    """The ledger with the units and biases of each writer summed: heads into `attn.L`, neurons into `mlp.L`.
+    """Sum the units and biases of each writer: heads into `attn.L`, neurons into `mlp.L`.
 
     Sums of direct effects and changes are exact. How a sum varies over donors cannot be known from its terms, so
-    `change_sd` of what was divided is NaN. The weight that moved is the mean over heads.
+    `change_sd` of what was divided is NaN. `moved_weight` is the mean over heads.
 
     Args:
-        ds: a ledger; one without such units among its writers is returned as it is.
-        kinds: of writers whose units are summed.
+        ds: a ledger; one without units among its writers is returned as it is.
+        kinds: kinds of writers whose units are summed.
 
     Returns:
         The ledger that `--writers layers` would have written, if all kinds are summed.

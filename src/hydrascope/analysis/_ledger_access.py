@@ -1,6 +1,6 @@
-"""The few quantities that every table is made of, read from a ledger as plain arrays.
+"""Quantities that every table is made of, read from a ledger as plain arrays.
 
-Nothing here draws or compares; intervals are the business of `_statistics`.
+Intervals are made in `_statistics`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KINDS = ("attn", "mlp", "mixer")
 
 
 def kinds(ds: xr.Dataset) -> list[str]:
-    """Kinds of answering writers that this ledger has, in the order of `KINDS`."""
+    """Kinds of answering writers in this ledger, in the order of `KINDS`."""
     present = set(writer_kinds(ds))
     return [kind for kind in KINDS if kind in present]
 
@@ -36,7 +36,7 @@ def writer_kinds(ds: xr.Dataset) -> NDArray[Any]:
 
 
 def units(ds: xr.Dataset) -> NDArray[np.intp]:
-    """Which head or neuron each writer is; -1 for whole writers, biases and the embedding."""
+    """Head or neuron index of each writer; -1 for whole writers, biases and the embedding."""
     found: NDArray[np.intp] = (
         ds["writer_unit"].values.astype(np.intp)
         if "writer_unit" in ds.coords
@@ -46,14 +46,14 @@ def units(ds: xr.Dataset) -> NDArray[np.intp]:
 
 
 def divided(ds: xr.Dataset) -> set[str]:
-    """Addresses of the writers that the ledger keeps only unit by unit: `attn.5` where every head is apart."""
+    """Addresses of writers kept only unit by unit: `attn.5` where every head is apart."""
     inside = units(ds) >= 0
     layers = ds["writer_layer"].values.astype(int)
     return {f"{kind}.{layer}" for kind, layer in zip(writer_kinds(ds)[inside], layers[inside], strict=True)}
 
 
 def reads_each(ds: xr.Dataset) -> bool:
-    """Whether effects were read at each position of a text: a row is a token that was predicted, not a prompt."""
+    """Whether every position of a text was read, so that a row is a token."""
     return ds.attrs.get("read") == "each"
 
 
@@ -82,27 +82,17 @@ def bootstrap(ds: xr.Dataset, resamples: int = RESAMPLES, seed: int = 0) -> Resa
 
 
 def numbers(ds: xr.Dataset, variable: str) -> Array:
-    """A variable in float64, so that sums over many writers do not round."""
+    """Values of a variable in float64, so that sums over many writers do not round."""
     return np.asarray(ds[variable].values, dtype=np.float64)
 
 
 def knockout_columns(ds: xr.Dataset, which: Any = slice(None)) -> dict[str, Any]:
-    """The columns that say which knock-out a row is about: its address, first layer and kind.
-
-    Args:
-        ds: the ledger.
-        which: places along `ablated`, one per row; all of them if left out.
-    """
+    """Address, first layer and kind of some places along `ablated`, as columns."""
     return {name: _column(ds, name)[which] for name in ("ablated", "ablated_layer", "ablated_kind")}
 
 
 def writer_columns(ds: xr.Dataset, which: Any = slice(None)) -> dict[str, Any]:
-    """The columns that say which writer a row is about: its address, layer and kind.
-
-    Args:
-        ds: the ledger.
-        which: places along `writer`, one per row; all of them if left out.
-    """
+    """Address, layer and kind of some places along `writer`, as columns."""
     return {name: _column(ds, name)[which] for name in ("writer", "writer_layer", "writer_kind")}
 
 
@@ -112,28 +102,25 @@ def _column(ds: xr.Dataset, name: str) -> NDArray[Any]:
 
 
 def answering(ds: xr.Dataset) -> NDArray[np.bool_]:
-    """Which writers can answer which knock-out: downstream and not knocked out, (ablated, writer)."""
+    """Which writers can answer: downstream and not knocked out, (ablated, writer)."""
     free: NDArray[np.bool_] = ds["is_downstream"].values.astype(bool) & ~ds["is_own"].values.astype(bool)
     return free
 
 
 def response(ds: xr.Dataset, kind: str | None = None, *, variable: str = "change", own: bool = False) -> Array:
-    """What the writers of one kind that were not knocked out changed by, summed.
+    """Summed change of writers that were not knocked out, (prompt, ablated), in logits.
 
     Args:
         ds: the ledger.
         kind: `attn`, `mlp` or `mixer`; None sums over all writers.
-        variable: `change` or `null_change`.
+        variable: the ledger's variable summed, such as `change` or `null_change`.
         own: sum over the writers that were knocked out instead.
-
-    Returns:
-        Compensation (or own change) of shape (prompt, ablated), in logits.
     """
     return _summed(ds, ds[variable].values, own=own, kind=kind)
 
 
 def half_response(ds: xr.Dataset) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """Own changes and compensations of the two halves of the donors, each (prompt, ablated)."""
+    """Own changes and compensations by half of the donors, (prompt, ablated) each."""
     first, second = ds["change_by_half"].values
     own = _summed(ds, first, own=True), _summed(ds, second, own=True)
     others = _summed(ds, first, own=False), _summed(ds, second, own=False)
@@ -143,7 +130,7 @@ def half_response(ds: xr.Dataset) -> tuple[tuple[Array, Array], tuple[Array, Arr
 def ablated_direct(ds: xr.Dataset) -> Array:
     """Clean direct effect of what is knocked out, (prompt, ablated), in logits.
 
-    NaN for units inside a writer, where the ledger knows only their writer's and not each unit's.
+    NaN for units of a writer that the ledger keeps whole.
     """
     if "own_direct_effect" in ds:
         return numbers(ds, "own_direct_effect")
@@ -160,7 +147,7 @@ def ablated_direct(ds: xr.Dataset) -> Array:
 
 
 def knows_direct(ds: xr.Dataset) -> bool:
-    """Whether the direct effect of anything that was knocked out is known."""
+    """Whether any knock-out's direct effect is known."""
     return bool(np.isfinite(ablated_direct(ds)).all(0).any())
 
 

@@ -1,17 +1,15 @@
-"""By which mechanism self-repair on ordinary text works: who held back lets go, someone newly writes, or the norm.
+"""Mechanisms of self-repair on text: less suppression, new promotion, the norm.
 
-What later writers change is told apart by what they do in the clean run, in one of two ways that both sum to the
+Changes of later writers are divided by what the writers do in the clean run, in one of two ways that both sum to the
 compensation. On every token a writer whose clean direct effect is d and changes by c counts
 
     by sign   all of c as `suppression` if d < 0, and as `promotion` if not;
     at zero   what of c lies between d and d + c below zero as `suppression`, and what lies above as `promotion`
               (McDougall et al. 2023, arXiv 2310.04625; the sums of `released`).
 
-They differ only for writers that pass zero. Ledgers that keep sums by kind know the first, since the engine told the
-writers apart before it summed; ledgers that keep every writer know both. Both are net: suppression above zero is
-released, below zero it grows; promotion below zero is lost support.
-
-The norm's part is measured by the two scales of the final norm, not left over from the rest.
+They differ only for writers that pass zero. Ledgers that keep sums by kind know the first alone; ledgers that keep
+every writer know both. Both are net: suppression above zero is released, below zero it grows; promotion below zero is
+lost support. The norm's part is measured by the two scales of the final norm, not left over from the rest.
 """
 
 from __future__ import annotations
@@ -42,14 +40,14 @@ def mechanisms(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The self-repair of every knock-out whose direct effect is known, by mechanism.
+    """Self-repair by mechanism, of every knock-out whose direct effect is known.
 
     Args:
         ds: the ledger.
         split: how suppression and promotion are told apart; `zero` needs a ledger of every writer.
-        top_share: share of tokens that are selected for each knock-out.
+        top_share: share of tokens selected for each knock-out.
         resamples: number of bootstrap resamples, of whole documents.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
         One row per knock-out, selection and mechanism: `ablated`, `ablated_layer`, `ablated_kind`, `selection`,
@@ -67,14 +65,9 @@ def mechanisms(
 def table_of(
     ds: xr.Dataset, found_by: Callable[[Tokens], dict[str, Array]], *, top_share: float, resamples: int, seed: int
 ) -> pd.DataFrame:
-    """The table of `mechanisms` for any way to divide what is given back.
+    """The table of `mechanisms` for any way to divide compensation.
 
-    Args:
-        ds: the ledger.
-        found_by: from the knock-outs, token by token, to what each mechanism gives back, (tokens, parts) each.
-        top_share: share of tokens that are selected for each knock-out.
-        resamples: number of bootstrap resamples, of whole documents.
-        seed: of the bootstrap.
+    `found_by` takes the knock-outs and returns what each mechanism gives back, (tokens, parts) each.
     """
     resampling, tokens = access.bootstrap(ds, resamples, seed), Tokens.of(ds)
     found = found_by(tokens)
@@ -100,14 +93,14 @@ def pooled_mechanisms(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The self-repair of all removed parts in the second half of the layers together, by mechanism.
+    """Self-repair by mechanism, of all removed parts in the second half of the layers.
 
     Args:
         ds: the ledger.
         split: how suppression and promotion are told apart.
-        top_share: share of tokens that are selected for each knock-out.
+        top_share: share of tokens selected for each knock-out.
         resamples: number of bootstrap resamples, of whole documents.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
         One row per selection and mechanism: `selection`, `mechanism`, `parts` (how many); `own_change` (mean over parts
@@ -136,11 +129,11 @@ def pooled_mechanisms(
 
 
 def mechanisms_by_depth(table: pd.DataFrame, n_layers: int) -> pd.DataFrame:
-    """The removed parts of each layer together.
+    """Mechanisms of the removed parts of each layer together.
 
     Args:
         table: from `mechanisms`.
-        n_layers: depth of the model.
+        n_layers: number of blocks of the model.
 
     Returns:
         One row per layer, selection and mechanism: `layer`, `depth` (0 first, 1 last), `selection`, `mechanism`,
@@ -155,15 +148,7 @@ def mechanisms_by_depth(table: pd.DataFrame, n_layers: int) -> pd.DataFrame:
 
 
 def by_token(tokens: Tokens, split: Split = "sign") -> dict[str, Array]:
-    """Every mechanism's part of self-repair, (tokens, parts) each; `self_repair`, their sum, comes last.
-
-    Args:
-        tokens: the knock-outs.
-        split: how suppression and promotion are told apart.
-
-    Raises:
-        DetailDropped: `zero` was asked of sums by kind.
-    """
+    """What each mechanism gives back, (tokens, parts) each; `self_repair`, the sum, last."""
     found: dict[str, Array] = {}
     for kind, answer in tokens.answers.items():
         if kind in access.KINDS:
@@ -175,7 +160,7 @@ def by_token(tokens: Tokens, split: Split = "sign") -> dict[str, Array]:
 
 
 def _suppression(tokens: Tokens, kind: str, split: Split) -> Array:
-    """What the writers of a kind that were not knocked out changed below zero, or where they stand below it."""
+    """Summed changes of a kind's writers where they write against the target."""
     ds = tokens.ds
     if split == "zero":
         access.require_writers(ds, "telling apart at zero what writers let go and what they newly write")

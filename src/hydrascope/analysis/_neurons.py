@@ -1,9 +1,8 @@
-"""Which neurons answer a knock-out, by what, and how few of them carry the answer.
+"""Which neurons answer a knock-out, and how few of them carry the answer.
 
 Rushing & Nanda 2024 (arXiv 2402.15390) find that in the last MLP a few neurons suffice on each prompt, different ones
 on different prompts, and that the strongest usually wrote against the answer and now does so less. A change that
-opposes what the knock-out lost is called repairing; it is counted as positive here whichever way the knock-out moved
-the target:
+opposes what the knock-out lost counts as repair, positive whichever way the knock-out moved the target:
 
     repair_j = -sign(mean own change) * change_j
 
@@ -39,20 +38,20 @@ from hydrascope.analysis._statistics import (
 from hydrascope.errors import DetailDropped
 
 ALL_MLPS = "all"
-"""The scope of all split MLPs together."""
+"""Scope of all split MLPs together."""
 THRESHOLDS = (0.5, 0.1, 0.05, 0.025, 0.01)
-"""Shares of the own change that a neuron is asked to repair by itself."""
+"""Shares of the own change that a single neuron may exceed."""
 SUBSTANTIAL = 0.5
-"""Prompts are asked that from this share of the mean |own change| on."""
+"""Thresholds count on prompts from this share of the mean |own change| on."""
 TOP = 0.01
-"""The share of all neurons whose part of the repair is given."""
+"""Share of all neurons that count as the strongest."""
 CLASSES = {
     "relaxed": "anti-erasure",
     "promoted": "promotion",
     "lost": "lost",
     "strengthened": "strengthened",
 }
-"""What the largest part of a neuron's change (see `split_change`) makes of it."""
+"""Largest part of a neuron's change (see `split_change`) to its class."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +59,10 @@ class _Answers:
     """One knock-out's answering neurons.
 
     Attributes:
-        columns: their positions among the ledger's writers.
+        columns: positions of the neurons among the ledger's writers.
         direct: clean direct effects, (prompts, neurons), in logits.
-        change: their changes, (prompts, neurons), in logits.
-        own: own change of the knock-out, (prompts,).
+        change: changes of the direct effects, (prompts, neurons), in logits.
+        own: own change of the knock-out, (prompts,), in logits.
     """
 
     columns: NDArray[np.intp]
@@ -92,7 +91,7 @@ def neurons(
         ablated: only this knock-out; all of them if None.
         most: neurons kept of each knock-out; None keeps all.
         resamples: number of bootstrap resamples.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
         One row per knock-out and neuron, sorted by |change| within a knock-out: `ablated`, `neuron`, `layer`, `unit`;
@@ -104,7 +103,7 @@ def neurons(
 
     Raises:
         ComponentError: the ledger has no such knock-out.
-        DetailDropped: it keeps no neurons apart.
+        DetailDropped: the ledger keeps no neurons apart.
     """
     resampling = access.bootstrap(ds, resamples, seed)
     names, layers, units = access.names(ds, "writer"), ds["writer_layer"].values, access.units(ds)
@@ -125,12 +124,12 @@ def neurons(
 
 
 def neuron_sparsity(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
-    """How many neurons carry the repair of each knock-out, and whether they are the same ones.
+    """How many neurons carry each repair, and whether they are the same ones.
 
     Args:
         ds: the ledger.
         resamples: number of bootstrap resamples.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
         One row per knock-out and scope (each split MLP that can answer, and `all` where there are several): `ablated`,
@@ -138,13 +137,13 @@ def neuron_sparsity(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0
 
         * `repair`: sum of the repairing changes, mean over prompts in logits, with `_lo`, `_hi`;
         * `half`, `half_q1`, `half_q3`, `most`, `most_q1`, `most_q3`: fewest neurons that carry 50 % and 90 % of that
-          sum on a prompt, median and quartiles over prompts; `half_of_mean`, `most_of_mean`: the same of the mean
-          change;
+          sum on a prompt, median and quartiles over prompts; `half_of_mean`, `most_of_mean`: fewest that carry them of
+          the mean change;
         * `top_share`: share of that sum in the strongest 1 % of the neurons, mean over prompts, with `_lo`, `_hi`;
         * `above_50`, `above_10`, `above_5`, `above_2.5`, `above_1`: how many neurons repair more than that many percent
           of the own change each; means over prompts whose own change is at least half of the mean, with `_lo`, `_hi`;
         * `overlap`: mean Jaccard index, over all pairs of prompts, of the sets of neurons that carry half, with `_lo`,
-          `_hi`; `overlap_chance`: what sets of these sizes drawn at random would have.
+          `_hi`; `overlap_chance`: what random sets of these sizes would have.
 
         Prompts without any repairing change count only for `repair` and `above`.
 
@@ -171,7 +170,7 @@ def neuron_curves(ds: xr.Dataset, ablated: str, *, points: int = 60) -> pd.DataF
 
     Args:
         ds: the ledger.
-        ablated: the knock-out.
+        ablated: address of the knock-out.
         points: numbers of neurons at most, evenly spaced on a logarithmic scale.
 
     Returns:
@@ -182,7 +181,7 @@ def neuron_curves(ds: xr.Dataset, ablated: str, *, points: int = 60) -> pd.DataF
 
     Raises:
         ComponentError: the ledger has no such knock-out.
-        DetailDropped: it keeps no neurons apart.
+        DetailDropped: the ledger keeps no neurons apart.
     """
     tables = []
     for _, name, found in _each(ds, ablated):
@@ -202,15 +201,7 @@ def neuron_curves(ds: xr.Dataset, ablated: str, *, points: int = 60) -> pd.DataF
 
 
 def carrying(repair: Array, share: float) -> NDArray[np.bool_]:
-    """The fewest entries of each row that together carry a share of its positive sum.
-
-    Args:
-        repair: shape (rows, neurons).
-        share: of the sum of the positive entries, between 0 and 1.
-
-    Returns:
-        Same shape; none in rows without a positive entry.
-    """
+    """Fewest entries of each row that carry a share of its positive sum, (rows, neurons)."""
     positive = np.maximum(repair, 0)
     order = np.argsort(-positive, axis=1, kind="stable")
     chosen = np.zeros(repair.shape, bool)
@@ -253,9 +244,9 @@ def _measured(repair: Array, own: Array, resampling: Resampling) -> dict[str, An
 
 
 def _overlap(half: NDArray[np.bool_], known: NDArray[np.bool_], resampling: Resampling) -> dict[str, Any]:
-    """Mean Jaccard index over pairs of prompts, its bootstrap by group, and its expectation by chance.
+    """Mean Jaccard index over pairs of prompts, with interval, and its chance level.
 
-    A draw takes whole groups; a prompt is never paired with itself, however often it is drawn.
+    A resample contains whole groups; a prompt is never paired with itself, however often it is contained.
     """
     sizes = half.sum(1)
     shared = half.astype(np.float64) @ half.T.astype(np.float64)
@@ -277,7 +268,7 @@ def _overlap(half: NDArray[np.bool_], known: NDArray[np.bool_], resampling: Resa
 
 
 def _each(ds: xr.Dataset, ablated: str | None = None) -> Iterator[tuple[int, str, _Answers]]:
-    """Every knock-out that neurons can answer, or one, with its answers; one at a time, for there may be many."""
+    """Every knock-out that neurons can answer, or one; lazily, for there may be many."""
     if not has_neurons(ds):
         raise DetailDropped(
             "which neurons answer needs their changes apart, and this run kept MLPs whole; run it again with "

@@ -35,13 +35,13 @@ from hydrascope.analysis._statistics import (
 )
 
 ABLATED_FROM = 0.25
-"""A knock-out that changes its own direct effect by less than this share of it removed nothing."""
+"""Least |own change| of a removed part, as a share of its |direct effect|."""
 SAME_SIGN_FROM = 0.25
-"""Least |mean own change| as a share of the mean |own change|: below, the sum is a cancellation."""
+"""Least |mean own change| as a share of the mean |own change|: below it the sum is a cancellation."""
 FLOOR = 0.01
 """Least |mean own change| as a share of the mean |clean logit|."""
 MEDIAN_FROM = 0.5
-"""Prompts enter the median ratio from this share of the mean |own change| on."""
+"""Least |own change| in a median ratio, as a share of the mean |own change|."""
 
 Columns = dict[str, Any]
 
@@ -49,13 +49,12 @@ Columns = dict[str, Any]
 def layer_effects(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
     """Direct effect against total effect of every writer that was knocked out alone.
 
-    The paper plots the drop, -total_effect (figure 2 of McGrath et al.). In a model that repairs itself the direct
-    effect exceeds the drop.
+    In a model that repairs itself the direct effect exceeds the drop, -total_effect (figure 2 of McGrath et al.).
 
     Args:
         ds: the ledger.
         resamples: number of bootstrap resamples.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
         One row per writer knocked out: `ablated`, `ablated_layer`, `ablated_kind`, `n_prompts`; `direct_effect`,
@@ -94,22 +93,21 @@ def effect_points(ds: xr.Dataset) -> pd.DataFrame:
 
 
 def repair(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
-    """The account of every knock-out: lost, answered by kind, restored, and the line between.
+    """The account of every knock-out, and the line of compensation on own change.
 
-    The line is compensation on own change over prompts (figure 7 of McGrath et al., equation 33). Its null is the same
-    line when the component is displaced in a random direction of the same length: what a saturating read-out gives back
-    to anything.
+    The line is over prompts (figure 7 of McGrath et al., equation 33). Its null is the line under a random-direction
+    control of the same norm: what a saturating read-out gives back to anything.
 
     Args:
         ds: the ledger.
         resamples: number of bootstrap resamples.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
         One row per knock-out. Columns:
 
         * `ablated`, `ablated_layer`, `ablated_kind`, `n_prompts`;
-        * `direct_effect` (NaN for units inside a writer), `own_change`, `compensation_attn`, `compensation_mlp`
+        * `direct_effect` (NaN for units of a writer kept whole), `own_change`, `compensation_attn`, `compensation_mlp`
           (`compensation_mixer` if the model has one), `compensation`, `norm_effect`, `total_effect`: means over prompts
           in logits, each with `_lo` and `_hi`; `kl`, the divergence from the clean next-token distribution in nats, if
           it was measured;
@@ -119,10 +117,10 @@ def repair(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.D
         * `not_ablated`: |mean own change| below a quarter of |mean direct effect|, so that the donors never removed the
           component; `meaningful`: the ratios may be read, because the component was removed, its own change has an
           interval without zero, one sign in most prompts and at least 1 % of the clean logit;
-        * `slope` (negative is repair), `slope_lo`, `slope_hi`, `restoring_slope` (= -slope, as the paper draws it),
+        * `slope` (negative is repair), `slope_lo`, `slope_hi`, `restoring_slope` (= -slope, as the paper plots it),
           `intercept`, `r2`, `r2_lo`, `r2_hi`, `slope_p` (Holm-adjusted over the rows); `slope_attn`, `r2_attn`,
           `slope_mlp`, `r2_mlp`, ..., each with `_lo`, `_hi`;
-        * `slope_iv`, `slope_iv_lo`, `slope_iv_hi`: from split halves of the donors; NaN with one;
+        * `slope_iv`, `slope_iv_lo`, `slope_iv_hi`: from split halves of the donors; NaN with one donor;
         * `slope_null`, `r2_null`, `slope_minus_null`, each with `_lo`, `_hi`: NaN without null;
         * `rough`: fewer than 8 independent groups of prompts, so intervals are rough.
     """
@@ -191,7 +189,7 @@ def compensation_points(ds: xr.Dataset, ablated: str) -> pd.DataFrame:
 
 
 def prompt_view(ds: xr.Dataset, prompt: int, ablated: str) -> pd.DataFrame:
-    """Every writer's direct effect on one prompt, before and after one knock-out (figure 1).
+    """Direct effect of every writer on one prompt, clean and under one knock-out.
 
     Args:
         ds: the ledger.

@@ -1,6 +1,6 @@
-"""The compensation matrix, knock-outs by writers, and how concentrated each response is.
+"""The compensation matrix, knock-outs by writers, and its concentration.
 
-A change shows who responded, not who was needed: whether the answer matters is for a joint knock-out to say.
+A change shows who responded, not who was needed; `freeze` tests that.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hydrascope.analysis._statistics import (
 )
 
 STRONG_QUARTILE = 0.75
-"""Prompts with a strong direct effect: the top quarter for the knock-out in question."""
+"""Quantile of direct effect from which a prompt is strong for a knock-out."""
 
 
 def who_repairs(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
@@ -32,7 +32,7 @@ def who_repairs(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) ->
     Args:
         ds: the ledger.
         resamples: number of bootstrap resamples.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
         One row per knock-out and writer that was knocked out or lies downstream: `ablated`, `ablated_layer`,
@@ -63,10 +63,10 @@ def who_repairs(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) ->
 def concentration(ds: xr.Dataset) -> pd.DataFrame:
     """How much of the answer the largest one and two responders make up.
 
-    `top1_share` and `top2_share` are shares of the sum of |mean change| over prompts; what would be expected of equal
-    responders is 1 / `responders` and 2 / `responders`. The medians take each prompt's own largest responders, over
-    prompts in the top quarter of direct effect (of own change for units inside a writer, whose direct effect the ledger
-    does not know); noise and selection make them larger than the share of a mean.
+    `top1_share` and `top2_share` are shares of the sum of |mean change| over prompts; equal responders would have
+    1 / `responders` and 2 / `responders`. The medians take each prompt's own largest responders, over prompts in the
+    top quarter of direct effect (of own change where that is not known); noise and selection make them larger than the
+    share of a mean.
 
     Args:
         ds: the ledger.
@@ -120,7 +120,7 @@ _CONCENTRATION = [
 
 
 def _top_shares(size: Array) -> tuple[Array, Array]:
-    """Share of the largest and of the two largest entries of each row; NaN for rows of zeros."""
+    """Shares of the largest and the two largest entries of each row; NaN for zeros."""
     ordered = -np.sort(-size, axis=1)
     whole = ordered.sum(1)
     return divide(ordered[:, 0], whole), divide(ordered[:, :2].sum(1), whole)

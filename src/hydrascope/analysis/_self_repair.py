@@ -1,9 +1,8 @@
-"""Self-repair of single parts on ordinary text: by the norm, by attention and by MLPs, on selected and on all tokens.
+"""Self-repair of single parts on ordinary text, on selected and on all tokens.
 
 Rushing & Nanda 2024 (arXiv 2402.15390): with the total effect dlogit and the change dDE of the ablated part's own
-direct effect, self-repair is dlogit - dDE, and it is the sum of what other attention layers, MLPs and the final norm
-give back. Using dlogit + DE instead, as the released code's older path does, would call repaired what was never
-removed.
+direct effect, self-repair is dlogit - dDE, the sum of what other attention layers, MLPs and the final norm give back.
+Using dlogit + DE instead, as the released code's older path does, would call repaired what was never removed.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ from hydrascope.analysis._tokens import SELECTIONS, TOP_SHARE, Tokens
 def self_repair(
     ds: xr.Dataset, *, top_share: float = TOP_SHARE, resamples: int = RESAMPLES, seed: int = 0
 ) -> pd.DataFrame:
-    """Self-repair of every knock-out whose direct effect is known, on the top tokens and on all.
+    """Self-repair on ordinary text, on every part's top tokens and on all.
 
     Args:
         ds: the ledger.
-        top_share: share of tokens that are selected for each knock-out.
+        top_share: share of tokens selected for each knock-out.
         resamples: number of bootstrap resamples, of whole documents.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
-        Two rows per knock-out, `selection` `top` and `all`. Columns: `ablated`, `ablated_layer`, `ablated_kind`,
-        `selection`, `n_items`;
+        Two rows per knock-out whose direct effect is known, `selection` `top` and `all`. Columns: `ablated`,
+        `ablated_layer`, `ablated_kind`, `selection`, `n_items`;
         means in logits with `_lo` and `_hi`: `direct_effect`, `own_change`, `total_effect`, `self_repair`
         (= total_effect - own_change), and its parts `repair_attn`, `repair_mlp` (`repair_mixer`), `repair_norm`;
         shares of the own change, unclipped ratios of sums with intervals: `restored`, `restored_attn`, ...,
@@ -70,11 +69,11 @@ def self_repair(
 
 
 def self_repair_by_depth(table: pd.DataFrame, n_layers: int) -> pd.DataFrame:
-    """The removed parts of each layer together, as the paper's trend lines: what comes back over relative depth.
+    """Self-repair of the removed parts of each layer together, over relative depth.
 
     Args:
         table: from `self_repair`.
-        n_layers: depth of the model.
+        n_layers: number of blocks of the model.
 
     Returns:
         One row per layer and selection: `layer`, `depth` (0 first, 1 last), `selection`, `parts` (how many were
@@ -95,5 +94,5 @@ def self_repair_by_depth(table: pd.DataFrame, n_layers: int) -> pd.DataFrame:
 
 
 def relative(layer: pd.Series[int], n_layers: int) -> pd.Series[float]:
-    """Depth of layers, 0 for the first and 1 for the last."""
+    """Relative depth of layers, 0 for the first and 1 for the last."""
     return layer / max(1, n_layers - 1)

@@ -1,7 +1,7 @@
-"""Bootstrap over prompts, lines through clouds of prompts, many comparisons at once, and overlap by chance.
+"""Bootstrap over prompts, regression lines, simultaneous intervals, overlap by chance.
 
-Prompts that share a template are not independent, so whole groups are drawn: a resample is a vector of counts, one per
-group, and any statistic made of sums over prompts becomes one matrix product for all resamples and all cells together.
+Prompts that share a template are not independent, so groups are resampled whole: a resample is a vector of counts, one
+per group, and any statistic made of sums over prompts is one matrix product for all resamples and cells together.
 
     weights (resamples x groups)  @  sums per group (groups x cells)  =  sums per resample (resamples x cells)
 """
@@ -20,18 +20,18 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 Estimate = tuple[Any, Any, Any]
-"""A statistic with the lower and upper end of its interval: three arrays, or three numbers."""
+"""A statistic and the ends of its interval: three arrays, or three numbers."""
 
 RESAMPLES = 2000
 LEVEL = 0.95
 ROUGH_BELOW = 8
-"""With fewer groups, percentile intervals are too narrow to be read literally."""
+"""With fewer groups percentile intervals are too narrow to be read literally."""
 CONCLUSIVE_FROM = 6
-"""Signs of fewer than six independent groups agree by chance in more than one case of twenty."""
+"""Signs of fewer independent groups agree by chance in more than one case of twenty."""
 ERROR_FLOOR = 0.3
 """Least standard error of a resample, as a share of the observed one, in the max-|t| bootstrap."""
 FEWEST_RANKED = 3
-"""Fewest cells that can be ranked alike or not."""
+"""Fewest cells with a rank correlation."""
 _CHUNK = 1024
 
 
@@ -78,10 +78,7 @@ class Resampling:
     def means(self, values: Array, weight: Array | None = None) -> Array:
         """Mean over prompts in every resample: (prompts, cells) to (resamples, cells).
 
-        Args:
-            values: shape (prompts, cells).
-            weight: how much each prompt counts in each cell, (prompts, cells); all alike if None. A cell of which
-                nothing was drawn is NaN.
+        `weight`, (prompts, cells), says how much each prompt counts in each cell; NaN where a resample has none of it.
         """
         if self.units < 2:
             return np.full((len(self.counts), values.shape[1]), np.nan)
@@ -93,17 +90,14 @@ class Resampling:
 
 
 def resample(groups: Sequence[Any] | NDArray[Any], resamples: int = RESAMPLES, seed: int = 0) -> Resampling:
-    """Draw groups of prompts for a bootstrap.
+    """Resample groups of prompts; single prompts where all or none share a group.
 
-    A single group says nothing about variation between groups, so then prompts are drawn instead.
+    Statistics made with one resampling are comparable resample by resample.
 
     Args:
         groups: label of the group of each prompt.
         resamples: number of bootstrap resamples.
-        seed: of the resamples; the same seed gives the same resamples.
-
-    Returns:
-        Which groups each resample contains; statistics made with it are comparable resample by resample.
+        seed: seed of the resamples.
     """
     labels, codes = np.unique([str(group) for group in groups], return_inverse=True)
     by_group = 1 < len(labels) < len(codes)
@@ -117,17 +111,10 @@ def resample(groups: Sequence[Any] | NDArray[Any], resamples: int = RESAMPLES, s
 
 
 def interval(resampled: Array, level: float = LEVEL) -> tuple[Array, Array]:
-    """Percentile interval of each column.
+    """Percentile interval of each column: (resamples, cells) to two ends, (cells,) each.
 
-    Those that are not finite (a line through a single point) are left out; a column in which they are the majority has
-    no interval (NaN).
-
-    Args:
-        resampled: the statistic in every resample, shape (resamples, cells).
-        level: coverage.
-
-    Returns:
-        Lower and upper ends, each of shape (cells,).
+    Values that are not finite (a line through a single point) are left out; a column with a majority of them has no
+    interval (NaN).
     """
     ordered = np.sort(np.where(np.isfinite(resampled), resampled, np.nan), axis=0)
     finite = np.isfinite(ordered).sum(0)
@@ -144,21 +131,15 @@ def interval(resampled: Array, level: float = LEVEL) -> tuple[Array, Array]:
 
 
 def weighted_mean(values: Array, weight: Array | None = None) -> Array:
-    """Mean over prompts, which count as `weight` has it; NaN where nothing counts."""
+    """Mean over prompts, weighted if a weight is given; NaN where nothing counts."""
     found: Array = values.mean(0) if weight is None else divide((weight * values).sum(0), weight.sum(0))
     return found
 
 
 def mean_interval(values: Array, resampling: Resampling, weight: Array | None = None) -> tuple[Array, Array, Array]:
-    """Mean over prompts with its percentile interval, cell by cell.
+    """Mean over prompts and its interval: (prompts, cells) to (cells,) each.
 
-    Args:
-        values: shape (prompts, cells).
-        resampling: the bootstrap.
-        weight: how much each prompt counts in each cell, (prompts, cells); all alike if None.
-
-    Returns:
-        Mean, lower and upper end, each of shape (cells,).
+    `weight`, (prompts, cells), says how much each prompt counts in each cell; all alike if None.
     """
     lows, highs = [], []
     for start in range(0, values.shape[1], _CHUNK):
@@ -171,33 +152,17 @@ def mean_interval(values: Array, resampling: Resampling, weight: Array | None = 
 
 
 def ratio_interval(above: Array, below: Array, resampling: Resampling) -> tuple[Array, Array, Array]:
-    """Ratio of sums over prompts with its percentile interval.
+    """Ratio of sums over prompts and its interval: (prompts, cells) to (cells,) each.
 
-    The mean of ratios explodes wherever a denominator is small; the ratio of sums does not.
-
-    Args:
-        above: numerators, shape (prompts, cells).
-        below: denominators, shape (prompts, cells).
-        resampling: the bootstrap.
-
-    Returns:
-        Ratio, lower and upper end, each of shape (cells,); NaN where the denominators sum to 0.
+    The mean of ratios explodes wherever a denominator is small; the ratio of sums does not. NaN where denominators sum
+    to 0.
     """
     ratio = divide(above.sum(0), below.sum(0))
     return ratio, *interval(divide(resampling.means(above), resampling.means(below)))
 
 
 def median_ratio(above: Array, below: Array, threshold: Array) -> Array:
-    """Median over prompts of the ratio, among prompts whose denominator is large enough.
-
-    Args:
-        above: numerators, shape (prompts, cells).
-        below: denominators, shape (prompts, cells).
-        threshold: least absolute denominator of each cell, shape (cells,).
-
-    Returns:
-        Shape (cells,); NaN where no prompt reaches the threshold.
-    """
+    """Median ratio over prompts whose |denominator| reaches the threshold, (cells,)."""
     medians = np.full(above.shape[1], np.nan)
     for cell in range(above.shape[1]):
         keep = (np.abs(below[:, cell]) >= threshold[cell]) & (below[:, cell] != 0)
@@ -226,17 +191,9 @@ class Line:
 
 
 def fit_line(x: Array, y: Array, resampling: Resampling) -> Line:
-    """Ordinary least squares of y on x over prompts, for every cell and every resample.
+    """Least squares of y on x over prompts, (prompts, cells) each, and in every resample.
 
     Fewer than three prompts determine no line worth reporting: everything is NaN.
-
-    Args:
-        x: shape (prompts, cells).
-        y: shape (prompts, cells).
-        resampling: the bootstrap.
-
-    Returns:
-        The lines.
     """
     x_mean, y_mean = x.mean(0), y.mean(0)
     x, y = x - x_mean, y - y_mean
@@ -256,20 +213,12 @@ def fit_line(x: Array, y: Array, resampling: Resampling) -> Line:
 
 
 def split_half_slope(x: tuple[Array, Array], y: tuple[Array, Array], resampling: Resampling) -> tuple[Array, Array]:
-    """Slope of y on x when x is seen through donor noise, from two halves of the donors.
+    """Slope of y on x without the noise of donors, (cells,), and in every resample.
 
-    Noise in x flattens the least-squares slope. Halves A and B share the prompt but not the donors, so one half's x is
-    an instrument for the other's, and the noise averages out:
+    Noise in x flattens the least-squares slope. Halves A and B, (prompts, cells), share the prompt but not the donors,
+    so one half's x is an instrument for the other's, and the noise averages out:
 
         slope = [cov(x_A, y_B) + cov(x_B, y_A)] / [2 cov(x_A, x_B)]
-
-    Args:
-        x: halves A and B, each of shape (prompts, cells).
-        y: halves A and B, each of shape (prompts, cells).
-        resampling: the bootstrap.
-
-    Returns:
-        Slope, shape (cells,), and its value in every resample, shape (resamples, cells).
     """
     x_a, x_b = (half - half.mean(0) for half in x)
     y_a, y_b = (half - half.mean(0) for half in y)
@@ -281,14 +230,9 @@ def split_half_slope(x: tuple[Array, Array], y: tuple[Array, Array], resampling:
 
 
 def spearman(a: Array, b: Array) -> Array:
-    """Rank correlation of each row of `a` with the same row of `b`; ties share their mean rank.
+    """Rank correlation of each row of `a` with that row of `b`: (rows, cells) to (rows,).
 
-    Args:
-        a: shape (rows, cells).
-        b: shape (rows, cells).
-
-    Returns:
-        Shape (rows,); NaN where a side has fewer than `FEWEST_RANKED` cells, does not vary or is not finite.
+    Ties share their mean rank. NaN where a side has fewer than `FEWEST_RANKED` cells, does not vary or is not finite.
     """
     found = np.full(len(a), np.nan)
     if a.shape[1] < FEWEST_RANKED:
@@ -302,14 +246,7 @@ def spearman(a: Array, b: Array) -> Array:
 
 
 def holm(p: ArrayLike) -> Array:
-    """Holm's step-down adjustment of p-values; NaN entries are no tests and stay NaN.
-
-    Args:
-        p: p-values, shape (tests,).
-
-    Returns:
-        Adjusted p-values, shape (tests,), at most 1.
-    """
+    """Holm's step-down adjustment of p-values; NaN entries are no tests and stay NaN."""
     p = np.asarray(p, float)
     adjusted = np.full_like(p, np.nan)
     tested = np.flatnonzero(~np.isnan(p))
@@ -320,17 +257,10 @@ def holm(p: ArrayLike) -> Array:
 
 
 def normal_p(estimate: Array, resampled: Array) -> Array:
-    """Two-sided p-value of "this is zero", normal with the bootstrap standard error.
+    """Normal two-sided p-value of "this is zero" from resamples, (cells,).
 
-    Unlike the share of resamples beyond zero, it has no floor of 1 / resamples, so that it survives a correction over
-    many tests.
-
-    Args:
-        estimate: observed, shape (cells,).
-        resampled: the estimate in every resample, shape (resamples, cells).
-
-    Returns:
-        Shape (cells,); NaN without resamples or without variation.
+    Unlike the share of resamples beyond zero it has no floor of 1 / resamples, so it survives a correction over many
+    tests. NaN without resamples or without variation.
     """
     clean = np.where(np.isfinite(resampled), resampled, np.nan)
     enough = 2 * np.isfinite(resampled).sum(0) > len(resampled)
@@ -344,12 +274,12 @@ def normal_p(estimate: Array, resampled: Array) -> Array:
 
 @dataclass(frozen=True)
 class Simultaneous:
-    """Intervals that hold for all cells together, and p-values adjusted for their number.
+    """Intervals that hold for all cells together, and adjusted p-values; (cells,) each.
 
     Attributes:
-        mean: shape (cells,).
-        lo: lower ends; NaN with fewer than two units.
-        hi: upper ends.
+        mean: mean over prompts.
+        lo: lower end of the interval; NaN with fewer than two units.
+        hi: upper end of the interval.
         p: adjusted p-value of "the mean is zero"; 1 for cells that never differ from zero.
         significant: p below 1 - level, and enough units to say so.
     """
@@ -362,16 +292,15 @@ class Simultaneous:
 
 
 def simultaneous_means(values: Array, resampling: Resampling, level: float = LEVEL) -> Simultaneous:
-    """Means over prompts with intervals that hold for all cells at once: max-|t| bootstrap.
+    """Means over prompts with simultaneous intervals (max-|t| bootstrap).
 
     In every resample each cell's deviation from the observed mean is divided by the resample's own standard error (so
     that few groups give the wider intervals they deserve), and the largest absolute value over the cells is kept. Its
-    `level` quantile replaces 1.96.
+    `level` quantile replaces 1.96. A resample's standard error is kept from vanishing (`ERROR_FLOOR`), or else one cell
+    that varies in a single group would widen every interval.
 
-    A resample's standard error is kept from vanishing (`ERROR_FLOOR`), or else one cell that varies in a single group
-    would widen every interval. Simulated on Gaussian cells, 1 to 4 % of the families of 8 or 272 null cells hold a
-    false finding with 8 groups or more, and up to 11 % with 6; where all effects are strongly skewed the same way, some
-    24 groups are needed.
+    Simulated on Gaussian cells, 1 to 4 % of the families of 8 or 272 null cells hold a false finding with 8 groups or
+    more, and up to 11 % with 6; where all effects are strongly skewed alike, some 24 groups are needed.
 
     Args:
         values: shape (prompts, cells).
@@ -426,13 +355,13 @@ def _varies(mean: Array, error: Array) -> NDArray[np.bool_]:
 
 
 def _variances(x: Array, resampling: Resampling) -> Array:
-    """Variance in every resample; a resample of copies of one unit has none, whatever the rounding says."""
+    """Variance in every resample; exactly 0 in one of copies of one unit."""
     drawn = _covariances(x, x, resampling)
     return np.where(drawn > 1e-9 * (x * x).mean(0), drawn, 0.0)
 
 
 def _covariances(x: Array, y: Array, resampling: Resampling) -> Array:
-    """Covariance over prompts in every resample; x and y roughly centred, for the sake of rounding."""
+    """Covariance over prompts in every resample; takes centred x and y, to limit rounding."""
     means = resampling.means
     product: Array = means(x * y) - means(x) * means(y)
     return product
@@ -443,9 +372,9 @@ class Reading:
     """A measured mean and what may be said about its sign.
 
     Attributes:
-        mean: in logits, or whatever it is the mean of.
+        mean: the mean, mostly in logits.
         lo: lower end of the 95 % interval; NaN if unknown.
-        hi: upper end.
+        hi: upper end of the interval.
         conclusive: whether there are enough independent prompts to say anything about the sign.
     """
 
@@ -466,36 +395,30 @@ class Reading:
 
 
 def add_estimate(table: dict[str, Any], name: str, estimate: Estimate) -> None:
-    """Add a column with its interval, `name`, `name_lo` and `name_hi`.
-
-    Args:
-        table: columns, or one row, by name.
-        name: of the statistic.
-        estimate: the statistic and the ends of its interval.
-    """
+    """Add a statistic and its interval as the columns `name`, `name_lo` and `name_hi`."""
     table.update(zip(with_ends(name), estimate, strict=True))
 
 
 def add_single(row: dict[str, Any], name: str, estimate: Estimate) -> None:
-    """Add the only cell of a statistic to a row, with its interval; see `add_estimate`."""
+    """Add the only cell of a statistic and its interval to a row; see `add_estimate`."""
     add_estimate(row, name, (float(estimate[0][0]), float(estimate[1][0]), float(estimate[2][0])))
 
 
 def with_ends(*names: str) -> list[str]:
-    """The columns that `add_estimate` makes of some names, in its order."""
+    """Names of the columns that `add_estimate` makes, in its order."""
     return [f"{name}{end}" for name in names for end in ("", "_lo", "_hi")]
 
 
 def jaccard_by_chance(sizes: ArrayLike, among: int) -> Array:
-    """Expected Jaccard index of every two of some sets, were each drawn at random.
+    """Expected Jaccard index of every two of some sets, were each chosen at random.
 
     The size of the intersection is hypergeometric, so the expectation is a finite sum:
 
         E[J] = sum_k C(a, k) C(n - a, b - k) / C(n, b) * k / (a + b - k)
 
     Args:
-        sizes: of the sets, shape (sets,).
-        among: number of things that they are drawn from.
+        sizes: sizes of the sets, shape (sets,).
+        among: number of things that the sets are chosen from, n.
 
     Returns:
         Shape (sets, sets); 0 where either is empty.

@@ -1,7 +1,7 @@
 """Knock-outs on ordinary text, token by token, on selected tokens and on all.
 
 Rushing & Nanda 2024 (arXiv 2402.15390) look at the 2 % of tokens on which a head's direct effect is largest. That
-selection decides the sign of the average, so whatever is said of the selected tokens is said of all beside it.
+selection decides the sign of the average, so both selections stand beside each other in every table.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ Selection = Literal["top", "all"]
 SELECTIONS: tuple[Selection, ...] = get_args(Selection)
 
 TOP_SHARE = 0.02
-"""The paper's share of tokens, those with the largest clean direct effect of the part in question."""
+"""The paper's share of tokens, chosen by the part's clean direct effect."""
 
 
 class Selected(NamedTuple):
     """What a selection counts.
 
     Attributes:
-        known: knock-outs for which it is known, as places along `ablated`.
-        weight: 1 for rows that count for each of these, 0 for others, (rows, known); None where all count for all.
+        known: places along `ablated` of the knock-outs for which the selection is known.
+        weight: 1 for rows that count for a knock-out, else 0, (rows, known); None where all rows count for all.
     """
 
     known: NDArray[np.intp]
@@ -39,7 +39,7 @@ class Selected(NamedTuple):
 
 
 def selections(ds: xr.Dataset) -> dict[Selection, Selected]:
-    """The selections to tell beside each other: of ordinary text top tokens and all, otherwise all prompts."""
+    """Selections to show: of ordinary text top tokens and all, otherwise all prompts."""
     everything = Selected(np.arange(ds.sizes["ablated"]), None)
     if not (access.reads_each(ds) and access.knows_direct(ds)):
         return {"all": everything}
@@ -53,10 +53,10 @@ class Tokens:
 
     Attributes:
         ds: the ledger.
-        known: where they stand along `ablated`.
+        known: places of these knock-outs along `ablated`.
         direct: clean direct effects, (tokens, parts), in logits.
-        own: changes of it.
-        total: total effects.
+        own: own changes, (tokens, parts), in logits.
+        total: total effects, (tokens, parts), in logits.
     """
 
     ds: xr.Dataset
@@ -67,7 +67,7 @@ class Tokens:
 
     @classmethod
     def of(cls, ds: xr.Dataset) -> Tokens:
-        """Read them from a ledger.
+        """Read the knock-outs from a ledger.
 
         Raises:
             DetailDropped: no knock-out's direct effect is known.
@@ -84,10 +84,10 @@ class Tokens:
 
     @cached_property
     def answers(self) -> dict[str, Array]:
-        """What others gave back, (tokens, parts): one entry for each kind of writer, and `norm`.
+        """What others gave back, (tokens, parts), by kind of writer, and `norm`.
 
-        They sum to self-repair, `total - own`, within the ledger's tolerance. `bias` is among them only where a
-        block's own norm rescales its biases.
+        They sum to self-repair, `total - own`, within the ledger's tolerance. `bias` is among them only where a block's
+        own norm rescales its biases.
         """
         found = {kind: self.response(kind) for kind in access.kinds(self.ds)}
         if (still := self.response("bias")).any():
@@ -96,11 +96,11 @@ class Tokens:
 
     @cached_property
     def scale_ratio(self) -> Array:
-        """Clean over ablated scale of the final norm: above 1 where the ablated stream is smaller."""
+        """Clean over ablated scale of the final norm; above 1 where the stream shrinks."""
         return access.numbers(self.ds, "scale_ratio")[:, self.known]
 
     def response(self, kind: str) -> Array:
-        """What the writers of a kind that were not knocked out changed by."""
+        """Summed change of the writers of a kind that were not knocked out."""
         return access.response(self.ds, kind)[:, self.known]
 
     def columns(self) -> dict[str, Any]:
@@ -108,10 +108,10 @@ class Tokens:
         return access.knockout_columns(self.ds, self.known)
 
     def removed(self, top_share: float) -> NDArray[np.bool_]:
-        """Parts whose mean own change is at least a quarter of their mean direct effect on their top tokens.
+        """Parts whose own change is large enough to speak of repair.
 
-        A part whose replacement left its direct effect as it was has not been removed, and nothing about it is repair.
-        This is asked where the part writes most and in one direction: elsewhere what donors add and take away cancels.
+        On the part's top tokens it is at least a quarter of the direct effect; below, the replacement removed nothing.
+        Other tokens would not do: what donors add and take away cancels there.
         """
         which = _top(self.direct, top_share)
         own, direct = (np.abs((which * values).sum(0)) for values in (self.own, self.direct))
@@ -129,9 +129,9 @@ class Chosen:
     """Which tokens count for each part, and statistics over them.
 
     Attributes:
-        which: (tokens, parts).
-        own: the parts' own changes.
-        resampling: the bootstrap; whole documents are drawn.
+        which: which tokens count, (tokens, parts).
+        own: own changes of the parts, (tokens, parts), in logits.
+        resampling: the bootstrap, over whole documents.
     """
 
     which: NDArray[np.bool_]
@@ -140,15 +140,14 @@ class Chosen:
 
     @property
     def weight(self) -> Array:
-        """1 for tokens that count."""
+        """1 for tokens that count, 0 for others."""
         return self.which.astype(np.float64)
 
     @cached_property
     def one_sign(self) -> NDArray[np.bool_]:
-        """Parts whose own changes do not cancel: the mean is at least a quarter of the mean size.
+        """Parts whose own changes do not cancel, so that shares of them may be read.
 
-        Only then is a share of it worth reading. On all tokens together donors give, on average, as much as they take,
-        and what is left is a small difference of large numbers.
+        The mean is at least a quarter of the mean size. On all tokens together donors give about as much as they take.
         """
         return self._one_sign(self.weight * self.own)
 
@@ -167,7 +166,7 @@ class Chosen:
         return ratio_interval(self.weight * values, self.weight, self.resampling)
 
     def share(self, values: Array) -> tuple[Array, Array, Array]:
-        """Share of what the parts lost: the ratio of sums, unclipped, with its interval."""
+        """Share of what the parts lost, an unclipped ratio of sums, with its interval."""
         return ratio_interval(self.weight * values, -self.weight * self.own, self.resampling)
 
     def median_share(self, values: Array) -> Array:
@@ -185,7 +184,7 @@ class Chosen:
         return self._pooled(values, np.ones_like(values), keep)
 
     def pooled_share(self, values: Array, keep: NDArray[np.bool_]) -> tuple[float, float, float]:
-        """Share of what several parts lost: the ratio of sums over all their tokens, with its interval."""
+        """Share of what several parts lost, a ratio of sums, with its interval."""
         return self._pooled(values, -self.own, keep)
 
     def _pooled(self, above: Array, below: Array, keep: NDArray[np.bool_]) -> tuple[float, float, float]:
@@ -199,7 +198,7 @@ class Chosen:
 
 
 def _top(direct: Array, share: float) -> NDArray[np.bool_]:
-    """For each part the tokens with the largest values, at least one; ties are taken in order."""
+    """Largest values of each part, at least one; ties are taken in order."""
     count = max(1, round(share * len(direct)))
     order = np.argsort(-direct, axis=0, kind="stable")[:count]
     chosen = np.zeros(direct.shape, bool)

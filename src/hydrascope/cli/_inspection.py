@@ -1,4 +1,4 @@
-"""What `inspect` shows: a model's anatomy, the proof of it, and what can be knocked out."""
+"""What `inspect` shows: a model's anatomy, its proof, and what can be knocked out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def examine(model: Model) -> dict[str, Any]:
     """Everything known about a model, as plain values.
 
     Raises:
-        AnatomyRefused: by the name of the check that fails.
+        AnatomyRefused: a check fails, which the error names.
     """
     engine = choose_engine(model)
     anatomy, tail = model.anatomy, model.anatomy.tail
@@ -52,11 +52,7 @@ def examine(model: Model) -> dict[str, Any]:
 
 
 def render(found: dict[str, Any]) -> Group:
-    """A model's anatomy and proof for a terminal.
-
-    Args:
-        found: from `examine`.
-    """
+    """The values of `examine`, laid out for a terminal."""
     source, anatomy, able = found["model"], found["anatomy"], found["capabilities"]
     numbers = source["dtype"] + (f" with quantised weights ({source['packing']})" if source["packing"] else "")
     head = Text.assemble(
@@ -107,7 +103,7 @@ def _writer_row(writer: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def _unit_rows(anatomy: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Units of each stretch of blocks that have the same ones; a dash where a block has none that can be told apart."""
+    """Units of each stretch of blocks that share them; a dash where there are none."""
     heads, neurons = ({site["layer"]: site for site in anatomy[kind]} for kind in ("heads", "neurons"))
     rows: list[tuple[int, int, tuple[str, ...]]] = []
     for layer in range(anatomy["layers"]):
@@ -142,7 +138,7 @@ def _capabilities(model: Model, engine: Engine) -> dict[str, Any]:
 
 
 def _routing(model: Model) -> str:
-    """Whether changes of routed MLPs can be split, in words; empty where none was found."""
+    """Whether changes of routed MLPs can be split, in words; empty without such MLPs."""
     sites = model.anatomy.experts
     if not sites:
         return ""

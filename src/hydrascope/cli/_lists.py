@@ -1,4 +1,4 @@
-"""`hydrascope models` and `hydrascope tasks`: what there is to run, and to run it on."""
+"""`hydrascope models` and `hydrascope tasks`: what to run, and what to run it on."""
 
 from __future__ import annotations
 

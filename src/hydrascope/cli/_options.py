@@ -18,17 +18,17 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")
 
 
 _LATE: dict[str, Callable[[], None]] = {}
-"""By verb, what gives it its options: reading their fields takes longer than a list of verbs should."""
+"""Verb to what adds its options, which is late since a list of verbs should not wait for it."""
 
 
 def with_options(
     names: Sequence[str] | None = None, usual: str | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a verb options that its `**given` takes; those that no command gives are None there, or their default.
+    """Give a verb options that its `**given` takes.
 
     Args:
         names: fields of `RunRequest`, the model as the argument; None for all of them.
-        usual: what the help says of all that is left out, instead of each one's default.
+        usual: text of the help for options left out, instead of each one's default.
     """
 
     def with_them(verb: Callable[..., None]) -> Callable[..., None]:
@@ -49,7 +49,7 @@ def with_options(
 
 
 def add_options(verb: str) -> None:
-    """Read the options of a verb; nothing happens where it has none of its own."""
+    """Add a verb's own options, if it has any."""
     _LATE.get(verb, lambda: None)()
 
 
@@ -73,13 +73,13 @@ def _parameter(name: str, field: FieldInfo, usual: str | None) -> inspect.Parame
 
 
 def _typed(field: FieldInfo) -> Any:
-    """The type that the command line reads; texts are for the request to judge."""
+    """The type that the command line reads; the request judges texts."""
     kinds = {field.annotation, *get_args(field.annotation)}
     return next((one | None for one in (bool, int) if one in kinds), str | None)
 
 
 def _default(field: FieldInfo) -> Any:
-    """The default as a command has it; None where it depends on others, or there is none."""
+    """The default on the command line; None where it depends on others, or there is none."""
     if field.default_factory is not None or not isinstance(field.default, tuple):
         return field.default if field.default_factory is None else None
     return ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in field.default)

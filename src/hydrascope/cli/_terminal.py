@@ -1,4 +1,4 @@
-"""What the command line shows: progress, plans and results in a terminal, or JSON."""
+"""What the command line shows: progress, plans and results, in words or JSON."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def progress_bars(quiet: bool) -> Iterator[Told]:
 
 
 def reported(dataset: xr.Dataset, folder: Path, progress: Told) -> Ledger:
-    """A finished run with the companions that it has by now; its report is written if it can have one."""
+    """A finished run with its companions so far; its report is written if it can have one."""
     ledger = Ledger(dataset, folder)
     if ledger.has_report:
         progress("report", 0, 1)
@@ -66,10 +66,10 @@ def show_estimates(
     """Print the plan of a run and of its companions.
 
     Args:
-        main: the run.
-        companions: other ablations and doses, by name.
-        frozen: the most that freezing may take; how much it does, the run's ledger tells.
-        as_json: for machines.
+        main: plan of the run.
+        companions: plans of other ablations and doses, by name.
+        frozen: most that freezing may take; how much it does, only the run's ledger tells.
+        as_json: print JSON.
     """
     if as_json:
         others = {name: estimate.as_dict() for name, estimate in companions.items()}
@@ -84,13 +84,13 @@ def show_estimates(
 
 
 def show_result(ledger: Ledger, page: Path, as_json: bool, *, listed: bool = False) -> None:
-    """Print the verdict and where the report is.
+    """Print the headline and where the report is.
 
     Args:
         ledger: a finished run.
-        page: its report, in the run's folder.
-        as_json: for machines.
-        listed: where there is no verdict, list the knock-outs.
+        page: path of its report.
+        as_json: print JSON.
+        listed: list the knock-outs where there is no headline.
     """
     if not ledger.has_report:
         _show_sums(ledger, page.parent, as_json, listed)
@@ -121,7 +121,7 @@ def show_result(ledger: Ledger, page: Path, as_json: bool, *, listed: bool = Fal
 
 
 def _show_sums(ledger: Ledger, folder: Path, as_json: bool, listed: bool) -> None:
-    """Print what can be said of a ledger that does not keep what a verdict needs."""
+    """Print what can be said of a ledger that keeps too little for a headline."""
     attributes = dict(ledger.dataset.attrs)
     said = f"{_why_no_verdict(ledger)}, so there is no verdict and no report."
     if not listed:
@@ -156,7 +156,7 @@ def _costs(ledger: Ledger) -> pd.DataFrame:
 
 
 def _list_costs(table: pd.DataFrame) -> None:
-    """The first of them as a table."""
+    """Print the first rows of `_costs` as a table."""
     listing = Table("knocked out", *COSTS.values(), box=None, pad_edge=False)
     for row in table.head(LISTED).to_dict("records"):
         listing.add_row(
@@ -197,6 +197,6 @@ COSTS = {
     "compensation": "compensation",
     "norm_effect": "norm effect",
 }
-"""What is listed of a knock-out: column to heading."""
+"""Column to heading in the list of knock-outs."""
 LISTED = 20
-"""Most knock-outs that are listed in a terminal."""
+"""Most knock-outs listed in a terminal."""

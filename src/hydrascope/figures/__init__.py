@@ -1,7 +1,7 @@
 """Pure functions from the tables of `hydrascope.analysis` to Altair charts.
 
-Every chart is a single responsive view that stands alone in a notebook, a page or a paper. They are
-built in the light theme; `themed` gives the specification in another.
+Every chart is a single responsive view that stands alone in a notebook, a page or a paper. Charts are built in the
+light theme; `themed` gives the specification in another.
 """
 
 from hydrascope.figures._balance import balance, balance_steps

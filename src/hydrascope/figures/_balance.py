@@ -20,14 +20,14 @@ COLUMNS = {
 
 
 def balance_steps(table: pd.DataFrame) -> pd.DataFrame:
-    """The bars of the decomposition, one row per knock-out and part.
+    """Bars of the decomposition, one row per knock-out and part.
 
     Args:
         table: from `analysis.repair`.
 
     Returns:
-        Columns ablated, part, value, start, end (logits); the total starts at 0, every other part
-        where the one before it ended.
+        Columns `ablated`, `part`, `value`, `start`, `end` (logits); the total starts at 0, every other part where the
+        one before it ended.
     """
     rows = []
     for row in table.to_dict("records"):
@@ -43,12 +43,12 @@ def balance_steps(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def balance(table: pd.DataFrame, shown: str | None = None, *, unit: str = UNIT) -> View:
-    """Own change, attention, MLPs and norm laid end to end until they reach the total effect.
+    """Own change, attention, MLPs and norm end to end up to the total effect.
 
     Args:
         table: from `analysis.repair`.
-        shown: the knock-out shown first.
-        unit: what the logits are of, on the axis.
+        shown: address of the knock-out shown first.
+        unit: unit of the logits, on the axis.
     """
     steps = balance_steps(table)
     names = [str(name) for name in strongest(table, MARKS // 18)["ablated"]]

@@ -16,7 +16,7 @@ Parts = Mapping[str, tuple[str, str]]
 """Role in the theme to the column of a part of a change and its name."""
 
 SQUARES = LEGEND - 6
-"""Height of a legend of squares, which is less than that of a legend of points."""
+"""Height of a legend of squares, less than that of points."""
 
 
 def stacked(
@@ -28,16 +28,16 @@ def stacked(
     legend: alt.Legend | None,
     outwards: Sequence[str] = (),
 ) -> View:
-    """What several parts add to each knock-out, side by side over the knock-outs.
+    """Parts of the change under each knock-out, stacked, side by side.
 
     Args:
         table: a row per knock-out: `ablated`, `ablated_layer`, `ablated_kind`, a column per part, and `change`, their
             sum.
-        parts: in the order of the legend.
+        parts: parts in the order of the legend.
         layers: number of blocks of the model.
-        title: of the vertical axis.
-        legend: how the colours are explained; None for not at all.
-        outwards: columns as they are stacked from zero, where that is another order.
+        title: title of the vertical axis.
+        legend: legend of the colours, if any.
+        outwards: columns in the order of stacking from zero, where it is not that of `parts`.
     """
     place = places(table, layers, by="change")
     drawn = bars(place.table, place.x("left"), parts, title=title, legend=legend, outwards=outwards)
@@ -54,16 +54,16 @@ def bars(
     outwards: Sequence[str] = (),
     told: Mapping[str, str] = MappingProxyType({"ablated": "knocked out"}),
 ) -> alt.Chart:
-    """Stacked bars alone, wherever they stand.
+    """Stacked bars alone, at any places across.
 
     Args:
-        rows: one for each bar: `at` (its place across), the columns of `told`, and a column per part.
+        rows: a row per bar: `at` (its place across), the columns of `told`, and a column per part.
         x: the axis across, of a column `left`.
-        parts: in the order of the legend.
-        title: of the vertical axis.
-        legend: how the colours are explained; None for not at all.
-        outwards: columns as they are stacked from zero, where that is another order.
-        told: columns that together tell a bar from the others, and what they are called.
+        parts: parts in the order of the legend.
+        title: title of the vertical axis.
+        legend: legend of the colours, if any.
+        outwards: columns in the order of stacking from zero, where it is not that of `parts`.
+        told: columns that together identify a bar, to their names in the tooltip.
     """
     order = list(outwards) or [column for column, _ in parts.values()]
     long = pd.concat(
@@ -99,11 +99,7 @@ def bars(
 
 
 def sums(table: pd.DataFrame) -> alt.Chart:
-    """Diamonds at the sums of bars that are split into parts.
-
-    Args:
-        table: a row per bar: `ablated`, `at` (its place across) and `change`, the sum.
-    """
+    """Diamonds at the sums (`at`, `change`) of bars that are split into parts."""
     diamonds: alt.Chart = (
         alt.Chart(compact(table[["ablated", "at", "change"]]))
         .mark_point(size=36, shape="diamond", fill=LIGHT.total, stroke=LIGHT.paper, strokeWidth=1)
@@ -118,12 +114,12 @@ def with_intervals(
     """Bars of one colour from zero, each with its interval.
 
     Args:
-        rows: one for each bar: `at` (its place across), the value, the ends of its interval and what `tooltip` names.
-        value: column drawn.
+        rows: a row per bar: `at` (its place across), the value, the ends of its interval and what `tooltip` names.
+        value: column of the bars' length.
         x: the axis across, of a column `left`.
         y: the vertical axis.
-        colour: of the bars.
-        tooltip: what is shown for a bar.
+        colour: colour of the bars.
+        tooltip: tooltip of a bar.
     """
     base = alt.Chart(compact(rows)).transform_calculate(left="datum.at - 0.34", right="datum.at + 0.34", zero="0")
     bar = base.mark_rect(stroke=None, fill=colour)

@@ -10,25 +10,25 @@ import numpy as np
 import pandas as pd
 
 View: TypeAlias = alt.Chart | alt.LayerChart | alt.FacetChart
-"""What every chart of this package is: a single view, which can be as wide as its surroundings."""
+"""A chart of this package: a single view, which can be as wide as its surroundings."""
 
 MARKS = 5000
-"""Most marks that one chart draws; what is beyond is left out of the picture, never of a statistic."""
+"""Most marks in one chart; the rest is left out of the picture, never of a statistic."""
 
 UNIT = "logits of the answer"
-"""What effects are in, on an axis, unless a chart is told otherwise."""
+"""Unit of effects on an axis, unless a chart is given another."""
 
 DIGITS = 4
 HEIGHT = 260
 TITLE_OFFSET = 12
 LEGEND = 20
-"""Height of a legend with one line, for charts that stand beside one."""
+"""Height of a legend with one line, as spare room in charts beside one."""
 
 KNOCKED_OUT = alt.Tooltip("ablated:N", title="knocked out")
-"""Tells in a tooltip what was knocked out."""
+"""Tooltip with what was knocked out."""
 
 CHOSEN = "datum.ablated == knocked"
-"""Filter for the rows of the knock-out chosen from `knockout_picker`."""
+"""Filter for the knock-out chosen from `knockout_picker`."""
 
 
 def compact(table: pd.DataFrame) -> pd.DataFrame:
@@ -48,60 +48,36 @@ def every_nth(table: pd.DataFrame, most: int) -> pd.DataFrame:
 
 
 def strongest(table: pd.DataFrame, most: int, by: str = "own_change") -> pd.DataFrame:
-    """The rows with the largest absolute values, in the order of the table.
-
-    Args:
-        table: a row per knock-out.
-        most: rows kept.
-        by: column compared.
-    """
+    """The rows with the largest absolute values of a column, in the order of the table."""
     return table if len(table) <= most else table.loc[table[by].abs().nlargest(most).index].sort_index()
 
 
 def rule(at: float, axis: Literal["x", "y"] = "y", *, dash: Sequence[int] = ()) -> alt.Chart:
-    """A thin line across the plot.
-
-    Args:
-        at: where on the axis.
-        axis: which one.
-        dash: lengths of strokes and gaps in pixels; solid if empty.
-    """
+    """A thin line across the plot; `dash` is the lengths of strokes and gaps in pixels."""
     style: dict[str, Any] = {"strokeDash": list(dash)} if dash else {}
     line: alt.Chart = alt.Chart(alt.Data(values=[{}])).mark_rule(strokeWidth=1, **style).encode(**{axis: alt.datum(at)})
     return line
 
 
 def reading(field: str, title: str, form: str = "+.3~g") -> alt.Tooltip:
-    """A number in a tooltip, with its sign."""
+    """Tooltip with a number and its sign."""
     return alt.Tooltip(f"{field}:Q", title=title, format=form)
 
 
 def estimate(field: str, title: str, form: str = "+.3~g") -> list[alt.Tooltip]:
-    """A number and the ends of its interval, `field_lo` and `field_hi`, in a tooltip."""
+    """Tooltips with a number and the ends of its interval, `field_lo` and `field_hi`."""
     return [reading(field, title, form), reading(f"{field}_lo", "from", form), reading(f"{field}_hi", "to", form)]
 
 
 def picker(name: str, label: str, options: Sequence[Any], start: Any = None) -> alt.Parameter:
-    """A parameter chosen from a list.
-
-    Args:
-        name: of the parameter in expressions.
-        label: what stands before the list.
-        options: values, in the order listed.
-        start: the value shown first, and on paper; None takes the first option.
-    """
+    """A parameter chosen from a list, from `start` or the first option."""
     options = list(options)
     bound = alt.binding_select(options=options, name=f"{label} ")
     return alt.param(name=name, value=start if start in options else options[0], bind=bound)
 
 
 def knockout_picker(names: Sequence[str], shown: str | None = None) -> alt.Parameter:
-    """The knock-out chosen from a list, `knocked` in expressions.
-
-    Args:
-        names: addresses, in the order listed.
-        shown: the one shown first; None takes the first.
-    """
+    """Choice of a knock-out, `knocked` in expressions, from `shown` or the first."""
     return picker("knocked", "Knocked out", names, shown)
 
 
@@ -117,9 +93,9 @@ def finish(
 
     Args:
         chart: the layers.
-        title: stands above it.
-        description: read to those who do not see it.
-        height: of the plot without axes, in pixels.
+        title: title above the chart.
+        description: text for those who cannot see it.
+        height: height of the plot without axes, in pixels.
         spare: room left under the title in pixels, as high as the legend of the chart beside it.
     """
     done: View = chart.properties(

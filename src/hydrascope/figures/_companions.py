@@ -28,7 +28,7 @@ ROW = 34
 _FROZEN = alt.Tooltip("frozen:N", title="frozen")
 _SHOWN = ("responder", "two", "all", "controls", "other")
 _SINGLE = {"attn": ("responder", "strongest responder"), "own": ("controls", "other layers")}
-"""Role in the theme to a role in the table and its name."""
+"""Colour's role in the theme to a role in the table and its name."""
 
 
 def repair_frozen(table: pd.DataFrame, ablated: str, measure: str, title: str, *, unit: str = UNIT) -> View:
@@ -36,10 +36,10 @@ def repair_frozen(table: pd.DataFrame, ablated: str, measure: str, title: str, *
 
     Args:
         table: from `analysis.freeze`.
-        ablated: the knock-out.
-        measure: which compensation, `attention` or `with_norm`.
-        title: of the chart.
-        unit: what the logits are of, on the axis.
+        ablated: address of the knock-out.
+        measure: measure of compensation, `attention` or `with_norm`.
+        title: title of the chart.
+        unit: unit of the logits, on the axis.
     """
     rows = table[(table["ablated"] == ablated) & (table["measure"] == measure)]
     rows = pd.concat([rows[rows["role"] == role] for role in _SHOWN], ignore_index=True)
@@ -76,13 +76,11 @@ def repair_frozen(table: pd.DataFrame, ablated: str, measure: str, title: str, *
 
 
 def removed_by_freezing(table: pd.DataFrame, measure: str) -> View:
-    """Share of compensation that vanishes under freezing.
-
-    The strongest responder of each knock-out stands beside other layers.
+    """Share of compensation that vanishes under freezing: strongest responder and others.
 
     Args:
         table: from `analysis.freeze`.
-        measure: which compensation, `attention` or `with_norm`.
+        measure: measure of compensation, `attention` or `with_norm`.
     """
     here = table[(table["measure"] == measure) & table["meaningful"]]
     names = list(dict.fromkeys(here["ablated"]))
@@ -115,7 +113,7 @@ def removed_by_freezing(table: pd.DataFrame, measure: str) -> View:
 
 
 def _in_words(frozen: str, role: str) -> str:
-    """What is frozen, as a bar is called."""
+    """Name of the bar of what is frozen."""
     if role == "all":
         return "all later attention"
     return f"another: {frozen}" if role == "controls" else frozen.replace("/", " and ")
@@ -126,10 +124,10 @@ def dose_curves(table: pd.DataFrame, names: Sequence[str], *, shown: str, unit: 
 
     Args:
         table: from `analysis.doses`, the rows of one selection.
-        names: knock-outs in the list.
-        shown: the one shown first.
-        unit: what the logits are of, on the axis.
-        counted: what the means are over, where that has to be said.
+        names: addresses of the knock-outs in the list.
+        shown: address of the knock-out shown first.
+        unit: unit of the logits, on the axis.
+        counted: tokens that the means are over, in words; empty for all prompts.
     """
     rows = table[table["ablated"].isin(list(names))]
     labels = {part: PART_LABELS[part] for part in PART_LABELS if part in set(rows["part"])}
@@ -163,12 +161,12 @@ def dose_curves(table: pd.DataFrame, names: Sequence[str], *, shown: str, unit: 
 
 
 def half_share(table: pd.DataFrame, *, layers: int, counted: str = "") -> View:
-    """Share of the total effect that half the dose has, over depth.
+    """Share of the total effect at half the dose, over depth.
 
     Args:
         table: from `analysis.linearity`, rows of one selection whose total effect is worth a ratio.
         layers: number of blocks of the model.
-        counted: what the totals are means over, where that has to be said.
+        counted: tokens that the totals are means over, in words; empty for all prompts.
     """
     placed = places(table, layers, by="total_effect")
     y = alt.Y(
@@ -191,8 +189,8 @@ def rank_agreement(table: pd.DataFrame, measure: str, title: str) -> View:
 
     Args:
         table: from `analysis.rank_agreement`.
-        measure: which of its measures.
-        title: stands above it.
+        measure: value of its column `measure`.
+        title: title of the chart.
     """
     rows = table[table["measure"] == measure]
     names = list(dict.fromkeys([*rows["first"], *rows["second"]]))

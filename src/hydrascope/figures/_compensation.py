@@ -46,8 +46,8 @@ def compensation_by_prompt(points: pd.DataFrame, table: pd.DataFrame, *, shown: 
 
     Args:
         points: tables of `analysis.compensation_points`, one below the other, with a column `ablated`.
-        table: from `analysis.repair`; its line is drawn.
-        shown: the knock-out shown first.
+        table: from `analysis.repair`, with the fitted lines.
+        shown: address of the knock-out shown first.
     """
     names = [str(name) for name in dict.fromkeys(points["ablated"])]
     table = table[table["ablated"].isin(names)]
@@ -101,7 +101,7 @@ def slope_by_layer(
 ) -> View:
     """Slope or R² of compensation on own change (figure 7d).
 
-    The random-direction control is drawn hollow where the run has one.
+    The random-direction control is hollow where the run has one.
 
     Args:
         table: from `analysis.repair`.
@@ -157,7 +157,7 @@ def parts_by_layer(
         ablated_kind: kind of component knocked out, such as `attn`.
         layers: number of blocks of the model.
         legend: whether to explain the colours.
-        unit: what the logits are of, on the axis.
+        unit: unit of the logits, on the axis.
     """
     place = places(table[table["ablated_kind"] == ablated_kind], layers)
     table = place.table
@@ -218,7 +218,7 @@ def parts_by_layer(
 
 
 def restored_by_layer(table: pd.DataFrame, ablated_kind: str, *, layers: int, legend: bool = True) -> View:
-    """Share of the loss that is given back, under both conventions, where it can be told.
+    """Share of the loss that is given back, with and without the norm.
 
     Args:
         table: from `analysis.repair`; rows that are not `meaningful` are left out.

@@ -50,7 +50,7 @@ def effect_by_layer(table: pd.DataFrame, effect: Effect, *, layers: int, legend:
         effect: `direct_effect` or `drop` (minus the total effect), logits.
         layers: number of blocks of the model.
         legend: whether to explain the colours; leave it to the first of several charts.
-        unit: what the logits are of, on the axis.
+        unit: unit of the logits, on the axis.
     """
     ends = [f"{name}{end}" for name in _EFFECTS for end in ("", "_lo", "_hi")]
     low, high = min(0.0, table[ends].min().min()), max(0.0, table[ends].max().max())
@@ -73,7 +73,7 @@ def effect_by_layer(table: pd.DataFrame, effect: Effect, *, layers: int, legend:
 
 
 def direct_against_total(points: pd.DataFrame, *, legend: bool = True) -> View:
-    """One point per prompt and component: direct effect across, minus total effect upwards.
+    """Direct effect (across) against minus total effect, per prompt and component.
 
     Args:
         points: from `analysis.effect_points`.
@@ -146,8 +146,8 @@ def prompt_views(
     Args:
         views: (prompt as it is written in the list, knock-out) to the table of `analysis.prompt_view`.
         layers: number of blocks of the model.
-        shown: the pair shown first.
-        unit: what the logits are of, on the axis.
+        shown: pair shown first.
+        unit: unit of the logits, on the axis.
     """
     table = pd.concat([_one(view, text, name) for (text, name), view in views.items()], ignore_index=True)
     shown = shown or next(iter(views))

@@ -25,7 +25,7 @@ def late_mlp_effects(table: pd.DataFrame, *, layers: int, unit: str = UNIT) -> V
     Args:
         table: from `analysis.late_mlps`.
         layers: number of blocks of the model.
-        unit: what the logits are of, on the axis.
+        unit: unit of the logits, on the axis.
     """
     ends = ["direct_effect", "direct_effect_lo", "direct_effect_hi"]
     rows = table[["writer", "writer_layer", *ends, "share_negative"]]
@@ -51,9 +51,7 @@ def late_mlp_effects(table: pd.DataFrame, *, layers: int, unit: str = UNIT) -> V
 
 
 def released_by_layer(table: pd.DataFrame, ablated_kind: str, *, layers: int, legend: bool = True) -> View:
-    """Change of all late MLPs under each knock-out, in four parts.
-
-    The parts are split where a direct effect passes zero.
+    """Change of all late MLPs under each knock-out, in four parts split at zero.
 
     Args:
         table: from `analysis.released`, the rows of the MLPs.

@@ -9,19 +9,18 @@ from hydrascope.figures._chart import KNOCKED_OUT, LEGEND, MARKS, View, compact,
 from hydrascope.figures._theme import KIND_LABELS, LIGHT, diverging_scale
 
 ROWS = 100
-"""Most knock-outs shown; those with the strongest responses are kept."""
+"""Most knock-outs shown; the strongest responses are kept."""
 
 
 def compensation_matrix(table: pd.DataFrame, writer_kind: str, *, legend: bool = True) -> View:
     """Heat map of mean changes: knocked out downwards, responding writer across.
 
-    The colours have the same limits for every kind of writer. Cells of the knocked-out part itself
-    are grey, since its own change would drown the others; dots mark changes that differ from zero
-    after correction over all cells.
+    The colours have the same limits for every kind of writer. Cells of the knocked-out part itself are grey, since its
+    own change would drown the others; dots mark changes that differ from zero after correction over all cells.
 
     Args:
         table: from `analysis.who_repairs`, all kinds.
-        writer_kind: kind of the responding writers drawn.
+        writer_kind: kind of the responding writers.
         legend: whether to explain the colours.
     """
     others = table[~table["is_own"]]
@@ -102,11 +101,7 @@ def _ticks(layers: pd.Series[int]) -> list[int]:
 
 
 def rows_shown(table: pd.DataFrame) -> list[str]:
-    """The knock-outs that the heat map shows, in the ledger's order.
-
-    Args:
-        table: from `analysis.who_repairs`.
-    """
+    """Addresses that the heat map of a `who_repairs` table shows, in the ledger's order."""
     others = table[~table["is_own"]]
     names = [str(name) for name in dict.fromkeys(table["ablated"])]
     # two charts share the cells; dots come on top

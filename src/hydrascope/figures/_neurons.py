@@ -1,7 +1,4 @@
-"""Which neurons respond, and how few carry the self-repair.
-
-Rushing & Nanda 2024, arXiv 2402.15390.
-"""
+"""Which neurons respond, and how few carry the self-repair (arXiv 2402.15390)."""
 
 from __future__ import annotations
 
@@ -30,11 +27,11 @@ CLASSES = {
     "negative_soft": "lost",
     "negative": "strengthened",
 }
-"""Role in the theme to what a neuron does; the colours are those of the parts of a change."""
+"""Role in the theme, as for the parts of a change, to the class of a neuron."""
 _SHAPES = ("circle", "triangle-up", "triangle-down", "square")
 HEIGHT = 300
 NTH = {"nth_50": "50 %", "nth_10": "10 %", "nth_5": "5 %", "nth_2.5": "2.5 %", "nth_1": "1 %"}
-"""Column of `analysis.neuron_curves` to the share of the own change that it is about."""
+"""Column of `analysis.neuron_curves` to its threshold, a share of the own change."""
 
 
 def neuron_scatter(table: pd.DataFrame, names: Sequence[str], shown: str | None = None) -> View:
@@ -42,8 +39,8 @@ def neuron_scatter(table: pd.DataFrame, names: Sequence[str], shown: str | None 
 
     Args:
         table: from `analysis.neurons`.
-        names: the knock-outs that can be chosen.
-        shown: the one shown first.
+        names: addresses of the knock-outs that can be chosen.
+        shown: address of the knock-out shown first.
     """
     rows = table[table["ablated"].isin(names)]
     present = {role: label for role, label in CLASSES.items() if label in set(rows["class"])}
@@ -85,12 +82,12 @@ def neuron_scatter(table: pd.DataFrame, names: Sequence[str], shown: str | None 
 
 
 def carried_by_few(curves: pd.DataFrame, names: Sequence[str], shown: str | None = None) -> View:
-    """Share of the repair that the strongest neurons of each prompt carry, over their number.
+    """Share of the repair that the strongest neurons of each prompt carry.
 
     Args:
         curves: from `analysis.neuron_curves`, of several knock-outs.
-        names: the knock-outs that can be chosen.
-        shown: the one shown first.
+        names: addresses of the knock-outs that can be chosen.
+        shown: address of the knock-out shown first.
     """
     rows = curves[curves["ablated"].isin(names)]
     columns = ["ablated", "n", "carried", "carried_q1", "carried_q3"]
@@ -126,8 +123,8 @@ def nth_neuron(curves: pd.DataFrame, names: Sequence[str], shown: str | None = N
 
     Args:
         curves: from `analysis.neuron_curves`, of several knock-outs.
-        names: the knock-outs that can be chosen.
-        shown: the one shown first.
+        names: addresses of the knock-outs that can be chosen.
+        shown: address of the knock-out shown first.
     """
     rows = curves[curves["ablated"].isin(names)]
     reached = rows.loc[(rows[list(NTH)] > 0).any(axis=1), "n"]

@@ -23,7 +23,7 @@ _ROLES = {
     "neuron": "mlp",
     "expert": "mlp",
 }
-"""Kind to its role in the theme: units have the colour of the writer that they are a part of."""
+"""Kind to its role in the theme; units have the colour of their writer."""
 _SHAPES = {"attention": "circle", "MLP": "square", "mixer": "diamond", "layer": "triangle-down"}
 _NOUNS = {"attn": "attention layer", "mlp": "MLP", "layer": "whole layer", "kv": "KV group"}
 _SEVERAL = {"joint": "several parts at once", "frozen": "one part, others frozen"}
@@ -40,7 +40,7 @@ def many(kind: str) -> str:
 
 
 def with_labels(table: pd.DataFrame, source: str = "ablated_kind") -> pd.DataFrame:
-    """Adds `kind`, the word for the kind of component as legends print it."""
+    """Add `kind`, the label of the kind of component in legends."""
     return table.assign(kind=table[source].map(KIND_LABELS).fillna(table[source]))
 
 
@@ -52,7 +52,7 @@ def kind_colour(table: pd.DataFrame, legend: bool = True) -> alt.Color:
 
 
 def kind_shape(table: pd.DataFrame, legend: bool = True) -> alt.Shape:
-    """Attention as circles, everything else as other shapes, so that colour is never alone."""
+    """Circles for attention, other shapes for the rest, so that colour is never alone."""
     kinds = _kinds(table)
     scale = alt.Scale(domain=kinds, range=[_SHAPES.get(kind, "triangle-up") for kind in kinds])
     return alt.Shape("kind:N", scale=scale, legend=_kind_legend(table, legend))
@@ -69,25 +69,12 @@ def _kinds(table: pd.DataFrame) -> list[str]:
 
 
 def is_curve(table: pd.DataFrame) -> bool:
-    """Whether every kind has at most one row per layer.
-
-    A line through the rows means something only then.
-
-    Args:
-        table: with the columns `ablated_kind` and `ablated_layer`.
-    """
+    """Whether every kind has at most one row per layer, so that a line means something."""
     return not table.duplicated(["ablated_kind", "ablated_layer"]).any()
 
 
 def depth(field: str, title: str = "layer", layers: int = 1, first: int = 0) -> alt.X:
-    """A layer index as a horizontal axis with whole numbers only.
-
-    Args:
-        field: column with the index, or with positions in its units.
-        title: of the axis.
-        layers: number of blocks of the model.
-        first: block at which the axis starts.
-    """
+    """Layers as a horizontal axis with whole numbers only, from block `first` on."""
     step = max(1, -(-(layers - first) // 12))
     return alt.X(
         f"{field}:Q",
@@ -102,8 +89,8 @@ class Places:
     """Where each knock-out stands on a horizontal axis.
 
     Attributes:
-        table: the rows drawn, with a column `at`.
-        names: what the axis prints at 0, 1, ...; None prints layer indices.
+        table: the rows shown, with a column `at`.
+        names: labels of the axis at 0, 1, ...; None for layer indices.
         layers: number of blocks of the model.
     """
 
@@ -126,13 +113,13 @@ class Places:
 
 
 def places(table: pd.DataFrame, layers: int, by: str = "own_change", most: int = 24) -> Places:
-    """By layer where every layer has one knock-out, otherwise by address, the strongest only.
+    """Place knock-outs by layer where every layer has one, otherwise by address.
 
     Args:
         table: a row per knock-out, with `ablated`, `ablated_layer` and `ablated_kind`.
         layers: number of blocks of the model.
         by: column whose absolute value says which are strongest.
-        most: knock-outs kept when they are placed by address.
+        most: knock-outs kept, the strongest, when they are placed by address.
     """
     if is_curve(table) and "joint" not in set(table["ablated_kind"]):
         return Places(table.assign(at=table["ablated_layer"]), None, layers)
@@ -154,10 +141,10 @@ def line_with_interval(
     Args:
         table: a row per knock-out: `ablated_kind`, `ablated_layer`, `value`, the ends of its interval, and what `x`
             and `tooltip` name.
-        value: column drawn.
+        value: column of the line.
         x: the depth axis.
         y: the vertical axis.
-        tooltip: what is shown for a point.
+        tooltip: tooltip of a point.
         legend: whether to explain colours and shapes.
     """
     table = with_labels(table)

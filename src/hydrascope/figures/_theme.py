@@ -1,11 +1,10 @@
 """How every chart looks: one set of colours in two themes, one Vega configuration.
 
-Charts are built in the light theme. `themed` turns the specification of any of them into another
-theme; a page does the same in the browser with `recolouring` and `vega_config`.
+Charts are built in the light theme. `themed` turns a specification into another theme; a page does so in the browser
+with `recolouring` and `vega_config`.
 
-The colours of kinds are those of Okabe and Ito, lightened for the dark theme, so that they can be told
-apart with every common kind of colour blindness. Scales around zero run from purple over the paper's
-colour to green.
+The colours of kinds are those of Okabe and Ito, lightened for the dark theme, so that they can be told apart with every
+common kind of colour blindness. Scales around zero run from purple over the paper's colour to green.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ DARK = Theme(
 )
 
 KIND_LABELS = {"attn": "attention", "mlp": "MLP", "mixer": "mixer"}
-"""What the kinds of writers are called in a legend."""
+"""Kind of writer to its name in a legend."""
 
 PART_LABELS = {
     "own": "own change",
@@ -87,21 +86,16 @@ PART_LABELS = {
     "norm": "final norm",
     "total": "total effect",
 }
-"""What the parts of a total effect are called, in the order in which they are summed."""
+"""Part of a total effect to its name, in the order in which they are summed."""
 
 
 def colour_scale(labels: dict[str, str], theme: Theme = LIGHT) -> alt.Scale:
-    """The fixed colours of some kinds or parts.
-
-    Args:
-        labels: role in the theme to the label that the data carry.
-        theme: where the colours come from.
-    """
+    """The fixed colours of some kinds or parts: role in the theme to label in the data."""
     return alt.Scale(domain=list(labels.values()), range=[getattr(theme, role) for role in labels])
 
 
 def diverging_scale(limit: float, theme: Theme = LIGHT) -> alt.Scale:
-    """A scale from `-limit` over 0 to `limit`; what lies beyond takes the colour of the end."""
+    """A scale from `-limit` over 0 to `limit`, clamped."""
     colours = [theme.negative, theme.negative_soft, theme.middle, theme.positive_soft, theme.positive]
     limit = limit if limit > 0 else 1.0
     return alt.Scale(domain=[-limit, -limit / 4, 0, limit / 4, limit], range=colours, clamp=True, interpolate="lab")
@@ -160,20 +154,20 @@ def vega_config(theme: Theme = LIGHT) -> dict[str, Any]:
 
 
 def recolouring(source: Theme, target: Theme) -> dict[str, str]:
-    """Each colour of one theme and what it becomes in the other."""
+    """Each colour of one theme to its counterpart in the other."""
     replaced = asdict(target)
     return {colour: replaced[role] for role, colour in asdict(source).items()}
 
 
 def themed(chart: alt.TopLevelMixin, theme: Theme = LIGHT) -> dict[str, Any]:
-    """The Vega-Lite specification of a chart, with the colours and configuration of a theme.
+    """The Vega-Lite specification of a chart in a theme, data inside.
 
     Args:
         chart: a chart of this package, built in the light theme.
-        theme: the theme wanted.
+        theme: colours and configuration.
 
     Returns:
-        A specification that stands alone; data inside.
+        A specification that stands alone.
     """
     spec: dict[str, Any] = chart.to_dict(validate=False)
     data = spec.pop("datasets", {})

@@ -22,9 +22,9 @@ from hydrascope.figures._over_layers import kind_colour, kind_shape, with_labels
 from hydrascope.figures._theme import LIGHT, PART_LABELS
 
 SELECTED = {"top": "On their top tokens", "all": "On all tokens"}
-"""What the two selections of tokens are called above a chart."""
+"""Selection of tokens to its name above a chart."""
 GIVERS = {part: PART_LABELS[part] for part in ("attn", "mlp", "mixer", "norm")} | {"bias": "biases"}
-"""Who gives back, as a mechanism's name begins, and what it is called."""
+"""First word of a mechanism's name to who gives back."""
 _ROLES = {"attn": LIGHT.attn, "mlp": LIGHT.mlp, "mixer": LIGHT.mixer, "norm": LIGHT.norm, "bias": LIGHT.own}
 _WAYS = {"suppression": "wrote against the target", "promotion": "wrote for it"}
 _NORM = "scale alone"
@@ -38,7 +38,7 @@ def repair_by_depth(table: pd.DataFrame, lines: pd.DataFrame, selection: str, *,
         table: from `analysis.self_repair`.
         lines: from `analysis.self_repair_by_depth`.
         selection: `top` or `all`.
-        n_layers: depth of the model.
+        n_layers: number of blocks of the model.
     """
     rows = with_labels(table[table["removed"] & (table["selection"] == selection)])
     rows = rows.assign(depth=rows["ablated_layer"] / max(1, n_layers - 1))
@@ -87,8 +87,8 @@ def mechanisms_by_depth(lines: pd.DataFrame, selection: str, *, n_layers: int, w
     Args:
         lines: from `analysis.mechanisms_by_depth`.
         selection: `top` or `all`.
-        n_layers: depth of the model.
-        ways: explain what full and pale mean instead of the colours, in the second of two charts.
+        n_layers: number of blocks of the model.
+        ways: explain full and pale instead of the colours, for the second of two charts.
     """
     rows = lines[lines["selection"] == selection]
     named = rows["mechanism"].str.extract(r"^(?P<giver>attn|mlp|mixer|norm|bias)(?:_(?P<way>\w+))?$")
@@ -143,8 +143,8 @@ def effect_against_change(points: pd.DataFrame, names: Sequence[str], shown: str
 
     Args:
         points: columns `ablated`, `which` (`TOP` or `REST`), `direct_effect`, `total_effect`, `text`, `target`.
-        names: the knock-outs that can be chosen.
-        shown: the one shown first.
+        names: addresses of the knock-outs that can be chosen.
+        shown: address of the knock-out shown first.
     """
     x = alt.X("direct_effect:Q", title="direct effect (logits)", axis=alt.Axis(grid=True, domain=False, tickCount=8))
     y = alt.Y("total_effect:Q", title="change of the target’s logit")
@@ -187,12 +187,12 @@ def effect_against_change(points: pd.DataFrame, names: Sequence[str], shown: str
 
 
 def norm_ratio(bins: pd.DataFrame, names: Sequence[str], shown: str) -> View:
-    """How the scale of the final norm changes: a histogram of clean over ablated.
+    """Clean over ablated scale of the final norm, as a histogram.
 
     Args:
         bins: columns `ablated`, `selection`, `low`, `high`, `share` (of the tokens of that selection).
-        names: the knock-outs that can be chosen.
-        shown: the one shown first.
+        names: addresses of the knock-outs that can be chosen.
+        shown: address of the knock-out shown first.
     """
     x = alt.X("low:Q", title="clean over ablated scale of the final norm", scale=alt.Scale(zero=False, nice=False))
     y = alt.Y("share:Q", title="share of tokens", axis=alt.Axis(format="%"))

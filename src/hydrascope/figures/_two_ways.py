@@ -17,16 +17,16 @@ from hydrascope.figures._tokens import SELECTED
 
 @dataclass(frozen=True)
 class TwoWays:
-    """How the charts of one split look and what they say.
+    """Words and colours of the charts of one split.
 
     Attributes:
-        parts: the two ways.
+        parts: the two parts of the change.
         whose: writers that change, in the plural.
         how: both ways in words, for those who cannot see the chart.
-        share: column of the tables that says how far the cause moved.
-        moved: title of its chart.
-        axis: title of its axis.
-        colour: of its bars.
+        share: column of the tables with how far the cause moved.
+        moved: title of the chart of `share`.
+        axis: title of the axis of `share`.
+        colour: colour of the bars of `share`.
     """
 
     parts: Parts
@@ -66,7 +66,7 @@ def two_ways_by_layer(
 
     Args:
         table: from `analysis.attention_split_totals` or `analysis.routing_totals`.
-        ways: which split it is of.
+        ways: words and colours of the split.
         ablated_kind: kind of component knocked out.
         layers: number of blocks of the model.
         legend: whether to explain the colours.
@@ -87,13 +87,11 @@ def two_ways_by_layer(
 
 
 def moved_by_layer(table: pd.DataFrame, ways: TwoWays, ablated_kind: str, *, layers: int) -> View:
-    """How far attention weight or routing moved, as a share.
-
-    The share is the mean over the writers behind each knock-out.
+    """Share of attention weight or routing that moved, mean over the writers.
 
     Args:
         table: from `analysis.attention_split_totals` or `analysis.routing_totals`.
-        ways: which split it is of.
+        ways: words and colours of the split.
         ablated_kind: kind of component knocked out.
         layers: number of blocks of the model.
     """
@@ -120,8 +118,8 @@ def attention_by_writer(table: pd.DataFrame, names: Sequence[str], shown: str, *
 
     Args:
         table: from `analysis.attention_split`, of whole layers.
-        names: the knock-outs that can be chosen.
-        shown: the one shown first.
+        names: addresses of the knock-outs that can be chosen.
+        shown: address of the knock-out shown first.
         layers: number of blocks of the model.
     """
     rows = table[table["ablated"].isin(names)].assign(at=table["writer_layer"])

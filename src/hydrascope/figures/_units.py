@@ -33,13 +33,13 @@ _TITLES: dict[Shown, str] = {
 UNIT = 22
 """Height of a row."""
 WIDEST = 128
-"""Most units in a layer that can be told apart."""
+"""Most units of a layer that can be told apart."""
 
 
 def unit_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `analysis.repair` that are single heads, neurons ..., with a column `unit`.
+    """Rows of `analysis.repair` of single units, with a column `unit`.
 
-    Only the most frequent kind of unit is kept; no rows where none was knocked out by itself.
+    Only the most frequent kind of unit is kept.
     """
     found = table["ablated"].astype(str).str.extract(r"^(?P<kind>\w+)\.\d+\.(?P<unit>\d+)$")
     rows = table.assign(unit=found["unit"], kind=found["kind"]).dropna(subset=["unit"])
@@ -63,20 +63,18 @@ def unit_grid(table: pd.DataFrame, value: Shown) -> View:
 
     Args:
         table: from `analysis.repair`.
-        value: what is drawn.
+        value: quantity shown.
     """
     rows = unit_rows(table)
     return _grid(rows, value, str(rows["kind"].iloc[0]), [KNOCKED_OUT])
 
 
 def head_grid(table: pd.DataFrame, value: Shown) -> View:
-    """Heat map over layers (downwards) and heads (across).
-
-    Hovering over a head tells what else is known of it.
+    """Heat map over layers (downwards) and heads (across), with tooltips.
 
     Args:
         table: from `analysis.heads`.
-        value: what is drawn.
+        value: quantity shown.
     """
     rows = table.rename(columns={"head": "ablated", "layer": "ablated_layer"})
     repairers = zip(table["repairer"].astype(str), table["repairer_change"].astype(float), strict=True)
@@ -98,8 +96,8 @@ def head_answers(table: pd.DataFrame, every: pd.DataFrame, names: Sequence[str],
     Args:
         table: from `analysis.head_answers`.
         every: from `analysis.heads`.
-        names: the knock-outs that can be chosen.
-        shown: the one shown first.
+        names: addresses of the knock-outs that can be chosen.
+        shown: address of the knock-out shown first.
     """
     rows = table[table["ablated"].isin(names)]
     every = every.loc[every["direct_effect"].notna(), ["layer", "unit"]]
@@ -177,7 +175,7 @@ def _axes(layers: pd.Series[int], units: pd.Series[int], field: str, kind: str) 
 
 
 def _empty(rows: pd.DataFrame, encoding: dict[str, Any]) -> alt.Chart:
-    """Where there is a unit, whether or not anything can be said of it."""
+    """Squares where there is a unit, whether or not anything can be said of it."""
     chart: alt.Chart = (
         alt.Chart(rows).mark_rect(fill=LIGHT.grid, stroke=LIGHT.paper, strokeWidth=1, opacity=0.45).encode(**encoding)
     )

@@ -1,7 +1,4 @@
-"""The first section of the page: total effects decomposed.
-
-Over prompts for one knock-out, over tokens by depth.
-"""
+"""First section of the page: total effects decomposed, over prompts or by depth."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ NOTHING_REMOVED = "the replacement left the direct effect of everything that was
 
 
 def balance(run: Run) -> Section | None:
-    """The decomposition of one total effect, in a chart and in numbers."""
+    """One total effect decomposed, in a chart and in numbers."""
     if run.of_tokens:
         return None
     draft = Draft("balance", "The total effect of one knock-out, decomposed")
@@ -91,7 +88,7 @@ _WORDS: Words = (
 
 
 def _pooled(run: Run) -> Words:
-    """The decomposition of the parts of the second half together."""
+    """Decomposition of the parts of the second half together."""
     rows = run.tables.pooled_mechanisms.query("selection == 'top'").set_index("mechanism")
     own, repaired = float(rows["own_change"].iloc[0]), float(rows["mean"][WHOLE])
     by_giver = rows["mean"].groupby(rows.index.str.split("_").str[0]).sum()

@@ -1,7 +1,7 @@
 """How far to trust a run.
 
-Each limit is said only where the ledger records what it is about; what an ablation wants said of itself is the ledger's
-attribute `ablation_caveat`.
+Each limit is stated only where the ledger records what it is about. An ablation's own caveat is the ledger's attribute
+`ablation_caveat`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from hydrascope.report._run import Run
 
 
 def caveats(run: Run) -> tuple[str, ...]:
-    """What limits the findings of this very run."""
+    """Limits of the findings of this very run."""
     found = (
         *(_chosen_tokens() if run.of_tokens else _chosen_prompts(run)),
         "Who changes is not always who is needed. A writer that responds may be passing on what another one did; only "

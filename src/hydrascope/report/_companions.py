@@ -14,13 +14,13 @@ from hydrascope.report._run import Run
 from hydrascope.report._section import Draft, Section
 
 CURVES = 12
-"""Knock-outs whose curves can be chosen."""
+"""Most knock-outs whose curves can be chosen."""
 _FREEZE = {"attention": "By later attention", "with_norm": "By all, final norm included"}
 """Measure of compensation to the title of its chart."""
 
 
 def freeze(run: Run) -> Section | None:
-    """Responders frozen while what they compensate for is knocked out, where the run has such."""
+    """Responders frozen while the part they compensate for is knocked out."""
     findings = run.findings.by_layer
     table = findings.freeze
     if table.empty:
@@ -61,11 +61,11 @@ def _interaction(row: Row) -> str:
 
 @dataclass(frozen=True)
 class Selection:
-    """What a chart counts: all prompts, or of ordinary text top tokens or all.
+    """What a chart counts: all prompts or, on ordinary text, top tokens or all.
 
     Attributes:
         losses: a row per knock-out: `ablated`, and `meaningful`, whether a share may be read.
-        where: how sentences call it; empty where there is but one selection.
+        where: name of the selection in sentences; empty where there is but one.
     """
 
     losses: pd.DataFrame
@@ -73,7 +73,7 @@ class Selection:
 
 
 def _selections(run: Run) -> dict[str, Selection]:
-    """The selections that the tables of companion runs distinguish, by their name there."""
+    """Selections in the tables of companion runs, by their name there."""
     if not run.of_tokens:
         return {"all": Selection(run.tables.repair)}
     table = run.tables.self_repair
@@ -110,7 +110,7 @@ def dose(run: Run) -> Section | None:
 
 
 def _halves(worth: pd.DataFrame, focus: str, where: str) -> str:
-    """What half the dose does: to all whose shares mean something, and to the one shown first."""
+    """What half the dose does, over all meaningful shares and to the focus."""
     on = f"On {where} half" if where else "Half"
     if worth.empty:
         why = "nothing lost enough there" if where else "nothing lost enough"
@@ -159,7 +159,7 @@ def ablations(run: Run) -> Section | None:
 
 
 def _least(rows: pd.DataFrame, called: str, where: str) -> str:
-    """The two ablations that agree least, of rows sorted by their rank correlation."""
+    """The two ablations that agree least, of rows sorted by rank correlation."""
     if rows.empty:
         return ""
     low, on = rows.iloc[0], f"On {where} {called}" if where else called.capitalize()

@@ -11,7 +11,7 @@ from hydrascope.report._run import Run
 from hydrascope.report._section import Draft, Section
 
 CLOUDS = 48
-"""Most knock-outs in the list of the scatter of compensation against own change."""
+"""Most knock-outs in the list of the scatter of compensation."""
 ROOM = 8
 """Names that fit under half a row."""
 
@@ -123,13 +123,6 @@ def erasure(run: Run) -> Section | None:
 
 
 def shape(table: pd.DataFrame, kind: str) -> str:
-    """The width of a chart over knock-outs of one kind.
-
-    Where these are placed by address, their names need room.
-
-    Args:
-        table: a row per knock-out.
-        kind: of component knocked out.
-    """
+    """Width of a chart over knock-outs of one kind; names of addresses need room."""
     rows = table[table["ablated_kind"] == kind]
     return "" if figures.is_curve(rows) or len(rows) <= ROOM else "wide"

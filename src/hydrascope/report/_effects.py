@@ -16,15 +16,12 @@ FEW = 3
 VIEWS = 3
 """Single prompts shown: largest, median and smallest compensation."""
 IN_VIEW = 12
-"""Knock-outs that can be chosen for a single prompt."""
+"""Most knock-outs that can be chosen for a single prompt."""
 _NO_WHOLE_WRITERS = "no whole attention layer or MLP was knocked out on its own in this run."
 
 
 def effects(run: Run) -> Section | None:
-    """Direct and total effects over depth, or of single units.
-
-    Heads have a section of their own.
-    """
+    """Direct and total effects over depth, or of single units other than heads."""
     if run.of_tokens:
         return None
     table = run.tables.layer_effects
@@ -119,21 +116,21 @@ def _views(run: Run) -> dict[tuple[str, str], pd.DataFrame]:
 
 
 def _in_words(row: Row, most: int = 72) -> str:
-    """A prompt on one line: its number, the end of its text, and the answer."""
+    """A prompt on one line: its number, the end of its text, its answer."""
     text = " ".join(str(row["text"]).split())
     text = text if len(text) <= most else f"…{text[-most:]}"
     return f"#{row['prompt']}  {text} → {str(row['target']).strip()}"
 
 
 def bands(run: Run) -> str:
-    """What the bands of a chart are."""
+    """What the bands of a chart are, in words."""
     if run.tables.repair["own_change_lo"].isna().all():
         return "There are too few prompts for intervals."
     return "Bands are 95 % bootstrap intervals over prompts."
 
 
 def thinned(count: int) -> str:
-    """That a chart leaves points out, where it does."""
+    """A sentence on the points that a chart leaves out, if it does."""
     if count <= figures.MARKS:
         return ""
     return f"The picture shows an even selection of {count:,} points; every statistic uses all."

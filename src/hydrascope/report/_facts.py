@@ -1,4 +1,4 @@
-"""What was run: read from the ledger's attributes and coordinates."""
+"""What was run, read from the ledger's attributes and coordinates."""
 
 from __future__ import annotations
 
@@ -113,28 +113,19 @@ def _texts(ds: xr.Dataset, digest: str) -> Pairs:
 
 
 def groups(ds: xr.Dataset) -> int:
-    """How many groups of prompts, or documents, the bootstrap draws."""
+    """Number of groups of prompts, or documents, that the bootstrap resamples."""
     return len(set(ds["group"].values)) if "group" in ds.coords else ds.sizes["prompt"]
 
 
 def edited(positions: str) -> str:
-    """Positions that were replaced, in words.
-
-    Args:
-        positions: as the ledger records them: `last`, `all` or a list of numbers.
-    """
+    """Replaced positions in words, from `last`, `all` or a list of numbers."""
     if positions in ("last", "-1"):
         return "the last position"
     return "all positions" if positions == "all" else f"position{'s' if ',' in positions else ''} {positions}"
 
 
 def closing_sentence(found: Closing, row: str) -> str:
-    """Whether total effects are the sums of their parts, with the error and its tolerance.
-
-    Args:
-        found: the closing check.
-        row: what a row of the ledger is, `prompt` or `token`.
-    """
+    """Whether total effects are the sums of their parts, per `prompt` or `token`."""
     error, tolerance = number(found.error, 2), number(found.tolerance, 1)
     clean = number(found.clean_error, 2)
     if found.closes:
@@ -165,7 +156,7 @@ def _format(a: dict[str, Any]) -> str:
 
 
 def _plain_name(model: str) -> str:
-    """The name of a model without its place on somebody's disk."""
+    """Name of a model without its folder."""
     for path in (PurePosixPath(model), PureWindowsPath(model)):
         if path.is_absolute():
             return path.name

@@ -15,7 +15,7 @@ from hydrascope.report._numbers import NONE, fixed, interval, percent, signed
 from hydrascope.report._run import Run
 
 ROWS = 200
-"""Most knock-outs printed; those that matter most are kept. The ledger has them all."""
+"""Most knock-outs printed, the strongest; the ledger has them all."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Cell:
     """One cell of a table.
 
     Attributes:
-        text: what it shows.
-        value: what it is sorted by; NaN sorts last.
-        small: what stands below it in small print.
+        text: text in the cell.
+        value: sort key; NaN sorts last.
+        small: small print below the text.
     """
 
     text: str
@@ -37,7 +37,7 @@ Row = dict[Any, Any]
 """A record of a table of the analysis."""
 
 Columns = Mapping[str, Callable[[Row], Cell]]
-"""Heading to what a row shows below it."""
+"""Heading to the cell that a row has below it."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Listing:
 
     @property
     def wide(self) -> bool:
-        """Whether it needs more room than the text has."""
+        """Whether the table needs more room than the text has."""
         return len(self.columns) > 8
 
 
@@ -59,8 +59,8 @@ def listed(table: pd.DataFrame, columns: Columns, caption: str, title: str = "")
     """A table of the analysis, row by row.
 
     Args:
-        table: of the analysis.
-        columns: what is shown of each row; the first column names it.
+        table: table of the analysis.
+        columns: heading to cell; the first column names the row.
         caption: what the numbers are.
         title: heading, where the table is part of a section.
     """
@@ -69,7 +69,7 @@ def listed(table: pd.DataFrame, columns: Columns, caption: str, title: str = "")
 
 
 def named(table: pd.DataFrame, column: str) -> Callable[[Row], Cell]:
-    """Cells with a name, sorted as the rows stand."""
+    """Cells with a name, sorted in the order of the table."""
     order = {str(name): i for i, name in reversed(list(enumerate(table[column])))}
     return lambda row: Cell(str(row[column]), order[str(row[column])])
 
@@ -85,12 +85,7 @@ def estimate(name: str, places: int = 2) -> Callable[[Row], Cell]:
 
 
 def share(name: str, *, spread: bool = True) -> Callable[[Row], Cell]:
-    """Cells with a share of what was lost, empty where none means anything.
-
-    Args:
-        name: column of the share.
-        spread: whether its interval stands below it.
-    """
+    """Cells with a share of the loss and its interval; empty where it has no meaning."""
 
     def made(row: Row) -> Cell:
         if not row["meaningful"]:
@@ -188,7 +183,7 @@ def _over_tokens(run: Run) -> Listing:
 
 
 def _strongest(who: pd.DataFrame) -> dict[str, Cell]:
-    """For each knock-out the writer that surely responds most."""
+    """Knock-out to the writer that significantly responds most."""
     if who.empty:
         return {}
     sure = who[who["significant"] & ~who["is_own"]]

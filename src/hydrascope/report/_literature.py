@@ -1,8 +1,7 @@
 """What other people measured, to stand beside each figure.
 
-The values are printed as references, not as targets: McGrath et al. studied one 7B model on one data set, with whole
-layers and the answer the model itself gives; Rushing and Nanda studied heads, on web text, at the positions where a
-head matters most.
+The values are references, not targets: McGrath et al. studied one 7B model on one data set, with whole layers and the
+answer the model itself gives; Rushing and Nanda studied heads, on web text, at the positions where a head matters most.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Paper:
-    """A paper: its name in the text, and its address."""
+    """A paper: its name in the text, and its address on the web."""
 
     name: str
     url: str
@@ -20,7 +19,7 @@ class Paper:
 
 @dataclass(frozen=True)
 class Reference:
-    """One line of literature: the claim, in our words, and the paper it comes from."""
+    """One line of literature: the claim, in our words, and its paper."""
 
     text: str
     source: Paper

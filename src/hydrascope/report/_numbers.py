@@ -13,12 +13,7 @@ _BRACKET = re.compile(r"\[[^\[\]]{1,40}\]")
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A value with so many significant digits, never in exponent form between 1e-3 and 1e6.
-
-    Args:
-        value: what to write; NaN and infinities become a dash.
-        digits: significant digits.
-    """
+    """A value with so many significant digits, without exponent between 1e-3 and 1e6."""
     value = float(value)
     if not math.isfinite(value):
         return NONE
@@ -32,7 +27,7 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def fixed(value: float, places: int = 2) -> str:
-    """A value with so many decimals, for columns that are compared down the page."""
+    """A value with so many decimals, for columns compared down the page."""
     value = float(value)
     if not math.isfinite(value):
         return NONE
@@ -55,18 +50,18 @@ def interval(low: float, high: float, places: int = 2) -> str:
 
 
 def signed(value: float, places: int = 2) -> str:
-    """A value with so many decimals and its sign, also where it is positive."""
+    """A value with so many decimals and its sign, plus included."""
     return ("+" if value > 0 else "") + fixed(value, places)
 
 
 def summands(values: Sequence[float], places: int = 2) -> list[str]:
-    """The terms of a sum on one line, signs between them."""
+    """Terms of a sum on one line, signs between them."""
     first, *rest = values
     return [fixed(first, places), *(_summand(value, places) for value in rest)]
 
 
 def tied(sentence: str) -> str:
-    """A sentence whose intervals and percentages are not broken over two lines."""
+    """A sentence whose intervals and percentages do not break over two lines."""
     sentence = _PERCENT.sub("\\1\N{NARROW NO-BREAK SPACE}%", sentence)
     sentence = sentence.replace("R² ", "R²\N{NO-BREAK SPACE}")
     return _BRACKET.sub(lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), sentence)

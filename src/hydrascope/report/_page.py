@@ -1,7 +1,7 @@
-"""Puts the report together: sections, numbers, facts, in one file.
+"""Put the report together: sections, numbers, facts, in one file.
 
-All scripts, styles and data are inside; the file loads nothing and opens from disk. Text that comes from
-the ledger is escaped, also inside the JSON of the charts.
+All scripts, styles and data are inside; the file loads nothing and opens from disk. Text from the ledger is escaped,
+also inside the JSON of the charts.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
     _companions.dose,
     _companions.ablations,
 )
-"""The sections in the order of the page; each is left out where the ledger does not record what it shows."""
+"""Sections in the order of the page; each is left out where the ledger does not record it."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """Everything that the template prints, already in words."""
+    """Everything that the template prints, in words."""
 
     model: str
     headline: str
@@ -85,12 +85,12 @@ class Page:
 def write_report(ds: xr.Dataset | Findings, path: Path) -> Path:
     """Write the report of a ledger.
 
-    An existing file is replaced only once the new one is complete. Takes seconds, most of them for bootstraps
-    that `Findings` may have done already.
+    An existing file is replaced only once the new one is complete. Takes seconds, most of them for bootstraps that
+    `Findings` may have done already.
 
     Args:
         ds: the ledger, or its tables where they are at hand.
-        path: of the HTML file.
+        path: path of the HTML file.
 
     Returns:
         The path.
@@ -136,7 +136,7 @@ def render(ds: xr.Dataset | Findings) -> str:
 
 
 def in_script(text: str) -> Markup:
-    """JSON that may stand inside a script element: no character in it can end the element."""
+    """JSON in which no character can end the script element around it."""
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 

@@ -1,4 +1,4 @@
-"""A run as the report shows it: its tables, and the knock-outs that are shown first."""
+"""A run as the report shows it: its tables, and the knock-outs shown first."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Run:
     """What every section is made from.
 
     Attributes:
-        findings: tables of the ledger as it is stored, with heads and neurons apart where it keeps them so.
-        focus: the knock-out that the summary describes and every chart shows first.
+        findings: tables of the ledger as stored, with heads and neurons apart where it keeps them so.
+        focus: address of the knock-out that the summary describes and every chart shows first.
     """
 
     findings: Findings
@@ -26,17 +26,17 @@ class Run:
 
     @property
     def ds(self) -> xr.Dataset:
-        """The ledger as it is stored."""
+        """The ledger as stored."""
         return self.findings.ds
 
     @property
     def of_tokens(self) -> bool:
-        """Whether effects were read at every position of a text instead of behind a prompt."""
+        """Whether every position of a text was read, instead of one behind a prompt."""
         return reads_each(self.ds)
 
     @property
     def tables(self) -> Findings:
-        """The tables that most of the page draws: behind prompts those of whole layers."""
+        """Tables for most of the page: behind prompts those of whole layers."""
         return self.findings if self.of_tokens else self.findings.by_layer
 
     @property
@@ -46,7 +46,7 @@ class Run:
 
     @property
     def unit(self) -> str:
-        """What effects are in, on an axis."""
+        """Unit of effects on an axis."""
         return "logits of the target" if self.of_tokens else self.quantity.axis
 
     @property
@@ -56,36 +56,25 @@ class Run:
 
     @cached_property
     def losses(self) -> pd.DataFrame:
-        """A row per knock-out with its `own_change`.
-
-        Means are over prompts, or over the tokens where the part matters most.
-        """
+        """Mean `own_change` per knock-out, over prompts or its top tokens."""
         if not self.of_tokens:
             return self.tables.repair
         return self.tables.self_repair.query("selection == 'top'")
 
     @cached_property
     def kinds(self) -> list[str]:
-        """The kinds of knock-outs that are drawn, two at most.
-
-        Attention and MLPs come first, then the most frequent.
-        """
+        """Kinds of knock-outs shown, two at most: attention and MLPs, then the most frequent."""
         counts = self.losses["ablated_kind"].value_counts()
         first = [kind for kind in ("attn", "mlp") if kind in counts]
         return [*first, *(str(kind) for kind in counts.index if kind not in first)][:2]
 
     def strongest(self, most: int, among: Collection[str] | None = None) -> list[str]:
-        """The knock-outs that lose most, and `focus`, in the order of the run.
-
-        Args:
-            most: how many that lose most.
-            among: addresses that come into question; None for all.
-        """
+        """`focus` and the `most` of `among` that lose most, in the order of the run."""
         rows = self.losses
         rows = rows if among is None else rows[rows["ablated"].isin(among)]
         kept = {self.focus, *rows.loc[rows["own_change"].abs().nlargest(most).index, "ablated"]}
         return [str(name) for name in rows["ablated"] if name in kept]
 
     def first(self, names: Collection[str]) -> str:
-        """Of some knock-outs the one shown first."""
+        """The one of some knock-outs that is shown first."""
         return self.focus if self.focus in names else next(iter(names))

@@ -1,7 +1,4 @@
-"""The scripts that draw the charts.
-
-Made by vl-convert in more than a second, and then kept in the user's cache.
-"""
+"""The scripts that draw the charts, made once by vl-convert and cached."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 ENDING = "\n/* whole */\n"
-"""Stands at the end of a kept file."""
+"""End of every complete file in the cache."""
 
 
 @functools.cache

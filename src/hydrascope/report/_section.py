@@ -24,8 +24,8 @@ class Panel:
     """One chart on the page.
 
     Attributes:
-        id: of its element.
-        description: for those who cannot see it.
+        id: identifier of its element.
+        description: text for those who cannot see it.
         payload: JSON with the specification and, apart from it, the data.
         shape: `wide` takes the whole row, `tall` two rows, nothing half a row.
     """
@@ -42,13 +42,13 @@ class Section:
 
     Attributes:
         slug: name of the section in the page's addresses.
-        title: its heading.
+        title: heading of the section.
         how: how to read the figure.
         panels: the charts.
         references: what others measured.
-        notes: the caption, a paragraph each.
+        notes: paragraphs of the caption.
         equation: terms of a sum, each with its name.
-        words: what the terms mean.
+        words: terms and their meanings.
         reason: why there is no figure; empty where there is one.
         listing: a table below the figure.
     """
@@ -71,8 +71,8 @@ class Draft:
 
     Attributes:
         slug: name of the section.
-        title: its heading.
-        charts: in the order in which they stand, each with its shape.
+        title: heading of the section.
+        charts: charts with their shapes, in the order of the page.
     """
 
     slug: str
@@ -88,7 +88,7 @@ class Draft:
         return Section(self.slug, self.title, reason=reason, words=words)
 
     def finished(self, how: str, notes: Sequence[str] = (), **more: Any) -> Section:
-        """The section with its charts and references; notes that are empty are left out."""
+        """The section with its charts and references; empty notes are left out."""
         panels = tuple(_panel(f"{self.slug}-{i}", *chart) for i, chart in enumerate(self.charts, start=1))
         references = tuple(replace(one, text=tied(one.text)) for one in REFERENCES[self.slug])
         captions = tuple(tied(note) for note in notes if note)
@@ -104,16 +104,13 @@ def _panel(name: str, chart: Chart, shape: str) -> Panel:
 
 
 def pack(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """Records as columns, in a quarter of the space.
-
-    Vega wants a list of records, in which every name stands in every row; the page's script makes it from the columns.
+    """Records as columns, in a quarter of the space; the page's script unpacks them.
 
     Args:
         records: rows with the same names.
 
     Returns:
-        `rows`, how many; `columns`, name to a list of values, or to `levels` and `codes` where the
-        values are text.
+        `rows`, how many; `columns`, name to a list of values or, for text, to `levels` and `codes`.
     """
     names = list(dict.fromkeys(name for record in records for name in record))
     return {

@@ -25,9 +25,9 @@ from hydrascope.report._run import Run
 from hydrascope.report._section import Draft, Section
 
 CHOICES = 6
-"""Knock-outs whose tokens can be looked at."""
+"""Most knock-outs whose tokens can be shown."""
 DRAWN = 700
-"""Most tokens that are drawn of one of them, beside its top ones."""
+"""Most tokens shown of one knock-out, beside its top ones."""
 BINS = 30
 STRETCHES = ("first quarter", "second", "third", "last", "last layer", "half to last but one")
 _MECHANISMS = {"suppression": "{} that wrote against the target", "promotion": "{} that wrote for it", "": "{}"}
@@ -140,7 +140,7 @@ def comparison(run: Run) -> Section | None:
 
 
 def token_points(run: Run) -> pd.DataFrame:
-    """Tokens of the strongest knock-outs: all top ones, and an even selection of the others.
+    """Tokens of the strongest knock-outs: all top ones, an even selection of the others.
 
     Returns:
         Columns `ablated`, `which`, `direct_effect` and `total_effect` in logits, `text`, `target`.
@@ -162,10 +162,9 @@ def token_points(run: Run) -> pd.DataFrame:
 def norm_bins(run: Run) -> pd.DataFrame:
     """Histogram of the clean over the ablated scale of the final norm.
 
-    What is far out is counted in the outer bins.
-
     Returns:
-        Columns `ablated`, `selection`, `low`, `high` and `share` of the tokens of that selection.
+        Columns `ablated`, `selection`, `low`, `high` and `share` of the tokens of that selection; the outer bins count
+        what is far out.
     """
     found, tables = Tokens.of(run.ds), []
     for name, k, top in _columns(run, found):

@@ -18,11 +18,11 @@ from hydrascope.report._section import Draft, Section
 CHOICES = 12
 """Most knock-outs that can be chosen in a chart of neurons."""
 LISTED = 15
-"""Neurons in the table."""
+"""Most neurons in the table."""
 
 
 def heads(run: Run) -> Section | None:
-    """Every head: what it writes, what its loss costs, who compensates; and how heads respond."""
+    """What every head writes, what its loss costs, who compensates; how heads respond."""
     findings = run.findings
     if run.of_tokens or not has_heads(run.ds):
         return None
@@ -69,7 +69,7 @@ def _most_repaired(table: pd.DataFrame) -> str:
 
 
 def neurons(run: Run) -> Section | None:
-    """The neurons that respond, and how few of them carry the self-repair."""
+    """Neurons that respond, and how few of them carry the self-repair."""
     if run.of_tokens or not has_neurons(run.ds):
         return None
     draft, sparsity = Draft("neurons", "Neuron by neuron"), _one_scope(run.findings.neuron_sparsity)

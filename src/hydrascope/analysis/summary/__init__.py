@@ -1,7 +1,6 @@
 """The findings of a run in plain sentences, each chosen by the numbers that it states.
 
-`summarise` goes through one list of sentences; each looks at what its ledger recorded, at which positions and with
-which read-outs, and says nothing where that is not what it is about. Costs as much as the tables that it reads.
+Costs as much as the tables that `summarise` reads.
 """
 
 from hydrascope.analysis.summary._ablations import ablation_loss_sentence, rank_agreement_sentence

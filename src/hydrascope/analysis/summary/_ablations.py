@@ -1,4 +1,4 @@
-"""Sentences on a run's other ablations: whether they rank alike, and what each costs."""
+"""Sentences on a run's other ablations: whether they rank alike, what each costs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pandas as pd
 from hydrascope.analysis.summary._words import percent
 
 _ON: dict[Any, str] = {"top": "on each one's top tokens ", "all": "on all tokens "}
-"""What a selection of tokens is called where both are told."""
+"""Selection of tokens to its name in a sentence."""
 
 
 def rank_agreement_sentence(table: pd.DataFrame) -> str:
-    """What `rank_agreement` found, in one sentence; empty where there is nothing to compare."""
+    """`rank_agreement` in one sentence; empty where there is nothing to compare."""
     rows = table[(table["measure"] == "total_effect") & table["spearman"].notna()]
     if rows.empty:
         return ""
@@ -31,7 +31,7 @@ def rank_agreement_sentence(table: pd.DataFrame) -> str:
 
 
 def ablation_loss_sentence(table: pd.DataFrame) -> str:
-    """What `ablation_loss` found, in one sentence; empty where there is nothing to compare."""
+    """`ablation_loss` in one sentence; empty where there is nothing to compare."""
     medians = table.groupby("ablation", sort=False)["share"].median().dropna()
     if medians.empty:
         return ""

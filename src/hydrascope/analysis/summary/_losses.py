@@ -1,4 +1,4 @@
-"""What was lost and what came back: of one knock-out, of all, and of the parts of a text on selected tokens."""
+"""Sentences on what was lost and what came back."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _PLURAL = {"attn": "attention", "mlp": "MLPs", "mixer": "mixers"}
 
 @where(reads_once)
 def tell_account(told: Told) -> None:
-    """What was lost, what each kind of writer answered, the norm, the total.
+    """Own change, answer of each kind of writer, norm effect, total effect.
 
-    Where the knock-out was picked among attention layers, its intervals are those that hold for all of them.
+    A knock-out picked among attention layers has intervals that hold for all of them.
     """
     focus, subject = told.focus, told.quantity.subject
     told.number("focus", told.ablated)
@@ -66,7 +66,7 @@ def _share(told: Told, name: str) -> str:
 
 @where(reads_once)
 def tell_line(told: Told) -> None:
-    """How the answer grows with the loss from prompt to prompt, beyond noise and beyond the random direction."""
+    """How the answer grows with the loss, beyond noise and the random direction."""
     focus = told.focus
     if not np.isfinite(focus["slope"]) or not np.isfinite(focus["r2"]):
         return
@@ -130,7 +130,7 @@ def tell_other_layers(told: Told) -> None:
 
 @where(reads_once)
 def tell_distribution(told: Told) -> None:
-    """Where the whole distribution is what is asked about: which knock-outs change it most."""
+    """Which knock-outs change the whole distribution most, where that is the target."""
     table = told.findings.repair
     if told.ds.attrs.get("target_policy") != "kl" or "kl" not in table:
         return

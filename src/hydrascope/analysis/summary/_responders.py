@@ -1,4 +1,4 @@
-"""Who answered a knock-out: beside a random direction, strongest first, frozen, and late MLPs that let go."""
+"""Sentences on who answered: the control, the strongest, the frozen, late MLPs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hydrascope.analysis.summary._words import count, digits, doubt, percent, si
 
 @where(reads_once)
 def tell_control(told: Told) -> None:
-    """Whether a random direction of the same norm draws the same answer from later attention."""
+    """Later attention's answer to a random direction of the same norm, for comparison."""
     if "null_change" not in told.ds or "attn" not in told.answering_kinds:
         return
     one = told.ds.isel(ablated=[access.knockout_index(told.ds, told.ablated)])
@@ -105,7 +105,7 @@ def _removes(removed: Reading) -> str:
 
 @where(reads_once)
 def tell_late_mlps(told: Told) -> None:
-    """Whether late MLPs write against the target, and whether they let go under the knock-out."""
+    """Whether late MLPs write against the target, and let go under the knock-out."""
     columns = late(told.ds) & (access.writer_kinds(told.ds) == "mlp")
     if not columns.any():
         return

@@ -32,7 +32,7 @@ SENTENCES: tuple[Tell, ...] = (
     _trust.tell_prompts,
     _trust.tell_documents,
 )
-"""In the order in which they are told; each is silent about ledgers that did not record what it is about."""
+"""In the order of telling; each is silent about ledgers that did not record its subject."""
 
 _GIVERS = {"norm": "the final norm", "mlp": "MLPs", "attn": "attention", "mixer": "mixers"}
 _NEXT_TO_NOTHING = 0.005
@@ -52,8 +52,8 @@ class Summary:
             layers, on their top tokens.
         headline: the finding in one sentence.
         focus: the knock-out that the sentences describe: the strongest finding, or else the largest own change.
-        leading: what was lost, who answered, how it grows, what late MLPs do; one fact each.
-        details: what supports and limits that.
+        leading: sentences on what was lost, who answered, how it grows, what late MLPs do; one fact each.
+        details: sentences that support and limit the leading ones.
         numbers: every number that the sentences use, by name; all finite.
     """
 
@@ -66,7 +66,7 @@ class Summary:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """All of them, leading ones first."""
+        """All sentences, leading ones first."""
         return (*self.leading, *self.details)
 
 
@@ -76,14 +76,13 @@ def summarise(findings: Findings) -> Summary:
     They speak of layers, also where the account keeps heads or neurons apart; of texts, of whatever was knocked out.
 
     Args:
-        findings: its tables.
+        findings: tables of the ledger.
 
     Returns:
         The summary.
 
     Raises:
-        DetailDropped: the ledger keeps too little: only sums by kind of writer; of texts, the direct effect of nothing
-            that was knocked out.
+        DetailDropped: the ledger keeps only sums by kind of writer or, on texts, no knock-out's direct effect.
     """
     told = Told(findings)
     for tell in SENTENCES:
@@ -163,7 +162,7 @@ def _on_all_tokens(told: Told) -> str:
 
 
 def _by_giver(told: Told) -> dict[str, float]:
-    """Shares given back on top tokens by attention, MLPs and norm, each with both of its ways together."""
+    """Shares given back on top tokens by attention, MLPs and norm."""
     table = told.findings.pooled_mechanisms
     rows = table[(table["selection"] == "top") & (table["mechanism"] != WHOLE)]
     summed = rows["share"].groupby(rows["mechanism"].str.split("_").str[0], sort=False).sum()

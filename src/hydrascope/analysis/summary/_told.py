@@ -1,8 +1,7 @@
 """What has been told of a ledger, and what the sentences look at.
 
-Two kinds of ledger are told of. In one a row is a prompt, read at one position: the sentences describe one knock-out,
-the `focus`. In the other a row is a token of a text, read at each position: they describe all parts together, on the
-tokens where each matters most.
+Where a row is a prompt, read at one position, the sentences describe one knock-out, the `focus`. Where a row is a
+token of a text, they describe all parts together, on the tokens where each matters most.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ class Told:
         findings: the tables; where a row is a prompt, of whole layers.
         ds: the ledger.
         quantity: what the account is of, in words.
-        leading: what has been said first.
-        details: what has been said beside it.
-        numbers: the numbers in it, by name; all finite.
+        leading: leading sentences.
+        details: sentences that stand behind the leading ones.
+        numbers: numbers in the sentences, by name; all finite.
     """
 
     def __init__(self, findings: Findings) -> None:
@@ -65,7 +64,7 @@ class Told:
         return reading
 
     def column(self, name: str, row: Row | None = None) -> Reading:
-        """A column of a table with its interval; of the focus' row of the repair table unless a row is given."""
+        """A column with its interval, from the focus' row of `repair` unless a row is given."""
         row = self.focus if row is None else row
         return Reading(float(row[name]), float(row[f"{name}_lo"]), float(row[f"{name}_hi"]), self.conclusive)
 
@@ -76,14 +75,14 @@ class Told:
 
     @cached_property
     def conclusive(self) -> bool:
-        """Whether there are enough independent prompts, or documents, to call any sign certain."""
+        """Whether there are enough prompts, or documents, to call any sign certain."""
         if access.reads_each(self.ds):
             return self.documents >= CONCLUSIVE_FROM
         return self.findings.resampling.conclusive
 
     @cached_property
     def ablated(self) -> str:
-        """Address of the knock-out that is described: the strongest finding, or else the largest own change."""
+        """Address of the focus: the strongest finding, or else the largest own change."""
         if not access.reads_each(self.ds):
             return str(self.focus["ablated"])
         rows = self.removed if len(self.removed) else self.top
@@ -116,7 +115,7 @@ class Told:
 
     @cached_property
     def asked(self) -> Row | None:
-        """What attention's losses say of the focus, with intervals that hold for all of them; None if it is none."""
+        """Attention's answer to the focus, with simultaneous intervals, if tested."""
         return self.attention.row_of(self.ablated)
 
     @cached_property
@@ -145,7 +144,7 @@ class Told:
 
     @cached_property
     def floor(self) -> float:
-        """Effects that are not larger are rounding."""
+        """Effects up to this size are rounding."""
         return self.findings.closing.error
 
     @cached_property
@@ -174,11 +173,7 @@ Tell = Callable[[Told], None]
 
 
 def where(recorded: Callable[[xr.Dataset], bool]) -> Callable[[Tell], Tell]:
-    """Tell something only of ledgers that recorded what it is about.
-
-    Args:
-        recorded: whether a ledger did.
-    """
+    """Make a sentence speak only of ledgers that recorded its subject."""
 
     def only(tell: Tell) -> Tell:
         @wraps(tell)

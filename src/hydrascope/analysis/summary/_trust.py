@@ -1,4 +1,4 @@
-"""Whether the ledger may be trusted, and how many prompts or documents stand behind it."""
+"""Sentences on whether the ledger may be trusted, and how much stands behind it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def tell_prompts(told: Told) -> None:
 
 @where(access.reads_each)
 def tell_documents(told: Told) -> None:
-    """Whether the account of every token adds up, and how many documents the tokens are from."""
+    """Whether the account of every token adds up, and over how many documents."""
     closing = told.findings.closing
     for name, value in {
         "closing_error": closing.error,

@@ -1,4 +1,4 @@
-"""Numbers and parts in words: a phrase is chosen by where the interval lies, never by where the mean lies."""
+"""Numbers and parts in words; the interval chooses the phrase, never the mean alone."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Quantity:
 
     Attributes:
         subject: what effects are taken from or added to, as in "0.3 logits from the target".
-        logit: its value, as in "the target's logit moved".
-        answer: its value for a reader who is told of answers.
-        axis: on an axis.
+        logit: the value of the subject, as in "the target's logit moved".
+        answer: the value of the subject for a reader who is told of answers.
+        axis: title of an axis.
     """
 
     subject: str
@@ -40,7 +40,7 @@ _DIFFERENCE = Quantity("logit difference", "logit difference", "logit difference
 
 
 def quantity(ds: xr.Dataset) -> Quantity:
-    """What the account of a ledger is of: the logit of one token, or the difference of two."""
+    """What the account decomposes: the logit of one token, or the difference of two."""
     return _DIFFERENCE if ds.attrs.get("target_policy") == "difference" else _ONE_TOKEN
 
 
