@@ -285,9 +285,9 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 @pytest.fixture
 def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that stands for the one of the default bundled model, and no sets beside its own."""
-    monkeypatch.setattr("hydrascope.prompts._files._DATA", tmp_path / "none")
+    monkeypatch.setattr("hydrascope.prompts._builtin._DATA", tmp_path / "none")
     zoo = SimpleNamespace(default=lambda: SimpleNamespace(prompts=tmp_path / "facts.jsonl"))
-    monkeypatch.setattr("hydrascope.prompts._files.zoo", zoo)
+    monkeypatch.setattr("hydrascope.prompts._builtin.zoo", zoo)
     return tmp_path
 
 
