@@ -18,7 +18,7 @@ from hydrascope import zoo
 from hydrascope.errors import EmptyPrompts, MalformedPrompt, PromptError
 from hydrascope.prompts import Prompt, PromptSet, documents, encode, load, require_distinct_foils
 from hydrascope.prompts.tasks import TASKS, _agreement, _greater_than, _ioi, listed_tasks
-from hydrascope.prompts.tasks._counterfactuals import partners
+from hydrascope.prompts.tasks._task import partners
 from tests.conftest import Cli
 
 SHARED = Path(__file__).parents[3] / "shared"

@@ -6,14 +6,22 @@ wrong. `choose_donors` says whose activation replaces whose. Nothing here runs a
 """
 
 from hydrascope.prompts._builtin import builtin_names
-from hydrascope.prompts._chunks import Cut, cut
-from hydrascope.prompts._documents import Document, documents, is_text
+from hydrascope.prompts._documents import Cut, Document, cut, documents, is_text
 from hydrascope.prompts._donors import choose_donors, count_shared_answers
 from hydrascope.prompts._encode import Bos, Encoded, EncodedPrompt, SingleToken, encode
 from hydrascope.prompts._files import load
-from hydrascope.prompts._filters import Kept, answered_correctly, require_distinct_foils, target_above_foil
 from hydrascope.prompts._prompt_set import Prompt, PromptSet
-from hydrascope.prompts._selection import LEADING, CleanAnswers, SelectedPrompts, TargetPolicy, select_prompts
+from hydrascope.prompts._selection import (
+    LEADING,
+    CleanAnswers,
+    Kept,
+    SelectedPrompts,
+    TargetPolicy,
+    answered_correctly,
+    require_distinct_foils,
+    select_prompts,
+    target_above_foil,
+)
 from hydrascope.prompts.tasks import listed_tasks, named_task
 
 __all__ = [

@@ -10,8 +10,7 @@ from hydrascope.prompts._hub import HubTable
 from hydrascope.prompts._prompt_set import Prompt
 from hydrascope.prompts._records import Record
 from hydrascope.prompts._tokenizer import Tokenizer, bare_ids
-from hydrascope.prompts.tasks._counterfactuals import partners
-from hydrascope.prompts.tasks._task import PromptTask, TaskPrompts
+from hydrascope.prompts.tasks._task import PromptTask, TaskPrompts, partners
 
 
 class _Fact(NamedTuple):

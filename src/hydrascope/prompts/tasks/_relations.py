@@ -10,8 +10,7 @@ from hydrascope.errors import MalformedPrompt, PromptError
 from hydrascope.prompts._prompt_set import Prompt
 from hydrascope.prompts._records import Record, as_object, at, parse_json, read_text
 from hydrascope.prompts._tokenizer import Tokenizer, bare_ids
-from hydrascope.prompts.tasks._counterfactuals import partners
-from hydrascope.prompts.tasks._task import PromptTask, TaskPrompts
+from hydrascope.prompts.tasks._task import PromptTask, TaskPrompts, partners
 
 Samples = list[tuple[str, str]]
 """Pairs of subject and object."""

@@ -18,8 +18,7 @@ from hydrascope.prompts.tasks._greater_than import GREATER_THAN
 from hydrascope.prompts.tasks._ioi import IOI
 from hydrascope.prompts.tasks._lambada import LAMBADA
 from hydrascope.prompts.tasks._relations import RELATIONS
-from hydrascope.prompts.tasks._spacing import with_final_space
-from hydrascope.prompts.tasks._task import N_GENERATED, PromptTask, TaskPrompts
+from hydrascope.prompts.tasks._task import N_GENERATED, PromptTask, TaskPrompts, with_final_space
 
 
 def _as_they_are(rows: Iterable[Record], tokenizer: Tokenizer | None = None) -> TaskPrompts:
