@@ -76,7 +76,7 @@ class Engine:
 
     def _variant(self, replacement: Replacement) -> Intervention:
         (place,) = self.model.anatomy.places(replacement.part)
-        return Intervention(str(replacement.part), replacement.part.layer, (Edit(place, replacement.value),))
+        return Intervention(str(replacement.part), replacement.part.layer, (Edit(place, replacement.value[:, None]),))
 
 
 class Forwards:

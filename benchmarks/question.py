@@ -82,7 +82,8 @@ class Donors:
         ids = torch.randint(0, model.anatomy.n_vocab, (pool, DONOR_TOKENS), generator=generator)
         heads = [site.site for site in model.anatomy.heads]
         writers = [place.site for writer in model.anatomy.writers for place in model.anatomy.places(writer.component)]
-        return cls(model, record(model, ids, [*writers, *heads]).values)
+        values = record(model, ids, [*writers, *heads]).values
+        return cls(model, {site: value[:, 0] for site, value in values.items()})
 
     def value(self, part: Component, rows: Sequence[int]) -> Float[Tensor, "prompts width"]:
         """A part's value in some of the pool's runs."""
