@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from hydrascope.anatomy import Directions
@@ -42,7 +42,15 @@ class Account:
     """Sums over draws, and the check that each draw closes."""
 
     def __init__(
-        self, plan: Plan, tolerance: float, names: Sequence[str], read: Directions, *, with_distribution: bool = True
+        self,
+        plan: Plan,
+        tolerance: float,
+        names: Sequence[str],
+        read: Directions,
+        edited: Bool[np.ndarray, " items"],
+        *,
+        mend: str,
+        with_distribution: bool = True,
     ) -> None:
         """An empty account.
 
@@ -51,11 +59,13 @@ class Account:
             tolerance: largest |remainder| / max(1, |total|) that counts as closed.
             names: what an error calls each item (a prompt, or a position of one) by.
             read: read-out direction of each item.
+            edited: which items are read where something is replaced, and frozen parts are held.
+            mend: what a user can do about an account that does not close.
             with_distribution: the next-token distribution is measured, not only the target's logit.
         """
         self.plan, self.tolerance, self.names, self.with_distribution = plan, tolerance, names, with_distribution
+        self.edited, self.mend = edited, mend
         self.constants = read.constants.cpu().double().numpy()
-        self.may_change = plan.masks.own | plan.masks.downstream
         shape = (len(names), len(plan.knockouts))
         account = (*shape, len(plan.aggregation.entries))
         self.change = np.zeros((2, *account))  # by half: even and odd draws
@@ -109,7 +119,7 @@ class Account:
         knockouts = [job.knockout for job in jobs]
         own = plan.masks.own[knockouts]
         change = np.zeros((len(jobs), *direct.shape))
-        change[..., :-1] = (reads[1:] - reads[0]).transpose(0, 2, 1) * self.may_change[knockouts][:, None, :-1]
+        change[..., :-1] = (reads[1:] - reads[0]).transpose(0, 2, 1) * self._moves(knockouts)[..., :-1]
         ratio = sigma[0] / sigma[1:]
         norm = (ratio - 1) * (direct[:, :-1].sum(1) + change.sum(2))
         total = logit[1:] - logit[0]
@@ -143,6 +153,20 @@ class Account:
             self.total_square[:, job.knockout] += total[row] ** 2
             self.scalars[:, :, job.knockout] += scalars[:, row]
 
+    def _responds(self, knockouts: Sequence[int]) -> Bool[np.ndarray, "jobs _ columns"]:
+        """What can respond to each knock-out, item by item where parts are frozen and thus still at some."""
+        found = self.plan.masks.downstream[knockouts][:, None]
+        if self.plan.immovable:
+            found = found.repeat(len(self.edited), 1)
+            for row, knockout in enumerate(knockouts):
+                if knockout in self.plan.immovable:
+                    found[row] &= ~(self.edited[:, None] & self.plan.immovable[knockout])
+        return found
+
+    def _moves(self, knockouts: Sequence[int]) -> Bool[np.ndarray, "jobs _ columns"]:
+        moves: Bool[np.ndarray, "jobs _ columns"] = self._responds(knockouts) | self.plan.masks.own[knockouts][:, None]
+        return moves
+
     def _direct(self, readings: Readings) -> Float[np.ndarray, "items columns"]:
         reads, sigma = readings.reads[0].double().numpy(), readings.sigma[0].double().numpy()
         direct: Float[np.ndarray, "items columns"] = np.concatenate([(reads / sigma).T, self.constants[:, None]], 1)
@@ -156,7 +180,7 @@ class Account:
             raise AnatomyRefused(
                 "untouched logits",
                 f"on prompt {self.names[bad]} the clean row's logits differ from the untouched model's by "
-                f"{parity[bad]:.1e}, allowed {allowed[bad]:.0e}; try --dtype float32 or another model",
+                f"{parity[bad]:.1e}, allowed {allowed[bad]:.0e}; {self.mend}",
             )
 
     def _require_summed(self, remainder: Float[np.ndarray, " items"], logit: Float[np.ndarray, " items"]) -> None:
@@ -166,7 +190,7 @@ class Account:
             raise LedgerDoesNotClose(
                 f"the clean run on prompt {self.names[bad]} does not close: the target's logit {logit[bad]:.4f} and "
                 f"the sum of direct effects differ by {remainder[bad]:.4f} (tolerance {self.tolerance:g}); "
-                "try --dtype float32"
+                f"{self.mend}"
             )
 
     def _require_closed(
@@ -182,13 +206,13 @@ class Account:
             raise LedgerDoesNotClose(
                 f"the account of {self.plan.knockouts[jobs[job].knockout]} on prompt {self.names[bad]} does not "
                 f"close: total effect {total[job, bad]:.4f} and the sum of its parts differ by "
-                f"{remainder[job, bad]:.4f} (tolerance {self.tolerance:g}); try --dtype float32"
+                f"{remainder[job, bad]:.4f} (tolerance {self.tolerance:g}); {self.mend}"
             )
 
     def _enter_routing(self, knockouts: Sequence[int], routing: Routing, sigma: Float[np.ndarray, " items"]) -> None:
         """Book what the routers did where they can respond."""
         columns = list(self.plan.routed)
-        responds = self.plan.masks.downstream[knockouts][:, columns, None]
+        responds = self._responds(knockouts)[..., columns].transpose(0, 2, 1)
         rerouted = routing.rerouted[1:].double().numpy() / sigma * responds
         moved = routing.moved[1:].double().numpy() * responds
         for row, knockout in enumerate(knockouts):
@@ -206,7 +230,7 @@ class Account:
         """Book what moved weights did where attention can respond, if with changed values it makes up the change."""
         plan, columns = self.plan, list(self.plan.attending)
         knockouts = [job.knockout for job in jobs]
-        responds = plan.masks.downstream[knockouts][:, None, columns]
+        responds = self._responds(knockouts)[..., columns]
         looked, found, share = (
             part[1:].double().numpy().transpose(0, 2, 1) * responds
             for part in (pattern.pattern_effect, pattern.value_effect, pattern.moved)

@@ -182,7 +182,15 @@ def _measure(
     read = directions(model.network, model.anatomy.tail, items.targets.to(device), foils)
     by_unit = readouts(model, plan.decompositions, read.vectors)
     heads = head_readouts(model, plan.heads, by_unit, read.vectors)
-    account = Account(plan, context.tolerance, items.names, read, with_distribution=with_distribution)
+    account = Account(
+        plan,
+        context.tolerance,
+        items.names,
+        read,
+        clean.layout.edited_items,
+        mend=model.mend,
+        with_distribution=with_distribution,
+    )
     before = None
     if strategy.by_block:
         before = run_interventions(
