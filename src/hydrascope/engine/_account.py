@@ -262,8 +262,8 @@ class Account:
         found: Arrays = {
             **self.clean,
             "change": change,
-            "change_sd": np.sqrt(np.maximum(self.change_square / draws - change**2, 0.0)),
-            "total_effect_sd": np.sqrt(np.maximum(self.total_square / draws - scalars["total_effect"] ** 2, 0.0)),
+            "change_sd": _spread(self.change_square, change, draws),
+            "total_effect_sd": _spread(self.total_square, scalars["total_effect"], draws),
             **scalars,
             "worst_remainder": self.worst,
             "parity_error": self.parity,
@@ -281,3 +281,11 @@ class Account:
             found["null_change"] = self.null_change / nulls
             found["null_norm_effect"], found["null_total_effect"] = self.null_scalars / nulls
         return found
+
+
+def _spread(
+    squares: Float[np.ndarray, "*entries"], mean: Float[np.ndarray, "*entries"], draws: int
+) -> Float[np.ndarray, "*entries"]:
+    """Sample standard deviation over draws, from the sum of squares; 0 with one draw, which shows no spread."""
+    spread: Float[np.ndarray, "*entries"] = np.sqrt(np.maximum(squares - draws * mean**2, 0.0) / max(1, draws - 1))
+    return spread

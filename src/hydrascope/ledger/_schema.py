@@ -21,7 +21,7 @@ _BY_PROMPT = ("prompt", "ablated")
 VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
     "direct_effect": (("prompt", "writer"), "direct effect of a writer in the clean run, clean norm scale"),
     "change": (_ACCOUNT, "change of a writer's direct effect under the ablation, clean norm scale, mean over draws"),
-    "change_sd": (_ACCOUNT, "standard deviation of the change over draws"),
+    "change_sd": (_ACCOUNT, "sample standard deviation of the change over draws (n - 1), 0 with one"),
     "change_by_half": (("half", *_ACCOUNT), "the change averaged over even and over odd draws"),
     "null_change": (_ACCOUNT, "the change when a random displacement of the same norm replaces the real one"),
     "own_direct_effect": (_BY_PROMPT, "clean direct effect of what is ablated, where only sums by kind are kept"),
@@ -32,7 +32,7 @@ VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
     "own_change": (_BY_PROMPT, "change of the ablated component's own direct effect"),
     "norm_effect": (_BY_PROMPT, "what the final norm's change of scale adds"),
     "total_effect": (_BY_PROMPT, "ablated minus clean {logit}, measured from the model's logits"),
-    "total_effect_sd": (_BY_PROMPT, "standard deviation of the total effect over draws"),
+    "total_effect_sd": (_BY_PROMPT, "sample standard deviation of the total effect over draws (n - 1), 0 with one"),
     "remainder": (_BY_PROMPT, "total effect minus the sum of its parts"),
     "scale_ratio": (_BY_PROMPT, "clean over ablated scale of the final norm"),
     "log_prob_change": (_BY_PROMPT, "change of the target's log-probability, nats"),
