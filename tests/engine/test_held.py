@@ -16,8 +16,8 @@ import hydrascope as hs
 from hydrascope.anatomy import directions, examine
 from hydrascope.components import Component, parse_knockouts
 from hydrascope.engine import Positions, edited_places, frozen_places
-from hydrascope.prompts import choose_donors
 from tests.engine.test_texts import plain
+from tests.support.dealt import resample_table
 from tests.support.families import FAMILIES, VOCABULARY, build
 from tests.support.plain import slow_copy
 from tests.support.positions import where
@@ -56,15 +56,6 @@ def ledger(name: str, components: str, ablation: Any = None, wanted: slice = sli
     return hs.knock_out(model(name), prompt_set(wanted), ablation=ablation or hs.Zero(), options=options).dataset
 
 
-def resample_table() -> np.ndarray:
-    """Donor of each draw and prompt, in the order of the prompts."""
-    rows = sorted(range(len(PROMPTS)), key=lambda i: (LENGTHS[i], i))
-    dealt = choose_donors([TARGETS[i] for i in rows], 2, SEED)
-    table = np.empty_like(dealt)
-    table[:, rows] = np.array(rows)[dealt]
-    return table
-
-
 def part(component: Component) -> Part:
     whole = component.kind, component.layer
     return whole if component.unit is None else (*whole, component.unit)
@@ -80,7 +71,7 @@ def single(component: Component) -> list[Part]:
 @pytest.mark.parametrize("name", SOME)
 def test_the_ledger_is_that_of_the_slow_loop(name: str) -> None:
     found = ledger(name, HELD, hs.Resample(donors=2))
-    slow, donors = double_copy(network(name)), resample_table()
+    slow, donors = double_copy(network(name)), resample_table(PROMPTS, TARGETS, 2, SEED)
     clean = [run(slow, FAMILIES[name], prompt) for prompt in PROMPTS]
     assert found["ablated"].values.tolist()[:2] == ["attn.0/attn.1", "attn.0/mlp.1/attn.2"]
     assert set(found["ablated_kind"].values) == {"frozen"}

@@ -253,9 +253,9 @@ class Runner(ABC):
 
     def _ledger(self, plan: Plan, selection: Selection) -> LedgerFile:
         """The run's ledger, laid out if it is not there yet."""
-        if self.directory.ledger.exists():
-            return LedgerFile.resume(self.directory.ledger)
         labels = self.labels(selection)
+        if self.directory.ledger.exists():
+            return LedgerFile.resume(self.directory.ledger, labels["prompt"])
         variables = ledger_variables(plan, self.task.options.distribution)
         rows, knockouts, entries = selection.first_rows[-1], len(plan.knockouts), len(plan.aggregation.entries)
         require_account(self.budget, room(self.directory.path), rows, knockouts, entries, numbers_kept(variables))
