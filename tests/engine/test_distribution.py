@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from hydrascope.anatomy import Tail
+import hydrascope as hs
+from hydrascope.anatomy import Tail, examine
 from hydrascope.engine._distribution import read_logits
+from tests.support.families import VOCABULARY as SMALL
+from tests.support.families import build
 
 VOCABULARY, WIDTH, PROMPTS = 50_257, 48, 3
 SIZES = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 1.0, 10.0)
@@ -60,3 +65,46 @@ def test_small_divergences_do_not_drown_in_a_large_vocabulary(shift: float, cap:
     assert float(divergence.max()) > 1, "and some are large"
     torch.testing.assert_close(found.kl.double(), divergence, rtol=1e-4, atol=2e-7)
     torch.testing.assert_close(found.log_prob.double(), log_prob, rtol=1e-6, atol=1e-5)
+
+
+def test_rows_that_only_pad_the_vocabulary_do_not_enter_its_mean() -> None:
+    made = head(0.0)
+    with torch.no_grad():
+        made.bias[-257:] = -1e9
+    averaged = torch.arange(VOCABULARY) < VOCABULARY - 257
+    weight, bias = made.weight.detach()[averaged], made.bias.detach()[averaged]
+    padded = replace(tail(made), averaged=averaged, mean_row=weight.mean(0), mean_head_bias=float(bias.mean()))
+    targets = torch.tensor([7, 40_000, 20_000])
+    with torch.no_grad():
+        logits = states().double() @ made.weight.double().T + made.bias.double()
+    right = logits[:, torch.arange(PROMPTS), targets] - logits[..., averaged].mean(-1)
+    for with_distribution in (True, False):
+        found = read_logits(made, padded, states(), targets, with_distribution)
+        torch.testing.assert_close(found.logit.double(), right, rtol=1e-6, atol=1e-5)
+    assert found.probe is not None and found.probe.shape[-1] == VOCABULARY
+
+
+class Words:
+    """A tokenizer that knows all tokens but the last few rows of the unembedding."""
+
+    def get_vocab(self) -> dict[str, int]:
+        return {f"w{i}": i for i in range(SMALL - 5)}
+
+
+@pytest.mark.parametrize("with_distribution", [True, False])
+def test_a_ledger_closes_beside_rows_at_minus_a_billion(with_distribution: bool) -> None:
+    network = build("phi")
+    with torch.no_grad():
+        network.lm_head.bias[-5:] = -1e9
+    model = replace(examine(network, Words(), name="phi"), tokenizer=None)
+    ids = ((5, 9, 7, 11), (6, 8, 4, 3))
+    prompts = hs.PromptSet("padded", tuple(hs.Prompt(input_ids=one, target_id=12) for one in ids))
+    options = hs.Options(components="attn,mlp", keep_wrong=True, distribution=with_distribution)
+    found = hs.knock_out(model, prompts, ablation=hs.Zero(), options=options).dataset
+    assert (found.attrs["tokens_averaged"], found.attrs["n_vocab"]) == (SMALL - 5, SMALL)
+    with torch.no_grad():
+        logits = network(input_ids=torch.tensor(ids)).logits[:, -1].double()
+    right = logits[:, 12] - logits[:, :-5].mean(-1)
+    torch.testing.assert_close(torch.tensor(found["clean_logit"].values).double(), right, rtol=0, atol=1e-4)
+    assert found.attrs["closing_error"] < 1e-4
+    assert float(abs(found["total_effect"]).max()) > 1e-3

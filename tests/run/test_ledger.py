@@ -38,8 +38,8 @@ ATTRIBUTES: dict[type, str] = {
     str: "model model_name revision weight_digest dtype device engine positions ablation target_policy prompts_name "
     "prompts_digest command versions created sibling",
     int: "format donors null_draws seed prompts_total prompts_kept prompts_dropped_wrong n_layers n_heads d_model "
-    "n_parameters",
-    float: "closing_error closing_tolerance clean_closing_error parity_error seconds",
+    "n_parameters n_vocab tokens_averaged",
+    float: "closing_error closing_tolerance clean_closing_error parity_error seconds softcap",
     bool: "parallel_blocks",
 }
 KNOCKOUTS = "attn,mlp,layer.1,head.1.0,attn.0+attn.1"

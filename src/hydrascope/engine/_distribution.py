@@ -129,6 +129,7 @@ def _whole_vocabulary(
     """
     vocabulary, size = weight.shape[0], LOGIT_BYTES.get(states.device.type, LOGIT_BYTES_ELSEWHERE)
     width = min(vocabulary, max(128, size // (8 * target.numel()) // 128 * 128))
+    averaged = vocabulary if tail.averaged is None else int(tail.averaged.sum())
     capped = tail.cap(target)
     total, rank = torch.zeros_like(target), torch.zeros_like(target)
     highest = torch.full_like(target, -torch.inf)
@@ -142,7 +143,8 @@ def _whole_vocabulary(
         logits = torch.nn.functional.linear(states, weight[part], None if bias is None else bias[part]).float()
         if tail.scale != 1:
             logits *= tail.scale
-        total += logits.sum(-1)
+        some = None if tail.averaged is None else tail.averaged[part]
+        total += (logits if some is None or some.all() else logits[..., some.to(logits.device)]).sum(-1)
         logits = tail.cap(logits)
         for prompt, token in enumerate(where):
             if part.start <= token < part.stop:  # its own product may round differently and outrank itself
@@ -156,4 +158,4 @@ def _whole_vocabulary(
         partition += exact.sub_(highest[..., None]).exp_().sum(-1)
     log_partition = highest + partition.log()
     kl = gap - clean_partition[:, None] + log_partition
-    return total / vocabulary, (capped - log_partition).float(), kl.clamp_min(0.0).float(), rank
+    return total / averaged, (capped - log_partition).float(), kl.clamp_min(0.0).float(), rank

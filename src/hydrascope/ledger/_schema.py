@@ -31,7 +31,7 @@ VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
     "moved_weight": (_ACCOUNT, "share of attention's weight that moved to other keys, mean over heads; others 0"),
     "own_change": (_BY_PROMPT, "change of the ablated component's own direct effect"),
     "norm_effect": (_BY_PROMPT, "what the final norm's change of scale adds"),
-    "total_effect": (_BY_PROMPT, "ablated minus clean {logit}, measured from the model's logits"),
+    "total_effect": (_BY_PROMPT, "ablated minus clean {logit}, measured from the model's logits before a soft-cap"),
     "total_effect_sd": (_BY_PROMPT, "sample standard deviation of the total effect over draws (n - 1), 0 with one"),
     "remainder": (_BY_PROMPT, "total effect minus the sum of its parts"),
     "scale_ratio": (_BY_PROMPT, "clean over ablated scale of the final norm"),

@@ -278,6 +278,7 @@ class Runner(ABC):
     def _attributes(self, plan: Plan) -> dict[str, Any]:
         noun = "text" if self.task.positions.read == "each" else "prompt"
         source, anatomy, record = self.model.source, self.model.anatomy, self.directory.record
+        tail = anatomy.tail
         return {
             "model": source.name,
             "model_name": source.label,
@@ -314,6 +315,9 @@ class Runner(ABC):
             "n_layers": anatomy.n_layers,
             "n_heads": max((site.n_heads for site in anatomy.heads), default=0),
             "d_model": anatomy.d_model,
+            "n_vocab": anatomy.n_vocab,
+            "tokens_averaged": anatomy.n_vocab if tail.averaged is None else int(tail.averaged.sum()),
+            "softcap": tail.softcap or 0.0,
             "n_parameters": source.n_parameters,
             "sibling": source.sibling,
             "parallel_blocks": anatomy.parallel,
