@@ -65,6 +65,8 @@ class BatchContext:
     def intervention(self, job: Job, rows: Sequence[int], edges: Mapping[Drawn, EdgeValues]) -> Intervention:
         """The edits of one job: at every place (1 - dose) of the prompt's own value and dose of the replacement.
 
+        Of an edge, the place is its receiver's, and the replacement what it writes with the sender wholly ablated.
+
         Args:
             job: which knock-out, draw, and whether it is the control.
             rows: positions of the prompts in pools and table.
