@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import xarray as xr
@@ -410,4 +411,4 @@ def test_a_draft_left_by_a_kill_does_not_close_a_folder(tmp_path: Path) -> None:
     (tmp_path / "run.json.new").write_text('{"half')
     assert not open_run_directory(tmp_path, {"seed": 0}, {}).complete
     with pytest.raises(OutputError, match="is damaged"):
-        LedgerFile.resume(tmp_path)
+        LedgerFile.resume(tmp_path, np.arange(2))

@@ -89,6 +89,15 @@ def test_other_seeds_deal_other_donors():
     assert len({table.tobytes() for table in tables}) == 4
 
 
+def test_donors_do_not_depend_on_the_order_of_the_prompts():
+    """A prompt keeps its donors in a permuted file."""
+    targets, prompts = [i % 5 for i in range(12)], [prompt(i) for i in range(12)]
+    moved = np.random.default_rng(0).permutation(12).tolist()
+    before = Resample(donors=3).donate(prompts, targets, 4).table
+    after = Resample(donors=3).donate([prompts[i] for i in moved], [targets[i] for i in moved], 4).table
+    assert np.array_equal(np.array(moved)[after], before[:, moved])
+
+
 def test_too_few_donors_are_refused():
     with pytest.raises(TooFewDonors, match="2 with another target"):
         donate(Resample(donors=3))

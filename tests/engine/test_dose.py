@@ -23,10 +23,10 @@ from tests.engine.test_families import (
     model,
     parts,
     prompt_set,
-    resample_table,
 )
 from tests.engine.test_texts import plain
 from tests.run.test_text_runs import last_stream, values_of
+from tests.support.dealt import resample_table
 from tests.support.families import FAMILIES
 from tests.support.plain import slow_copy
 from tests.support.positions import where
@@ -45,7 +45,7 @@ def ledger(name: str, dose: float, ablation: Ablation, null: int = 0, components
 def test_half_a_knock_out_is_that_of_plain_float64_forwards(name: str) -> None:
     found = ledger(name, 0.3, hs.Resample(donors=2))
     clean = [run(double(name), FAMILIES[name], prompt) for prompt in PROMPTS]
-    table = resample_table()
+    table = resample_table(PROMPTS, TARGETS, 2, SEED)
 
     def between(part: Part, prompt: int, draw: int) -> Tensor:
         return 0.7 * clean[prompt].values[part] + 0.3 * clean[table[draw, prompt]].values[part]

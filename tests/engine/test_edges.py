@@ -36,8 +36,8 @@ from hydrascope.engine import (
 from hydrascope.engine._edges import edge_values
 from hydrascope.engine._forward import Rows
 from hydrascope.errors import AnatomyRefused, HookDidNotFire
-from hydrascope.prompts import choose_donors
 from hydrascope.run._estimate import estimate
+from tests.support.dealt import resample_table
 from tests.support.families import FAMILIES, VOCABULARY, Family, build
 from tests.support.reference import Part, Run, double_copy, reference_ledger, run
 
@@ -284,15 +284,6 @@ def ledger(name: str, components: str, ablation: Any = None, **more: Any) -> xr.
     return hs.knock_out(model(name), prompt_set(), ablation=ablation or hs.Resample(donors=2), options=options).dataset
 
 
-def resample_table() -> np.ndarray:
-    """Donor of each draw and prompt, in the order of the prompts."""
-    rows = sorted(range(len(PROMPTS)), key=lambda i: (LENGTHS[i], i))
-    dealt = choose_donors([TARGETS[i] for i in rows], 2, SEED)
-    table = np.empty_like(dealt)
-    table[:, rows] = np.array(rows)[dealt]
-    return table
-
-
 @pytest.mark.parametrize("name", IN_LEDGER)
 def test_the_ledger_is_that_of_the_slow_loop(name: str) -> None:
     chosen = "head.0.1->head.2.3,mlp.0->attn.2,head.0.2->mlp.1"
@@ -301,7 +292,7 @@ def test_the_ledger_is_that_of_the_slow_loop(name: str) -> None:
     found = ledger(name, chosen)
     assert found["ablated"].values.tolist() == chosen.split(",")
     assert set(found["ablated_kind"].values) == {"edge"}
-    donors = resample_table()
+    donors = resample_table(PROMPTS, TARGETS, 2, SEED)
     for edge in parse_knockouts(chosen, model(name).anatomy.inventory):
 
         def value(_: Part, prompt: int, draw: int, edge: Knockout = edge) -> Tensor:

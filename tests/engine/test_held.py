@@ -16,8 +16,8 @@ import hydrascope as hs
 from hydrascope.anatomy import directions, examine
 from hydrascope.components import Component, parse_knockouts
 from hydrascope.engine import Positions, edited_places, frozen_places
-from hydrascope.prompts import choose_donors
 from tests.engine.test_texts import plain
+from tests.support.dealt import resample_table
 from tests.support.families import FAMILIES, VOCABULARY, build
 from tests.support.plain import slow_copy
 from tests.support.positions import where
@@ -56,15 +56,6 @@ def ledger(name: str, components: str, ablation: Any = None, wanted: slice = sli
     return hs.knock_out(model(name), prompt_set(wanted), ablation=ablation or hs.Zero(), options=options).dataset
 
 
-def resample_table() -> np.ndarray:
-    """Donor of each draw and prompt, in the order of the prompts."""
-    rows = sorted(range(len(PROMPTS)), key=lambda i: (LENGTHS[i], i))
-    dealt = choose_donors([TARGETS[i] for i in rows], 2, SEED)
-    table = np.empty_like(dealt)
-    table[:, rows] = np.array(rows)[dealt]
-    return table
-
-
 def part(component: Component) -> Part:
     whole = component.kind, component.layer
     return whole if component.unit is None else (*whole, component.unit)
@@ -80,7 +71,7 @@ def single(component: Component) -> list[Part]:
 @pytest.mark.parametrize("name", SOME)
 def test_the_ledger_is_that_of_the_slow_loop(name: str) -> None:
     found = ledger(name, HELD, hs.Resample(donors=2))
-    slow, donors = double_copy(network(name)), resample_table()
+    slow, donors = double_copy(network(name)), resample_table(PROMPTS, TARGETS, 2, SEED)
     clean = [run(slow, FAMILIES[name], prompt) for prompt in PROMPTS]
     assert found["ablated"].values.tolist()[:2] == ["attn.0/attn.1", "attn.0/mlp.1/attn.2"]
     assert set(found["ablated_kind"].values) == {"frozen"}
@@ -126,6 +117,49 @@ def test_whole_texts_are_held_at_the_edited_positions(name: str) -> None:
             sigma = before.sum() / float(inside["direct_effect"].sum())
             right = (now - before) / sigma
             np.testing.assert_allclose(inside["change"], right, rtol=0, atol=TOLERANCE, err_msg=str(knockout))
+
+
+@pytest.mark.parametrize("writers", ["layers", "heads"])
+@pytest.mark.parametrize("name", ["gpt2", "gpt_neox", "gemma2", "llama"])
+def test_a_frozen_part_moves_where_it_is_read_but_not_frozen(name: str, writers: str) -> None:
+    edited, row = (0, 3, 6), 0
+    scope = {"positions": "0,3,-1", "read": "each", "skip": 0}
+    found = ledger(name, "attn.0/attn.2", wanted=slice(0, 3, 2), writers=writers, split_attention=True, **scope)
+    opened, slow, text = model(name), slow_copy(network(name)), torch.tensor(PROMPTS[row])
+    [knockout] = parse_knockouts("attn.0/attn.2", opened.anatomy.inventory)
+    held = frozen_places(knockout, opened.anatomy)
+    seen = _values(slow, text, held)
+    zeros = [(p, torch.zeros(len(edited), p.width)) for p in edited_places(knockout, opened.anatomy)]
+    kept = [(p, seen[str(p.site)][list(edited), p.span]) for p in held]
+    clean, after = (plain(slow, opened, text, edited, edits) for edits in ((), (*zeros, *kept)))
+    frozen, targets = found["writer_layer"] == 2, text[1:]
+    frozen &= found["writer_kind"].isin(["attn", "bias"]) & (found["writer"] != "bias.mlp.2")
+    read = directions(opened.network, opened.anatomy.tail, targets)
+    writes = (after[0] - clean[0])[:-1, [w.component == Component("attn", 2) for w in opened.anatomy.writers]]
+    moved, stream = writes.sum(1), _final_streams(slow, opened, text)[:-1]
+    sigma = opened.anatomy.tail.sigma(stream)
+    expected = ((moved * read.vectors.double()).sum(-1) / sigma).numpy()
+    here = found.isel(ablated=0, prompt=slice(0, len(text) - 1))
+    logits = [one[1][:-1] - one[1][:-1].mean(-1, keepdim=True) for one in (clean, after)]
+    total = (logits[1] - logits[0])[torch.arange(len(targets)), targets]
+    np.testing.assert_allclose(here["total_effect"], total, rtol=0, atol=TOLERANCE)
+    change = here["change"].isel(writer=frozen.values).sum("writer").values
+    still = np.isin(np.arange(len(targets)), edited)
+    np.testing.assert_array_equal(change[still], 0)
+    np.testing.assert_allclose(change, expected, rtol=0, atol=TOLERANCE)
+    assert np.abs(change[~still]).max() > 1e-3, "it moves where it is not frozen"
+    assert found["is_downstream"].isel(ablated=0, writer=frozen.values).any()
+
+
+def _final_streams(slow: Any, opened: hs.Model, text: Tensor) -> Tensor:
+    """What the final norm takes at every position of an untouched text."""
+    seen: list[Tensor] = []
+    norm = slow.get_submodule(opened.anatomy.tail.norm)
+    handle = norm.register_forward_pre_hook(lambda _, args: seen.append(args[0][0]))
+    with torch.no_grad():
+        slow(input_ids=text[None], use_cache=False)
+    handle.remove()
+    return seen[-1]
 
 
 def _values(slow: Any, text: Tensor, places: Any) -> dict[str, Tensor]:
@@ -212,5 +246,6 @@ def test_a_prompt_as_its_own_counterfactual_closes_at_zero() -> None:
 
 def test_a_part_that_is_not_held_does_not_close(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hydrascope.engine._plan.frozen_places", lambda *args: ())
-    with pytest.raises(hs.HydrascopeError, match=r"attn\.0/attn\.1 .* does not close"):
+    with pytest.raises(hs.HydrascopeError, match=r"attn\.0/attn\.1 .* does not close") as refused:
         ledger("gpt2", "attn.0/attn.1")
+    assert "--dtype float32" not in str(refused.value), "it is float32"

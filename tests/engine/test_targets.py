@@ -14,7 +14,7 @@ from torch import nn
 import hydrascope as hs
 from hydrascope.anatomy import examine
 from hydrascope.errors import EmptyPrompts, TargetError
-from hydrascope.prompts import choose_donors
+from tests.support.dealt import resample_table
 from tests.support.families import FAMILIES, VOCABULARY, build
 from tests.support.reference import Knockout, Reference, double_copy, reference_ledger, run
 
@@ -32,7 +32,6 @@ PARTS: list[Knockout] = [
     (("head", 1, 2),),
     (("attn", 0), ("mlp", 1)),
 ]
-ROWS = sorted(range(len(LENGTHS)), key=lambda i: (LENGTHS[i], i))  # the ledger's rows while it is made
 TOLERANCE = 1e-4
 
 
@@ -59,17 +58,18 @@ def ledger(name: str, target: str, prompts: hs.PromptSet | None = None, **option
     return hs.knock_out(model(name), prompts or prompt_set(), KNOCKOUTS, hs.Resample(donors=2), options=chosen).dataset
 
 
-def donors() -> np.ndarray:
-    """Donor of each draw and prompt, in the order of the prompts."""
-    dealt = choose_donors([TARGETS[i] for i in ROWS], 2, SEED, foils=[FOILS[i] for i in ROWS])
-    table = np.empty_like(dealt)
-    table[:, ROWS] = np.array(ROWS)[dealt]
-    return table
-
-
 @functools.cache
 def reference(name: str) -> Reference:
-    return reference_ledger(build(name), FAMILIES[name], PROMPTS, TARGETS, PARTS, "resample", donors(), foils=FOILS)
+    return reference_ledger(
+        build(name),
+        FAMILIES[name],
+        PROMPTS,
+        TARGETS,
+        PARTS,
+        "resample",
+        resample_table(PROMPTS, TARGETS, 2, SEED, FOILS),
+        foils=FOILS,
+    )
 
 
 @functools.cache

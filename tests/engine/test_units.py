@@ -137,7 +137,7 @@ def test_masks_of_many_units_are_those_of_each_alone() -> None:
     anatomy = model("phi").anatomy
     knockouts = parse_knockouts("neuron.1.3-9,neuron.0.*,kv,head.2.*,attn,layer,neuron.0.1+kv.2.0", anatomy.inventory)
     found = columns(anatomy)
-    together = Masks.of(knockouts, found, anatomy)
+    together = Masks.of(knockouts, found, anatomy, {})
     for k, knockout in enumerate(knockouts):
         own = [any(w.writer in anatomy.written_by(p) for p in knockout.parts) for w in found]
         later = [

@@ -150,6 +150,26 @@ def test_donors_are_other_texts_of_the_same_length(monkeypatch: pytest.MonkeyPat
         assert (table[0] != np.arange(count)).all(), "nobody to himself"
 
 
+@pytest.mark.parametrize("scope", [Positions(), Positions("all"), Positions("all", "each")])
+def test_a_permuted_file_gives_the_same_donors(scope: Positions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hydrascope.engine._memory.TEXTS_IN_BLOCK", 4)  # texts of one length lend in two blocks
+    whole = prompts((7,) * 9 + (9,) * 3)
+    order = np.random.default_rng(1).permutation(len(whole)).tolist()
+    permuted = hs.PromptSet("permuted", tuple(whole[i] for i in order))
+    options = hs.Options(components=COMPONENTS, null_draws=0, keep_wrong=True, **where(scope))
+    one, other = (
+        hs.knock_out(opened("gpt2"), some, ablation=hs.Resample(donors=2), options=options).dataset
+        for some in (whole, permuted)
+    )
+    each = len(scope.read_in(7)), len(scope.read_in(9))
+    counts = [each[len(prompt.input_ids or ()) == 9] for prompt in whole]
+    rows = np.split(np.arange(sum(counts)), np.cumsum(counts)[:-1])
+    moved = np.concatenate([rows[i] for i in order])
+    assert (np.diff(other["prompt"]) > 0).all(), "the rows are the file's"
+    for name in ("total_effect", "change", "kl"):
+        np.testing.assert_allclose(other[name], one[name][moved], rtol=0, atol=2e-5, err_msg=name)
+
+
 def test_noise_and_null_run_on_texts_and_close() -> None:
     ds = ledger("gpt2", hs.Noise(donors=2), Positions("0,2,-1", "each"), null_draws=1, distribution=False)
     assert ds.attrs["closing_error"] < 1e-4

@@ -122,14 +122,15 @@ def synthetic_ledger(
     ratio = 1 + norm * np.abs(true_own) / np.maximum(np.abs(without_bias), 1)[:, None]
     norm_effect = (ratio - 1) * (without_bias[:, None] + own_change + compensation)
     total = own_change + compensation + norm_effect
-    total_sd = runs.sum(3).std(0)
+    ddof = int(donors > 1)
+    total_sd = runs.sum(3).std(0, ddof=ddof)
 
     cell = ("prompt", "ablated")
     full = (*cell, "writer")
     data: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
         "direct_effect": (("prompt", "writer"), direct),
         "change": (full, change),
-        "change_sd": (full, runs.std(0)),
+        "change_sd": (full, runs.std(0, ddof=ddof)),
         "own_change": (cell, own_change),
         "norm_effect": (cell, norm_effect),
         "total_effect": (cell, total),

@@ -22,6 +22,8 @@ FEW = 4
 class Resample(FromRuns):
     """z~ = Z(u~), u~ another prompt of the set with another target (McGrath et al. 2023, eq. 38; 15 donors there).
 
+    Who lends to whom depends on the set and the seed, and not on the order of the set.
+
     Attributes:
         donors: donors per prompt. Each round is a seeded derangement of the set.
     """
@@ -38,15 +40,24 @@ class Resample(FromRuns):
     def donate(
         self, prompts: Sequence[EncodedPrompt], targets: Sequence[int], seed: int, *, block: int | None = None
     ) -> Donation:
-        """Deal the prompts out as each other's donors.
+        """Deal the prompts out as each other's donors, in an order that is theirs and not that of their file.
 
         Raises:
             TooFewDonors: a prompt has fewer prompts with another target than donors are asked for.
         """
         if block is not None:
             seed = int(np.random.SeedSequence((seed, block)).generate_state(1)[0])
-        numbers, foils = [prompt.index for prompt in prompts], [prompt.foil_id for prompt in prompts]
-        table = choose_donors(targets, self.donors, seed, foils=foils, numbers=numbers)
+        order = sorted(range(len(prompts)), key=lambda i: prompts[i].content)
+        dealt = choose_donors(
+            [targets[i] for i in order],
+            self.donors,
+            seed,
+            foils=[prompts[i].foil_id for i in order],
+            numbers=[prompts[i].index for i in order],
+        )
+        table = np.empty_like(dealt)
+        table[:, order] = np.array(order)[dealt]
+        foils = [prompt.foil_id for prompt in prompts]
         return Donation(table, sharing=count_shared_answers(targets, foils, table))
 
     def replaced_by(self, noun: str) -> str:

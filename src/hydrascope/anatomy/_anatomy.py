@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from hydrascope.anatomy._sites import Place, Site
@@ -149,6 +149,8 @@ class Tail:
         softcap: c of the soft-cap c * tanh(y / c); None where there is none.
         mean_row: mean of the unembedding's rows over the vocabulary.
         mean_head_bias: mean of the head's bias over the vocabulary; 0 without a bias.
+        averaged: the rows that those means, and every mean over the vocabulary, are of: tokens that the tokenizer can
+            produce, not rows that pad the matrix to a round size; None where all are.
     """
 
     norm: str | None
@@ -163,6 +165,11 @@ class Tail:
     softcap: float | None
     mean_row: Float[Tensor, " d"]
     mean_head_bias: float
+    averaged: Bool[Tensor, " vocab"] | None = None
+
+    def of_tokens(self, logits: Float[Tensor, "*rows vocab"]) -> Float[Tensor, "*rows tokens"]:
+        """Logits of the tokens that the tokenizer can produce."""
+        return logits if self.averaged is None else logits[..., self.averaged.to(logits.device)]
 
     def sigma(self, resid: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows"]:
         """The norm's scale in float32; 1 without a norm (McGrath et al. 2023, eq. 8)."""

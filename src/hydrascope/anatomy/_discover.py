@@ -6,6 +6,7 @@ Costs about ten short forward passes and no knowledge of the model's family. Not
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -39,11 +40,12 @@ def random_ids(model: Any, batch: int = 2, tokens: int = 6, seed: int = 0) -> Te
     return ids.to(devices(model)[0])
 
 
-def discover(model: nn.Module) -> Anatomy:
+def discover(model: nn.Module, tokens: Collection[int] = ()) -> Anatomy:
     """Find a model's writers, units and tail by experiment.
 
     Args:
         model: a Hugging Face causal language model in eval mode; it is only run, never changed.
+        tokens: ids that its tokenizer can produce; none where there is no tokenizer.
 
     Returns:
         The anatomy, not yet proved on other tokens; see `prove_anatomy`.
@@ -85,7 +87,7 @@ def discover(model: nn.Module) -> Anatomy:
         experts=find_expert_sites(model, trace, blocks, writers, tolerance),
         reads=frozenset(pairs),
         embed_gain=carry[0] * blocks[0].carry,
-        tail=find_tail(model, trace, layers[-1], tolerance),
+        tail=find_tail(model, trace, layers[-1], tolerance, tokens),
         d_model=blocks[0].resid.shape[-1],
         n_vocab=trace.logits.shape[-1],
         additivity_error=max(block.error for block in blocks),

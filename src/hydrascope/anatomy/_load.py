@@ -109,7 +109,7 @@ def examine(network: Any, tokenizer: Any, *, name: str, revision: str = "", sibl
         OutOfBudget: the device has no room for a few tokens.
     """
     _require_finite_and_causal(network, name)
-    anatomy = discover(network)
+    anatomy = discover(network, set(tokenizer.get_vocab().values()) if tokenizer is not None else ())
     require(prove_anatomy(network, anatomy))
     source = ModelSource(
         name=name,

@@ -84,6 +84,13 @@ class Model:
         return CLOSING[precision(self.network)]
 
     @property
+    def mend(self) -> str:
+        """What a user can do where its rounding may be to blame, for the end of an error."""
+        if not self.all_float32:
+            return "try --dtype float32"
+        return "it is float32 already, so please report it with what `hydrascope inspect` says"
+
+    @property
     def context(self) -> int:
         """Most tokens of a prompt; 2^30 if the config names no limit."""
         config = self.network.config.get_text_config()

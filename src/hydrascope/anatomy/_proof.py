@@ -111,7 +111,7 @@ def _tail_checks(network: nn.Module, anatomy: Anatomy, trace: Trace, resid: Tens
     tokens = trace.logits[:, -1].argmax(-1)
     read = directions(network, tail, tokens)
     logits = head[:, -1].float() * tail.scale
-    measured = logits.gather(1, tokens[:, None])[:, 0] - logits.mean(-1)
+    measured = logits.gather(1, tokens[:, None])[:, 0] - tail.of_tokens(logits).mean(-1)
     predicted = (resid[:, -1].float() * read.vectors).sum(-1) / sigma[:, -1, 0] + read.constants
     readout_error = float((predicted - measured).abs().max() / measured.abs().max().clamp_min(1.0))
     return [

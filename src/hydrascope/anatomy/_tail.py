@@ -6,11 +6,11 @@ value of a soft-cap is looked for in the model's config.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from hydrascope.anatomy._anatomy import Tail
@@ -25,7 +25,7 @@ _ROWS = 1024
 """Rows of an unembedding that are summed in float64 at a time."""
 
 
-def find_tail(model: nn.Module, trace: Trace, last_block: str, tolerance: float) -> Tail:
+def find_tail(model: nn.Module, trace: Trace, last_block: str, tolerance: float, tokens: Collection[int] = ()) -> Tail:
     """Find final norm, unembedding, multipliers and soft-cap.
 
     Args:
@@ -33,6 +33,7 @@ def find_tail(model: nn.Module, trace: Trace, last_block: str, tolerance: float)
         trace: a recorded forward pass of it.
         last_block: path of the last block, whose output is the last residual state.
         tolerance: relative error that counts as equal.
+        tokens: ids that the tokenizer can produce; none to take every row of the unembedding for a token.
 
     Returns:
         The tail, not yet proved on real states.
@@ -59,7 +60,8 @@ def find_tail(model: nn.Module, trace: Trace, last_block: str, tolerance: float)
     pre_gain = _ratio(normed, head_call.input, tolerance, "state before the head")
     scale, softcap = _head_to_logits(model, head_call.output, trace.logits, tolerance)
     head: Any = model.get_submodule(head_path)
-    mean_row, mean_head_bias = _vocabulary_means(head, head_path, (trace.logits.shape[-1], resid.shape[-1]))
+    averaged = _averaged(trace.logits.shape[-1], tokens)
+    mean_row, mean_head_bias = _vocabulary_means(head, head_path, (trace.logits.shape[-1], resid.shape[-1]), averaged)
     return Tail(
         norm=norm_path,
         head=head_path,
@@ -73,6 +75,7 @@ def find_tail(model: nn.Module, trace: Trace, last_block: str, tolerance: float)
         softcap=softcap,
         mean_row=mean_row.to(resid.device),
         mean_head_bias=mean_head_bias,
+        averaged=averaged,
     )
 
 
@@ -192,7 +195,19 @@ def _positive_numbers(model: Any) -> list[float]:
     return sorted(v for v in values if v > 0)
 
 
-def _vocabulary_means(head: Any, path: str, shape: tuple[int, int]) -> tuple[Float[Tensor, " d"], float]:
+def _averaged(vocabulary: int, tokens: Collection[int]) -> Bool[Tensor, " vocab"] | None:
+    """Which rows of the unembedding are tokens; None where all are, or where no tokenizer tells."""
+    known = [token for token in set(tokens) if 0 <= token < vocabulary]
+    if len(known) in (0, vocabulary):
+        return None
+    averaged = torch.zeros(vocabulary, dtype=torch.bool)
+    averaged[known] = True
+    return averaged
+
+
+def _vocabulary_means(
+    head: Any, path: str, shape: tuple[int, int], averaged: Bool[Tensor, " vocab"] | None
+) -> tuple[Float[Tensor, " d"], float]:
     """Means of the unembedding's rows and bias over the vocabulary."""
     with weights_loaded(head):
         weight, bias = getattr(head, "weight", None), getattr(head, "bias", None)
@@ -203,6 +218,8 @@ def _vocabulary_means(head: Any, path: str, shape: tuple[int, int]) -> tuple[Flo
                 "linear head", f"the weight of '{path}' is quantised, so its rows cannot be read; leave that module out"
             )
         total = torch.zeros(shape[1], dtype=torch.float64, device=weight.device)
-        for rows in weight.detach().split(_ROWS):
-            total += rows.double().sum(0)
-        return (total / shape[0]).float(), 0.0 if bias is None else float(bias.detach().double().mean())
+        chosen = torch.arange(shape[0]) if averaged is None else averaged.nonzero()[:, 0]
+        for rows in chosen.to(weight.device).split(_ROWS):
+            total += weight.detach()[rows].double().sum(0)
+        mean_bias = 0.0 if bias is None else float(bias.detach()[chosen.to(bias.device)].double().mean())
+        return (total / len(chosen)).float(), mean_bias

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from hydrascope.anatomy import Directions
@@ -46,15 +46,25 @@ class Account:
         tolerance: largest |remainder| / max(1, |total|) that counts as closed.
         names: name of each item (a prompt, or a position of one) in an error.
         read: read-out direction of each item.
+        edited: items that are read where something is replaced, and frozen parts are held.
+        mend: what a user can do about an account that does not close.
         with_distribution: whether the next-token distribution is measured, not only the target's logit.
     """
 
     def __init__(
-        self, plan: Plan, tolerance: float, names: Sequence[str], read: Directions, *, with_distribution: bool = True
+        self,
+        plan: Plan,
+        tolerance: float,
+        names: Sequence[str],
+        read: Directions,
+        edited: Bool[np.ndarray, " items"],
+        *,
+        mend: str,
+        with_distribution: bool = True,
     ) -> None:
         self.plan, self.tolerance, self.names, self.with_distribution = plan, tolerance, names, with_distribution
+        self.edited, self.mend = edited, mend
         self.constants = read.constants.cpu().double().numpy()
-        self.may_change = plan.masks.own | plan.masks.downstream
         shape = (len(names), len(plan.knockouts))
         account = (*shape, len(plan.aggregation.entries))
         self.change = np.zeros((2, *account))  # by half: even and odd draws
@@ -78,7 +88,9 @@ class Account:
         logit = found.logit[0].double().numpy()
         parity = (found.probe - logits.float().cpu()).abs().amax(-1).numpy()
         self.parity = np.maximum(self.parity, parity)
-        self._require_untouched(parity, logits.float().abs().amax(-1).cpu().numpy())
+        # a padded row may be at -1e9, beside which everything else looks equal
+        size = self.plan.anatomy.tail.of_tokens(logits)
+        self._require_untouched(parity, size.float().abs().amax(-1).cpu().numpy())
         self._require_summed(logit - direct.sum(1), logit)
         self.clean = {
             "direct_effect": self.plan.aggregation.direct(direct),
@@ -103,7 +115,7 @@ class Account:
         knockouts = [job.knockout for job in jobs]
         own = plan.masks.own[knockouts]
         change = np.zeros((len(jobs), *direct.shape))
-        change[..., :-1] = (reads[1:] - reads[0]).transpose(0, 2, 1) * self.may_change[knockouts][:, None, :-1]
+        change[..., :-1] = (reads[1:] - reads[0]).transpose(0, 2, 1) * self._moves(knockouts)[..., :-1]
         ratio = sigma[0] / sigma[1:]
         norm = (ratio - 1) * (direct[:, :-1].sum(1) + change.sum(2))
         total = logit[1:] - logit[0]
@@ -137,6 +149,20 @@ class Account:
             self.total_square[:, job.knockout] += total[row] ** 2
             self.scalars[:, :, job.knockout] += scalars[:, row]
 
+    def _responds(self, knockouts: Sequence[int]) -> Bool[np.ndarray, "jobs _ columns"]:
+        """What can respond to each knock-out, item by item where parts are frozen and thus still at some."""
+        found = self.plan.masks.downstream[knockouts][:, None]
+        if self.plan.immovable:
+            found = found.repeat(len(self.edited), 1)
+            for row, knockout in enumerate(knockouts):
+                if knockout in self.plan.immovable:
+                    found[row] &= ~(self.edited[:, None] & self.plan.immovable[knockout])
+        return found
+
+    def _moves(self, knockouts: Sequence[int]) -> Bool[np.ndarray, "jobs _ columns"]:
+        moves: Bool[np.ndarray, "jobs _ columns"] = self._responds(knockouts) | self.plan.masks.own[knockouts][:, None]
+        return moves
+
     def _direct(self, readings: Readings) -> Float[np.ndarray, "items columns"]:
         reads, sigma = readings.reads[0].double().numpy(), readings.sigma[0].double().numpy()
         direct: Float[np.ndarray, "items columns"] = np.concatenate([(reads / sigma).T, self.constants[:, None]], 1)
@@ -150,7 +176,7 @@ class Account:
             raise AnatomyRefused(
                 "untouched logits",
                 f"on prompt {self.names[bad]} the clean row's logits differ from the untouched model's by "
-                f"{parity[bad]:.1e}, allowed {allowed[bad]:.0e}; try --dtype float32 or another model",
+                f"{parity[bad]:.1e}, allowed {allowed[bad]:.0e}; {self.mend}",
             )
 
     def _require_summed(self, remainder: Float[np.ndarray, " items"], logit: Float[np.ndarray, " items"]) -> None:
@@ -160,7 +186,7 @@ class Account:
             raise LedgerDoesNotClose(
                 f"the clean run on prompt {self.names[bad]} does not close: the target's logit {logit[bad]:.4f} and "
                 f"the sum of direct effects differ by {remainder[bad]:.4f} (tolerance {self.tolerance:g}); "
-                "try --dtype float32"
+                f"{self.mend}"
             )
 
     def _require_closed(
@@ -176,13 +202,13 @@ class Account:
             raise LedgerDoesNotClose(
                 f"the account of {self.plan.knockouts[jobs[job].knockout]} on prompt {self.names[bad]} does not "
                 f"close: total effect {total[job, bad]:.4f} and the sum of its parts differ by "
-                f"{remainder[job, bad]:.4f} (tolerance {self.tolerance:g}); try --dtype float32"
+                f"{remainder[job, bad]:.4f} (tolerance {self.tolerance:g}); {self.mend}"
             )
 
     def _enter_routing(self, knockouts: Sequence[int], routing: Routing, sigma: Float[np.ndarray, " items"]) -> None:
         """Book re-routed changes where routers can respond."""
         columns = list(self.plan.routed)
-        responds = self.plan.masks.downstream[knockouts][:, columns, None]
+        responds = self._responds(knockouts)[..., columns].transpose(0, 2, 1)
         rerouted = routing.rerouted[1:].double().numpy() / sigma * responds
         moved = routing.moved[1:].double().numpy() * responds
         for row, knockout in enumerate(knockouts):
@@ -200,7 +226,7 @@ class Account:
         """Book pattern effects of attention that can respond, if with value effects they make up its change."""
         plan, columns = self.plan, list(self.plan.attending)
         knockouts = [job.knockout for job in jobs]
-        responds = plan.masks.downstream[knockouts][:, None, columns]
+        responds = self._responds(knockouts)[..., columns]
         looked, found, share = (
             part[1:].double().numpy().transpose(0, 2, 1) * responds
             for part in (pattern.pattern_effect, pattern.value_effect, pattern.moved)
@@ -232,8 +258,8 @@ class Account:
         found: Arrays = {
             **self.clean,
             "change": change,
-            "change_sd": np.sqrt(np.maximum(self.change_square / draws - change**2, 0.0)),
-            "total_effect_sd": np.sqrt(np.maximum(self.total_square / draws - scalars["total_effect"] ** 2, 0.0)),
+            "change_sd": _spread(self.change_square, change, draws),
+            "total_effect_sd": _spread(self.total_square, scalars["total_effect"], draws),
             **scalars,
             "worst_remainder": self.worst,
             "parity_error": self.parity,
@@ -251,3 +277,11 @@ class Account:
             found["null_change"] = self.null_change / nulls
             found["null_norm_effect"], found["null_total_effect"] = self.null_scalars / nulls
         return found
+
+
+def _spread(
+    squares: Float[np.ndarray, "*entries"], mean: Float[np.ndarray, "*entries"], draws: int
+) -> Float[np.ndarray, "*entries"]:
+    """Sample standard deviation over draws, from the sum of squares; 0 with one draw, which shows no spread."""
+    spread: Float[np.ndarray, "*entries"] = np.sqrt(np.maximum(squares - draws * mean**2, 0.0) / max(1, draws - 1))
+    return spread

@@ -149,12 +149,15 @@ class AttentionSplitter:
         self, one: UnitReadout, seen: PatternValueProducts, scale: Float[Tensor, "interventions items"] | None
     ) -> None:
         writer = one.split.writer
-        products = (seen.clean, seen.looked, seen.valued, seen.own)
-        clean, looked, valued, own = (_read(one, product) for product in products)
+        clean, looked, valued, own = (
+            _read(one, product) for product in (seen.clean, seen.looked, seen.valued, seen.own)
+        )
         moved = seen.moved.to(clean.device, copy=True)
-        for row, heads in self._replaced(one.split):  # a replaced head writes neither part
-            looked[row, :, heads] = valued[row, :, heads] = own[row, :, heads] = clean[0, :, heads]
-            moved[row, :, heads] = 0
+        where = torch.from_numpy(self.layout.edited_items).to(clean.device)
+        for row, heads in self._replaced(one.split):  # such a head writes neither what it looks at nor what it finds
+            for products in (looked, valued, own):
+                products[row][where, heads] = clean[0][where, heads]
+            moved[row][where, heads] = 0
         now = torch.ones_like(own[..., :1]) if scale is None else scale[..., None]
         before = now[:1]
         pattern_effect = ((looked - clean) / before + (own - valued) / now) / 2

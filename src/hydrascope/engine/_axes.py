@@ -9,7 +9,7 @@ arXiv 2310.04625). The sums and compensation by kind stay exact; which writer co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -68,8 +68,21 @@ class Masks:
     downstream: Bool[np.ndarray, "ablated columns"]
 
     @classmethod
-    def of(cls, knockouts: Sequence[Knockout], found: Sequence[Column], anatomy: Anatomy) -> Masks:
-        """Both masks, made writer by writer: of columns there may be tens of thousands."""
+    def of(
+        cls,
+        knockouts: Sequence[Knockout],
+        found: Sequence[Column],
+        anatomy: Anatomy,
+        immovable: Mapping[int, Bool[np.ndarray, " columns"]],
+    ) -> Masks:
+        """Both masks, writer by writer and not column by column, of which there may be tens of thousands.
+
+        Args:
+            knockouts: what is ablated.
+            found: the columns.
+            anatomy: of the model.
+            immovable: for some knock-outs the columns that cannot respond.
+        """
         own = np.zeros((len(knockouts), len(found)), bool)
         downstream = np.zeros_like(own)
         stretches = _stretches(found)
@@ -87,14 +100,26 @@ class Masks:
                         downstream[k, span] |= split is not None and split.norm is not None
                     else:
                         downstream[k, span] |= after
-            for part in knockout.frozen:
-                mine = anatomy.written_by(part)
-                for writer, span, split in stretches:
-                    if writer in mine:
-                        downstream[k, span] &= ~_held(split, part, span.stop - span.start)
+        for k, held in immovable.items():
+            downstream[k] &= ~held
         still = [span.stop - 1 for _, span, split in stretches if split is not None and not split.bias_moves]
         downstream[:, still] = False
         return cls(own, downstream & ~own)
+
+
+def frozen_columns(
+    knockouts: Sequence[Knockout], found: Sequence[Column], anatomy: Anatomy
+) -> dict[int, Bool[np.ndarray, " columns"]]:
+    """For each knock-out with frozen parts, the columns that cannot move where those are frozen."""
+    stretches = _stretches(found)
+    frozen = {k: np.zeros(len(found), bool) for k, knockout in enumerate(knockouts) if knockout.frozen}
+    for k, columns_held in frozen.items():
+        for part in knockouts[k].frozen:
+            mine = anatomy.written_by(part)
+            for writer, span, split in stretches:
+                if writer in mine:
+                    columns_held[span] |= _held(split, part, span.stop - span.start)
+    return frozen
 
 
 def _stretches(found: Sequence[Column]) -> list[tuple[Component, slice, UnitDecomposition | None]]:

@@ -123,14 +123,18 @@ def _whole_vocabulary(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Mean of the uncapped logits, log-probability of the target, KL divergence and rank.
 
-    KL(p || q) = sum_i p_i (y_i - x_i) - log Z_p + log Z_q, for logits y of the clean run and x of an intervention.
+    KL(p || q) = sum_i p_i (y_i - x_i) - log Z_p + log Z_q, for logits y of the clean run and x of an intervention. All
+    terms are float64: they are of the size of the logits, and cancel to a divergence that may be a millionth of it.
     """
     vocabulary, size = weight.shape[0], LOGIT_BYTES.get(states.device.type, LOGIT_BYTES_ELSEWHERE)
-    width = min(vocabulary, max(128, size // (4 * target.numel()) // 128 * 128))
-    clean = probe.log_softmax(-1)
+    width = min(vocabulary, max(128, size // (8 * target.numel()) // 128 * 128))
+    averaged = vocabulary if tail.averaged is None else int(tail.averaged.sum())
     capped = tail.cap(target)
-    total, cross, rank = (torch.zeros_like(target) for _ in range(3))
-    highest, partition = torch.full_like(target, -torch.inf), torch.zeros_like(target)
+    total, rank = torch.zeros_like(target), torch.zeros_like(target)
+    highest = torch.full_like(target, -torch.inf)
+    terms = target.new_empty(*target.shape, width, dtype=torch.float64)
+    gap, partition = terms.new_zeros(target.shape), terms.new_zeros(target.shape)
+    clean_partition = torch.stack([part.double().logsumexp(-1) for part in probe.split(width, -1)]).logsumexp(0)
     where = tokens.tolist()
     above = target.new_empty(*target.shape, width)
     for first in range(0, vocabulary, width):
@@ -138,16 +142,19 @@ def _whole_vocabulary(
         logits = torch.nn.functional.linear(states, weight[part], None if bias is None else bias[part]).float()
         if tail.scale != 1:
             logits *= tail.scale
-        total += logits.sum(-1)
+        some = None if tail.averaged is None else tail.averaged[part]
+        total += (logits if some is None or some.all() else logits[..., some.to(logits.device)]).sum(-1)
         logits = tail.cap(logits)
         for prompt, token in enumerate(where):
             if part.start <= token < part.stop:  # its own product may round differently and outrank itself
                 logits[prompt, :, token - first] = capped[prompt]
-        cross += torch.bmm(logits, clean[:, part].exp()[..., None])[..., 0]
         rank += torch.gt(logits, capped[..., None], out=above[..., : logits.shape[-1]]).sum(-1)
+        exact, clean = terms[..., : logits.shape[-1]].copy_(logits), probe[:, part, None].double()
+        share = (clean - clean_partition[:, None, None]).exp()
+        gap += (share * clean).sum(1) - torch.bmm(exact, share)[..., 0]
         before, highest = highest, torch.maximum(highest, logits.amax(-1))
         partition *= (before - highest).exp()
-        partition += logits.sub_(highest[..., None]).exp_().sum(-1)
+        partition += exact.sub_(highest[..., None]).exp_().sum(-1)
     log_partition = highest + partition.log()
-    kl = (clean.exp() * probe).sum(-1)[:, None] - probe.logsumexp(-1)[:, None] - cross + log_partition
-    return total / vocabulary, capped - log_partition, kl.clamp_min(0.0), rank
+    kl = gap - clean_partition[:, None] + log_partition
+    return total / averaged, (capped - log_partition).float(), kl.clamp_min(0.0).float(), rank

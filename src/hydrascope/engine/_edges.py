@@ -1,9 +1,10 @@
 """Edges: what a receiver would write if it read a sender's ablated output, and all else as it was.
 
-Each sender and draw costs a row of its own, beside the knock-outs of its receivers. In that row the sender is replaced
-and every other writer frozen at its clean write, so that the change reaches its readers by the residual stream alone
-and no reader responds to another. Each receiver's value is taken before it is frozen too: one row serves all receivers
-of a sender. That value is then the replacement in an ordinary knock-out of the receiver.
+The definition is carried out as it stands. A sender gets a row in which it is replaced and every other writer is held
+at its clean write, so that the change reaches whoever reads it by the residual stream alone and no reader answers for
+another. Each receiver's value is taken before it is held too: one row serves all receivers of a sender. That value is
+then the replacement in an ordinary knock-out of the receiver. So a dose scales what the receiver writes, and not the
+sender's ablation, which is always whole.
 """
 
 from __future__ import annotations

@@ -186,7 +186,7 @@ def run_interventions(
     if not torch.isfinite(distribution.logit).all():
         bad = int((~torch.isfinite(distribution.logit)).any(1).nonzero()[0])
         what = "the clean run" if bad == 0 else state.interventions[bad - 1].name
-        raise NonFinite(f"knocking out {what} leads to NaN or infinite logits; try --dtype float32")
+        raise NonFinite(f"knocking out {what} leads to NaN or infinite logits; {model.mend}")
     routed = state.routed.found.at(back) if routing else None
     pattern = state.heads.found.at(back) if heads else None
     sigma = state.sigma.cpu() if along or before is None else torch.cat([before.sigma[:1], state.sigma.cpu()])

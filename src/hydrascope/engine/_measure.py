@@ -64,7 +64,15 @@ class BatchContext:
         return self.plan.ablation.replace(source, self.plan.table[draw : draw + 1, rows], self.n_clean)[0]
 
     def intervention(self, job: Job, rows: Sequence[int], edges: Mapping[Drawn, EdgeValues]) -> Intervention:
-        """The edits of one job, (1 - dose) of the prompt's own value and dose of the replacement."""
+        """The edits of one job: at every place (1 - dose) of the prompt's own value and dose of the replacement.
+
+        Of an edge, the place is its receiver's, and the replacement what it writes with the sender wholly ablated.
+
+        Args:
+            job: which knock-out, draw, and whether it is the control.
+            rows: positions of the prompts in pools and table.
+            edges: what the receivers of edges would write.
+        """
         plan, edits = self.plan, []
         knockout = plan.knockouts[job.knockout]
         for number, place in enumerate(plan.edited[job.knockout]):
@@ -177,7 +185,15 @@ def _measure(
     read = directions(model.network, model.anatomy.tail, items.targets.to(device), foils)
     by_unit = readouts(model, plan.decompositions, read.vectors)
     heads = head_readouts(model, plan.heads, by_unit, read.vectors)
-    account = Account(plan, context.tolerance, items.names, read, with_distribution=with_distribution)
+    account = Account(
+        plan,
+        context.tolerance,
+        items.names,
+        read,
+        clean.layout.edited_items,
+        mend=model.mend,
+        with_distribution=with_distribution,
+    )
     before = None
     if strategy.by_block:
         before = run_interventions(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, islice, pairwise
@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int
 from hydrascope.ablations import Ablation
 from hydrascope.anatomy import Anatomy, Place
 from hydrascope.components import UNIT_KINDS, Component, Knockout
-from hydrascope.engine._axes import Aggregation, Column, Detail, Masks, aggregation, columns
+from hydrascope.engine._axes import Aggregation, Column, Detail, Masks, aggregation, columns, frozen_columns
 from hydrascope.engine._units import UnitDecomposition
 from hydrascope.errors import ComponentError
 
@@ -41,7 +41,8 @@ class Plan:
         decompositions: writers that are read unit by unit.
         detail: how much of the account the ledger keeps.
         dose: share of the way from a prompt's own value to the replacement.
-        heads: attention writers by their heads, where changes of attention are split.
+        heads: attention writers by their heads, where changes of attention are split; none where they are not.
+        reads_elsewhere: something is read at a position where nothing is replaced, nor held.
     """
 
     anatomy: Anatomy
@@ -54,6 +55,7 @@ class Plan:
     detail: Detail = "full"
     dose: float = 1.0
     heads: tuple[UnitDecomposition, ...] = ()
+    reads_elsewhere: bool = False
 
     @cached_property
     def edited(self) -> tuple[tuple[Place, ...], ...]:
@@ -75,9 +77,14 @@ class Plan:
         return columns(self.anatomy, self.decompositions)
 
     @cached_property
+    def immovable(self) -> Mapping[int, Bool[np.ndarray, " columns"]]:
+        """For each knock-out with frozen parts, the columns that cannot move at the replaced positions."""
+        return frozen_columns(self.knockouts, self.columns, self.anatomy)
+
+    @cached_property
     def masks(self) -> Masks:
-        """Columns that each knock-out changes by itself, and those that can respond."""
-        return Masks.of(self.knockouts, self.columns, self.anatomy)
+        """Which columns a knock-out changes by itself, and which can respond to it."""
+        return Masks.of(self.knockouts, self.columns, self.anatomy, {} if self.reads_elsewhere else self.immovable)
 
     @cached_property
     def read_apart(self) -> Bool[np.ndarray, " ablated"]:

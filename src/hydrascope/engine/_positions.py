@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from hydrascope.errors import RunError
@@ -47,6 +48,10 @@ class Positions:
     def is_last(self) -> bool:
         """Whether everything happens at the last token."""
         return self.read == "last" and self.ablate in ("last", "-1")
+
+    def reads_elsewhere(self, tokens: int) -> bool:
+        """Whether a text of so many tokens is read at a position where nothing is replaced."""
+        return not set(self.read_in(tokens)) <= set(self.ablated_in(tokens))
 
     def layout(self, prompts: int, tokens: int) -> Layout:
         """Positions in a batch of prompts of one length.
@@ -128,6 +133,11 @@ class Layout:
         if len(self.read) == 1:
             return rows[:, :, self.read[0]]
         return _select(rows, self.read).flatten(1, 2)
+
+    @property
+    def edited_items(self) -> Bool[np.ndarray, " items"]:
+        """Which items are read where something is replaced."""
+        return np.tile(np.isin(self.read, self.edited), self.prompts)
 
     def edited_of(self, tensor: Shaped[Tensor, "*rows d"]) -> Shaped[Tensor, "interventions prompts edited d"]:
         """The tensor at the replaced positions: a view of consecutive ones, a copy of others."""

@@ -1,7 +1,9 @@
 """The ledger on disk: written batch by batch, continued after a kill, opened when finished.
 
-Of every batch the arrays are written first and its entry in `done` last, each file atomically, so that a run killed at
-any moment continues with the first batch that is not done.
+An `xarray.Dataset` in Zarr format, chunked by prompt, prompts in the order of their file; they are computed in another,
+and everything here but the disk counts rows in that one. Of every batch of work the arrays are written first and its
+entry in `done` last, each file atomically, so that a run killed at any moment continues with the first batch that is
+not done. Plain `xarray.open_zarr` opens it.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 import zarr
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from hydrascope.errors import OutputError
 from hydrascope.ledger._schema import CLOSED, FORMAT, VARIABLES
@@ -26,10 +28,17 @@ from hydrascope.ledger._schema import CLOSED, FORMAT, VARIABLES
 
 @dataclass(frozen=True)
 class LedgerFile:
-    """A ledger that is being written."""
+    """A ledger that is being written.
+
+    Attributes:
+        group: the Zarr group.
+        batch: rows of a chunk.
+        place: where on disk each row is, in the order of work.
+    """
 
     group: zarr.Group
     batch: int
+    place: Int[np.ndarray, " rows"]
 
     @classmethod
     def create(
@@ -39,7 +48,7 @@ class LedgerFile:
 
         Args:
             path: the Zarr folder.
-            labels: coordinates and masks, with dimensions `prompt`, `ablated`, `writer`.
+            labels: coordinates and masks, with dimensions `prompt`, `ablated`, `writer`; rows in the order of work.
             batch: prompts per chunk.
             variables: names of the ledger's variables.
             attributes: plain values that describe the run.
@@ -50,7 +59,7 @@ class LedgerFile:
         draft = path.with_name(path.name + ".new")
         try:
             shutil.rmtree(draft, ignore_errors=True)
-            labels.to_zarr(draft, mode="w", consolidated=False)
+            labels.sortby("prompt").to_zarr(draft, mode="w", consolidated=False)
             group = zarr.open_group(draft, mode="r+")
             sizes = {**labels.sizes, "half": 2}
             for name in variables:
@@ -76,11 +85,15 @@ class LedgerFile:
             os.rename(draft, path)
         except OSError as error:
             raise OutputError(f"the ledger '{path}' cannot be written: {error.strerror or error}") from error
-        return cls(zarr.open_group(path, mode="r+"), batch)
+        return cls.resume(path, labels["prompt"].values)
 
     @classmethod
-    def resume(cls, path: Path) -> LedgerFile:
-        """Open an unfinished ledger to go on with it, and drop half-written files.
+    def resume(cls, path: Path, numbers: Int[np.ndarray, " rows"]) -> LedgerFile:
+        """Open an unfinished ledger to go on with it, and drop the files that a kill left half-written.
+
+        Args:
+            path: the Zarr folder.
+            numbers: label of each row along `prompt`, in the order of work.
 
         Raises:
             OutputError: it cannot be read.
@@ -89,14 +102,16 @@ class LedgerFile:
             for half in path.rglob("*.partial"):
                 half.unlink()
             group = zarr.open_group(path, mode="r+")
-            return cls(group, int(group["done"].chunks[0]))
+            on_disk = {int(number): row for row, number in enumerate(np.asarray(group["prompt"][:]))}
+            place = np.array([on_disk[int(number)] for number in numbers], dtype=np.int64)
+            return cls(group, int(group["done"].chunks[0]), place)
         except (OSError, KeyError, ValueError) as error:
             raise OutputError(f"the ledger '{path}' is damaged; remove its folder or choose another --out") from error
 
     @classmethod
     def has_begun(cls, path: Path) -> bool:
         """Whether there is a ledger with at least one batch done."""
-        return path.is_dir() and any(done for _, done in cls.resume(path).batches())
+        return path.is_dir() and bool(cls.resume(path, np.zeros(0, np.int64)).group["done"][:].any())
 
     def batches(self) -> Iterator[tuple[range, bool]]:
         """Every batch's rows, and whether it is done."""
@@ -106,8 +121,9 @@ class LedgerFile:
             yield rows, bool(done[rows.start : rows.stop].all())
 
     def done(self) -> Bool[np.ndarray, " rows"]:
-        """Whether each row is there."""
-        return np.asarray(self.group["done"][:]).astype(bool)
+        """Which rows are there."""
+        done: Bool[np.ndarray, " rows"] = np.asarray(self.group["done"][:]).astype(bool)[self.place]
+        return done
 
     def write(self, rows: range, arrays: Mapping[str, np.ndarray]) -> None:
         """Write one batch: all arrays, then its entry in `done`.
@@ -115,12 +131,13 @@ class LedgerFile:
         Raises:
             OutputError: the disk is full or cannot be written; the batch stays undone.
         """
+        place = self.place[rows.start : rows.stop]
         with _making_room():
             for name, (dims, _) in VARIABLES.items():
                 if name in self.group:
-                    where = tuple(slice(rows.start, rows.stop) if dim == "prompt" else slice(None) for dim in dims)
-                    self.group[name][where] = arrays[name].astype("float32")
-            self.group["done"][rows.start : rows.stop] = 1
+                    where = tuple(place if dim == "prompt" else slice(None) for dim in dims)
+                    self.group[name].oindex[where] = arrays[name].astype("float32")
+            self.group["done"].oindex[(place,)] = np.ones(len(place), "int8")
 
     def finish(self, attributes: Mapping[str, Any]) -> None:
         """Add what is only known at the end, and gather the metadata where xarray looks first.
@@ -153,7 +170,7 @@ def _making_room() -> Iterator[None]:
 
 
 def open_dataset(path: Path) -> xr.Dataset:
-    """Read a finished ledger into memory, prompts in the order of their file.
+    """A finished ledger, read into memory.
 
     Args:
         path: the Zarr folder, or the run's folder.
@@ -173,8 +190,8 @@ def open_dataset(path: Path) -> xr.Dataset:
     if not bool(dataset["done"].all()) or CLOSED not in dataset.attrs:
         raise OutputError(f"the run in '{folder.parent}' has not finished; run the same command again to continue it")
     texts = {name: (c.dims, c.values.astype(object)) for name, c in dataset.coords.items() if c.dtype.kind == "T"}
-    ordered: xr.Dataset = dataset.assign_coords(texts).sortby("prompt")
-    return ordered
+    named: xr.Dataset = dataset.assign_coords(texts)
+    return named
 
 
 def is_finished(path: Path) -> bool:

@@ -90,7 +90,7 @@ def _check_enough(target: Indices, n: int, numbers: Sequence[int]) -> None:
     _, which, counts = np.unique(target, return_inverse=True, return_counts=True)
     allowed = len(target) - counts[which]
     if len(target) and (fewest := int(allowed.min())) < n:
-        worst = int(allowed.argmin())
+        worst = int(np.lexsort((np.asarray(numbers), allowed))[0])
         remedy = f"take at most {fewest}, or add" if fewest else "add"
         raise TooFewDonors(
             f"prompt {numbers[worst]} (counted from 0) has too few donors: {fewest} with another target than its token "

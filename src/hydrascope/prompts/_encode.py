@@ -5,9 +5,11 @@ Prompts are never padded; `Encoded.by_length` groups those that can be run toget
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 from hydrascope.errors import MalformedPrompt, PromptError, PromptTooLong, TargetError
@@ -47,6 +49,12 @@ class EncodedPrompt:
     foil_id: int | None
     counterfactual_ids: tuple[int, ...] | None
     group: str
+
+    @cached_property
+    def content(self) -> tuple[str, int, int]:
+        """A digest of its tokens, then target and foil, by which prompts have an order that no file gives them."""
+        target, foil = (-1 if token is None else token for token in (self.target_id, self.foil_id))
+        return hashlib.sha256(repr(self.ids).encode()).hexdigest(), target, foil
 
     @property
     def pair(self) -> tuple[int, int] | None:

@@ -80,7 +80,8 @@ class RunRequest(Options, frozen=True, extra="forbid"):
     dose: Doses = Field(
         default=(1.0,),
         description="How far parts are knocked out, 0 to 1: what is put in place is (1 - dose) of the prompt's own "
-        "value and dose of the replacement; or several, such as 0.25,0.5,1, for dose curves.",
+        "value and dose of the replacement, for an edge of what its receiver writes; or several, such as 0.25,0.5,1, "
+        "for dose curves.",
     )
     freeze: bool = Field(
         default=True,

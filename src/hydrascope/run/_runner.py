@@ -248,9 +248,9 @@ class Runner(ABC):
 
     def _ledger(self, plan: Plan, selection: Selection) -> LedgerFile:
         """The run's ledger, laid out if it is not there yet."""
-        if self.directory.ledger.exists():
-            return LedgerFile.resume(self.directory.ledger)
         labels = self.labels(selection)
+        if self.directory.ledger.exists():
+            return LedgerFile.resume(self.directory.ledger, labels["prompt"])
         variables = ledger_variables(plan, self.task.options.distribution)
         rows, knockouts, entries = selection.first_rows[-1], len(plan.knockouts), len(plan.aggregation.entries)
         require_account(self.budget, room(self.directory.path), rows, knockouts, entries, numbers_kept(variables))
@@ -273,6 +273,7 @@ class Runner(ABC):
     def _attributes(self, plan: Plan) -> dict[str, Any]:
         noun = "text" if self.task.positions.read == "each" else "prompt"
         source, anatomy, record = self.model.source, self.model.anatomy, self.directory.record
+        tail = anatomy.tail
         return {
             "model": source.name,
             "model_name": source.label,
@@ -309,6 +310,9 @@ class Runner(ABC):
             "n_layers": anatomy.n_layers,
             "n_heads": max((site.n_heads for site in anatomy.heads), default=0),
             "d_model": anatomy.d_model,
+            "n_vocab": anatomy.n_vocab,
+            "tokens_averaged": anatomy.n_vocab if tail.averaged is None else int(tail.averaged.sum()),
+            "softcap": tail.softcap or 0.0,
             "n_parameters": source.n_parameters,
             "sibling": source.sibling,
             "parallel_blocks": anatomy.parallel,

@@ -135,6 +135,7 @@ class Task:
             options.detail,
             self.dose,
             self.heads,
+            any(map(self.positions.reads_elsewhere, self.encoded.by_length())),
         )
 
     @property

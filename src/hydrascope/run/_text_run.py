@@ -39,7 +39,7 @@ SHOWN = 16
 
 
 class TextRun(Runner):
-    """One run over whole texts, shortest texts first."""
+    """One run over whole texts, shortest texts first, those of one length in an order that no file gives them."""
 
     wait = 10.0
 
@@ -48,7 +48,7 @@ class TextRun(Runner):
         task, positions = self.task, self.task.positions
         if positions.read == "each":
             lending = with_donors(task.encoded.prompts, task.ablation)
-            texts = tuple(sorted(lending, key=lambda text: (len(text.ids), text.index)))
+            texts = tuple(sorted(lending, key=_by_content))
             read = tuple(positions.read_in(len(text.ids)) for text in texts)
             tokens = tuple(tuple(t.ids[p + 1] for p in some) for t, some in zip(texts, read, strict=True))
             return self._selection(texts, read, tokens, alone=len(task.encoded.prompts) - len(texts))
@@ -57,11 +57,13 @@ class TextRun(Runner):
         asked = select_prompts(
             task.encoded, options.target, clean.answers, keep_wrong=options.keep_wrong, seed=options.seed
         )
+        order = sorted(range(len(asked.prompts)), key=lambda i: _by_content(asked.prompts[i]))
+        prompts = tuple(asked.prompts[i] for i in order)
         found = self._selection(
-            asked.prompts,
-            tuple((len(text.ids) - 1,) for text in asked.prompts),
-            tuple((token,) for token in asked.tokens),
-            asked.foils,
+            prompts,
+            tuple((len(text.ids) - 1,) for text in prompts),
+            tuple((asked.tokens[i],) for i in order),
+            None if asked.foils is None else tuple(asked.foils[i] for i in order),
             wrong=asked.dropped_wrong,
             alike=asked.dropped_alike,
         )
@@ -212,6 +214,10 @@ def _blocks(selection: Selection, least: int) -> Iterator[tuple[range, list[rang
         blocks = blocks_of(count, least)
         yield range(start, start + count), [range(start + b.start, start + b.stop) for b in blocks]
         start += count
+
+
+def _by_content(text: EncodedPrompt) -> tuple[int, tuple[str, int, int], int]:
+    return len(text.ids), text.content, text.index
 
 
 def _runs(texts: Sequence[EncodedPrompt]) -> list[ExtraRun]:

@@ -115,7 +115,8 @@ class Trial:
     @property
     def allowed(self) -> float:
         """Largest difference that passes, in logits."""
-        return 5 * self.model.anatomy.tolerance * float(self.clean.logits.float().abs().max().clamp_min(1.0))
+        logits = self.model.anatomy.tail.of_tokens(self.clean.logits)
+        return 5 * self.model.anatomy.tolerance * float(logits.float().abs().max().clamp_min(1.0))
 
     def interventions(self, shift: int) -> list[Intervention]:
         """Every part given its own values, or those of the prompt `shift` rows before."""

@@ -41,7 +41,7 @@ def plain_forward(
         model.network(input_ids=clean.ids, use_cache=False)
     hooks.require_fired()
     logits = seen[0][:, list(clean.layout.read)].flatten(0, 1).float() * tail.scale
-    return logits.gather(1, tokens[:, None])[:, 0] - logits.mean(-1)
+    return logits.gather(1, tokens[:, None])[:, 0] - tail.of_tokens(logits).mean(-1)
 
 
 def attach_edit(model: Model, hooks: Hooks, ids: Tensor, edit: Edit, edited: Sequence[int] = (-1,)) -> None:
