@@ -133,7 +133,7 @@ def test_the_picture_stands_before_the_findings_and_the_details_behind_them() ->
         name: re.findall(r"<li>(.*?)</li>", html.split(f'<ul class="{name}">')[1].split("</ul>")[0])
         for name in ("verdict", "quiet")
     }
-    assert len(shown["verdict"]) == len(found.leading) <= 8
+    assert len(shown["verdict"]) == len(found.leading) <= 3
     assert len(shown["quiet"]) == len(found.details) >= 5
 
 
@@ -194,11 +194,39 @@ def test_the_table_holds_the_numbers_of_the_analysis() -> None:
     table = repair(ds)
     values = [float(str(attrs["data-value"])) for tag, attrs in page.tags if tag == "td"]
     rows = np.array(values).reshape(len(table), -1)
-    columns = ["direct_effect", "own_change", "compensation_attn", "compensation_mlp", "norm_effect", "total_effect"]
+    columns = ["direct_effect", "own_change", "compensation_attn", "compensation_mlp", "norm_effect"]
+    columns += ["self_repair", "total_effect"]
     assert rows[:, : len(columns)] == pytest.approx(table[columns].to_numpy())
     shown = rows[:, len(columns)]
     assert np.isnan(shown).tolist() == (~table["meaningful"]).tolist()
     assert shown[table["meaningful"]] == pytest.approx(table.loc[table["meaningful"], "restored"].to_numpy())
+
+
+def test_a_number_has_one_value_one_interval_and_one_sign_on_the_page() -> None:
+    """Headline and sentences, table and chart, read from the page alone."""
+    ds, html, page = base()
+    focus = summarise(Findings(ds)).focus
+    plain = html.replace("\u202f", " ").replace("\xa0", " ")
+    head = re.findall(r'<th scope="col"><button type="button">(.*?)</button>', plain)
+    row = re.search(rf'<th scope="row"[^>]*>{re.escape(focus)}</th>(.*?)</tr>', plain, re.S)
+    assert row
+    cells = re.findall(r"<td data-value=[^>]*>(.*?)(?:<small>(.*?)</small>)?</td>", row[1])
+    shown = dict(zip(head[-len(cells) :], cells, strict=True))
+    told = plain.split('class="deck">')[1].split("<main>")[0] + plain.split('id="verdict"')[1].split("The words")[0]
+    for name, direction in (("own change", -1), ("attention", 1), ("restored with norm", 1), ("slope", 1), ("R²", 1)):
+        value, ends = shown[name]
+        low, high = (end.replace("%", "").strip() for end in ends.split(" to "))
+        if direction < 0:
+            value, low, high = (text.removeprefix("−") for text in (value, high, low))
+        unit = " %" if "%" in value else ""
+        assert f"{value} [{low}{unit}, {high}{unit}]" in told, (name, value, ends)
+    assert f"(slope {shown['slope'][0]}, R² {shown['R²'][0]})" in told
+    drawn = [data["columns"] for chart in page.charts().values() for data in chart["datasets"].values()]
+    [lines] = [columns for columns in drawn if {"slope", "r2", "ablated"} == set(columns)]
+    names = [lines["ablated"]["levels"][code] for code in lines["ablated"]["codes"]]
+    slope = float(lines["slope"][names.index(focus)])
+    assert f"{slope:.2f}".replace("-", "−") == shown["slope"][0]
+    assert slope < 0, "repair has a negative slope"
 
 
 def test_the_balance_shown_first_is_the_one_the_verdict_describes() -> None:

@@ -110,7 +110,7 @@ def test_tokens_and_bins_are_those_of_the_ledger() -> None:
     [
         ("erasure", "repair", "gives back 40 % of what heads of the second half lose (MLPs 40 %"),
         ("neither", "none", "next to nothing"),
-        ("norm", "repair", "(the final norm "),
+        ("norm", "none", "(the final norm "),
     ],
 )
 def test_the_verdict_says_what_was_planted(name: str, finding: str, words: str) -> None:

@@ -18,6 +18,7 @@ import pandas as pd
 import xarray as xr
 
 from hydrascope.analysis import _ledger_access as access
+from hydrascope.analysis._outcomes import Account, outcomes
 from hydrascope.analysis._statistics import (
     RESAMPLES,
     Array,
@@ -110,20 +111,23 @@ def repair(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.D
 
         * `ablated`, `ablated_layer`, `ablated_kind`, `n_prompts`;
         * `direct_effect` (NaN for units inside a writer), `own_change`, `compensation_attn`, `compensation_mlp`
-          (`compensation_mixer` if the model has one), `compensation`, `norm_effect`, `total_effect`: means over prompts
-          in logits, each with `_lo` and `_hi`; `kl`, the divergence from the clean next-token distribution in nats, if
-          it was measured;
+          (`compensation_mixer` if the model has one), `compensation`, `norm_effect`, `self_repair` (both together),
+          `total_effect`: means over prompts in logits, each with `_lo` and `_hi`; `kl`, the divergence from the clean
+          next-token distribution in nats, if it was measured;
         * `restored`, `restored_with_norm`, `restored_attn`, `restored_mlp` (...), `restored_norm`: ratios of sums, each
           with `_lo` and `_hi`; `restored_median` and `restored_with_norm_median` over prompts with a substantial own
           change;
         * `not_ablated`: |mean own change| below a quarter of |mean direct effect|, so that the donors never removed the
           component; `meaningful`: the ratios may be read, because the component was removed, its own change has an
           interval without zero, one sign in most prompts and at least 1 % of the clean logit;
-        * `slope` (negative is repair), `slope_lo`, `slope_hi`, `restoring_slope` (= -slope, as the paper draws it),
-          `intercept`, `r2`, `r2_lo`, `r2_hi`, `slope_p` (Holm-adjusted over the rows); `slope_attn`, `r2_attn`,
-          `slope_mlp`, `r2_mlp`, ..., each with `_lo`, `_hi`;
+        * `slope` (negative is repair, -1 full repair), `slope_lo`, `slope_hi`, `intercept`, `r2`, `r2_lo`, `r2_hi`,
+          `slope_p` (Holm-adjusted over the rows); `slope_attn`, `r2_attn`, `slope_mlp`, `r2_mlp`, ..., each with `_lo`,
+          `_hi`;
         * `slope_iv`, `slope_iv_lo`, `slope_iv_hi`: from split halves of the donors; NaN with one;
         * `slope_null`, `r2_null`, `slope_minus_null`, each with `_lo`, `_hi`: NaN without null;
+        * `compensation_minus_null` and `compensation_attn_minus_null`, beyond the random direction, each with `_lo`,
+          `_hi`; NaN without null;
+        * `lost`, `outcome`, `hydra`, `attn_below`, `hidden_by`: what became of each loss, see `_outcomes`;
         * `rough`: fewer than 8 independent groups of prompts, so intervals are rough.
     """
     resampling = access.bootstrap(ds, resamples, seed)
@@ -137,7 +141,7 @@ def repair(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.D
     table["n_prompts"] = ds.sizes["prompt"]
     means = {"direct_effect": direct, "own_change": own}
     means |= {f"compensation_{kind}": answer for kind, answer in answers.items()}
-    means |= {"compensation": compensation, "norm_effect": norm}
+    means |= {"compensation": compensation, "norm_effect": norm, "self_repair": compensation + norm}
     means |= {name: access.numbers(ds, name) for name in ("total_effect", "kl") if name in ds}
     for name, values in means.items():
         add_estimate(table, name, mean_interval(values, resampling))
@@ -153,13 +157,13 @@ def repair(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.D
 
     line = fit_line(own, compensation, resampling)
     _add_line(table, "", line)
-    table["restoring_slope"] = -line.slope
     table["intercept"] = line.intercept
     table["slope_p"] = holm(normal_p(line.slope, line.slope_resampled))
     for kind, answer in answers.items():
         _add_line(table, f"_{kind}", fit_line(own, answer, resampling))
     _add_split_halves(table, ds, resampling)
     _add_null(table, ds, line, resampling)
+    _add_outcomes(table, ds, answers, resampling)
     table["rough"] = resampling.rough
     return pd.DataFrame(table)
 
@@ -266,6 +270,30 @@ def _add_null(table: Columns, ds: xr.Dataset, line: Line, resampling: Resampling
         _add_nothing(table, "slope_null")
         _add_nothing(table, "r2_null")
         _add_nothing(table, "slope_minus_null")
+
+
+def _add_outcomes(table: Columns, ds: xr.Dataset, answers: dict[str, Array], resampling: Resampling) -> None:
+    control = None
+    for name in ("compensation_minus_null", "compensation_attn_minus_null"):
+        _add_nothing(table, name)
+    if "null_change" in ds:
+        control = {kind: access.response(ds, kind, variable="null_change") for kind in answers}
+        beyond = {kind: answer - control[kind] for kind, answer in answers.items()}
+        whole = access.response(ds) - access.response(ds, variable="null_change")
+        add_estimate(table, "compensation_minus_null", mean_interval(whole, resampling))
+        if "attn" in beyond:
+            add_estimate(table, "compensation_attn_minus_null", mean_interval(beyond["attn"], resampling))
+    account = Account(
+        own=access.numbers(ds, "own_change"),
+        answers=answers,
+        norm=access.numbers(ds, "norm_effect"),
+        control=control,
+        removed=table["meaningful"],
+        growing=(table["slope_lo"] > 0) & ~(table["slope_minus_null_lo"] <= 0),
+        kinds=table["ablated_kind"],
+        clean=float(np.abs(access.numbers(ds, "clean_logit")).mean()),
+    )
+    table |= outcomes(account, resampling)
 
 
 def _add_nothing(table: Columns, name: str) -> None:

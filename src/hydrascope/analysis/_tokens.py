@@ -166,6 +166,15 @@ class Chosen:
         """Mean over the tokens, with its interval."""
         return ratio_interval(self.weight * values, self.weight, self.resampling)
 
+    def linear(self, values: Array) -> Array:
+        """Values whose plain mean over all tokens is the mean over the chosen ones, and varies as it does.
+
+        Each is the mean and what its token adds to it, so that parts with different tokens can be tested together.
+        """
+        mean, share = self.mean(values)[0], self.weight.mean(0)
+        found: Array = mean + self.weight * (values - mean) / share
+        return found
+
     def share(self, values: Array) -> tuple[Array, Array, Array]:
         """Share of what the parts lost: the ratio of sums, unclipped, with its interval."""
         return ratio_interval(self.weight * values, -self.weight * self.own, self.resampling)

@@ -117,7 +117,7 @@ def removed_by_freezing(table: pd.DataFrame, measure: str) -> View:
 def _in_words(frozen: str, role: str) -> str:
     """What is frozen, as a bar is called."""
     if role == "all":
-        return "all later attention"
+        return "all later layers"
     return f"another: {frozen}" if role == "controls" else frozen.replace("/", " and ")
 
 

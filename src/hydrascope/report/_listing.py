@@ -114,6 +114,7 @@ _PARTS = {
     "compensation_mlp": "MLPs",
     "compensation_mixer": "mixers",
     "norm_effect": "final norm",
+    "self_repair": "self-repair",
     "total_effect": "total effect",
 }
 
@@ -131,21 +132,17 @@ def _over_prompts(run: Run) -> Listing:
     places = 2 if table[list(parts)].abs().max().max() >= 1 else 3
     strongest = _strongest(run.tables.who_repairs)
 
-    def slope(row: Row) -> Cell:
-        ends = interval(-row["slope_hi"], -row["slope_lo"])
-        return Cell(fixed(row["restoring_slope"]), float(row["restoring_slope"]), ends)
-
     columns: dict[str, Callable[[Row], Cell]] = {"knocked out": named(table, "ablated")}
     columns |= {"KL (nats)": estimate("kl", 3)} if by_kl else {}
     columns |= {label: estimate(name, places) for name, label in parts.items()}
     columns |= {"restored": share("restored"), "restored with norm": share("restored_with_norm")}
-    columns |= {"slope": slope, "R²": estimate("r2")}
+    columns |= {"slope": estimate("slope"), "R²": estimate("r2")}
     columns["responds most"] = lambda row: strongest.get(str(row["ablated"]), Cell(NONE, math.nan))
     caption = (
         f"Means over prompts in {run.unit}, ablated minus clean, with 95 % intervals in small print. Shares are given "
-        "where the part was really removed and lost something; the slope is that of compensation on own change, its "
-        "sign turned. “Responds most” is the writer with the largest change that differs from zero after correction. "
-        "Press a heading to sort."
+        "where the part was really removed and lost something; the slope is that of compensation on own change, "
+        "negative where loss is repaired. “Responds most” is the writer with the largest change that differs from zero "
+        "after correction. Press a heading to sort."
     )
     if by_kl:
         caption += " Those that change the distribution most, by KL divergence from the clean one, come first."

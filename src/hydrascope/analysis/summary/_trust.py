@@ -52,7 +52,7 @@ def tell_prompts(told: Told) -> None:
     told.number("groups", resampling.units)
     units = f"{prompts} in {count(resampling.units, 'group')}" if resampling.by_group else prompts
     if not resampling.conclusive:
-        told.say(f"{units}: too few to call any sign certain.")
+        told.say(f"{units}: too few to call any sign certain; bring six groups or more, or leave the groups out.")
     elif resampling.rough:
         told.detail(f"{units}: so few that the intervals are rough.")
     else:
