@@ -27,8 +27,9 @@ class AttentionAnswers:
 
     Attributes:
         kind: `attn`, or `head` where no attention layer was knocked out by itself.
-        table: `row` (position in the repair table), `ablated`, `meaningful`, and `own`, `answer` with `_lo` and `_hi`,
-            simultaneous over both columns and all rows.
+        table: `row` (position in the repair table), `ablated`, `meaningful`; `own` with `_lo` and `_hi`, simultaneous
+            over all rows; `answer` with `_lo` and `_hi`, simultaneous over the rows that change something by themselves
+            and NaN for others.
         conclusive: whether there are enough independent prompts to call signs certain.
     """
 
@@ -81,11 +82,15 @@ def ask_attention(ds: xr.Dataset, table: pd.DataFrame, resampling: Resampling) -
     rows = np.flatnonzero((kinds == kind) & followed)
     own = access.numbers(ds, "own_change")[:, rows]
     answers = access.response(ds, "attn")[:, rows]
-    joint = simultaneous_means(np.concatenate([own, answers], axis=1), resampling)
     columns: dict[str, Any] = {"row": rows}
     columns |= {name: table[name].to_numpy()[rows] for name in ("ablated", "meaningful")}
-    for name, part in (("own", slice(0, len(rows))), ("answer", slice(len(rows), None))):
-        columns |= {name: joint.mean[part], f"{name}_lo": joint.lo[part], f"{name}_hi": joint.hi[part]}
+    lost = np.arange(len(rows))
+    for name, values in (("own", own), ("answer", answers)):
+        joint = simultaneous_means(values[:, lost], resampling)
+        ends = np.full((2, len(rows)), np.nan)
+        ends[:, lost] = joint.lo, joint.hi
+        columns |= {name: resampling.mean(values), f"{name}_lo": ends[0], f"{name}_hi": ends[1]}
+        lost = np.flatnonzero(joint.significant)
     return AttentionAnswers(kind, pd.DataFrame(columns), resampling.conclusive)
 
 

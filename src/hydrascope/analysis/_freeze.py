@@ -232,7 +232,7 @@ def _ranked(ds: xr.Dataset, ablated: str) -> list[str]:
     """Attention layers behind a knock-out, strongest answer first, in the direction of the answer of all of them."""
     k = access.knockout_index(ds, ablated)
     columns = np.flatnonzero(access.answering(ds)[k] & (access.writer_kinds(ds) == "attn"))
-    mean = ds["change"].values[:, k, columns].astype(np.float64).mean(0)
+    mean = access.bootstrap(ds).mean(ds["change"].values[:, k, columns])
     order = np.argsort(-mean * (-1 if mean.sum() < 0 else 1), kind="stable")
     writers = access.names(ds, "writer")
     return [writers[column] for column in columns[order]]
