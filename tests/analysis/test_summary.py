@@ -89,7 +89,7 @@ def check_against(findings: Findings, found: Summary) -> None:
     attn=st.sampled_from([-0.8, -0.1, 0.0, 0.1, 0.6, 1.4]),
     mlp=st.sampled_from([-0.3, 0.0, 0.2]),
     norm=st.sampled_from([-0.1, 0.0, 0.1]),
-    groups=st.sampled_from([2, 5, 7, 12, 40]),
+    groups=st.sampled_from([2, 5, 8, 10, 40]),
     null=st.booleans(),
 )
 def test_every_sentence_is_true_of_the_ledger(

@@ -51,7 +51,16 @@ from hydrascope.analysis._neurons import ALL_MLPS, has_neurons, neuron_curves, n
 from hydrascope.analysis._repair import compensation_points, effect_points, layer_effects, prompt_view, repair
 from hydrascope.analysis._responders import concentration, who_repairs
 from hydrascope.analysis._self_repair import self_repair, self_repair_by_depth
-from hydrascope.analysis._statistics import FEWEST_RANKED, RESAMPLES, ROUGH_BELOW, Array, divide, simultaneous_means
+from hydrascope.analysis._statistics import (
+    CONCLUSIVE_FROM,
+    FEWEST_RANKED,
+    MORE_GROUPS,
+    RESAMPLES,
+    Array,
+    divide,
+    prompt_weights,
+    simultaneous_means,
+)
 from hydrascope.analysis._tokens import SELECTIONS, TOP_SHARE, Tokens
 from hydrascope.analysis.summary import (
     TOP_TOKENS,
@@ -66,11 +75,12 @@ from hydrascope.analysis.summary import (
 
 __all__ = [
     "ALL_MLPS",
+    "CONCLUSIVE_FROM",
     "FEWEST_RANKED",
     "FREEZE_CONTROLS",
     "FREEZE_MOST",
+    "MORE_GROUPS",
     "RESAMPLES",
-    "ROUGH_BELOW",
     "SELECTIONS",
     "TABLES",
     "TOP_SHARE",
@@ -119,6 +129,7 @@ __all__ = [
     "noun",
     "pooled_mechanisms",
     "prompt_view",
+    "prompt_weights",
     "quantity",
     "rank_agreement",
     "rank_agreement_sentence",

@@ -241,14 +241,14 @@ def _most(ds: xr.Dataset, ablated: str) -> str:
     one = ds.isel(ablated=[access.knockout_index(ds, ablated)])
     free = access.answering(one)[0]
     kinds = [kind for kind in access.kinds(ds) if (free & (access.writer_kinds(ds) == kind)).any()]
-    return max(kinds, key=lambda kind: float(access.response(one, kind).mean()))
+    return max(kinds, key=lambda kind: float(access.bootstrap(ds).mean(access.response(one, kind))[0]))
 
 
 def _ranked(ds: xr.Dataset, ablated: str, kind: str) -> list[str]:
     """Writers of a kind behind a knock-out, strongest answer first, in the direction of the answer of all of them."""
     k = access.knockout_index(ds, ablated)
     columns = np.flatnonzero(access.answering(ds)[k] & (access.writer_kinds(ds) == kind))
-    mean = ds["change"].values[:, k, columns].astype(np.float64).mean(0)
+    mean = access.bootstrap(ds).mean(ds["change"].values[:, k, columns])
     order = np.argsort(-mean * (-1 if mean.sum() < 0 else 1), kind="stable")
     writers = access.names(ds, "writer")
     return [writers[column] for column in columns[order]]

@@ -75,7 +75,7 @@ def outcomes(account: Account, resampling: Resampling) -> dict[str, Any]:
     """
     lost = _lost(account, resampling)
     at = np.flatnonzero(lost)
-    size = np.abs(account.own.mean(0)[at])
+    size = np.abs(resampling.mean(account.own)[at])
     answer = sum(account.answers.values(), np.zeros_like(account.own))
     signs = [_signs(values[:, at], size, resampling) for values in (answer, answer + account.norm)]
     if account.control is not None:
@@ -87,7 +87,7 @@ def outcomes(account: Account, resampling: Resampling) -> dict[str, Any]:
     outcome = np.full(len(lost), "", dtype=object)
     outcome[at] = np.select([repaired, worse, by_norm], ["repaired", "made worse", "norm"], "open")
     hidden = np.full(len(lost), "", dtype=object)
-    larger = account.norm[:, at].mean(0) > answer[:, at].mean(0)
+    larger = resampling.mean(account.norm - answer)[at] > 0
     hidden[at] = np.select([repaired & ~larger, by_norm | (repaired & larger)], ["active", "norm"], "nothing")
     hydra, below = _hydra(account, lost, resampling)
     return {"lost": lost, "outcome": outcome, "hydra": hydra, "attn_below": below, "hidden_by": hidden}
@@ -111,7 +111,7 @@ def _hydra(account: Account, lost: Flags, resampling: Resampling) -> tuple[Flags
     answer = account.answers.get("attn", np.zeros_like(account.own))
     at = np.flatnonzero(lost & np.isin(account.kinds, ATTENTION) & answer.any(0))
     found, below = np.zeros(len(lost), bool), np.full(len(lost), np.nan)
-    size = np.abs(account.own.mean(0)[at])
+    size = np.abs(resampling.mean(account.own)[at])
     clear = _signs(answer[:, at], size, resampling) == 1
     if account.control is not None:
         clear &= _signs((answer - account.control["attn"])[:, at], size, resampling) == 1

@@ -84,7 +84,7 @@ def _outcomes(tokens: Tokens, chosen: Chosen, table: dict[str, Any], resampling:
         removed=table["meaningful"],
         growing=np.ones(len(table["meaningful"]), bool),
         kinds=table["ablated_kind"],
-        clean=float(np.abs(access.numbers(tokens.ds, "clean_logit")).mean()),
+        clean=float(resampling.mean(np.abs(access.numbers(tokens.ds, "clean_logit")))),
     )
     return outcomes(account, resampling)
 

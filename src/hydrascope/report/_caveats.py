@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hydrascope.analysis import ROUGH_BELOW, rounding
+from hydrascope.analysis import CONCLUSIVE_FROM, MORE_GROUPS, rounding
 from hydrascope.report._facts import edited
 from hydrascope.report._run import Run
 
@@ -85,12 +85,12 @@ def _intervals(run: Run) -> Iterator[str]:
         yield "Bands and intervals are for one number at a time, over documents."
     elif len(who := run.tables.who_repairs) and (cells := int((~who["is_own"]).sum())):
         yield (
-            f"The compensation matrix tests {cells:,} cells together and is corrected for that; bands and intervals "
-            "elsewhere are for one number at a time."
+            f"The compensation matrix tests {cells:,} cells together; of those that it marks, one in twenty is "
+            "expected to be zero in truth. Bands and intervals are for one number at a time."
         )
-    if run.tables.resampling.rough:
+    if not run.tables.resampling.conclusive:
         units = "documents" if run.of_tokens else "independent groups of prompts"
-        yield f"There are fewer than {ROUGH_BELOW} {units}, so all intervals are rough."
+        yield f"There are fewer than {CONCLUSIVE_FROM} {units}, too few for intervals; {MORE_GROUPS}."
 
 
 def _not_removed(run: Run) -> str:

@@ -17,6 +17,7 @@ import xarray as xr
 import zarr
 
 from hydrascope.ablations import ExtraRun
+from hydrascope.analysis import prompt_weights
 from hydrascope.anatomy import Site
 from hydrascope.engine import (
     Arrays,
@@ -255,7 +256,7 @@ class Runner(ABC):
         """The run's ledger, laid out if it is not there yet."""
         if self.directory.ledger.exists():
             return LedgerFile.resume(self.directory.ledger)
-        labels = self.labels(selection)
+        labels = self._weighted(self.labels(selection))
         variables = ledger_variables(plan, self.task.options.distribution)
         rows, knockouts, entries = selection.first_rows[-1], len(plan.knockouts), len(plan.aggregation.entries)
         require_account(self.budget, room(self.directory.path), rows, knockouts, entries, numbers_kept(variables))
@@ -268,6 +269,11 @@ class Runner(ABC):
         }
         together = min(rows, self.rows_together(plan, selection))
         return LedgerFile.create(self.directory.ledger, _labels(plan, labels), together, variables, attributes)
+
+    def _weighted(self, labels: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """The labels, with how much each row counts in estimates: every group once, or every token of a text."""
+        each = self.task.positions.read == "each"
+        return {**labels, "weight": np.ones(len(labels["group"])) if each else prompt_weights(labels["group"])}
 
     def _tokens(self, name: str, tokens: Sequence[int]) -> dict[str, np.ndarray]:
         return {name: np.array([self._token(token) for token in tokens]), f"{name}_token": np.array(tokens)}

@@ -29,7 +29,7 @@ def tell_counts(told: Told) -> None:
     counts |= {name: len(told.rows("outcome", name)) for name in ("repaired", "made worse", "norm")}
     for name, value in counts.items():
         told.number(name.replace(" ", "_"), value)
-    size = FLOOR * float(np.abs(access.numbers(told.ds, "clean_logit")).mean())
+    size = FLOOR * float(told.findings.resampling.mean(np.abs(access.numbers(told.ds, "clean_logit"))))
     told.number("floor", size)
     if counts["lost"]:
         beyond = " beyond a random direction" if "null_change" in told.ds else ""
