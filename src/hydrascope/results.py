@@ -104,6 +104,10 @@ class Ledger:
         """How much of the late MLPs' pressure on the target each attention knock-out releases."""
         return self.findings.by_layer.released.copy()
 
+    def mcgrath(self) -> pd.DataFrame:
+        """Which claims of McGrath et al. 2023 hold in this model, beside the paper's numbers."""
+        return self.findings.mcgrath.copy()
+
     def freeze(self) -> pd.DataFrame:
         """How much of each repair vanishes while a responder keeps its clean output, beside others frozen instead."""
         return self.findings.by_layer.freeze.copy()

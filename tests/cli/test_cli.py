@@ -108,7 +108,7 @@ def test_json_is_all_that_is_printed(model_folder: Path, prompt_file: Path, tmp_
     said = cli("run", model_folder, "--prompts", prompt_file, "--out", tmp_path / "out", *SMALL, "--json")
     assert (said.code, said.err) == (0, "")
     found = strict_json(said.out)
-    told = {"headline", "sentences", "numbers", "rounding", "agreement", "freeze"}
+    told = {"headline", "sentences", "numbers", "rounding", "agreement", "freeze", "mcgrath"}
     assert set(found) == {*told, "attributes", "ledger", "report"}
     assert found["rounding"] is None, "float32 rounds nothing worth telling"
     assert found["agreement"] is None, "there is but one ablation"

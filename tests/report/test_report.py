@@ -113,7 +113,7 @@ def test_it_says_the_verdict_and_every_section() -> None:
     plain = page.text.replace("\u202f", " ").replace("\xa0", " ")
     for sentence in (found.headline, *found.sentences):
         assert " ".join(sentence.replace("\u202f", " ").replace("\xa0", " ").split()) in plain
-    assert plain.count("How to read it") == len(ALWAYS)
+    assert plain.count("How to read it") == len(ALWAYS) + 1  # the claims are a table alone
     assert {name.rsplit("-", 2)[0] for name in page.charts()} == ALWAYS
     for name in ALWAYS:
         for reference in REFERENCES[name]:
@@ -171,7 +171,7 @@ def test_only_tables_with_many_columns_are_wider_than_the_text() -> None:
     whole = synthetic_ledger(n_prompts=20)
     page = Parsed(render(divided(whole, ["mlp.6", "mlp.7"], width=6)))
     tables = [str(attrs["class"]) for tag, attrs in page.tags if "scroller" in str(attrs.get("class", ""))]
-    assert tables == ["scroller wide", "scroller wide"]
+    assert tables == ["scroller", "scroller wide", "scroller wide"]
     few = Listing("caption", ("a", "b"), ((Cell("x", 0.0), Cell("1", 1.0)),))
     assert not few.wide
 
@@ -190,8 +190,8 @@ def test_headings_are_in_order_and_every_chart_has_a_description() -> None:
 
 
 def test_the_table_holds_the_numbers_of_the_analysis() -> None:
-    ds, _, page = base()
-    table = repair(ds)
+    ds, html, _ = base()
+    page, table = Parsed(html.split('id="numbers"')[1]), repair(ds)
     values = [float(str(attrs["data-value"])) for tag, attrs in page.tags if tag == "td"]
     rows = np.array(values).reshape(len(table), -1)
     columns = ["direct_effect", "own_change", "compensation_attn", "compensation_mlp", "norm_effect"]
@@ -200,6 +200,19 @@ def test_the_table_holds_the_numbers_of_the_analysis() -> None:
     shown = rows[:, len(columns)]
     assert np.isnan(shown).tolist() == (~table["meaningful"]).tolist()
     assert shown[table["meaningful"]] == pytest.approx(table.loc[table["meaningful"], "restored"].to_numpy())
+    for label in set(table["hidden_by"]) - {""}:
+        assert page.text.count(f" {label} ") >= (table["hidden_by"] == label).sum()
+
+
+def test_the_claims_of_the_paper_stand_on_the_page_with_both_numbers() -> None:
+    ds, html, _ = base()
+    found = Findings(ds).mcgrath
+    text = Parsed(html.split('<section id="mcgrath"')[1].split("</section>")[0]).text
+    for row in found.to_dict("records"):
+        for said in (row["claim"], row["verdict"], row["where"], row["paper"], row["says"]):
+            assert said in text
+        if np.isfinite(row["value"]):
+            assert f"{row['value']:.2f}".replace("-", "−") in text
 
 
 def test_a_number_has_one_value_one_interval_and_one_sign_on_the_page() -> None:
@@ -207,8 +220,9 @@ def test_a_number_has_one_value_one_interval_and_one_sign_on_the_page() -> None:
     ds, html, page = base()
     focus = summarise(Findings(ds)).focus
     plain = html.replace("\u202f", " ").replace("\xa0", " ")
-    head = re.findall(r'<th scope="col"><button type="button">(.*?)</button>', plain)
-    row = re.search(rf'<th scope="row"[^>]*>{re.escape(focus)}</th>(.*?)</tr>', plain, re.S)
+    head = re.findall(r'<th scope="col"><button type="button">(.*?)</button>', plain.split('id="numbers"')[1])
+    numbers = plain.split('id="numbers"')[1]
+    row = re.search(rf'<th scope="row"[^>]*>{re.escape(focus)}</th>(.*?)</tr>', numbers, re.S)
     assert row
     cells = re.findall(r"<td data-value=[^>]*>(.*?)(?:<small>(.*?)</small>)?</td>", row[1])
     shown = dict(zip(head[-len(cells) :], cells, strict=True))

@@ -8,6 +8,7 @@ ledger once, under the names in `TABLES`; `summarise` says in plain sentences wh
     closing        does total = own + others + norm hold
     repair         per knock-out: what was lost, what came back, how linear it is
     who_repairs    which writer answers which knock-out, and how concentrated the answer is
+    mcgrath        which claims of McGrath et al. hold in this model
     late_mlps      what late MLPs take away, and how much of it they let go
     self_repair    on ordinary text: what comes back on each part's top tokens and on all, by which mechanism
     freeze         whose answer the repair depends on
@@ -46,6 +47,7 @@ from hydrascope.analysis._ledger_access import (
     reads_each,
     require_writers,
 )
+from hydrascope.analysis._mcgrath import mcgrath
 from hydrascope.analysis._mechanisms import WHOLE, mechanisms, mechanisms_by_depth, pooled_mechanisms
 from hydrascope.analysis._neurons import ALL_MLPS, has_neurons, neuron_curves, neuron_sparsity, neurons
 from hydrascope.analysis._repair import compensation_points, effect_points, layer_effects, prompt_view, repair
@@ -120,6 +122,7 @@ __all__ = [
     "late_mlps",
     "layer_effects",
     "linearity",
+    "mcgrath",
     "mechanisms",
     "mechanisms_by_depth",
     "names",

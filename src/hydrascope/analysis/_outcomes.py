@@ -48,6 +48,8 @@ class Account:
         growing: knock-outs whose loss draws the more further loss the larger it is, beyond the control.
         kinds: kind of each knock-out.
         clean: mean size of the clean logit.
+        kept: knock-outs that the replacement left in place, although the part writes much.
+        shared: knock-outs whose loss shows only jointly with that of a part that does not answer it.
     """
 
     own: Array
@@ -58,6 +60,8 @@ class Account:
     growing: Flags
     kinds: NDArray[Any]
     clean: float
+    kept: Flags
+    shared: Flags
 
 
 def outcomes(account: Account, resampling: Resampling) -> dict[str, Any]:
@@ -71,7 +75,9 @@ def outcomes(account: Account, resampling: Resampling) -> dict[str, Any]:
         Columns: `lost`; `outcome`: `repaired`, `made worse`, `norm` (only the norm gives back) or `open`, empty where
         nothing was lost; `hydra`; `attn_below`, what the answer of later attention is below, with intervals that hold
         for all clear losses of attention (NaN elsewhere); `hidden_by`, what hides the loss from the total effect:
-        `active` (later writers), `norm` or `nothing`, empty where nothing was lost.
+        `active` (later writers give back more than the norm), `norm` (the norm does), `passive` (nobody answers, but
+        another part does the same: only joint knock-outs show it) or `nothing`; and, where nothing was lost, `not
+        removed` of what the replacement left in place, otherwise empty.
     """
     lost = _lost(account, resampling)
     at = np.flatnonzero(lost)
@@ -86,9 +92,10 @@ def outcomes(account: Account, resampling: Resampling) -> dict[str, Any]:
     by_norm = ~repaired & (signs[1] == 1) & (_signs(account.norm[:, at], size, resampling) == 1)
     outcome = np.full(len(lost), "", dtype=object)
     outcome[at] = np.select([repaired, worse, by_norm], ["repaired", "made worse", "norm"], "open")
-    hidden = np.full(len(lost), "", dtype=object)
+    hidden = np.where(account.kept & ~lost, "not removed", "").astype(object)
     larger = resampling.mean(account.norm - answer)[at] > 0
-    hidden[at] = np.select([repaired & ~larger, by_norm | (repaired & larger)], ["active", "norm"], "nothing")
+    hides = [repaired & ~larger, by_norm | (repaired & larger), account.shared[at]]
+    hidden[at] = np.select(hides, ["active", "norm", "passive"], "nothing")
     hydra, below = _hydra(account, lost, resampling)
     return {"lost": lost, "outcome": outcome, "hydra": hydra, "attn_below": below, "hidden_by": hidden}
 
@@ -123,7 +130,7 @@ def strongest(table: pd.DataFrame) -> Any:
     """The label of the row that a summary describes and figures show first.
 
     Of the repaired losses that whose net repair, norm included, has the largest lower end. Where none is repaired: the
-    largest answer of attention to attention, the largest further loss, the largest clear loss, the largest own change.
+    largest further loss, the largest answer of attention to attention, the largest clear loss, the largest own change.
 
     Args:
         table: a row per knock-out, with the columns of `outcomes`.
@@ -131,9 +138,9 @@ def strongest(table: pd.DataFrame) -> Any:
     repaired, worse = (table[table["outcome"] == outcome] for outcome in ("repaired", "made worse"))
     if len(repaired):
         return repaired["self_repair_lo"].idxmax()
-    if len(hydra := table[table["hydra"]]):
-        return hydra["compensation_attn"].idxmax()
     if len(worse):
         return worse["self_repair_hi"].idxmin()
+    if len(hydra := table[table["hydra"]]):
+        return hydra["compensation_attn"].idxmax()
     lost = table[table["lost"]]
     return (lost if len(lost) else table)["own_change"].abs().idxmax()

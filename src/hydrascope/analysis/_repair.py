@@ -18,7 +18,9 @@ import pandas as pd
 import xarray as xr
 
 from hydrascope.analysis import _ledger_access as access
-from hydrascope.analysis._outcomes import Account, outcomes
+from hydrascope.analysis._freeze import interactions
+from hydrascope.analysis._outcomes import FLOOR as LEAST_LOSS
+from hydrascope.analysis._outcomes import LEAST_SHARE, Account, outcomes
 from hydrascope.analysis._statistics import (
     RESAMPLES,
     Array,
@@ -295,6 +297,7 @@ def _add_outcomes(table: Columns, ds: xr.Dataset, answers: dict[str, Array], res
         add_estimate(table, "compensation_minus_null", mean_interval(whole, resampling))
         if "attn" in beyond:
             add_estimate(table, "compensation_attn_minus_null", mean_interval(beyond["attn"], resampling))
+    clean = float(resampling.mean(np.abs(access.numbers(ds, "clean_logit"))))
     account = Account(
         own=access.numbers(ds, "own_change"),
         answers=answers,
@@ -303,9 +306,19 @@ def _add_outcomes(table: Columns, ds: xr.Dataset, answers: dict[str, Array], res
         removed=table["meaningful"],
         growing=(table["slope_lo"] > 0) & ~(table["slope_minus_null_lo"] <= 0),
         kinds=table["ablated_kind"],
-        clean=float(resampling.mean(np.abs(access.numbers(ds, "clean_logit")))),
+        clean=clean,
+        kept=table["not_ablated"] & (np.abs(table["direct_effect"]) >= LEAST_LOSS * clean),
+        shared=np.isin(table["ablated"], _shared(ds, resampling)),
     )
     table |= outcomes(account, resampling)
+
+
+def _shared(ds: xr.Dataset, resampling: Resampling) -> list[str]:
+    """Parts that cost more jointly with another than both do alone, although neither answers the other."""
+    joint = interactions(ds, resamples=resampling.resamples)
+    quiet = joint["answer"].abs() < LEAST_SHARE * joint["interaction"].abs()
+    pairs = joint[(joint["interaction_hi"] < 0) & quiet]
+    return [*pairs["ablated"], *pairs["responder"]]
 
 
 def _add_nothing(table: Columns, name: str) -> None:

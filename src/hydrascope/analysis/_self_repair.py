@@ -81,10 +81,12 @@ def _outcomes(tokens: Tokens, chosen: Chosen, table: dict[str, Any], resampling:
         answers=answers,
         norm=norm,
         control=None,
-        removed=table["meaningful"],
+        removed=table["meaningful"] & np.isfinite(table["own_change_lo"]),  # enough documents have such tokens
         growing=np.ones(len(table["meaningful"]), bool),
         kinds=table["ablated_kind"],
         clean=float(resampling.mean(np.abs(access.numbers(tokens.ds, "clean_logit")))),
+        kept=~table["removed"],
+        shared=np.zeros(len(table["meaningful"]), bool),
     )
     return outcomes(account, resampling)
 

@@ -171,12 +171,14 @@ def _list_costs(table: pd.DataFrame) -> None:
 
 def _as_json(ledger: Ledger, page: Path) -> dict[str, Any]:
     summary, alike, frozen = ledger.summary(), ledger.rank_agreement(), ledger.freeze()
+    claims = None if reads_each(ledger.dataset) else _records(ledger.mcgrath())
     said = {"sentence": rank_agreement_sentence(alike), "pairs": _records(alike)}
     return {
         "headline": summary.headline,
         "sentences": list(summary.sentences),
         "numbers": summary.numbers,
         "agreement": said if len(alike) else None,
+        "mcgrath": claims,
         "freeze": _records(frozen) if len(frozen) else None,
         "attributes": dict(ledger.dataset.attrs),
         "rounding": rounding(ledger.dataset),

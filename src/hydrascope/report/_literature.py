@@ -118,6 +118,7 @@ REFERENCES: dict[str, tuple[Reference, ...]] = {
             RUSHING,
         ),
     ),
+    "mcgrath": (),
     "routing": (),
     "attention-split": (),
     "ablations": (

@@ -15,12 +15,14 @@ SENTENCES: tuple[Tell, ...] = (
     _verdict.tell_clearest,
     _verdict.tell_hydra,
     _verdict.tell_next,
+    _verdict.tell_hidden,
     _support.tell_responder,
     _support.tell_freeze,
     _support.tell_line,
     _support.tell_kept,
     _support.tell_gains,
     _support.tell_late_mlps,
+    _support.tell_claims,
     _support.tell_distribution,
     _texts.tell_mechanisms,
     _texts.tell_all_tokens,
@@ -45,7 +47,7 @@ class Summary:
             about each part's top tokens.
         headline: the finding in one sentence, or two where attention answers attention.
         focus: the knock-out that the sentences describe: the clear loss whose net repair has the largest lower end; or
-            else the largest answer of attention to attention, the largest further loss, the largest own change.
+            else the largest further loss, the largest answer of attention to attention, the largest own change.
         leading: how many losses are repaired, the clearest, the Hydra effect proper, what to try next.
         details: what supports and limits that.
         numbers: every number that the sentences use, by name; all finite.

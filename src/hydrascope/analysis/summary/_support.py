@@ -137,6 +137,19 @@ def tell_late_mlps(told: Told) -> None:
 
 
 @where(reads_once)
+def tell_claims(told: Told) -> None:
+    """Which claims of McGrath et al. hold here."""
+    if not told.conclusive or not (told.table["lost"] & (told.table["ablated_kind"] == "attn")).any():
+        return
+    table, pieces = told.findings.mcgrath, []
+    for verdict, words in (("holds", "hold"), ("does not", "do not"), ("cannot be told", "cannot be told")):
+        names = [str(name) for name in table.loc[table["verdict"] == verdict, "claim"]]
+        told.number(f"mcgrath_{words.replace(' ', '_')}", len(names))
+        pieces += [f"{words}: {', '.join(names)}"] if names else []
+    told.detail(f"Of the claims of McGrath et al. {'; '.join(pieces)}.")
+
+
+@where(reads_once)
 def tell_distribution(told: Told) -> None:
     """Where the whole distribution is what is asked about: which knock-outs change it most."""
     table = told.findings.repair

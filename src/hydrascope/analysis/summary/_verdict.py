@@ -18,7 +18,9 @@ GIVERS = {
 }
 """Column to who answers, as sentences call it."""
 NAMED = 3
-"""Most knock-outs of one kind that are named."""
+"""Most answers of attention that are told one by one."""
+MOST = 8
+"""Most knock-outs with one label that are named."""
 
 
 def tell_counts(told: Told) -> None:
@@ -77,6 +79,28 @@ def _from_whom(told: Told) -> str:
         f"{label} take{'s' * (not label.endswith('s'))} {spread(one, -1)}" for label, one in ordered if one.sign < 0
     ]
     return (f": {listed(back)}" if back else "") + (f"; {listed(gone)} more" if gone else "")
+
+
+def tell_hidden(told: Told) -> None:
+    """What hides each clear loss from the total effect."""
+    lost = told.rows("lost")
+    if not told.conclusive or lost.empty:
+        return
+    pieces = []
+    for label, words in _HIDDEN.items():
+        names = [str(name) for name in lost.loc[lost["hidden_by"] == label, "ablated"]]
+        told.number(f"hidden_by_{label}", len(names))
+        more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
+        pieces += [f"{words} {', '.join(names[:MOST])}{more}"] if names else []
+    told.detail(f"What hides the clear losses: {'; '.join(pieces)}.")
+
+
+_HIDDEN = {
+    "active": "later writers (active repair)",
+    "norm": "the final norm",
+    "passive": "a part that does the same (passive redundancy)",
+    "nothing": "nothing that is told here",
+}
 
 
 def tell_hydra(told: Told) -> None:
