@@ -59,6 +59,7 @@ from hydrascope.analysis._statistics import (
     Array,
     divide,
     prompt_weights,
+    resample,
     simultaneous_means,
 )
 from hydrascope.analysis._tokens import SELECTIONS, TOP_SHARE, Tokens
@@ -137,6 +138,7 @@ __all__ = [
     "released",
     "repair",
     "require_writers",
+    "resample",
     "rounding",
     "routing",
     "routing_totals",
