@@ -61,6 +61,7 @@ from hydrascope.analysis._statistics import (
     Array,
     divide,
     prompt_weights,
+    resample,
     simultaneous_means,
 )
 from hydrascope.analysis._tokens import SELECTIONS, TOP_SHARE, Tokens
@@ -140,6 +141,7 @@ __all__ = [
     "released",
     "repair",
     "require_writers",
+    "resample",
     "rounding",
     "routing",
     "routing_totals",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,12 @@ def quiet() -> None:
     """Switch the libraries' own chatter off."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+
+
+def warn(caution: str, *, quiet: bool) -> None:
+    """Say on standard error what a run will not be able to tell, if there is any such thing."""
+    if caution and not quiet:
+        print(f"note: {caution}", file=sys.stderr)
 
 
 @contextmanager
