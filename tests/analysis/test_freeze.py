@@ -101,7 +101,8 @@ def test_the_tables_are_those_of_plain_loops() -> None:
         "gpt2", "attn.0,attn.1,mlp.2,attn.0/attn.1,attn.0/attn.2,attn.0/mlp.2,attn.0/attn.1/attn.2,attn.0+attn.1"
     )
     table = freeze(ds, resamples=DRAWS)
-    assert set(table["role"]) == {"responder", "control", "controls", "other", "all"}
+    assert set(table["role"]) == {"responder", "control", "controls", "all"}
+    assert set(table["kind"]) == {"attn", "mlp"}
     for row in table[table["role"] != "controls"].to_dict("records"):
         sums = []
         for name in (row["ablated"], f"{row['ablated']}/{row['frozen']}"):
@@ -117,7 +118,7 @@ def test_the_tables_are_those_of_plain_loops() -> None:
         assert row["removed"] == pytest.approx((sums[0] - sums[1]) / sums[0], rel=1e-3, abs=1e-4)
         answer = sum(float(ds["change"].sel(ablated=row["ablated"], writer=w).mean()) for w in row["frozen"].split("/"))
         assert row["answer"] == pytest.approx(answer, abs=1e-5)
-    first = table[table["measure"] == "attention"].set_index("role")
+    first = table[(table["measure"] == "attention") & (table["kind"] == "attn")].set_index("role")
     beyond = first["removed"].loc["responder"] - first["removed"].loc["controls"]
     assert first.loc["responder", "removed_minus_control"] == pytest.approx(beyond, rel=1e-6)
     [joint] = interactions(ds, resamples=DRAWS).to_dict("records")
