@@ -46,7 +46,7 @@ def knock_out(
             companion runs, as `dose-0.5` and so on.
         seed: of donors, noise and null; overrides `options`.
         options: how the run is made.
-        freeze: also freeze the strongest responders of repaired attention layers; see `Ledger.freeze`.
+        freeze: also freeze the strongest responders of repaired parts; see `Ledger.freeze`.
         out: folder that keeps the run; the same call with the same folder continues it.
         overwrite: throw away the run that is in `out`.
         progress: told how far it is.

@@ -63,7 +63,7 @@ def _chosen_prompts(run: Run) -> tuple[str, ...]:
 def _nothing_frozen(run: Run) -> str:
     if not run.of_tokens or len(run.tables.freeze):
         return ""
-    return ", and nothing was frozen here: that needs attention layers knocked out as wholes and the full account"
+    return ", and nothing was frozen here: that needs the full account"
 
 
 def _positions(run: Run) -> str:
