@@ -18,7 +18,7 @@ import hydrascope as hs
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.support import registry
 
-FAMILIES = ("gpt2", "llama", "gemma", "gemma3_text", "gpt_neox", "mistral", "qwen2", "opt")
+FAMILIES = ("gpt2", "llama", "gemma", "gemma3_text", "gpt_neox", "mistral", "qwen2", "olmo2")
 SEEDS, PROMPTS, TOKENS, DONORS = 5, 60, 6, 4
 REPAIRED, WORSE = "repaired", "made worse"
 

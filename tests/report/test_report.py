@@ -330,7 +330,8 @@ def test_heads_and_neurons_have_sections_of_their_own_and_the_rest_speaks_of_lay
     row = found.neuron_sparsity().query("scope == 'all'").set_index("ablated").loc[summarise(Findings(whole)).focus]
     assert f"is carried by {row['half']:g} of {row['neurons']} neurons on the median prompt" in page.text
     table = found.neurons(summarise(Findings(whole)).focus, most=15)
-    rows = [attrs["data-value"] for tag, attrs in page.tags if tag == "td"]
+    section = Parsed(render(apart).split('<section id="neurons"')[1])
+    rows = [attrs["data-value"] for tag, attrs in section.tags if tag == "td"]
     assert float(str(rows[2])) == pytest.approx(float(table["change"].iloc[0]))
     assert str(table["neuron"].iloc[0]) in page.text
     assert not re.search(r"\b(nan|None|inf)\b", page.text)
