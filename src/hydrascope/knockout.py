@@ -52,8 +52,8 @@ def knock_out(
             companion runs, as `dose-0.5` and so on.
         seed: seed of donors, noise and random-direction controls; overrides `options`.
         options: how the run is made.
-        freeze: also freeze the strongest responders of repaired attention layers; see `Ledger.freeze`.
-        out: folder that keeps the run; calling again with it continues the run.
+        freeze: also freeze the strongest responders of repaired parts; see `Ledger.freeze`.
+        out: folder that keeps the run; the same call with the same folder continues it.
         overwrite: throw away the run that is in `out`.
         progress: takes stage, number done and total.
 

@@ -104,6 +104,10 @@ class Ledger:
         """How much the late MLPs, or late attention, let go under each knock-out."""
         return self.findings.by_layer.released.copy()
 
+    def mcgrath(self) -> pd.DataFrame:
+        """Which claims of McGrath et al. 2023 hold in this model, beside the paper's numbers."""
+        return self.findings.mcgrath.copy()
+
     def freeze(self) -> pd.DataFrame:
         """How much of each repair vanishes while a responder, or another layer, is frozen."""
         return self.findings.by_layer.freeze.copy()

@@ -61,8 +61,8 @@ def test_holding_the_backup_removes_all_of_the_repair_and_holding_others_none(ki
     assert table["frozen"].loc[("control", "attention")] == table["frozen"].loc[("controls", "attention")] == "attn.2"
     assert table["removed_minus_control_lo"].loc[("responder", "with_norm")] > 0.99
     sentences = " ".join(found.summary().sentences)
-    assert "Holding attn.3 at its clean output removes 100 % [100 %, 100 %] of what later attention gave" in sentences
-    assert "holding another layer (attn.2) 0 % [0 %, 0 %]" in sentences
+    assert "Confirmed by freezing: with attn.3 held at its clean output 100 % [100 %, 100 %] of what later" in sentences
+    assert "with attn.2 instead 0 % [0 %, 0 %]" in sentences
     page = found.report(tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Freezing the responders: who is needed" in page
     assert {f"freeze-{i}-spec" in page for i in (1, 2)} == {True}  # one knock-out: nothing to compare it with
@@ -80,12 +80,20 @@ def test_an_eraser_steps_in_for_a_backup_that_is_held(tmp_path: Path) -> None:
     assert share(found, "attn.2", "compensation") == pytest.approx((0.82 - 0.4) / 0.82, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["neither", "erasure"])
-def test_where_attention_repairs_nothing_nothing_is_held(name: str, tmp_path: Path) -> None:
-    found = confirmed(name, "zero", tmp_path / "run")
+def test_where_nothing_is_repaired_nothing_is_held(tmp_path: Path) -> None:
+    found = confirmed("neither", "zero", tmp_path / "run")
     assert not found.also
     assert found.freeze().empty
-    assert not any("Holding" in sentence for sentence in found.summary().sentences)
+    assert not any("freezing" in sentence for sentence in found.summary().sentences)
+
+
+def test_an_mlp_that_gives_back_is_held_like_attention(tmp_path: Path) -> None:
+    found = confirmed("erasure", "zero", tmp_path / "run")
+    table = found.freeze().query("role == 'responder' and measure == 'compensation'")
+    assert set(table["kind"]) == {"mlp"}
+    assert table["removed"].to_numpy() == pytest.approx(1, abs=1e-4)
+    assert "Confirmed by freezing: with mlp." in " ".join(found.summary().sentences)
+    assert "By all later layers" in found.report(tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_tables_are_those_of_plain_loops() -> None:
@@ -93,7 +101,8 @@ def test_the_tables_are_those_of_plain_loops() -> None:
         "gpt2", "attn.0,attn.1,mlp.2,attn.0/attn.1,attn.0/attn.2,attn.0/mlp.2,attn.0/attn.1/attn.2,attn.0+attn.1"
     )
     table = freeze(ds, resamples=DRAWS)
-    assert set(table["role"]) == {"responder", "control", "controls", "other", "all"}
+    assert set(table["role"]) == {"responder", "control", "controls", "all"}
+    assert set(table["kind"]) == {"attn", "mlp"}
     for row in table[table["role"] != "controls"].to_dict("records"):
         sums = []
         for name in (row["ablated"], f"{row['ablated']}/{row['frozen']}"):
@@ -109,7 +118,7 @@ def test_the_tables_are_those_of_plain_loops() -> None:
         assert row["removed"] == pytest.approx((sums[0] - sums[1]) / sums[0], rel=1e-3, abs=1e-4)
         answer = sum(float(ds["change"].sel(ablated=row["ablated"], writer=w).mean()) for w in row["frozen"].split("/"))
         assert row["answer"] == pytest.approx(answer, abs=1e-5)
-    first = table[table["measure"] == "attention"].set_index("role")
+    first = table[(table["measure"] == "attention") & (table["kind"] == "attn")].set_index("role")
     beyond = first["removed"].loc["responder"] - first["removed"].loc["controls"]
     assert first.loc["responder", "removed_minus_control"] == pytest.approx(beyond, rel=1e-6)
     [joint] = interactions(ds, resamples=DRAWS).to_dict("records")
@@ -138,7 +147,7 @@ def test_what_is_held_is_drawn_by_the_seed_and_comes_later(tmp_path: Path) -> No
     task = prepare(opened("backup"), prompts_of("backup"), hs.Zero(), Options(components="attn,mlp"))
     [held] = freezing(task, found.dataset).values()
     again = Findings(found.dataset)
-    chosen = choose_freezes(found.dataset, again.repair, again.resampling, 0)
+    chosen = choose_freezes(found.dataset, again.repair, 0)
     assert list(map(str, held.knockouts)) == list(chosen)
     assert chosen == ("attn.1/attn.3", "attn.1/attn.2/attn.3", "attn.1/attn.2", "attn.1+attn.3")
     assert names(found.also["freeze"].dataset, "ablated") == list(chosen)

@@ -39,7 +39,7 @@ def test_every_head_has_its_account_and_its_repairer() -> None:
     account = repair(ds, resamples=DRAWS).set_index("ablated")
     names = [str(name) for name in ds["writer"].values]
     for name, row in table.iterrows():
-        direct = ds["direct_effect"].values[:, names.index(str(name))].mean()
+        direct = np.average(ds["direct_effect"].values[:, names.index(str(name))], weights=ds["weight"])
         assert row["direct_effect"] == pytest.approx(float(direct), abs=1e-6)
         assert row["knocked_out"] == (name in KNOCKOUTS)
         if name not in KNOCKOUTS:
@@ -51,8 +51,8 @@ def test_every_head_has_its_account_and_its_repairer() -> None:
         best, most = "", 0.0
         for w, writer in enumerate(names):
             if ds["is_downstream"].values[k, w]:
-                change = float(ds["change"].values[:, k, w].mean())
-                if -np.sign(float(ds["own_change"].values[:, k].mean())) * change > most:
+                change = float(np.average(ds["change"].values[:, k, w], weights=ds["weight"]))
+                if -np.sign(float(np.average(ds["own_change"].values[:, k], weights=ds["weight"]))) * change > most:
                     best, most = writer, abs(change)
         assert (row["repairer"], abs(row["repairer_change"]) if best else 0.0) == (best, pytest.approx(most, abs=1e-6))
 
@@ -73,7 +73,7 @@ def test_answers_are_those_of_heads_that_can_answer() -> None:
     table = head_answers(ds, resamples=DRAWS)
     names, ablated = ([str(name) for name in ds[dim].values] for dim in ("writer", "ablated"))
     right = {
-        (knocked, writer): float(ds["change"].values[:, k, w].mean())
+        (knocked, writer): float(np.average(ds["change"].values[:, k, w], weights=ds["weight"]))
         for k, knocked in enumerate(ablated)
         for w, writer in enumerate(names)
         if writer.startswith("head.") and ds["is_downstream"].values[k, w] and not ds["is_own"].values[k, w]

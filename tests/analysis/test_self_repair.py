@@ -93,10 +93,19 @@ def test_whole_documents_are_drawn() -> None:
     k = list(ds["ablated"].values).index("head.2.1")
     gap = (ds["total_effect"].values - ds["own_change"].values)[:, k].astype(float)
     document = np.unique(ds["group"].values, return_inverse=True)[1]
-    picks = np.random.default_rng(3).integers(DOCUMENTS, size=(DRAWS, DOCUMENTS))
-    means = [np.concatenate([gap[document == d] for d in drawn]).mean() for drawn in picks]
-    assert row["self_repair_lo"] == pytest.approx(np.quantile(means, 0.025), abs=1e-7)
-    assert row["self_repair_hi"] == pytest.approx(np.quantile(means, 0.975), abs=1e-7)
+    tokens = [gap[document == d] for d in range(DOCUMENTS)]
+    excess = np.array([(some - gap.mean()).sum() for some in tokens])
+    error = np.sqrt(DOCUMENTS / (DOCUMENTS - 1) * (excess**2).sum()) / len(gap)
+    sizes, largest = np.array([len(some) for some in tokens]), []
+    for counts in np.random.default_rng(3).multinomial(DOCUMENTS, np.full(DOCUMENTS, 1 / DOCUMENTS), DRAWS):
+        drawn = np.repeat(np.arange(DOCUMENTS), counts)
+        mean, size = np.concatenate([tokens[d] for d in drawn]).mean(), sizes[drawn].sum()
+        squares = sum((tokens[d] - mean).sum() ** 2 for d in drawn)
+        own_error = np.sqrt(DOCUMENTS / (DOCUMENTS - 1) * squares) / size
+        largest.append(abs(mean - gap.mean()) / max(own_error, 0.3 * error))
+    half = error * np.quantile(largest, 0.95, method="higher")
+    assert row["self_repair_lo"] == pytest.approx(gap.mean() - half, abs=1e-6)
+    assert row["self_repair_hi"] == pytest.approx(gap.mean() + half, abs=1e-6)
 
 
 def test_what_a_donor_leaves_in_place_is_not_repaired() -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import numpy as np
+import pandas as pd
 import pytest
 import statsmodels.api as sm
 from scipy import stats
@@ -10,6 +15,7 @@ from statsmodels.sandbox.regression.gmm import IV2SLS
 from statsmodels.stats.multitest import multipletests
 
 from hydrascope.analysis import _statistics as s
+from hydrascope.analysis._statistics import _families
 
 GROUPS = np.repeat(["a", "b", "c", "d", "e", "f", "g", "h", "i"], [3, 1, 4, 2, 5, 3, 2, 6, 4])
 
@@ -20,35 +26,75 @@ def cloud(n: int = len(GROUPS), cells: int = 3, seed: int = 0) -> tuple[np.ndarr
     return x, -0.5 * x + rng.normal(0, 0.4, (n, cells))
 
 
-def prompts_in_draw(plan: s.Resampling, draw: int) -> np.ndarray:
-    """The prompts of one draw, one by one, as a plain loop would list them."""
-    listed = []
-    for unit, times in enumerate(plan.counts[draw].astype(int)):
-        listed += list(np.flatnonzero(plan.codes == unit)) * times
-    return np.array(listed)
+def group_means(values: np.ndarray) -> np.ndarray:
+    """The mean of every group, as a plain loop would take it."""
+    return np.array([values[group == GROUPS].mean(0) for group in np.unique(GROUPS)])
 
 
-@pytest.mark.parametrize("groups", [GROUPS, np.arange(20), np.array(["only"] * 12)])
-def test_a_draw_is_what_a_loop_over_drawn_prompts_gives(groups: np.ndarray) -> None:
-    plan = s.resample(groups, resamples=30, seed=1)
-    assert (plan.counts.sum(1) == plan.units).all()
-    x, _ = cloud(len(groups))
-    naive = np.array([x[prompts_in_draw(plan, draw)].mean(0) for draw in range(30)])
-    np.testing.assert_allclose(plan.means(x), naive, rtol=1e-12)
+def weights() -> np.ndarray:
+    return np.array([1 / (group == GROUPS).sum() for group in GROUPS])
 
 
-def test_prompts_of_a_group_are_drawn_together_and_a_single_group_is_split() -> None:
+def jackknifed(of: Callable[[np.ndarray], Any]) -> tuple[Any, Any]:
+    """A function of the prompts kept, and its standard error from leaving out one group after the other."""
+    value = of(np.ones(len(GROUPS), bool))
+    left = np.array([of(np.array(group != GROUPS)) for group in np.unique(GROUPS)])
+    return value, np.sqrt(8 / 9 * ((left - value) ** 2).sum(0))
+
+
+T8 = stats.t.ppf(0.975, 8)
+
+
+def test_every_group_counts_once_and_its_means_are_the_observations() -> None:
+    x, _ = cloud()
+    mean, lo, hi = s.mean_interval(x, s.resample(GROUPS))
+    observed = group_means(x)
+    expected = stats.t.interval(0.95, 8, observed.mean(0), stats.sem(observed))
+    np.testing.assert_allclose(mean, observed.mean(0))
+    np.testing.assert_allclose((lo, hi), expected)
+    np.testing.assert_allclose(s.mean_estimate(x, s.resample(GROUPS)).p, stats.ttest_1samp(observed, 0).pvalue)
+    assert abs(mean - x.mean(0)).max() > 0.01, "groups differ in size"
+
+
+def test_without_groups_each_prompt_is_its_own() -> None:
+    x, _ = cloud()
+    mean, lo, hi = s.mean_interval(x, s.resample(np.arange(len(x))))
+    np.testing.assert_allclose(mean, x.mean(0))
+    np.testing.assert_allclose((lo, hi), stats.t.interval(0.95, len(x) - 1, x.mean(0), stats.sem(x)))
+    assert s.resample(np.arange(12)).even and not s.resample(GROUPS).even
+
+
+def test_weights_give_every_group_the_same_total() -> None:
+    np.testing.assert_allclose(s.prompt_weights(GROUPS), weights())
+    x, _ = cloud()
+    np.testing.assert_allclose(np.average(x, axis=0, weights=weights()), s.resample(GROUPS).mean(x))
+
+
+def test_prompts_of_a_group_are_one_unit_and_a_single_group_is_split() -> None:
     assert (s.resample(GROUPS).units, s.resample(GROUPS).by_group) == (9, True)
     single = s.resample(["only"] * 12)
     assert (single.units, single.by_group) == (12, False)
 
 
+def test_very_many_groups_are_gathered_and_estimates_stay_as_they_are() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(2500), rng.integers(1, 4, 2500))
+    x = rng.normal(1, 1, (len(groups), 2)) + rng.normal(size=2500)[groups][:, None]
+    many = s.resample(groups)
+    assert (many.units, len(many.sizes)) == (2500, 1000)
+    mean, lo, hi = s.mean_interval(x, many)
+    observed = pd.DataFrame(x).groupby(groups).mean()
+    np.testing.assert_allclose(mean, observed.mean())
+    expected = stats.t.interval(0.95, 2499, observed.mean(), stats.sem(observed))
+    np.testing.assert_allclose(hi - lo, expected[1] - expected[0], rtol=0.1)
+
+
 def test_group_labels_may_come_in_any_order() -> None:
     x, _ = cloud()
     order = np.random.default_rng(3).permutation(len(GROUPS))
-    first = s.mean_interval(x, s.resample(GROUPS, 300))
-    second = s.mean_interval(x[order], s.resample(GROUPS[order], 300))
-    np.testing.assert_allclose(first, second, rtol=1e-12)
+    first = s.simultaneous_means(x, s.resample(GROUPS, 300))
+    second = s.simultaneous_means(x[order], s.resample(GROUPS[order], 300))
+    np.testing.assert_allclose((first.lo, first.hi), (second.lo, second.hi), rtol=1e-12)
 
 
 def test_same_seed_same_draws() -> None:
@@ -66,15 +112,15 @@ def test_one_prompt_has_a_mean_and_no_interval() -> None:
     assert not joint.significant.any()
 
 
-def test_interval_is_the_percentile_interval() -> None:
+def test_percentiles_leave_out_what_is_not_finite() -> None:
     draws = np.random.default_rng(0).normal(size=(501, 4))
-    np.testing.assert_allclose(s.interval(draws), np.percentile(draws, [2.5, 97.5], axis=0))
+    np.testing.assert_allclose(s.percentiles(draws), np.percentile(draws, [2.5, 97.5], axis=0))
     draws[::5, 1] = np.nan
     draws[1::5, 1] = np.inf
     kept = draws[np.isfinite(draws[:, 1]), 1]
-    np.testing.assert_allclose(np.array(s.interval(draws))[:, 1], np.percentile(kept, [2.5, 97.5]))
+    np.testing.assert_allclose(np.array(s.percentiles(draws))[:, 1], np.percentile(kept, [2.5, 97.5]))
     draws[:260, 2] = np.nan
-    assert np.isnan(np.array(s.interval(draws))[:, 2]).all()
+    assert np.isnan(np.array(s.percentiles(draws))[:, 2]).all()
 
 
 def test_cluster_intervals_are_wider_where_prompts_of_a_group_agree() -> None:
@@ -85,70 +131,116 @@ def test_cluster_intervals_are_wider_where_prompts_of_a_group_agree() -> None:
         name: float(np.diff(s.mean_interval(values, s.resample(labels))[1:], axis=0)[0, 0])
         for name, labels in (("clustered", groups), ("plain", np.arange(200)))
     }
-    expected = 2 * 1.96 * values.reshape(20, 10).mean(1).std() / np.sqrt(20)
-    assert width["clustered"] == pytest.approx(expected, rel=0.1)
+    expected = 2 * stats.t.ppf(0.975, 19) * stats.sem(values.reshape(20, 10).mean(1))
+    assert width["clustered"] == pytest.approx(expected)
     assert width["plain"] < 0.5 * width["clustered"]
 
 
-def test_mean_intervals_do_not_depend_on_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_families_do_not_depend_on_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     x, _ = cloud(cells=7)
     plan = s.resample(GROUPS, 200)
-    whole, joint = s.mean_interval(x, plan), s.simultaneous_means(x, plan)
-    monkeypatch.setattr(s, "_CHUNK", 3)
-    np.testing.assert_allclose(s.mean_interval(x, plan), whole, rtol=1e-12)
+    joint = s.simultaneous_means(x, plan)
+    monkeypatch.setattr(_families, "_CHUNK", 3)
     np.testing.assert_allclose(s.simultaneous_means(x, plan).lo, joint.lo, rtol=1e-9)
 
 
-def test_lines_agree_with_scipy_and_their_draws_with_statsmodels() -> None:
+def fitted(x: np.ndarray, y: np.ndarray, kept: Any = slice(None)) -> Any:
+    """Weighted least squares of the prompts kept, by statsmodels."""
+    return sm.WLS(y[kept], sm.add_constant(x[kept]), weights=weights()[kept]).fit()
+
+
+def slope_of(x: np.ndarray, y: np.ndarray, kept: np.ndarray) -> float:
+    return float(fitted(x, y, kept).params[1])
+
+
+def fisher_of(x: np.ndarray, y: np.ndarray, kept: np.ndarray) -> float:
+    return float(np.arctanh(-np.sqrt(fitted(x, y, kept).rsquared)))
+
+
+def test_lines_are_weighted_regressions_over_prompts_whose_groups_are_left_out_in_turn() -> None:
     x, y = cloud()
-    plan = s.resample(GROUPS, 20)
-    line = s.fit_line(x, y, plan)
+    line = s.fit_line(x, y, s.resample(GROUPS))
     for cell in range(3):
-        oracle = stats.linregress(x[:, cell], y[:, cell])
-        assert line.slope[cell] == pytest.approx(oracle.slope)
-        assert line.intercept[cell] == pytest.approx(oracle.intercept)
-        assert line.r2[cell] == pytest.approx(oracle.rvalue**2)
-    for draw in range(20):
-        weights = plan.counts[draw][plan.codes]
-        fitted = sm.WLS(y[:, 1], sm.add_constant(x[:, 1]), weights=weights).fit()
-        assert line.slope_resampled[draw, 1] == pytest.approx(fitted.params[1])
-        assert line.r2_resampled[draw, 1] == pytest.approx(fitted.rsquared)
+        whole = fitted(x[:, cell], y[:, cell])
+        assert line.slope.value[cell] == pytest.approx(whole.params[1])
+        assert line.intercept[cell] == pytest.approx(whole.params[0])
+        assert line.r2[0][cell] == pytest.approx(whole.rsquared)
+        slope, error = jackknifed(partial(slope_of, x[:, cell], y[:, cell]))
+        np.testing.assert_allclose(
+            [end[cell] for end in line.slope.interval], [slope, slope - T8 * error, slope + T8 * error]
+        )
+        assert line.slope.p[cell] == pytest.approx(2 * stats.t.sf(abs(slope / error), 8))
+        z, error = jackknifed(partial(fisher_of, x[:, cell], y[:, cell]))
+        ends = np.tanh([z + T8 * error, z - T8 * error]) ** 2
+        np.testing.assert_allclose([line.r2[1][cell], line.r2[2][cell]], ends)
+
+
+def test_a_correlation_of_unknown_sign_may_be_none() -> None:
+    x, _ = cloud(200, 3)
+    _, low, high = s.fit_line(x, np.random.default_rng(1).normal(size=x.shape), s.resample(np.arange(200))).r2
+    assert (low == 0).all() and (high > 0).all()
 
 
 def test_line_without_spread_is_unknown_and_two_prompts_are_no_line() -> None:
     x, y = cloud()
-    flat = s.fit_line(np.ones_like(x), y, s.resample(GROUPS, 20))
-    assert np.isnan(flat.slope).all()
-    answerless = s.fit_line(x, np.zeros_like(y), s.resample(GROUPS, 20))
-    assert (answerless.slope == 0).all()
-    assert np.isnan(answerless.r2).all()
-    assert np.isnan(s.fit_line(x[:2], y[:2], s.resample([1, 2], 20)).slope).all()
-    assert np.isnan(s.split_half_slope((x[:2], x[:2]), (y[:2], y[:2]), s.resample([1, 2], 20))[0]).all()
+    flat = s.fit_line(np.ones_like(x), y, s.resample(GROUPS))
+    assert np.isnan(flat.slope.value).all()
+    answerless = s.fit_line(x, np.zeros_like(y), s.resample(GROUPS))
+    assert (answerless.slope.value == 0).all()
+    assert np.isnan(answerless.r2[0]).all()
+    assert np.isnan(s.fit_line(x[:2], y[:2], s.resample([1, 2])).slope.value).all()
+    assert np.isnan(s.split_half_slope((x[:2], x[:2]), (y[:2], y[:2]), s.resample([1, 2])).value).all()
 
 
-def test_a_draw_of_copies_of_one_prompt_is_no_line() -> None:
-    rng = np.random.default_rng(0)
-    plan = s.resample(np.arange(3), 200)
-    copies = (plan.counts == 3).any(1)
-    found = s.fit_line(rng.normal(size=(3, 50)), rng.normal(size=(3, 50)), plan)
-    assert np.isnan(found.slope_resampled[copies]).all() and np.isnan(found.r2_resampled[copies]).all()
-    assert np.isfinite(found.slope_resampled[~copies]).all()
-
-
-def test_weighted_means_are_those_of_numpy() -> None:
+def test_the_difference_of_two_slopes_knows_that_they_share_their_prompts() -> None:
     x, y = cloud()
-    plan = s.resample(GROUPS, 40)
+    plan = s.resample(GROUPS)
+    same = s.slope_difference((x, y), (x, y), plan)
+    assert (same.value == 0).all() and (same.error == 0).all()
+    steeper = s.slope_difference((x, y), (x, y + x), plan)
+    np.testing.assert_allclose(steeper.value, -1)
+
+
+def test_what_one_prompt_decides_has_no_interval() -> None:
+    x = np.zeros((9, 1))
+    x[4] = 1
+    found = s.fit_line(x, x, s.resample(np.arange(9)))
+    assert found.slope.value == 1 and np.isnan(found.slope.error).all()
+
+
+def test_sums_of_groups_of_different_sizes_are_studentised() -> None:
+    x, y = cloud()
+    plan = s.resample(GROUPS, 40, weight=np.ones(len(GROUPS)))
     weight: s.Array = abs(y)
     mean, lo, hi = s.mean_interval(x, plan, weight)
     np.testing.assert_allclose(mean, np.average(x, axis=0, weights=weight))
-    drawn = [prompts_in_draw(plan, draw) for draw in range(40)]
-    naive = [np.average(x[p], axis=0, weights=weight[p]) for p in drawn]
-    np.testing.assert_allclose((lo, hi), np.percentile(naive, [2.5, 97.5], axis=0))
-    assert np.isnan(s.weighted_mean(x, np.zeros_like(x))).all()
+    labels = np.unique(GROUPS)
+
+    def error_of(drawn: list[str], cell: int) -> tuple[float, float]:
+        kept = [label == GROUPS for label in drawn]
+        value = sum((weight * x)[k, cell].sum() for k in kept) / sum(weight[k, cell].sum() for k in kept)
+        excess = [(weight[k, cell] * (x[k, cell] - value)).sum() for k in kept]
+        return value, np.sqrt(9 / 8 * np.sum(np.square(excess))) / sum(weight[k, cell].sum() for k in kept)
+
+    for cell in range(3):
+        value, error = error_of(list(labels), cell)
+        largest = []
+        for counts in plan.counts.astype(int):
+            drawn, drawn_error = error_of(list(np.repeat(labels, counts)), cell)
+            largest.append(abs(drawn - value) / max(drawn_error, s.ERROR_FLOOR * error))
+        half = error * np.quantile(largest, 0.95, method="higher")
+        np.testing.assert_allclose([lo[cell], hi[cell]], [value - half, value + half])
+    assert np.isnan(plan.mean(x, np.zeros_like(x))).all()
 
 
-def test_seven_groups_are_few_and_eight_are_not() -> None:
-    assert s.resample(np.arange(7), 1).rough and not s.resample(np.arange(8), 1).rough
+def test_where_most_draws_miss_what_counts_there_is_no_interval() -> None:
+    counted = np.zeros((12, 1))
+    counted[3] = 1
+    value, lo, _ = s.mean_interval(np.ones((12, 1)), s.resample(np.arange(12), 200), counted)
+    assert value == 1 and lo == 1, "all that counts is alike"
+    varied = np.where(np.arange(12) < 2, 1.0, 0.0)[:, None]
+    value, lo, _ = s.mean_interval(np.arange(12.0)[:, None], s.resample(np.arange(12), 200), varied)
+    assert value == 0.5 and np.isnan(lo).all()
 
 
 def test_a_quotient_has_no_minus_zero_and_nothing_over_zero() -> None:
@@ -161,16 +253,13 @@ def test_split_halves_are_two_instrumental_regressions_averaged() -> None:
     truth = rng.normal(size=200)
     xa, xb = (truth + rng.normal(0, 0.8, 200) for _ in range(2))
     ya, yb = (-0.6 * truth + rng.normal(0, 0.2, 200) for _ in range(2))
-    slope, draws = s.split_half_slope(
-        (xa[:, None], xb[:, None]), (ya[:, None], yb[:, None]), s.resample(np.arange(200), 500)
-    )
+    slope = s.split_half_slope((xa[:, None], xb[:, None]), (ya[:, None], yb[:, None]), s.resample(np.arange(200))).value
     # each order on its own: cov(instrument, y) / cov(instrument, x)
     orders = [
         IV2SLS(y, sm.add_constant(x), instrument=sm.add_constant(other)).fit().params[1]
         for y, x, other in ((yb, xb, xa), (ya, xa, xb))
     ]
     assert slope[0] == pytest.approx(np.mean(orders))
-    assert draws.shape == (500, 1)
     mean_x, mean_y = (xa + xb) / 2, (ya + yb) / 2
     flattened = stats.linregress(mean_x, mean_y).slope
     assert abs(slope[0] + 0.6) < 0.08 < abs(flattened + 0.6)
@@ -178,11 +267,10 @@ def test_split_halves_are_two_instrumental_regressions_averaged() -> None:
 
 def test_ratio_of_sums_and_median_of_ratios() -> None:
     x, y = cloud()
-    plan = s.resample(GROUPS, 40)
-    ratio, lo, hi = s.ratio_interval(y, x, plan)
-    np.testing.assert_allclose(ratio, y.sum(0) / x.sum(0))
-    naive = [y[p].sum(0) / x[p].sum(0) for p in (prompts_in_draw(plan, draw) for draw in range(40))]
-    np.testing.assert_allclose((lo, hi), np.percentile(naive, [2.5, 97.5], axis=0))
+    found = s.ratio_interval(y, x, s.resample(GROUPS))
+    w = weights()[:, None]
+    ratio, error = jackknifed(lambda kept: (w * y)[kept].sum(0) / (w * x)[kept].sum(0))
+    np.testing.assert_allclose(found, (ratio, ratio - T8 * error, ratio + T8 * error))
     medians = s.median_ratio(y, x, np.array([0.5, 0.0, 99.0]))
     keep = abs(x[:, 0]) >= 0.5
     assert medians[0] == pytest.approx(np.median((y / x)[keep, 0]))
@@ -203,38 +291,28 @@ def test_holm_leaves_out_what_was_not_tested() -> None:
     np.testing.assert_allclose(adjusted, [0.02, np.nan, 0.04])
 
 
-def test_normal_p_agrees_with_scipy_and_is_silent_without_draws() -> None:
-    draws = np.random.default_rng(0).normal(0, 2, (400, 3))
-    draws[:, 1] = np.nan
-    draws[:, 2] = 1
-    p = s.normal_p(np.array([3.0, 3.0, 1.0]), draws)
-    assert p[0] == pytest.approx(2 * stats.norm.sf(3 / draws[:, 0].std()))
-    assert np.isnan(p[1:]).all()
-    draws[:200, 0] = np.nan
-    assert np.isnan(s.normal_p(np.array([3.0]), draws[:, :1])).all(), "half of the draws are no majority"
+def test_false_discovery_agrees_with_statsmodels_and_leaves_out_what_was_not_tested() -> None:
+    p = np.random.default_rng(1).beta(0.3, 1, 30)
+    expected = multipletests(p, method="fdr_bh")[1]
+    np.testing.assert_allclose(s.false_discovery(np.insert(p, 7, np.nan)), np.insert(expected, 7, np.nan))
+    assert np.isnan(s.false_discovery([np.nan])).all()
+
+
+def test_p_is_one_for_what_is_zero_and_unknown_with_few_groups() -> None:
+    still = np.zeros((12, 2))
+    still[:, 1] = 0.3
+    assert s.mean_estimate(still, s.resample(np.arange(12))).p.tolist() == [1, 0]
+    assert np.isnan(s.mean_estimate(still[:5], s.resample(np.arange(5))).p).all()
 
 
 def test_simultaneous_intervals_are_what_a_loop_over_draws_gives() -> None:
     x, _ = cloud(cells=4)
-    plan = s.resample(GROUPS, 60)
-
-    def mean_and_error(values: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        mean = values.mean(0)
-        sums = np.array([(values[codes == c] - mean).sum(0) for c in np.unique(codes)])
-        n = plan.units
-        return mean, np.sqrt(n / (n - 1) * (sums**2).sum(0)) / len(values)
-
-    mean, error = mean_and_error(x, plan.codes)
+    plan, observed = s.resample(GROUPS, 60), group_means(x)
+    mean, error = observed.mean(0), stats.sem(observed)
     largest = []
-    for draw in range(60):
-        values, codes, label = [], [], 0
-        for unit, times in enumerate(plan.counts[draw].astype(int)):
-            for _ in range(times):  # a unit drawn twice counts as two units
-                values.append(x[plan.codes == unit])
-                codes.append(np.full(len(values[-1]), label))
-                label += 1
-        drawn, drawn_error = mean_and_error(np.concatenate(values), np.concatenate(codes))
-        largest.append(np.max(np.abs(drawn - mean) / np.maximum(drawn_error, s.ERROR_FLOOR * error)))
+    for counts in plan.counts.astype(int):
+        drawn = np.repeat(observed, counts, axis=0)
+        largest.append(np.max(np.abs(drawn.mean(0) - mean) / np.maximum(stats.sem(drawn), s.ERROR_FLOOR * error)))
     critical = np.quantile(largest, 0.95, method="higher")
     joint = s.simultaneous_means(x, plan)
     np.testing.assert_allclose(joint.lo, mean - critical * error)
@@ -283,4 +361,4 @@ def test_too_few_groups_never_make_a_finding() -> None:
         plan = s.resample(np.arange(20) % units, 300)
         assert plan.conclusive == sure
         assert s.simultaneous_means(values, plan).significant.all() == sure
-        assert plan.rough == (units < 8)
+        assert np.isfinite(s.mean_interval(values, plan)[1:]).all() == sure

@@ -90,7 +90,6 @@ def test_an_account_is_what_loops_over_prompts_and_writers_give(mixed: xr.Datase
     assert row.restored_with_norm == pytest.approx(-(attn + mlp + norm).sum() / own.sum(), abs=1e-5)
     oracle = stats.linregress(own, attn + mlp)
     assert row.slope == pytest.approx(oracle.slope, abs=1e-5)
-    assert row.restoring_slope == -row.slope
     assert row.intercept == pytest.approx(oracle.intercept, abs=1e-5)
     assert row.r2 == pytest.approx(oracle.rvalue**2, abs=1e-5, nan_ok=True)
     if mlp.any():
@@ -245,8 +244,14 @@ def test_who_repairs_is_the_mean_of_every_cell_and_finds_what_was_planted(ds: xr
     late = {(f"attn.{k}", f"mlp.{w}") for k in range(8) for w in range(4, 8) if w >= k}
     assert planted <= found <= planted | late | {("mlp.2", "mlp.3")}
     tested = cells[~cells.is_own]
-    outside = (tested.change_sim_lo > 0) | (tested.change_sim_hi < 0)
-    assert (outside == tested.significant).all()
+    groups = np.array([ds.change.values[ds.group.values == group].mean(0) for group in np.unique(ds.group)])
+    places = [
+        (list(ds.ablated.values).index(c.ablated), list(ds.writer.values).index(c.writer)) for c in tested.itertuples()
+    ]
+    each = [stats.ttest_1samp(groups[:, k, w], 0).pvalue for k, w in places]
+    expected = stats.false_discovery_control(each)
+    np.testing.assert_allclose(tested.p, expected, rtol=1e-3)
+    assert (tested.significant == (tested.p < 0.05)).all()
     assert cells[cells.is_own].p.isna().all()
 
 
@@ -397,4 +402,4 @@ def test_a_ledger_of_the_papers_size_is_read_in_one_go() -> None:
     assert len(repair(large)) == large.sizes["ablated"]
     table = who_repairs(large)
     assert set(table["ablated"]) == set(large["ablated"].values)
-    assert table["change_sim_lo"].notna().any()
+    assert table["p"].notna().any()

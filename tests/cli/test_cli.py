@@ -108,7 +108,7 @@ def test_json_is_all_that_is_printed(model_folder: Path, prompt_file: Path, tmp_
     said = cli("run", model_folder, "--prompts", prompt_file, "--out", tmp_path / "out", *SMALL, "--json")
     assert (said.code, said.err) == (0, "")
     found = strict_json(said.out)
-    told = {"headline", "sentences", "numbers", "rounding", "agreement", "freeze"}
+    told = {"headline", "sentences", "numbers", "rounding", "agreement", "freeze", "mcgrath"}
     assert set(found) == {*told, "attributes", "ledger", "report"}
     assert found["rounding"] is None, "float32 rounds nothing worth telling"
     assert found["agreement"] is None, "there is but one ablation"
@@ -175,6 +175,20 @@ def test_a_dry_run_prints_a_plan_and_writes_nothing(
     assert (plan["prompts"], plan["knockouts"], plan["interventions"]) == (40, 6, 24)
     assert plan["intervention_tokens"] == 40 * 24
     assert list(tmp_path.iterdir()) == []
+
+
+def test_too_few_groups_are_told_before_the_run(
+    model_folder: Path, rows: list[tiny.Row], tmp_path: Path, cli: Cli, quick_report: None
+) -> None:
+    told = [{"prompt": row.text, "target": f"w{row.top}", "group": f"g{i % 5}"} for i, row in enumerate(rows)]
+    grouped = tiny.write_lines(tmp_path / "grouped.jsonl", told)
+    command = ("run", model_folder, "--prompts", grouped, *SMALL)
+    assert "fewer than 6 independent groups" in cli(*command, "--dry-run").out
+    said = cli(*command, "--out", tmp_path / "out")
+    assert said.code == 0 and "leave out `group`" in said.err
+    table = hs.Ledger.open(tmp_path / "out").repair()
+    assert table["own_change"].notna().all()
+    assert table["own_change_lo"].isna().all() and table["too_few_groups"].all()
 
 
 def test_inspect(model_folder: Path, cli: Cli) -> None:

@@ -113,7 +113,7 @@ def test_it_says_the_verdict_and_every_section() -> None:
     plain = page.text.replace("\u202f", " ").replace("\xa0", " ")
     for sentence in (found.headline, *found.sentences):
         assert " ".join(sentence.replace("\u202f", " ").replace("\xa0", " ").split()) in plain
-    assert plain.count("How to read it") == len(ALWAYS)
+    assert plain.count("How to read it") == len(ALWAYS) + 1  # the claims are a table alone
     assert {name.rsplit("-", 2)[0] for name in page.charts()} == ALWAYS
     for name in ALWAYS:
         for reference in REFERENCES[name]:
@@ -133,7 +133,7 @@ def test_the_picture_stands_before_the_findings_and_the_details_behind_them() ->
         name: re.findall(r"<li>(.*?)</li>", html.split(f'<ul class="{name}">')[1].split("</ul>")[0])
         for name in ("verdict", "quiet")
     }
-    assert len(shown["verdict"]) == len(found.leading) <= 8
+    assert len(shown["verdict"]) == len(found.leading) <= 3
     assert len(shown["quiet"]) == len(found.details) >= 5
 
 
@@ -171,7 +171,7 @@ def test_only_tables_with_many_columns_are_wider_than_the_text() -> None:
     whole = synthetic_ledger(n_prompts=20)
     page = Parsed(render(divided(whole, ["mlp.6", "mlp.7"], width=6)))
     tables = [str(attrs["class"]) for tag, attrs in page.tags if "scroller" in str(attrs.get("class", ""))]
-    assert tables == ["scroller wide", "scroller wide"]
+    assert tables == ["scroller", "scroller wide", "scroller wide"]
     few = Listing("caption", ("a", "b"), ((Cell("x", 0.0), Cell("1", 1.0)),))
     assert not few.wide
 
@@ -190,15 +190,57 @@ def test_headings_are_in_order_and_every_chart_has_a_description() -> None:
 
 
 def test_the_table_holds_the_numbers_of_the_analysis() -> None:
-    ds, _, page = base()
-    table = repair(ds)
+    ds, html, _ = base()
+    page, table = Parsed(html.split('id="numbers"')[1]), repair(ds)
     values = [float(str(attrs["data-value"])) for tag, attrs in page.tags if tag == "td"]
     rows = np.array(values).reshape(len(table), -1)
-    columns = ["direct_effect", "own_change", "compensation_attn", "compensation_mlp", "norm_effect", "total_effect"]
+    columns = ["direct_effect", "own_change", "compensation_attn", "compensation_mlp", "norm_effect"]
+    columns += ["self_repair", "total_effect"]
     assert rows[:, : len(columns)] == pytest.approx(table[columns].to_numpy())
     shown = rows[:, len(columns)]
     assert np.isnan(shown).tolist() == (~table["meaningful"]).tolist()
     assert shown[table["meaningful"]] == pytest.approx(table.loc[table["meaningful"], "restored"].to_numpy())
+    for label in set(table["hidden_by"]) - {""}:
+        assert page.text.count(f" {label} ") >= (table["hidden_by"] == label).sum()
+
+
+def test_the_claims_of_the_paper_stand_on_the_page_with_both_numbers() -> None:
+    ds, html, _ = base()
+    found = Findings(ds).mcgrath
+    text = Parsed(html.split('<section id="mcgrath"')[1].split("</section>")[0]).text
+    for row in found.to_dict("records"):
+        for said in (row["claim"], row["verdict"], row["where"], row["paper"], row["says"]):
+            assert said in text
+        if np.isfinite(row["value"]):
+            assert f"{row['value']:.2f}".replace("-", "−") in text
+
+
+def test_a_number_has_one_value_one_interval_and_one_sign_on_the_page() -> None:
+    """Headline and sentences, table and chart, read from the page alone."""
+    ds, html, page = base()
+    focus = summarise(Findings(ds)).focus
+    plain = html.replace("\u202f", " ").replace("\xa0", " ")
+    head = re.findall(r'<th scope="col"><button type="button">(.*?)</button>', plain.split('id="numbers"')[1])
+    numbers = plain.split('id="numbers"')[1]
+    row = re.search(rf'<th scope="row"[^>]*>{re.escape(focus)}</th>(.*?)</tr>', numbers, re.S)
+    assert row
+    cells = re.findall(r"<td data-value=[^>]*>(.*?)(?:<small>(.*?)</small>)?</td>", row[1])
+    shown = dict(zip(head[-len(cells) :], cells, strict=True))
+    told = plain.split('class="deck">')[1].split("<main>")[0] + plain.split('id="verdict"')[1].split("The words")[0]
+    for name, direction in (("own change", -1), ("attention", 1), ("restored with norm", 1), ("slope", 1), ("R²", 1)):
+        value, ends = shown[name]
+        low, high = (end.replace("%", "").strip() for end in ends.split(" to "))
+        if direction < 0:
+            value, low, high = (text.removeprefix("−") for text in (value, high, low))
+        unit = " %" if "%" in value else ""
+        assert f"{value} [{low}{unit}, {high}{unit}]" in told, (name, value, ends)
+    assert f"(slope {shown['slope'][0]}, R² {shown['R²'][0]})" in told
+    drawn = [data["columns"] for chart in page.charts().values() for data in chart["datasets"].values()]
+    [lines] = [columns for columns in drawn if {"slope", "r2", "ablated"} == set(columns)]
+    names = [lines["ablated"]["levels"][code] for code in lines["ablated"]["codes"]]
+    slope = float(lines["slope"][names.index(focus)])
+    assert f"{slope:.2f}".replace("-", "−") == shown["slope"][0]
+    assert slope < 0, "repair has a negative slope"
 
 
 def test_the_balance_shown_first_is_the_one_the_verdict_describes() -> None:
@@ -288,7 +330,8 @@ def test_heads_and_neurons_have_sections_of_their_own_and_the_rest_speaks_of_lay
     row = found.neuron_sparsity().query("scope == 'all'").set_index("ablated").loc[summarise(Findings(whole)).focus]
     assert f"is carried by {row['half']:g} of {row['neurons']} neurons on the median prompt" in page.text
     table = found.neurons(summarise(Findings(whole)).focus, most=15)
-    rows = [attrs["data-value"] for tag, attrs in page.tags if tag == "td"]
+    section = Parsed(render(apart).split('<section id="neurons"')[1])
+    rows = [attrs["data-value"] for tag, attrs in section.tags if tag == "td"]
     assert float(str(rows[2])) == pytest.approx(float(table["change"].iloc[0]))
     assert str(table["neuron"].iloc[0]) in page.text
     assert not re.search(r"\b(nan|None|inf)\b", page.text)

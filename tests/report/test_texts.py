@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import hydrascope as hs
 from hydrascope.analysis import Findings
@@ -110,11 +111,19 @@ def test_tokens_and_bins_are_those_of_the_ledger() -> None:
     [
         ("erasure", "repair", "gives back 40 % of what heads of the second half lose (MLPs 40 %"),
         ("neither", "none", "next to nothing"),
-        ("norm", "repair", "(the final norm "),
+        ("norm", "none", "(the final norm "),
     ],
 )
 def test_the_verdict_says_what_was_planted(name: str, finding: str, words: str) -> None:
-    ds = planted_ledger(name, "kinds", BOTH).dataset
+    # 2 % of the tokens of ten short documents lie in too few of them
+    once = planted_ledger(name, "kinds", BOTH).dataset
+    copies = [
+        once.assign_coords(
+            prompt=once["prompt"] + 1000 * i, group=("prompt", [f"{group} copy {i}" for group in once["group"].values])
+        )
+        for i in range(8)
+    ]
+    ds = xr.concat(copies, "prompt", data_vars="minimal")
     if name == "norm":  # what makes the stream long sits in the first half
         ds = ds.assign_coords(ablated_layer=("ablated", [2, 3]))
     found = Ledger(ds).summary()
@@ -143,7 +152,7 @@ def test_few_documents_are_said_to_be_few() -> None:
     found = Ledger(few).summary()
     assert found.finding == "too few prompts"
     assert "3 documents" in found.headline
-    assert "There are fewer than 8 documents" in render(Findings(few, DRAWS))
+    assert "There are fewer than 6 documents" in render(Findings(few, DRAWS))
 
 
 def test_other_parts_than_heads_have_their_own_word(tmp_path: Path) -> None:

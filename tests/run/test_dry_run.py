@@ -83,10 +83,12 @@ def test_freezing_takes_no_more_than_was_planned(model_folder: Path, prompt_file
     [frozen] = freeze_at_most(prepare(model, asked, hs.Zero(), hs.Options(components="attn,mlp"))).values()
     assert [str(k) for k in frozen.knockouts] == [
         *("attn.0/attn.1", "attn.0/attn.1/attn.2", "attn.0/attn.2", "attn.0+attn.1"),
-        *("attn.1/attn.2", "attn.1+attn.2"),
+        *("mlp.0/attn.1", "mlp.0/attn.1/attn.2", "mlp.0/attn.2", "mlp.0+attn.1"),
+        *("attn.1/attn.2", "attn.1+attn.2", "mlp.1/attn.2", "mlp.1+attn.2"),
     ]
     assert frozen.null_draws == 0
-    assert freeze_at_most(prepare(model, asked, hs.Zero(), hs.Options(components="head"))) == {}
+    [heads] = freeze_at_most(prepare(model, asked, hs.Zero(), hs.Options(components="head.0.0"))).values()
+    assert "head.0.0/attn.1" in map(str, heads.knockouts)
     assert freeze_at_most(prepare(model, asked, hs.Zero(), hs.Options(components="attn", detail="kinds"))) == {}
 
 

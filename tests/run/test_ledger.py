@@ -30,7 +30,7 @@ DIMENSIONS = {
 }
 NULL = {"null_change": ACCOUNT, "null_norm_effect": PAIR, "null_total_effect": PAIR}
 COORDINATES = {
-    "prompt": {"prompt", "text", "target", "target_token", "clean_top", "group", "length"},
+    "prompt": {"prompt", "text", "target", "target_token", "clean_top", "group", "length", "weight"},
     "ablated": {"ablated", "ablated_layer", "ablated_kind"},
     "writer": {"writer", "writer_layer", "writer_kind", "writer_unit"},
 }
@@ -125,6 +125,16 @@ def test_labels(kept: hs.Ledger, rows: list[tiny.Row]) -> None:
     assert dataset["ablated"].values.tolist() == ablated
     assert dataset["ablated_layer"].values.tolist() == [0, 1, 2, 0, 1, 2, 1, 1, 0]
     assert dataset["ablated_kind"].values.tolist() == ["attn"] * 3 + ["mlp"] * 3 + ["layer", "head", "joint"]
+
+
+def test_the_weights_reproduce_every_mean_of_the_tables(kept: hs.Ledger) -> None:
+    ds, table = kept.dataset, kept.repair().set_index("ablated")
+    assert ds["weight"].groupby("group").sum().values.tolist() == pytest.approx([1] * 7)
+    mean, plain = ds.weighted(ds["weight"]).mean("prompt"), ds.mean("prompt")
+    for name in ("own_change", "norm_effect", "total_effect", "kl"):
+        np.testing.assert_allclose(table[name], mean[name], rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(table[f"{name}_plain"], plain[name], rtol=1e-5, atol=1e-6)
+    assert abs(table["own_change"] - table["own_change_plain"]).max() > 1e-3
 
 
 def test_account(kept: hs.Ledger) -> None:

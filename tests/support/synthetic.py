@@ -294,6 +294,7 @@ def _prompt_coordinates(
         "clean_top": ("prompt", np.array(target, dtype=object)),
         "group": ("prompt", np.array([f"way {g}" for g in group], dtype=object)),
         "length": ("prompt", rng.integers(5, 12, n_prompts)),
+        "weight": ("prompt", 1 / np.bincount(group)[group]),
     }
 
 

@@ -7,10 +7,10 @@ ledger once, under the names in `TABLES`; `summarise` says in plain sentences wh
 
     closing        does total = own + others + norm hold
     repair         per knock-out: what was lost, what came back, how linear it is
-    who_repairs    which writer answers which knock-out; `concentration`, how few of them
-    late_mlps      what late MLPs take away; `released`, how much of it they let go
-    self_repair    on ordinary text: what comes back on each part's top tokens and on all
-    mechanisms     on ordinary text: what comes back by which mechanism
+    who_repairs    which writer answers which knock-out, and how concentrated the answer is
+    mcgrath        which claims of McGrath et al. hold in this model
+    late_mlps      what late MLPs take away, and how much of it they let go
+    self_repair    on ordinary text: what comes back on each part's top tokens and on all, by which mechanism
     freeze         whose answer the repair depends on
     doses          what smaller doses of the same knock-outs show; `rank_agreement`, other ablations
 """
@@ -47,12 +47,23 @@ from hydrascope.analysis._ledger_access import (
     reads_each,
     require_writers,
 )
+from hydrascope.analysis._mcgrath import mcgrath
 from hydrascope.analysis._mechanisms import WHOLE, mechanisms, mechanisms_by_depth, pooled_mechanisms
 from hydrascope.analysis._neurons import ALL_MLPS, has_neurons, neuron_curves, neuron_sparsity, neurons
 from hydrascope.analysis._repair import compensation_points, effect_points, layer_effects, prompt_view, repair
 from hydrascope.analysis._responders import concentration, who_repairs
 from hydrascope.analysis._self_repair import self_repair, self_repair_by_depth
-from hydrascope.analysis._statistics import FEWEST_RANKED, RESAMPLES, ROUGH_BELOW, Array, divide, simultaneous_means
+from hydrascope.analysis._statistics import (
+    CONCLUSIVE_FROM,
+    FEWEST_RANKED,
+    MORE_GROUPS,
+    RESAMPLES,
+    Array,
+    divide,
+    prompt_weights,
+    resample,
+    simultaneous_means,
+)
 from hydrascope.analysis._tokens import SELECTIONS, TOP_SHARE, Tokens
 from hydrascope.analysis.summary import (
     TOP_TOKENS,
@@ -67,11 +78,12 @@ from hydrascope.analysis.summary import (
 
 __all__ = [
     "ALL_MLPS",
+    "CONCLUSIVE_FROM",
     "FEWEST_RANKED",
     "FREEZE_CONTROLS",
     "FREEZE_MOST",
+    "MORE_GROUPS",
     "RESAMPLES",
-    "ROUGH_BELOW",
     "SELECTIONS",
     "TABLES",
     "TOP_SHARE",
@@ -111,6 +123,7 @@ __all__ = [
     "late_mlps",
     "layer_effects",
     "linearity",
+    "mcgrath",
     "mechanisms",
     "mechanisms_by_depth",
     "names",
@@ -120,6 +133,7 @@ __all__ = [
     "noun",
     "pooled_mechanisms",
     "prompt_view",
+    "prompt_weights",
     "quantity",
     "rank_agreement",
     "rank_agreement_sentence",
@@ -127,6 +141,7 @@ __all__ = [
     "released",
     "repair",
     "require_writers",
+    "resample",
     "rounding",
     "routing",
     "routing_totals",

@@ -23,11 +23,10 @@ from hydrascope.analysis._statistics import (
     Array,
     add_estimate,
     add_single,
-    interval,
     mean_interval,
+    percentiles,
     ratio_interval,
     spearman,
-    weighted_mean,
     with_ends,
 )
 from hydrascope.analysis._tokens import selections
@@ -70,10 +69,10 @@ def rank_agreement(ledgers: Mapping[str, xr.Dataset], *, resamples: int = RESAMP
         for measure in MEASURES:
             a, b = (values[name][measure][:, known] for name in (first, second))
             resampled = spearman(resampling.means(a, weight), resampling.means(b, weight))
-            mean_a, mean_b = weighted_mean(a, weight), weighted_mean(b, weight)
+            mean_a, mean_b = resampling.mean(a, weight), resampling.mean(b, weight)
             row: dict[str, Any] = {"first": first, "second": second, "selection": selection, "measure": measure}
             row["n"] = a.shape[1]
-            add_single(row, "spearman", (spearman(mean_a[None], mean_b[None]), *interval(resampled[:, None])))
+            add_single(row, "spearman", (spearman(mean_a[None], mean_b[None]), *percentiles(resampled[:, None])))
             below = float(np.abs(mean_a).sum())
             row["ratio"] = float(np.abs(mean_b).sum()) / below if below else float("nan")
             rows.append(row)

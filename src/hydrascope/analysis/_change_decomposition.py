@@ -33,11 +33,13 @@ from hydrascope.analysis import _ledger_access as access
 from hydrascope.analysis._mechanisms import table_of
 from hydrascope.analysis._statistics import (
     RESAMPLES,
+    SIGNIFICANT,
     Array,
     Resampling,
     add_estimate,
+    false_discovery,
+    mean_estimate,
     mean_interval,
-    simultaneous_means,
 )
 from hydrascope.analysis._tokens import TOP_SHARE, Tokens
 from hydrascope.errors import ComponentError, DetailDropped
@@ -102,8 +104,8 @@ def routing(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.
     Returns:
         One row per knock-out and routed MLP behind it: `ablated`, `ablated_layer`, `ablated_kind`, `writer`,
         `writer_layer`; `change` and its parts `same_experts` and `rerouted` (means over prompts, logits),
-        `routing_change` (share of the chosen experts), each with `_lo` and `_hi`; `p` (max-|t|, adjusted over the rows)
-        and `significant`, whether the re-routed part differs from zero.
+        `routing_change` (share of the chosen experts), each with `_lo` and `_hi`; `p` (false discovery rate over the
+        rows) and `significant`, whether the re-routed part differs from zero.
 
     Raises:
         DetailDropped: the run kept only sums by kind of writer.
@@ -143,8 +145,8 @@ def attention_split(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0
     Returns:
         One row per knock-out and attention writer behind it: `ablated`, `ablated_layer`, `ablated_kind`, `writer`,
         `writer_layer`; `change` and its parts `value_effect` and `pattern_effect` (means over prompts, logits),
-        `moved_weight` (mean over a layer's heads), each with `_lo` and `_hi`; `p` (max-|t|, adjusted over the rows) and
-        `significant`, whether the pattern effect differs from zero.
+        `moved_weight` (mean over a layer's heads), each with `_lo` and `_hi`; `p` (false discovery rate over the rows)
+        and `significant`, whether the pattern effect differs from zero.
 
     Raises:
         DetailDropped: the run did not split attention, or kept only sums by kind of writer.
@@ -203,8 +205,8 @@ def _by_writer(ds: xr.Dataset, split: _Decomposition, among: NDArray[np.bool_], 
     values = split.cells(ds, rows, columns)
     for name in split.names:
         add_estimate(table, name, mean_interval(values[name], resampling))
-    joint = simultaneous_means(values[split.part], resampling)
-    table["p"], table["significant"] = joint.p, joint.significant
+    table["p"] = false_discovery(mean_estimate(values[split.part], resampling).p)
+    table["significant"] = table["p"] < SIGNIFICANT
     return pd.DataFrame(table)
 
 

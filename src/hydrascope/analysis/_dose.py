@@ -7,7 +7,8 @@ often absorbed, which a straight line through the origin cannot show.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -20,9 +21,8 @@ from hydrascope.analysis._statistics import (
     Array,
     add_estimate,
     divide,
-    interval,
+    jackknife,
     mean_interval,
-    weighted_mean,
     with_ends,
 )
 from hydrascope.analysis._tokens import selections
@@ -99,26 +99,32 @@ def linearity(ledgers: Mapping[float, xr.Dataset], *, resamples: int = RESAMPLES
     tables = []
     for selection, (known, weight) in selections(first).items():
         mine = [total[:, known] for total in totals]
-        mean = np.stack([np.zeros(len(known)), *(weighted_mean(total, weight) for total in mine)])
-        drawn = np.stack([np.zeros((resamples, len(known))), *(resampling.means(total, weight) for total in mine)])
         table = access.knockout_columns(first, known)
-        table |= {"selection": selection, "total_effect": mean[-1]}
+        table |= {"selection": selection, "total_effect": resampling.mean(mine[-1], weight)}
+        sums = [resampling.sums(total if weight is None else weight * total) for total in mine]
         for name, measure in (("half_share", _half), ("bend", _bend)):
-            add_estimate(table, name, (measure(shares, mean), *interval(measure(shares, drawn))))
+            add_estimate(table, name, jackknife(partial(measure, shares), resampling, *sums).interval)
         tables.append(pd.DataFrame(table))
     return pd.concat(tables, ignore_index=True)
 
 
-def _half(shares: Array, totals: Array) -> Array:
+def _half(shares: Array, *dosed: Array) -> Array:
+    totals = _from_zero(dosed)
     above = int(np.searchsorted(shares, 0.5))
     weight = (0.5 - shares[above - 1]) / (shares[above] - shares[above - 1])
     return divide((1 - weight) * totals[above - 1] + weight * totals[above], totals[-1])
 
 
-def _bend(shares: Array, totals: Array) -> Array:
+def _bend(shares: Array, *dosed: Array) -> Array:
+    totals = _from_zero(dosed)
     steps = np.diff(shares).reshape(-1, *(1,) * (totals.ndim - 1))
     area = (steps * (totals[1:] + totals[:-1])).sum(0)
     return divide(area, totals[-1]) - 1
+
+
+def _from_zero(dosed: Sequence[Array]) -> Array:
+    found: Array = np.stack([np.zeros_like(dosed[0]), *dosed])
+    return found
 
 
 def _common(ledgers: Mapping[float, xr.Dataset]) -> dict[float, xr.Dataset]:

@@ -22,6 +22,7 @@ from hydrascope.analysis import (
     _freeze,
     _heads,
     _layers,
+    _mcgrath,
     _mechanisms,
     _neurons,
     _repair,
@@ -49,6 +50,11 @@ def _ablations(findings: Findings) -> tuple[Any, ...]:
 
 def _doses(findings: Findings) -> tuple[Any, ...]:
     return (_dose.by_dose(findings.ds, findings.also),)
+
+
+def _claimed(findings: Findings) -> tuple[Any, ...]:
+    it = findings.by_layer
+    return (_mcgrath.Tables(it.repair, it.concentration, it.late_mlps, it.released, int(it.ds.attrs["n_layers"])),)
 
 
 class Table(cached_property[pd.DataFrame]):
@@ -93,6 +99,7 @@ class Findings:
     attention_split = Table(_change_decomposition.attention_split)
     attention_split_totals = Table(_change_decomposition.attention_split_totals)
     attention_split_on_tokens = Table(_change_decomposition.attention_split_on_tokens)
+    mcgrath = Table(_mcgrath.mcgrath, _claimed, resampled=False)
     heads = Table(_heads.heads)
     neurons = Table(_neurons.neurons)
     neuron_sparsity = Table(_neurons.neuron_sparsity)

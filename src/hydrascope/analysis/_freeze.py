@@ -20,11 +20,10 @@ import pandas as pd
 import xarray as xr
 
 from hydrascope.analysis import _ledger_access as access
-from hydrascope.analysis._attention_repair import ask_attention
+from hydrascope.analysis._outcomes import strongest
 from hydrascope.analysis._statistics import (
     RESAMPLES,
     Array,
-    Resampling,
     add_single,
     mean_interval,
     ratio_interval,
@@ -42,7 +41,7 @@ FREEZE_CONTROLS = 2
 """Other writers frozen for comparison."""
 
 _FREEZE = [
-    *("ablated", "frozen", "role", "measure", "meaningful"),
+    *("ablated", "frozen", "kind", "role", "measure", "meaningful"),
     *with_ends("repair", "repair_frozen", "removed", "answer", "removed_minus_control"),
 ]
 
@@ -63,8 +62,9 @@ def freeze(
         One row per knock-out, set of frozen parts and measure of repair:
 
         * `ablated`; `frozen`, the addresses with slashes between them;
-        * `role`: `responder` (the attention layer behind it that answered most), `two` (the two that did), `all` (every
-          attention layer behind it), `control` (a single other one), `controls` (the mean of these), `other`;
+        * `kind` of the frozen parts, empty where they are of several; `role`: `responder` (of the layers of this kind
+          behind it the one that answered most), `two` (those two that did), `all` (every one behind it), `control` (a
+          single other one), `controls` (the mean of these), `other`;
         * `measure`: `attention`, `compensation` (of all later writers), `with_norm` (these and the final norm);
           `meaningful`, whether the interval of the repair leaves zero out;
         * `repair` and `repair_frozen` (means, logits), `removed` (ratio of sums), `answer`, what the frozen parts
@@ -82,26 +82,28 @@ def freeze(
         free = _repairs(alone)
         for measure, repair in free.items():
             removed = {names: repair - _repairs(one)[measure] for names, one in some.items()}
-            entries = [
-                (FREEZES.join(names), role, removed[names], _answer(alone, names)) for names, role in roles.items()
-            ]
-            controls = [entry for entry in entries if entry[1] == "control"]
-            nothing = np.full_like(repair, np.nan)
-            usual = nothing
-            if controls:
-                usual = np.mean([entry[2] for entry in controls], axis=0)
-                answer = np.mean([entry[3] for entry in controls], axis=0)
-                entries.append((" or ".join(entry[0] for entry in controls), "controls", usual, answer))
-            for names, role, gone, answer in entries:
-                row: dict[str, Any] = {"ablated": ablated, "frozen": names, "role": role, "measure": measure}
-                add_single(row, "repair", mean_interval(repair, resampling))
-                add_single(row, "repair_frozen", mean_interval(repair - gone, resampling))
-                add_single(row, "removed", ratio_interval(gone, repair, resampling))
-                add_single(row, "answer", mean_interval(answer, resampling))
-                beyond = nothing if role in ("control", "controls") else gone - usual
-                add_single(row, "removed_minus_control", ratio_interval(beyond, repair, resampling))
-                row["meaningful"] = bool(row["repair_lo"] > 0 or row["repair_hi"] < 0)
-                rows.append(row)
+            for kind in dict.fromkeys(_kind(names) for names in some):
+                mine = {names: role for names, role in roles.items() if _kind(names) == kind}
+                entries = [
+                    (FREEZES.join(names), role, removed[names], _answer(alone, names)) for names, role in mine.items()
+                ]
+                controls = [entry for entry in entries if entry[1] == "control"]
+                usual = nothing = np.full_like(repair, np.nan)
+                if controls:
+                    usual = np.mean([entry[2] for entry in controls], axis=0)
+                    answer = np.mean([entry[3] for entry in controls], axis=0)
+                    entries.append((" or ".join(entry[0] for entry in controls), "controls", usual, answer))
+                for names, role, gone, answer in entries:
+                    row: dict[str, Any] = {"ablated": ablated, "frozen": names, "kind": kind, "role": role}
+                    row["measure"] = measure
+                    add_single(row, "repair", mean_interval(repair, resampling))
+                    add_single(row, "repair_frozen", mean_interval(repair - gone, resampling))
+                    add_single(row, "removed", ratio_interval(gone, repair, resampling))
+                    add_single(row, "answer", mean_interval(answer, resampling))
+                    beyond = nothing if role in ("control", "controls") else gone - usual
+                    add_single(row, "removed_minus_control", ratio_interval(beyond, repair, resampling))
+                    row["meaningful"] = bool(row["repair_lo"] > 0 or row["repair_hi"] < 0)
+                    rows.append(row)
     return pd.DataFrame(rows, columns=_FREEZE)
 
 
@@ -138,34 +140,41 @@ def interactions(
     return pd.DataFrame(rows, columns=["ablated", "responder", *with_ends("interaction", "answer", "excess")])
 
 
-def choose_freezes(ds: xr.Dataset, table: pd.DataFrame, resampling: Resampling, seed: int = 0) -> tuple[str, ...]:
-    """Choose what to knock out and freeze to learn who is needed.
+def choose_freezes(ds: xr.Dataset, table: pd.DataFrame, seed: int = 0) -> tuple[str, ...]:
+    """What to knock out and freeze to learn who is needed.
 
-    Of the attention layers that later attention clearly makes up for, with intervals that hold for all of them
-    together, the `FREEZE_MOST` with the strongest answer: each with its strongest responder frozen, the strongest two,
-    all later attention, and a few others chosen at random; and each jointly with its strongest responder.
+    The loss that is repaired most clearly, then those that attention answers with attention, then the other repaired
+    ones, `FREEZE_MOST` at most: each with its strongest responder frozen, the strongest two, all later layers of that
+    kind, and a few others drawn at random; and each jointly with its strongest responder. The kind is attention where
+    attention answers attention, otherwise the one that gives back most.
 
     Args:
         ds: the ledger.
-        table: the table that `repair` makes of it.
-        resampling: the bootstrap.
-        seed: seed of the random controls.
+        table: what `repair` returns for it.
+        seed: of the random others.
 
     Returns:
-        Addresses of knock-outs; none where no attention layer is clearly repaired.
+        Addresses of knock-outs; none where nothing is clearly repaired.
     """
-    attention = ask_attention(ds, table, resampling)
     found: dict[str, None] = {}
-    if attention.kind != "attn" or not attention.conclusive:
-        return ()
-    for row in attention.with_signs(-1, 1)[:FREEZE_MOST]:
-        ablated = str(row.ablated)
-        ranked = _ranked(ds, ablated)
+    for row in _worth_freezing(table):
+        ablated = str(table.loc[row, "ablated"])
+        kind = "attn" if table.loc[row, "hydra"] else _most(ds, ablated)
+        ranked = _ranked(ds, ablated, kind)
         others = ranked[2:] or ranked[1:]
-        drawn = np.random.default_rng((seed, int(row.row))).permutation(len(others))[:FREEZE_CONTROLS]
+        drawn = np.random.default_rng((seed, int(row))).permutation(len(others))[:FREEZE_CONTROLS]
         controls = [others[i] for i in sorted(drawn)]
         found |= dict.fromkeys(freezes_of(ablated, ranked, controls))
     return tuple(found)
+
+
+def _worth_freezing(table: pd.DataFrame) -> list[Any]:
+    """Rows whose repair is to be confirmed, the clearest first; only of single parts."""
+    single = table[~table["ablated"].str.contains("[+/]|->")]
+    hydra = single[single["hydra"]].sort_values("compensation_attn", ascending=False)
+    repaired = single[single["outcome"] == "repaired"].sort_values("self_repair_lo", ascending=False)
+    first = [strongest(single)] if len(hydra) + len(repaired) else []
+    return list(dict.fromkeys([*first, *hydra.index, *repaired.index]))[:FREEZE_MOST]
 
 
 def freezes_of(ablated: str, ranked: Sequence[str], controls: Sequence[str]) -> list[str]:
@@ -227,18 +236,32 @@ def _answer(one: xr.Dataset, names: tuple[str, ...]) -> Array:
     return summed
 
 
-def _ranked(ds: xr.Dataset, ablated: str) -> list[str]:
-    """Attention layers behind a knock-out, strongest answer in the common direction first."""
+def _most(ds: xr.Dataset, ablated: str) -> str:
+    """Kind of the later writers that together give back most."""
+    one = ds.isel(ablated=[access.knockout_index(ds, ablated)])
+    free = access.answering(one)[0]
+    kinds = [kind for kind in access.kinds(ds) if (free & (access.writer_kinds(ds) == kind)).any()]
+    return max(kinds, key=lambda kind: float(access.bootstrap(ds).mean(access.response(one, kind))[0]))
+
+
+def _ranked(ds: xr.Dataset, ablated: str, kind: str) -> list[str]:
+    """Writers of a kind behind a knock-out, strongest answer first, in the direction of the answer of all of them."""
     k = access.knockout_index(ds, ablated)
-    columns = np.flatnonzero(access.answering(ds)[k] & (access.writer_kinds(ds) == "attn"))
-    mean = ds["change"].values[:, k, columns].astype(np.float64).mean(0)
+    columns = np.flatnonzero(access.answering(ds)[k] & (access.writer_kinds(ds) == kind))
+    mean = access.bootstrap(ds).mean(ds["change"].values[:, k, columns])
     order = np.argsort(-mean * (-1 if mean.sum() < 0 else 1), kind="stable")
     writers = access.names(ds, "writer")
     return [writers[column] for column in columns[order]]
 
 
+def _kind(names: tuple[str, ...]) -> str:
+    """Kind of some frozen parts; empty where they are of several."""
+    kinds = {name.split(".")[0] for name in names}
+    return kinds.pop() if len(kinds) == 1 else ""
+
+
 def _role(ds: xr.Dataset, ablated: str, names: tuple[str, ...]) -> str:
-    ranked = _ranked(ds, ablated)
+    ranked = _ranked(ds, ablated, _kind(names))
     if not set(names) <= set(ranked):
         return "other"
     if len(names) == 1:

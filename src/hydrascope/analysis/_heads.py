@@ -11,7 +11,7 @@ import xarray as xr
 from hydrascope.analysis import _ledger_access as access
 from hydrascope.analysis._layers import by_layer
 from hydrascope.analysis._repair import repair
-from hydrascope.analysis._statistics import RESAMPLES, Array, add_estimate, mean_interval, with_ends
+from hydrascope.analysis._statistics import RESAMPLES, Resampling, add_estimate, mean_interval, with_ends
 
 FROM_REPAIR = (
     *("own_change", "compensation", "norm_effect", "total_effect", "restored", "restored_with_norm"),
@@ -40,6 +40,7 @@ def heads(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.Da
         be read; `repairer`, the writer whose mean change opposes the own change most (empty if none does), and
         `repairer_change`.
     """
+    resampling = access.bootstrap(ds, resamples, seed)
     writers, asked = _writers(ds), _knockouts(ds)
     found = sorted({*writers, *asked})
     table: dict[str, Any] = {
@@ -51,11 +52,11 @@ def heads(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.Da
     direct = np.full((ds.sizes["prompt"], len(found)), np.nan)
     known = [i for i, head in enumerate(found) if head in writers]
     direct[:, known] = access.numbers(ds, "direct_effect")[:, [writers[found[i]] for i in known]]
-    add_estimate(table, "direct_effect", mean_interval(direct, access.bootstrap(ds, resamples, seed)))
+    add_estimate(table, "direct_effect", mean_interval(direct, resampling))
     own = ds.isel(ablated=list(asked.values()))
     account = repair(by_layer(own, ["mlp"]), resamples=resamples, seed=seed) if asked else pd.DataFrame({"ablated": []})
     wanted = with_ends(*(name for name in FROM_REPAIR if name in account))
-    repairers = _repairers(own) if access.has_writers(ds) else {}
+    repairers = _repairers(own, resampling) if access.has_writers(ds) else {}
     account = account.set_index("ablated")[[*wanted, *(["meaningful"] if asked else [])]].reindex(table["head"])
     table |= {name: account[name].to_numpy() for name in wanted}
     table["meaningful"] = account["meaningful"].eq(True).to_numpy() if asked else np.zeros(len(found), bool)
@@ -85,8 +86,9 @@ def head_answers(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -
     table["head"] = [f"head.{places[i][0]}.{places[i][1]}" for i in found]
     table["layer"] = [places[i][0] for i in found]
     table["unit"] = [places[i][1] for i in found]
-    table["direct_effect"] = access.numbers(ds, "direct_effect")[:, columns].mean(0)[found]
-    add_estimate(table, "change", mean_interval(change, access.bootstrap(ds, resamples, seed)))
+    resampling = access.bootstrap(ds, resamples, seed)
+    table["direct_effect"] = resampling.mean(access.numbers(ds, "direct_effect")[:, columns])[found]
+    add_estimate(table, "change", mean_interval(change, resampling))
     return pd.DataFrame(table)
 
 
@@ -107,13 +109,13 @@ def _knockouts(ds: xr.Dataset) -> dict[tuple[int, int], int]:
     return found
 
 
-def _repairers(ds: xr.Dataset) -> dict[str, tuple[str, float]]:
-    """Knock-out to the writer that most opposes its own change, and by how much."""
+def _repairers(ds: xr.Dataset, resampling: Resampling) -> dict[str, tuple[str, float]]:
+    """For every knock-out the writer whose mean change opposes the own change most, if any does."""
     writers, free = access.names(ds, "writer"), access.answering(ds)
     found = {}
     for k, name in enumerate(access.names(ds, "ablated")):
-        change: Array = ds["change"].values[:, k].mean(0, dtype=np.float64)
-        opposed = np.where(free[k], -np.sign(float(ds["own_change"].values[:, k].mean())) * change, 0)
+        change = resampling.mean(ds["change"].values[:, k])
+        opposed = np.where(free[k], -np.sign(resampling.mean(ds["own_change"].values[:, k])) * change, 0)
         strongest = int(opposed.argmax())
         if opposed[strongest] > 0:
             found[name] = (writers[strongest], float(change[strongest]))

@@ -76,9 +76,10 @@ def require_writers(ds: xr.Dataset, what: str) -> None:
 
 
 def bootstrap(ds: xr.Dataset, resamples: int = RESAMPLES, seed: int = 0) -> Resampling:
-    """The bootstrap over the ledger's prompts, by its `group` coordinate."""
+    """What is independent in a ledger: groups of prompts, which count once each, or the documents of its tokens."""
     groups = ds["group"].values if "group" in ds.coords else np.arange(ds.sizes["prompt"])
-    return resample(groups, resamples, seed)
+    weight = np.ones(ds.sizes["prompt"]) if reads_each(ds) else None
+    return resample(groups, resamples, seed, weight=weight)
 
 
 def numbers(ds: xr.Dataset, variable: str) -> Array:

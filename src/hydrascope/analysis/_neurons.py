@@ -24,13 +24,16 @@ from hydrascope.analysis import _ledger_access as access
 from hydrascope.analysis._erasure import PARTS, split_change
 from hydrascope.analysis._statistics import (
     RESAMPLES,
+    SIGNIFICANT,
     Array,
     Resampling,
     add_estimate,
     add_single,
     divide,
-    interval,
+    false_discovery,
     jaccard_by_chance,
+    jackknife,
+    mean_estimate,
     mean_interval,
     ratio_interval,
     with_ends,
@@ -61,19 +64,21 @@ class _Answers:
     Attributes:
         columns: positions of the neurons among the ledger's writers.
         direct: clean direct effects, (prompts, neurons), in logits.
-        change: changes of the direct effects, (prompts, neurons), in logits.
-        own: own change of the knock-out, (prompts,), in logits.
+        change: their changes, (prompts, neurons), in logits.
+        own: own change of the knock-out, (prompts,).
+        resampling: what is independent.
     """
 
     columns: NDArray[np.intp]
     direct: Array
     change: Array
     own: Array
+    resampling: Resampling
 
     @property
     def repair(self) -> Array:
         """Changes, positive where they oppose the own change."""
-        return self.change if self.own.mean() <= 0 else -self.change
+        return self.change if self.resampling.mean(self.own) <= 0 else -self.change
 
 
 def has_neurons(ds: xr.Dataset) -> bool:
@@ -96,7 +101,8 @@ def neurons(
     Returns:
         One row per knock-out and neuron, sorted by |change| within a knock-out: `ablated`, `neuron`, `layer`, `unit`;
         `direct_effect` (clean), `change`, `relaxed`, `promoted`, `lost`, `strengthened` (means over prompts in logits;
-        the last four sum to the change), the first two with `_lo` and `_hi`; `class`: `anti-erasure` (it wrote against
+        the last four sum to the change), the first two with `_lo` and `_hi`; `p` of the change (false discovery rate
+        over all neurons that can answer) and `significant`; `class`: `anti-erasure` (it wrote against
         the target and is released), `promotion` (it newly writes for it), `lost` or `strengthened`, by the largest part
         that has the sign of the change, and `none` for one that never moves; `share_in_half`, the share of prompts on
         which it is among the fewest that carry half of the repair.
@@ -108,17 +114,20 @@ def neurons(
     resampling = access.bootstrap(ds, resamples, seed)
     names, layers, units = access.names(ds, "writer"), ds["writer_layer"].values, access.units(ds)
     tables = []
-    for _, name, found in _each(ds, ablated):
-        mean = found.change.mean(0)
+    for _, name, found in _each(ds, resampling, ablated):
+        every = mean_estimate(found.change, resampling)
+        mean = every.value
         order = np.argsort(-np.abs(mean), kind="stable")[:most]
         columns, direct, change = found.columns[order], found.direct[:, order], found.change[:, order]
         table: dict[str, Any] = {"ablated": name, "neuron": [names[c] for c in columns]}
         table |= {"layer": layers[columns].astype(int), "unit": units[columns]}
         for quantity, values in (("direct_effect", direct), ("change", change)):
             add_estimate(table, quantity, mean_interval(values, resampling))
-        split = {part: values.mean(0) for part, values in split_change(direct, change).items()}
+        table["p"] = false_discovery(every.p)[order]
+        table["significant"] = table["p"] < SIGNIFICANT
+        split = {part: resampling.mean(values) for part, values in split_change(direct, change).items()}
         table |= split | {"class": _classes(mean[order], split)}
-        table["share_in_half"] = carrying(found.repair, 0.5)[:, order].mean(0)
+        table["share_in_half"] = resampling.mean(carrying(found.repair, 0.5)[:, order])
         tables.append(pd.DataFrame(table))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["ablated", "neuron", "class"])
 
@@ -154,7 +163,7 @@ def neuron_sparsity(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0
     knockouts = access.knockout_columns(ds)
     layers = ds["writer_layer"].values.astype(int)
     rows = []
-    for k, _, found in _each(ds):
+    for k, _, found in _each(ds, resampling):
         inside = layers[found.columns]
         scopes = {f"mlp.{layer}": inside == layer for layer in dict.fromkeys(inside)}
         scopes |= {ALL_MLPS: np.ones(len(inside), bool)} if len(scopes) > 1 else {}
@@ -184,7 +193,7 @@ def neuron_curves(ds: xr.Dataset, ablated: str, *, points: int = 60) -> pd.DataF
         DetailDropped: the ledger keeps no neurons apart.
     """
     tables = []
-    for _, name, found in _each(ds, ablated):
+    for _, name, found in _each(ds, access.bootstrap(ds), ablated):
         ordered = -np.sort(-np.maximum(found.repair, 0), axis=1)
         n = np.unique(np.geomspace(1, ordered.shape[1], points).round().astype(int))
         carried = divide(ordered.cumsum(1)[:, n - 1], ordered.sum(1)[:, None])
@@ -229,7 +238,7 @@ def _measured(repair: Array, own: Array, resampling: Resampling) -> dict[str, An
     for name, fewest in (("half", half.sum(1)), ("most", _fewest(repair, 0.9))):
         counts = fewest[known].astype(np.float64)
         row |= dict(zip((f"{name}_q1", name, f"{name}_q3"), _quartiles(counts[:, None])[:, 0], strict=True))
-    mean = repair.mean(0, keepdims=True)
+    mean = resampling.mean(repair)[None]
     row |= {"half_of_mean": int(_fewest(mean, 0.5)[0]), "most_of_mean": int(_fewest(mean, 0.9)[0])}
     top = max(1, round(TOP * repair.shape[1]))
     best = -np.partition(-positive, top - 1, axis=1)[:, :top].sum(1)
@@ -244,31 +253,26 @@ def _measured(repair: Array, own: Array, resampling: Resampling) -> dict[str, An
 
 
 def _overlap(half: NDArray[np.bool_], known: NDArray[np.bool_], resampling: Resampling) -> dict[str, Any]:
-    """Mean Jaccard index over pairs of prompts, with interval, and its chance level.
+    """Mean Jaccard index over pairs of prompts, and its expectation by chance.
 
-    A resample contains whole groups; a prompt is never paired with itself, however often it is contained.
+    A pair weighs as both its prompts do. A group is left out with all pairs that it is in.
     """
     sizes = half.sum(1)
     shared = half.astype(np.float64) @ half.T.astype(np.float64)
     pairs = known[:, None] & known[None, :] & ~np.eye(len(half), dtype=bool)
     jaccard = np.where(pairs, divide(shared, sizes[:, None] + sizes[None, :] - shared), 0.0)
     chance = np.where(pairs, jaccard_by_chance(sizes, half.shape[1]), 0.0)
-    count = float(pairs.sum())
-    above, below = (resampling.by_unit(resampling.by_unit(matrix).T) for matrix in (jaccard, pairs.astype(np.float64)))
-    drawn = [((resampling.counts @ matrix) * resampling.counts).sum(1) for matrix in (above, below)]
-    # with two prompts the only pair is always the same, which says nothing about variation
-    enough = resampling.units > 2
-    low, high = interval(divide(*drawn)[:, None]) if enough else (np.array([np.nan]), np.array([np.nan]))
-    return {
-        "overlap": jaccard.sum() / count if count else np.nan,
-        "overlap_lo": low[0],
-        "overlap_hi": high[0],
-        "overlap_chance": chance.sum() / count if count else np.nan,
-    }
+    shares = [resampling.sums(resampling.sums(matrix).T) for matrix in (jaccard, pairs, chance)]
+    # what is left of the sum over pairs without a group: its row and its column are gone
+    lost = [(matrix.sum(0) + matrix.sum(1) - np.diag(matrix))[:, None] for matrix in shares]
+    whole = [np.array([matrix.sum()]) for matrix in shares]
+    row: dict[str, Any] = {}
+    add_single(row, "overlap", jackknife(divide, resampling, *lost[:2], totals=whole[:2]).interval)
+    return row | {"overlap_chance": float(divide(whole[2], whole[1])[0])}
 
 
-def _each(ds: xr.Dataset, ablated: str | None = None) -> Iterator[tuple[int, str, _Answers]]:
-    """Every knock-out that neurons can answer, or one; lazily, for there may be many."""
+def _each(ds: xr.Dataset, resampling: Resampling, ablated: str | None = None) -> Iterator[tuple[int, str, _Answers]]:
+    """Every knock-out that neurons can answer, or one, with its answers; one at a time, for there may be many."""
     if not has_neurons(ds):
         raise DetailDropped(
             "which neurons answer needs their changes apart, and this run kept MLPs whole; run it again with "
@@ -278,13 +282,13 @@ def _each(ds: xr.Dataset, ablated: str | None = None) -> Iterator[tuple[int, str
     free, names = access.answering(ds) & _neurons(ds), access.names(ds, "ablated")
     for k in chosen:
         if free[k].any():
-            yield k, names[k], _answers(ds, k, np.flatnonzero(free[k]))
+            yield k, names[k], _answers(ds, k, np.flatnonzero(free[k]), resampling)
 
 
-def _answers(ds: xr.Dataset, k: int, columns: NDArray[np.intp]) -> _Answers:
+def _answers(ds: xr.Dataset, k: int, columns: NDArray[np.intp], resampling: Resampling) -> _Answers:
     direct = ds["direct_effect"].values[:, columns].astype(np.float64)
     change = ds["change"].values[:, k, columns].astype(np.float64)
-    return _Answers(columns, direct, change, ds["own_change"].values[:, k].astype(np.float64))
+    return _Answers(columns, direct, change, ds["own_change"].values[:, k].astype(np.float64), resampling)
 
 
 def _neurons(ds: xr.Dataset) -> NDArray[np.bool_]:

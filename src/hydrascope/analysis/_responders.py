@@ -12,11 +12,12 @@ import xarray as xr
 from hydrascope.analysis import _ledger_access as access
 from hydrascope.analysis._statistics import (
     RESAMPLES,
+    SIGNIFICANT,
     Array,
-    add_estimate,
+    add_mean,
     divide,
-    mean_interval,
-    simultaneous_means,
+    false_discovery,
+    mean_estimate,
 )
 
 STRONG_QUARTILE = 0.75
@@ -26,8 +27,7 @@ STRONG_QUARTILE = 0.75
 def who_repairs(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
     """Mean change of every writer under every knock-out, corrected for the number of cells.
 
-    The p-values and the `sim` intervals come from one max-|t| bootstrap over all answering cells of the ledger: one
-    chance in twenty that any of the cells called significant is in truth zero.
+    Of the answering cells called significant, one in twenty is expected to be zero in truth (false discovery rate).
 
     Args:
         ds: the ledger.
@@ -37,8 +37,8 @@ def who_repairs(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) ->
     Returns:
         One row per knock-out and writer that was knocked out or lies downstream: `ablated`, `ablated_layer`,
         `ablated_kind`, `writer`, `writer_layer`, `writer_kind`, `is_own`; `change` (mean over prompts, logits),
-        `change_lo`, `change_hi` (pointwise), `change_sim_lo`, `change_sim_hi` (simultaneous), `p` (adjusted),
-        `significant`. Own cells are what was taken, not an answer: their `sim` interval and `p` are NaN.
+        `change_lo`, `change_hi`; `change_plain`, if groups differ in size; `p` (adjusted), `significant`. Own cells are
+        what was taken, not an answer: their `p` is NaN.
     """
     access.require_writers(ds, "who repairs")
     resampling = access.bootstrap(ds, resamples, seed)
@@ -48,15 +48,10 @@ def who_repairs(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) ->
     change = ds["change"].values[:, rows, columns].astype(np.float64)
     table = access.knockout_columns(ds, rows) | access.writer_columns(ds, columns)
     table["is_own"] = own[rows, columns]
-    add_estimate(table, "change", mean_interval(change, resampling))
-
-    tested = free[rows, columns]
-    joint = simultaneous_means(change[:, tested], resampling)
-    for name, values in (("change_sim_lo", joint.lo), ("change_sim_hi", joint.hi), ("p", joint.p)):
-        table[name] = np.full(len(rows), np.nan)
-        table[name][tested] = values
-    table["significant"] = np.zeros(len(rows), bool)
-    table["significant"][tested] = joint.significant
+    add_mean(table, "change", change, resampling)
+    p = np.where(free[rows, columns], mean_estimate(change, resampling).p, np.nan)
+    table["p"] = false_discovery(p)
+    table["significant"] = table["p"] < SIGNIFICANT
     return pd.DataFrame(table)
 
 
@@ -78,7 +73,7 @@ def concentration(ds: xr.Dataset) -> pd.DataFrame:
         `top1_share_median`, `top2_share_median`.
     """
     access.require_writers(ds, "the concentration of the answer")
-    change = ds["change"].values
+    resampling, change = access.bootstrap(ds), ds["change"].values
     direct, own = access.ablated_direct(ds), access.numbers(ds, "own_change")
     strength = np.where(np.isnan(direct), np.abs(own), direct)
     strong = strength >= np.quantile(strength, STRONG_QUARTILE, axis=0)
@@ -92,7 +87,7 @@ def concentration(ds: xr.Dataset) -> pd.DataFrame:
             if not len(found):
                 continue
             answers = change[:, k, found].astype(np.float64)
-            mean = np.abs(answers.mean(0))
+            mean = np.abs(resampling.mean(answers))
             order = np.argsort(-mean, kind="stable")
             top1, top2 = _top_shares(mean[None])
             each1, each2 = _top_shares(np.abs(answers[strong[:, k]]))

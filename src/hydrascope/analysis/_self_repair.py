@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
 from hydrascope.analysis import _ledger_access as access
-from hydrascope.analysis._statistics import RESAMPLES, add_estimate, divide
-from hydrascope.analysis._tokens import SELECTIONS, TOP_SHARE, Tokens
+from hydrascope.analysis._outcomes import Account, outcomes
+from hydrascope.analysis._statistics import RESAMPLES, Resampling, add_estimate, divide
+from hydrascope.analysis._tokens import SELECTIONS, TOP_SHARE, Chosen, Tokens
 
 
 def self_repair(
@@ -39,7 +41,8 @@ def self_repair(
         `share_repaired`: tokens whose logit fell by less than the part lost; `share_norm_shrinks`: tokens on which
         the ablated stream is smaller than the clean one; both with intervals;
         `removed`: on the part's top tokens the mean own change is at least a quarter of the direct effect;
-        `meaningful`: removed, and own changes do not cancel, so that shares may be read.
+        `meaningful`: removed, and own changes do not cancel, so that shares may be read; `lost`, `outcome`, `hydra`,
+        `attn_below`, `hidden_by`: what became of each loss, see `_outcomes`.
 
     Raises:
         DetailDropped: no knock-out's direct effect is known.
@@ -63,9 +66,28 @@ def self_repair(
         table["restored_mean"] = chosen.mean_share(repaired)
         table["removed"] = tokens.removed(top_share)
         table["meaningful"] = table["removed"] & chosen.one_sign
+        table |= _outcomes(tokens, chosen, table, resampling)
         tables.append(pd.DataFrame(table))
     both = pd.concat(tables, ignore_index=True)
     return both.sort_values(["ablated_layer"], kind="stable", ignore_index=True)
+
+
+def _outcomes(tokens: Tokens, chosen: Chosen, table: dict[str, Any], resampling: Resampling) -> dict[str, Any]:
+    answers = {kind: chosen.linear(answer) for kind, answer in tokens.answers.items()}
+    norm = answers.pop("norm")
+    account = Account(
+        own=chosen.linear(tokens.own),
+        answers=answers,
+        norm=norm,
+        control=None,
+        removed=table["meaningful"] & np.isfinite(table["own_change_lo"]),  # enough documents have such tokens
+        growing=np.ones(len(table["meaningful"]), bool),
+        kinds=table["ablated_kind"],
+        clean=float(resampling.mean(np.abs(access.numbers(tokens.ds, "clean_logit")))),
+        kept=~table["removed"],
+        shared=np.zeros(len(table["meaningful"]), bool),
+    )
+    return outcomes(account, resampling)
 
 
 def self_repair_by_depth(table: pd.DataFrame, n_layers: int) -> pd.DataFrame:

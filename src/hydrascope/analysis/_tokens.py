@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hydrascope.analysis import _ledger_access as access
 from hydrascope.analysis._repair import ABLATED_FROM, MEDIAN_FROM, SAME_SIGN_FROM
-from hydrascope.analysis._statistics import Array, Resampling, divide, median_ratio, ratio_interval
+from hydrascope.analysis._statistics import Array, Resampling, divide, mean_interval, median_ratio, studentised
 from hydrascope.errors import DetailDropped
 
 Selection = Literal["top", "all"]
@@ -163,11 +163,20 @@ class Chosen:
 
     def mean(self, values: Array) -> tuple[Array, Array, Array]:
         """Mean over the tokens, with its interval."""
-        return ratio_interval(self.weight * values, self.weight, self.resampling)
+        return mean_interval(values, self.resampling, self.weight)
+
+    def linear(self, values: Array) -> Array:
+        """Values whose plain mean over all tokens is the mean over the chosen ones, and varies as it does.
+
+        Each is the mean and what its token adds to it, so that parts with different tokens can be tested together.
+        """
+        mean, share = self.mean(values)[0], self.weight.mean(0)
+        found: Array = mean + self.weight * (values - mean) / share
+        return found
 
     def share(self, values: Array) -> tuple[Array, Array, Array]:
-        """Share of what the parts lost, an unclipped ratio of sums, with its interval."""
-        return ratio_interval(self.weight * values, -self.weight * self.own, self.resampling)
+        """Share of what the parts lost: the ratio of sums, unclipped, with its interval."""
+        return self._ratio(self.weight * values, -self.weight * self.own)
 
     def median_share(self, values: Array) -> Array:
         """Median of single tokens' shares, where the own change is not small."""
@@ -189,8 +198,11 @@ class Chosen:
 
     def _pooled(self, above: Array, below: Array, keep: NDArray[np.bool_]) -> tuple[float, float, float]:
         sums = [(self.weight * values)[:, keep].sum(1, keepdims=True) for values in (above, below)]
-        mean, low, high = ratio_interval(sums[0], sums[1], self.resampling)
+        mean, low, high = self._ratio(sums[0], sums[1])
         return float(mean[0]), float(low[0]), float(high[0])
+
+    def _ratio(self, above: Array, below: Array) -> tuple[Array, Array, Array]:
+        return studentised(self.resampling.sums(above), self.resampling.sums(below), self.resampling)
 
     @cached_property
     def _threshold(self) -> Array:

@@ -40,6 +40,7 @@ def run(
         plans = ({name: estimate(one) for name, one in some.items()} for some in (runs.companions, frozen))
         _terminal.show_estimates(estimate(runs.main), *plans, as_json=as_json)
         return
+    _terminal.warn(runs.main.caution, quiet=as_json)
     folder = out or default_folder(runs.main)
     with _terminal.progress_bars(quiet=as_json) as progress:
         dataset, directory = execute_runs(runs, folder, overwrite=overwrite, progress=progress)

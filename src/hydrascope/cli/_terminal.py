@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,12 @@ def quiet() -> None:
     """Switch the libraries' own chatter off."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+
+
+def warn(caution: str, *, quiet: bool) -> None:
+    """Say on standard error what a run will not be able to tell, if there is any such thing."""
+    if caution and not quiet:
+        print(f"note: {caution}", file=sys.stderr)
 
 
 @contextmanager
@@ -171,12 +178,14 @@ def _list_costs(table: pd.DataFrame) -> None:
 
 def _as_json(ledger: Ledger, page: Path) -> dict[str, Any]:
     summary, alike, frozen = ledger.summary(), ledger.rank_agreement(), ledger.freeze()
+    claims = None if reads_each(ledger.dataset) else _records(ledger.mcgrath())
     said = {"sentence": rank_agreement_sentence(alike), "pairs": _records(alike)}
     return {
         "headline": summary.headline,
         "sentences": list(summary.sentences),
         "numbers": summary.numbers,
         "agreement": said if len(alike) else None,
+        "mcgrath": claims,
         "freeze": _records(frozen) if len(frozen) else None,
         "attributes": dict(ledger.dataset.attrs),
         "rounding": rounding(ledger.dataset),

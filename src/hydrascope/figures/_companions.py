@@ -115,7 +115,7 @@ def removed_by_freezing(table: pd.DataFrame, measure: str) -> View:
 def _in_words(frozen: str, role: str) -> str:
     """Name of the bar of what is frozen."""
     if role == "all":
-        return "all later attention"
+        return "all later layers"
     return f"another: {frozen}" if role == "controls" else frozen.replace("/", " and ")
 
 

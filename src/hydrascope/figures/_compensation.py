@@ -53,13 +53,13 @@ def compensation_by_prompt(points: pd.DataFrame, table: pd.DataFrame, *, shown: 
     table = table[table["ablated"].isin(names)]
     each = max(1, (MARKS - 3 * len(names)) // len(names))
     prompts = every_nth(points.drop_duplicates("prompt"), each)
-    cloud = points[points["prompt"].isin(prompts["prompt"])].assign(lost=lambda rows: -rows["own_change"])
+    cloud = points[points["prompt"].isin(prompts["prompt"])]
     texts = prompts[["prompt", "text"]].assign(text=prompts["text"].str.slice(0, 90))
 
-    x = alt.X("lost:Q", title="lost: minus own change (logits)", axis=alt.Axis(grid=True, domain=False))
+    x = alt.X("own_change:Q", title="own change (logits)", axis=alt.Axis(grid=True, domain=False))
     y = alt.Y("compensation:Q", title="compensation by all others (logits)")
     dots = (
-        alt.Chart(compact(cloud[["ablated", "prompt", "lost", "compensation"]]))
+        alt.Chart(compact(cloud[["ablated", "prompt", "own_change", "compensation"]]))
         .transform_filter(CHOSEN)
         .transform_lookup(lookup="prompt", from_=alt.LookupData(data=texts, key="prompt", fields=["text"]))
         .mark_point(size=26, opacity=0.55, color=LIGHT.muted)
@@ -68,7 +68,7 @@ def compensation_by_prompt(points: pd.DataFrame, table: pd.DataFrame, *, shown: 
             y=y,
             tooltip=[
                 alt.Tooltip("text:N", title="prompt"),
-                reading("lost", "lost"),
+                reading("own_change", "own change"),
                 reading("compensation", "compensation"),
             ],
         )
@@ -78,10 +78,10 @@ def compensation_by_prompt(points: pd.DataFrame, table: pd.DataFrame, *, shown: 
     line = base.transform_filter("datum.line == 'fit'").mark_line(strokeWidth=2.5).encode(x=x, y=y)
     full = base.transform_filter("datum.line == 'full'").mark_line(strokeWidth=1.2, strokeDash=[5, 4]).encode(x=x, y=y)
     told = (
-        alt.Chart(compact(table[["ablated", "restoring_slope", "r2"]]))
+        alt.Chart(compact(table[["ablated", "slope", "r2"]]))
         .transform_filter(CHOSEN)
         .transform_calculate(
-            told="'slope ' + format(datum.restoring_slope, '.2f') + ',  R² '"
+            told="'slope ' + format(datum.slope, '.2f') + ',  R² '"
             " + (isValid(datum.r2) ? format(datum.r2, '.2f') : '–')"
         )
         .mark_text(align="left", baseline="top", fontSize=13, fontWeight=600)
@@ -91,33 +91,27 @@ def compensation_by_prompt(points: pd.DataFrame, table: pd.DataFrame, *, shown: 
     return finish(
         chart.add_params(knockout_picker(names, shown)),
         title=alt.ExprRef("'Without ' + knocked + ', prompt by prompt'"),
-        description="Scatter of compensation against loss, with the fitted line and the line of full repair.",
+        description="Scatter of compensation against own change, with the fitted line and the line of full repair.",
         height=380,
     )
 
 
-def slope_by_layer(
-    table: pd.DataFrame, measure: Literal["restoring_slope", "r2"], *, layers: int, legend: bool = True
-) -> View:
+def slope_by_layer(table: pd.DataFrame, measure: Literal["slope", "r2"], *, layers: int, legend: bool = True) -> View:
     """Slope or R² of compensation on own change (figure 7d).
 
     The random-direction control is hollow where the run has one.
 
     Args:
         table: from `analysis.repair`.
-        measure: `restoring_slope` (1 is full repair) or `r2`.
+        measure: `slope` (-1 is full repair) or `r2`.
         layers: number of blocks of the model.
         legend: whether to explain the colours.
     """
     table = with_labels(table)
-    slope = measure == "restoring_slope"
-    if slope:
-        table = table.assign(restoring_slope_lo=-table["slope_hi"], restoring_slope_hi=-table["slope_lo"])
-        table = table.assign(null=-table["slope_null"])
-    else:
-        table = table.assign(null=table["r2_null"])
+    slope = measure == "slope"
+    table = table.assign(null=table[f"{measure}_null"])
     ends = table[[measure, f"{measure}_lo", f"{measure}_hi", "null"]].to_numpy(dtype=np.float64)
-    domain = _readable(ends) if slope else [-0.03, 1.03]
+    domain = [-end for end in reversed(_readable(-ends))] if slope else [-0.03, 1.03]
     y = alt.Y(f"{measure}:Q", title=None, scale=alt.Scale(domain=domain), axis=alt.Axis(tickCount=5))
     x = depth("ablated_layer", "layer knocked out", layers)
     lines = line_with_interval(
@@ -279,18 +273,17 @@ def _fitted_lines(points: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """Ends of the fitted line and of full repair, per knock-out."""
     rows = []
     for row in table.to_dict("records"):
-        name, intercept, slope = row["ablated"], row["intercept"], row["restoring_slope"]
+        name, intercept, slope = row["ablated"], row["intercept"], row["slope"]
         here = points[points["ablated"] == name]
-        lost = -here["own_change"]
-        top = float(here["compensation"].max())
-        low, high = float(min(0.0, lost.min())), float(max(0.0, lost.max()))
+        own, top = here["own_change"], float(here["compensation"].max())
+        low, high = float(min(0.0, own.min())), float(max(0.0, own.max()))
         # the line of full repair would stretch the picture where hardly anything comes back
-        reach = float(np.clip(max(top, 0.25 * high), 0.0, high))
+        reach = float(np.clip(max(top, -0.25 * low), 0.0, -low))
         for at in (low, high):
             rows.append((name, "fit", at, intercept + slope * at))
-        for at in (0.0, reach):
-            rows.append((name, "full", at, at))
-    return pd.DataFrame(rows, columns=["ablated", "line", "lost", "compensation"])
+        for at in (0.0, -reach):
+            rows.append((name, "full", at, -at))
+    return pd.DataFrame(rows, columns=["ablated", "line", "own_change", "compensation"])
 
 
 def _readable(values: np.ndarray) -> list[float]:

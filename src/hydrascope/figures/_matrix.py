@@ -32,8 +32,8 @@ def compensation_matrix(table: pd.DataFrame, writer_kind: str, *, legend: bool =
         "writer",
         "writer_layer",
         "change",
-        "change_sim_lo",
-        "change_sim_hi",
+        "change_lo",
+        "change_hi",
         "p",
         "significant",
     ]
@@ -68,8 +68,8 @@ def compensation_matrix(table: pd.DataFrame, writer_kind: str, *, legend: bool =
                 KNOCKED_OUT,
                 alt.Tooltip("writer:N", title="responds"),
                 reading("change", "change (logits)"),
-                reading("change_sim_lo", "from"),
-                reading("change_sim_hi", "to"),
+                reading("change_lo", "from"),
+                reading("change_hi", "to"),
                 alt.Tooltip("p:Q", title="p, corrected", format=".2~g"),
             ],
         )

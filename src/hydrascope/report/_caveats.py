@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hydrascope.analysis import ROUGH_BELOW, rounding
+from hydrascope.analysis import CONCLUSIVE_FROM, MORE_GROUPS, rounding
 from hydrascope.report._facts import edited
 from hydrascope.report._run import Run
 
@@ -63,7 +63,7 @@ def _chosen_prompts(run: Run) -> tuple[str, ...]:
 def _nothing_frozen(run: Run) -> str:
     if not run.of_tokens or len(run.tables.freeze):
         return ""
-    return ", and nothing was frozen here: that needs attention layers knocked out as wholes and the full account"
+    return ", and nothing was frozen here: that needs the full account"
 
 
 def _positions(run: Run) -> str:
@@ -85,12 +85,12 @@ def _intervals(run: Run) -> Iterator[str]:
         yield "Bands and intervals are for one number at a time, over documents."
     elif len(who := run.tables.who_repairs) and (cells := int((~who["is_own"]).sum())):
         yield (
-            f"The compensation matrix tests {cells:,} cells together and is corrected for that; bands and intervals "
-            "elsewhere are for one number at a time."
+            f"The compensation matrix tests {cells:,} cells together; of those that it marks, one in twenty is "
+            "expected to be zero in truth. Bands and intervals are for one number at a time."
         )
-    if run.tables.resampling.rough:
+    if not run.tables.resampling.conclusive:
         units = "documents" if run.of_tokens else "independent groups of prompts"
-        yield f"There are fewer than {ROUGH_BELOW} {units}, so all intervals are rough."
+        yield f"There are fewer than {CONCLUSIVE_FROM} {units}, too few for intervals; {MORE_GROUPS}."
 
 
 def _not_removed(run: Run) -> str:

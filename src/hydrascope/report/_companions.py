@@ -14,9 +14,12 @@ from hydrascope.report._run import Run
 from hydrascope.report._section import Draft, Section
 
 CURVES = 12
-"""Most knock-outs whose curves can be chosen."""
-_FREEZE = {"attention": "By later attention", "with_norm": "By all, final norm included"}
-"""Measure of compensation to the title of its chart."""
+"""Knock-outs whose curves can be chosen."""
+_FREEZE = {
+    "attn": {"attention": "By later attention", "with_norm": "By all, final norm included"},
+    "": {"compensation": "By all later layers", "with_norm": "By all, final norm included"},
+}
+"""Kind of the frozen layers to the compensation that is drawn, with its title; those that are not attention share."""
 
 
 def freeze(run: Run) -> Section | None:
@@ -26,11 +29,13 @@ def freeze(run: Run) -> Section | None:
     if table.empty:
         return None
     shown = run.first(list(dict.fromkeys(table["ablated"])))
+    kind = str(table.loc[table["ablated"] == shown, "kind"].iloc[0])
+    measures, table = _FREEZE.get(kind, _FREEZE[""]), table[table["kind"] == kind]
     draft = Draft("freeze", "Freezing the responders: who is needed")
-    for measure, title in _FREEZE.items():
+    for measure, title in measures.items():
         draft.add(figures.repair_frozen(table, shown, measure, title, unit=run.unit))
     if table.loc[table["role"] == "responder", "ablated"].nunique() > 1:
-        for measure in _FREEZE:
+        for measure in measures:
             draft.add(figures.removed_by_freezing(table, measure))
     excess = findings.interactions
     excess = excess[excess["ablated"] == shown]
@@ -42,7 +47,7 @@ def freeze(run: Run) -> Section | None:
             "Means are over all tokens." if run.of_tokens else "",
             "What a layer changes by, elsewhere on this page, is what it writes on the answer directly; help that it "
             "gives by way of a later layer is credited to that layer. Freezing takes both away.",
-            "With all later attention frozen nothing is left in the first chart by construction, and freezing one "
+            "With all later layers of a kind frozen nothing of theirs is left by construction, and freezing one "
             "layer takes at least its own change out of it unless others step in; the second chart is measured at the "
             "output.",
             _interaction(excess.iloc[0].to_dict()) if len(excess) else "",

@@ -30,7 +30,7 @@ def compensation(run: Run) -> Section | None:
         ignore_index=True,
     )
     draft.add(figures.compensation_by_prompt(clouds, table, shown=run.focus), "tall")
-    draft.add(figures.slope_by_layer(table, "restoring_slope", layers=run.layers))
+    draft.add(figures.slope_by_layer(table, "slope", layers=run.layers))
     draft.add(figures.slope_by_layer(table, "r2", layers=run.layers, legend=False))
     control = (
         "Hollow marks: the random-direction control (norm-matched), the same part moved by a random vector of the same "
@@ -39,9 +39,9 @@ def compensation(run: Run) -> Section | None:
         else "The run has no random-direction control, so a slope may be partly the read-out saturating."
     )
     return draft.finished(
-        "Each point is one prompt: across, the own change of the knocked-out part with its sign turned, so what was "
-        "lost; upwards, the compensation by all others without the norm. On the dashed line the loss is made good, and "
-        "the slope of the solid one is the share that comes back.",
+        "Each point is one prompt: across, the own change of the knocked-out part, a loss where negative; upwards, the "
+        "compensation by all others without the norm. On the dashed line, of slope −1, the loss is made good; the "
+        "solid one is fitted, and a negative slope is repair.",
         [
             f"{control} {f'{bands(run)} ' if figures.is_curve(table) else ''}What lies beyond an axis is in the table "
             "of numbers.",

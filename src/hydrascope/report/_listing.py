@@ -74,6 +74,11 @@ def named(table: pd.DataFrame, column: str) -> Callable[[Row], Cell]:
     return lambda row: Cell(str(row[column]), order[str(row[column])])
 
 
+def named_value(column: str) -> Callable[[Row], Cell]:
+    """Cells with a word, or a dash where there is none."""
+    return lambda row: Cell(str(row[column]) or NONE, math.nan)
+
+
 def estimate(name: str, places: int = 2) -> Callable[[Row], Cell]:
     """Cells with a mean and its interval."""
 
@@ -109,6 +114,7 @@ _PARTS = {
     "compensation_mlp": "MLPs",
     "compensation_mixer": "mixers",
     "norm_effect": "final norm",
+    "self_repair": "self-repair",
     "total_effect": "total effect",
 }
 
@@ -126,21 +132,19 @@ def _over_prompts(run: Run) -> Listing:
     places = 2 if table[list(parts)].abs().max().max() >= 1 else 3
     strongest = _strongest(run.tables.who_repairs)
 
-    def slope(row: Row) -> Cell:
-        ends = interval(-row["slope_hi"], -row["slope_lo"])
-        return Cell(fixed(row["restoring_slope"]), float(row["restoring_slope"]), ends)
-
     columns: dict[str, Callable[[Row], Cell]] = {"knocked out": named(table, "ablated")}
     columns |= {"KL (nats)": estimate("kl", 3)} if by_kl else {}
     columns |= {label: estimate(name, places) for name, label in parts.items()}
     columns |= {"restored": share("restored"), "restored with norm": share("restored_with_norm")}
-    columns |= {"slope": slope, "R²": estimate("r2")}
+    columns |= {"slope": estimate("slope"), "R²": estimate("r2")}
+    columns["hidden by"] = named_value("hidden_by")
     columns["responds most"] = lambda row: strongest.get(str(row["ablated"]), Cell(NONE, math.nan))
     caption = (
         f"Means over prompts in {run.unit}, ablated minus clean, with 95 % intervals in small print. Shares are given "
-        "where the part was really removed and lost something; the slope is that of compensation on own change, its "
-        "sign turned. “Responds most” is the writer with the largest change that differs from zero after correction. "
-        "Press a heading to sort."
+        "where the part was really removed and lost something; the slope is that of compensation on own change, "
+        "negative where loss is repaired. “Responds most” is the writer with the largest change that differs from zero "
+        "after correction. “Hidden by”: what keeps a clear loss out of the total effect, later writers (active), the "
+        "norm, a part that does the same (passive, seen in joint knock-outs), or nothing. Press a heading to sort."
     )
     if by_kl:
         caption += " Those that change the distribution most, by KL divergence from the clean one, come first."

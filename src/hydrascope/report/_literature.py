@@ -83,7 +83,8 @@ REFERENCES: dict[str, tuple[Reference, ...]] = {
     "compensation": (
         Reference(
             "Best fit at attention layer 23 of 32: R² = 0.92, with a slope of ≈ 0.7; below 1 in every layer past "
-            "13 (Fig. 7). The paper draws it against the clean direct effect.",
+            "13 (Fig. 7). The paper draws it against the clean direct effect, so that repair is positive there "
+            "and negative here.",
             MCGRATH,
         ),
     ),
@@ -116,6 +117,7 @@ REFERENCES: dict[str, tuple[Reference, ...]] = {
             RUSHING,
         ),
     ),
+    "mcgrath": (),
     "routing": (),
     "attention-split": (),
     "ablations": (

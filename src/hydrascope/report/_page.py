@@ -21,7 +21,17 @@ from markupsafe import Markup
 from hydrascope.analysis import Findings, summarise
 from hydrascope.errors import OutputError
 from hydrascope.figures import DARK, LIGHT, recolouring, vega_config
-from hydrascope.report import _account, _companions, _compensation, _effects, _facts, _tokens, _two_ways, _units
+from hydrascope.report import (
+    _account,
+    _companions,
+    _compensation,
+    _effects,
+    _facts,
+    _mcgrath,
+    _tokens,
+    _two_ways,
+    _units,
+)
 from hydrascope.report._caveats import caveats
 from hydrascope.report._facts import Pairs
 from hydrascope.report._listing import Listing, knockouts
@@ -48,6 +58,7 @@ SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
     _compensation.matrix,
     _companions.freeze,
     _compensation.erasure,
+    _mcgrath.claims,
     _units.neurons,
     _two_ways.attention_by_writer,
     _two_ways.routing,

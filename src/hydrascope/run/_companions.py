@@ -17,7 +17,7 @@ import xarray as xr
 from hydrascope.ablations import Ablation
 from hydrascope.analysis import FREEZE_CONTROLS, FREEZE_MOST, Findings, choose_freezes, freezes_of
 from hydrascope.anatomy import Model
-from hydrascope.components import Knockout, parse_knockouts
+from hydrascope.components import Component, Knockout, parse_knockouts
 from hydrascope.errors import RunError
 from hydrascope.prompts import PromptSet
 from hydrascope.run._execution import execute
@@ -128,18 +128,17 @@ def freezing(task: Task, ds: xr.Dataset) -> dict[str, Task]:
         ds: the main run's finished ledger.
 
     Returns:
-        The task by the name of its folder; none where the ledger shows no repair by attention, or keeps only sums by
-        kind.
+        The task by the name of its folder; none where the ledger shows no repair, or keeps only sums by kind.
     """
     if task.options.detail != "full":
         return {}
     findings = Findings(ds).by_layer
-    chosen = choose_freezes(findings.ds, findings.repair, findings.resampling, task.options.seed)
+    chosen = choose_freezes(findings.ds, findings.repair, task.options.seed)
     return {FREEZE: _frozen(task, chosen)} if chosen else {}
 
 
 def freeze_at_most(task: Task) -> dict[str, Task]:
-    """The largest task that `freezing` could find: every attention layer repaired.
+    """The largest task that `freezing` could find, before the run is made: the first parts repaired.
 
     Args:
         task: the main run, before it is made.
@@ -149,14 +148,22 @@ def freeze_at_most(task: Task) -> dict[str, Task]:
     """
     if task.options.detail != "full":
         return {}
-    attention = [writer.component for writer in task.model.anatomy.writers if writer.component.kind == "attn"]
-    alone = {knockout.parts[0] for knockout in task.knockouts if _alone(knockout)}
-    later = {one: [other for other in attention if other.layer > one.layer] for one in attention if one in alone}
+    writers = [writer.component for writer in task.model.anatomy.writers]
     chosen: list[str] = []
-    for one in [one for one in attention if later.get(one)][:FREEZE_MOST]:  # the first cost most
-        names = [str(other) for other in later[one]]
+    alone = [knockout.parts[0] for knockout in task.knockouts if _alone(knockout)]
+    behind = {one: _behind(one, writers) for one in sorted(alone, key=lambda one: one.layer)}
+    for one in [one for one, later in behind.items() if later][:FREEZE_MOST]:  # the first are the dearest
+        names = behind[one]
         chosen += freezes_of(str(one), names, names[2:][:FREEZE_CONTROLS] or names[1:])
     return {FREEZE: _frozen(task, list(dict.fromkeys(chosen)))} if chosen else {}
+
+
+def _behind(one: Component, writers: Sequence[Component]) -> list[str]:
+    """Of later attention and later MLPs, whichever are more."""
+    later = [
+        [str(other) for other in writers if other.kind == kind and other.layer > one.layer] for kind in ("attn", "mlp")
+    ]
+    return max(later, key=len)
 
 
 def _frozen(task: Task, chosen: Sequence[str]) -> Task:

@@ -60,7 +60,8 @@ class Estimate:
         needed_bytes: estimated peak beside the weights.
         ledger_bytes: size of the ledger in memory, and at most on disk.
         flops: floating-point operations, counted from the weights.
-        seconds: flops over the speed of a matrix product measured now; a lower bound on a small model.
+        seconds: flops over the speed of a matrix product measured now; rough, a lower bound on a small model.
+        caution: what the run cannot tell, whatever it finds; empty where nothing is.
     """
 
     prompts: int
@@ -77,6 +78,7 @@ class Estimate:
     ledger_bytes: int
     flops: float
     seconds: float
+    caution: str
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as plain values."""
@@ -105,6 +107,7 @@ class Estimate:
             f"allowed, and {self.ledger_bytes / 2**20:,.0f} MB of ledger",
             f"about {self.flops / 1e9:,.1f} GFLOP: at least {self.seconds:,.1f} s at the speed of a matrix product "
             "here",
+            *([self.caution] if self.caution else []),
         ]
 
 
@@ -150,6 +153,7 @@ def estimate(task: Task) -> Estimate:
         ledger_bytes=require_account(budget, room(Path()), read, len(plan.knockouts), entries, kept),
         flops=flops,
         seconds=flops / matmul_rate(model.device, model.dtype),
+        caution=task.caution,
     )
 
 

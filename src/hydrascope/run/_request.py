@@ -85,7 +85,7 @@ class RunRequest(Options, frozen=True, extra="forbid"):
     )
     freeze: bool = Field(
         default=True,
-        description="Freeze the strongest responders of repaired attention layers, to learn whether they are needed.",
+        description="Freeze the strongest responders of repaired parts, to learn whether they are needed.",
     )
     device: str = Field(
         default="auto",

@@ -17,6 +17,7 @@ import xarray as xr
 import zarr
 
 from hydrascope.ablations import ExtraRun
+from hydrascope.analysis import prompt_weights
 from hydrascope.anatomy import Site
 from hydrascope.engine import (
     Arrays,
@@ -248,7 +249,7 @@ class Runner(ABC):
 
     def _ledger(self, plan: Plan, selection: Selection) -> LedgerFile:
         """The run's ledger, laid out if it is not there yet."""
-        labels = self.labels(selection)
+        labels = self._weighted(self.labels(selection))
         if self.directory.ledger.exists():
             return LedgerFile.resume(self.directory.ledger, labels["prompt"])
         variables = ledger_variables(plan, self.task.options.distribution)
@@ -263,6 +264,11 @@ class Runner(ABC):
         }
         together = min(rows, self.rows_together(plan, selection))
         return LedgerFile.create(self.directory.ledger, _labels(plan, labels), together, variables, attributes)
+
+    def _weighted(self, labels: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """The labels, with how much each row counts in estimates: every group once, or every token of a text."""
+        each = self.task.positions.read == "each"
+        return {**labels, "weight": np.ones(len(labels["group"])) if each else prompt_weights(labels["group"])}
 
     def _tokens(self, name: str, tokens: Sequence[int]) -> dict[str, np.ndarray]:
         return {name: np.array([self._token(token) for token in tokens]), f"{name}_token": np.array(tokens)}

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Int
 
 from hydrascope.ablations import Ablation, Resample
+from hydrascope.analysis import CONCLUSIVE_FROM, MORE_GROUPS, resample
 from hydrascope.anatomy import Model, Site
 from hydrascope.components import Component, Knockout, parse_knockouts, parse_writers
 from hydrascope.engine import (
@@ -101,6 +102,16 @@ class Task:
             "writers": self.writers,
             "detail": options.detail,
         }
+
+    @property
+    def caution(self) -> str:
+        """What can be known beforehand not to be told; empty where nothing is."""
+        if resample([prompt.group for prompt in self.encoded.prompts]).conclusive:
+            return ""
+        return (
+            f"fewer than {CONCLUSIVE_FROM} independent groups of prompts: means will be told, neither intervals nor "
+            f"signs; {MORE_GROUPS}"
+        )
 
     @property
     def writers(self) -> str:

@@ -5,28 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hydrascope.analysis import _ledger_access as access
-from hydrascope.analysis._attention_repair import Finding
 from hydrascope.analysis._findings import Findings
-from hydrascope.analysis._mechanisms import WHOLE
-from hydrascope.analysis.summary import _losses, _responders, _trust
-from hydrascope.analysis.summary._told import Number, Tell, Told
-from hydrascope.analysis.summary._words import TOP_TOKENS, count, digits, percent
+from hydrascope.analysis.summary import _support, _texts, _trust, _verdict
+from hydrascope.analysis.summary._told import Finding, Number, Tell, Told
+from hydrascope.analysis.summary._words import a, count, digits, noun, percent, spread
 
 SENTENCES: tuple[Tell, ...] = (
-    _losses.tell_account,
-    _losses.tell_top_tokens,
-    _losses.tell_all_tokens,
-    _losses.tell_extremes,
-    _losses.tell_counts,
-    _losses.tell_norm,
-    _responders.tell_control,
-    _responders.tell_responders,
-    _responders.tell_freeze,
-    _losses.tell_shares,
-    _losses.tell_line,
-    _losses.tell_other_layers,
-    _responders.tell_late_mlps,
-    _losses.tell_distribution,
+    _verdict.tell_counts,
+    _verdict.tell_clearest,
+    _verdict.tell_hydra,
+    _verdict.tell_next,
+    _verdict.tell_hidden,
+    _support.tell_responder,
+    _support.tell_freeze,
+    _support.tell_line,
+    _support.tell_kept,
+    _support.tell_gains,
+    _support.tell_late_mlps,
+    _support.tell_claims,
+    _support.tell_distribution,
+    _texts.tell_mechanisms,
+    _texts.tell_all_tokens,
+    _texts.tell_kept_on_texts,
+    _texts.tell_norm,
     _trust.tell_closing,
     _trust.tell_donors,
     _trust.tell_prompts,
@@ -34,26 +35,21 @@ SENTENCES: tuple[Tell, ...] = (
 )
 """In the order of telling; each is silent about ledgers that did not record its subject."""
 
-_GIVERS = {"norm": "the final norm", "mlp": "MLPs", "attn": "attention", "mixer": "mixers"}
-_NEXT_TO_NOTHING = 0.005
-"""Shares that round to 0 %."""
-
 
 @dataclass(frozen=True)
 class Summary:
     """What a run shows.
 
     Attributes:
-        finding: `repair`: later attention makes up for at least one attention layer (or head, where no attention layer
-            was knocked out by itself); `breakage`: for none, and after at least one it makes things worse; `none`:
-            neither can be told from chance; `nothing lost`: no attention knock-out clearly lowers the target directly;
-            `too few prompts`: fewer than six independent groups; `not tested`: no attention layer with attention after
-            it was knocked out. Where each position of texts was read, it is about the parts of the second half of the
-            layers, on their top tokens.
-        headline: the finding in one sentence.
-        focus: the knock-out that the sentences describe: the strongest finding, or else the largest own change.
-        leading: sentences on what was lost, who answered, how it grows, what late MLPs do; one fact each.
-        details: sentences that support and limit the leading ones.
+        finding: `repair`: at least one clear loss is repaired on the whole; `breakage`: none is, and at least one is
+            made worse; `none`: there are clear losses, and neither can be told of any; `nothing lost`: no knock-out
+            clearly lowers the target directly; `too few prompts`: fewer than six independent groups. Of texts it is
+            about each part's top tokens.
+        headline: the finding in one sentence, or two where attention answers attention.
+        focus: the knock-out that the sentences describe: the clear loss whose net repair has the largest lower end; or
+            else the largest further loss, the largest answer of attention to attention, the largest own change.
+        leading: how many losses are repaired, the clearest, the Hydra effect proper, what to try next.
+        details: what supports and limits that.
         numbers: every number that the sentences use, by name; all finite.
     """
 
@@ -73,8 +69,6 @@ class Summary:
 def summarise(findings: Findings) -> Summary:
     """State what a ledger shows, in sentences that hold whatever the signs are.
 
-    They speak of layers, also where the account keeps heads or neurons apart; of texts, of whatever was knocked out.
-
     Args:
         findings: tables of the ledger.
 
@@ -87,83 +81,56 @@ def summarise(findings: Findings) -> Summary:
     told = Told(findings)
     for tell in SENTENCES:
         tell(told)
-    finding, headline = _of_tokens(told) if access.reads_each(told.ds) else _of_prompts(told)
-    return Summary(finding, headline, told.ablated, tuple(told.leading), tuple(told.details), told.numbers)
+    headline = _texts.headline_of_texts(told) if access.reads_each(told.ds) else _headline(told)
+    return Summary(told.finding, headline, told.ablated, tuple(told.leading), tuple(told.details), told.numbers)
 
 
-def _of_prompts(told: Told) -> tuple[Finding, str]:
-    (finding, strongest), noun, resampling = told.found, told.attention.noun, told.findings.resampling
-    prompts, a_noun = count(told.ds.sizes["prompt"], "prompt"), f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
-    if strongest is not None and finding == "repair":
-        top, change = told.numbers.get("top_responder"), told.numbers.get("top_responder_change", 0.0)
-        most = isinstance(change, float) and change > strongest.answer / 2
-        return finding, (
-            f"With {strongest.ablated} knocked out, later attention gives back {digits(strongest.answer)} "
-            f"logits for the {digits(-strongest.own)} lost{f', most of it through {top}' if most else ''}."
-        )
-    if strongest is not None:
-        return finding, (
-            f"No clear loss of {a_noun} is repaired by later attention; with "
-            f"{strongest.ablated} knocked out ({digits(-strongest.own)} logits lost), later attention loses "
-            f"a further {digits(-strongest.answer)}."
-        )
-    if finding == "none":
-        return finding, f"No clear loss of {a_noun} is repaired by later attention beyond chance, in {prompts}."
-    if finding == "nothing lost":
-        return finding, (
-            f"No {noun} that was knocked out clearly lowers the {told.quantity.subject} directly, so there is no loss "
-            f"that later attention could repair, in {prompts}."
-        )
+def _headline(told: Told) -> str:
+    resampling, prompts = told.findings.resampling, count(told.ds.sizes["prompt"], "prompt")
+    finding, lost = told.finding, digits(-float(told.focus["own_change"]))
     if finding == "too few prompts":
         groups = f" in {count(resampling.units, 'group')}" if resampling.by_group else ""
-        return finding, f"We cannot tell from {prompts}{groups} whether later attention repairs anything."
-    return finding, (
-        f"No {noun} with attention after it was knocked out by itself, so this run says nothing "
-        "about repair by attention."
-    )
+        return f"We cannot tell from {prompts}{groups} whether anything is lost or repaired."
+    if finding == "nothing lost":
+        return f"No {noun(told.ds)} that was knocked out clearly lowers the {told.quantity.subject}, in {prompts}."
+    if finding == "repair":
+        share = spread(told.column("restored_with_norm"), form=percent)
+        said = f"Of the {lost} logits lost without {told.ablated}, {share} come back{_mostly(told)}{_line(told)}."
+    elif finding == "breakage":
+        said = (
+            f"No clear loss is repaired on the whole; without {told.ablated}, which loses {lost} logits, "
+            f"{spread(told.column('self_repair'), -1)} more are lost."
+        )
+    else:
+        only = len(told.rows("outcome", "norm"))
+        by_norm = " by later layers: what comes back is the final norm’s" if only else " on the whole"
+        said = f"No clear loss of {a(noun(told.ds))} is repaired{by_norm}, in {prompts}."
+    return f"{said}{_hydra(told)}"
 
 
-def _of_tokens(told: Told) -> tuple[Finding, str]:
-    many, documents = f"{told.noun}s", count(told.documents, "document")
-    if told.nothing_pooled:
-        return "nothing lost", f"No {told.noun} of the second half was really removed, in {documents}."
-    top = told.pooled("top")
-    mean, share = told.column("mean", top), told.column("share", top)
-    told.number("restored_top", share.mean)
-    told.number("self_repair_top", mean.mean)
-    if not told.conclusive:
-        return "too few prompts", f"We cannot tell from {documents} whether losses of {many} are repaired."
-    where = f"On {TOP_TOKENS} where each {told.noun} matters most"
-    if mean.sign == 0 or not top["meaningful"]:
-        said = f"whether losses of {many} in the second half are repaired cannot be told from chance"
-        return "none", f"{where}, {said}; {_on_all_tokens(told)}."
-    if abs(share.mean) < _NEXT_TO_NOTHING:
-        said = f"the rest gives back next to nothing of what {many} of the second half lose"
-        return "none", f"{where}, {said}; {_on_all_tokens(told)}."
-    givers = _by_giver(told)
-    for name, value in givers.items():
-        told.number(f"restored_top_{name}", value)
-    largest_first = sorted(givers.items(), key=lambda item: -abs(item[1]))
-    how = ", ".join(f"{_GIVERS[name]} {percent(value)}" for name, value in largest_first)
-    if mean.sign > 0:
-        said = f"the rest gives back {percent(share.mean)} of what {many} of the second half lose"
-        return "repair", f"{where}, {said} ({how}); {_on_all_tokens(told)}."
-    said = f"the rest loses a further {percent(-share.mean)} of what {many} of the second half lose"
-    return "breakage", f"{where}, {said} ({how}); {_on_all_tokens(told)}."
+def _mostly(told: Told) -> str:
+    """The one who gives back more than half of what comes back."""
+    whole = float(told.focus["self_repair"])
+    for name, label in _verdict.GIVERS.items():
+        if name in told.focus and told.column(name).sign > 0 and told.column(name).mean > whole / 2:
+            writer, change = told.numbers.get("top_responder"), told.numbers.get("top_responder_change", 0.0)
+            most = isinstance(change, float) and change > whole / 2 and name != "norm_effect"
+            return f", most through {writer}" if most else f", most through {label}"
+    return ""
 
 
-def _on_all_tokens(told: Told) -> str:
-    found = told.column("mean", told.pooled("all"))
-    told.number("self_repair_all", found.mean)
-    if found.sign == 0 or abs(found.mean) <= told.floor:
-        return "on all tokens nothing can be told from zero"
-    what = "it also gives back" if found.sign > 0 else "it makes things worse by"
-    return f"on all tokens {what} {digits(abs(found.mean))} logits a {told.noun}"
+def _line(told: Told) -> str:
+    slope = told.column("slope")
+    return f" (slope {digits(slope.mean)}, R² {digits(float(told.focus['r2']))})" if slope.sign < 0 else ""
 
 
-def _by_giver(told: Told) -> dict[str, float]:
-    """Shares given back on top tokens by attention, MLPs and norm."""
-    table = told.findings.pooled_mechanisms
-    rows = table[(table["selection"] == "top") & (table["mechanism"] != WHOLE)]
-    summed = rows["share"].groupby(rows["mechanism"].str.split("_").str[0], sort=False).sum()
-    return {name: float(summed[name]) for name in _GIVERS if name in summed}
+def _hydra(told: Told) -> str:
+    seen = _verdict.answered(told)
+    if seen.empty:
+        return ""
+    row = seen.iloc[0]
+    answer = f"later attention answers with +{spread(told.column('compensation_attn', row))} logits"
+    if row["ablated"] == told.ablated and told.finding == "repair":
+        return f" {answer.capitalize()}: the Hydra effect proper."
+    net = "" if row["outcome"] == "repaired" else ", though not repaired on the whole"
+    return f" The Hydra effect proper: {answer} without {row['ablated']}{net}."

@@ -1,27 +1,31 @@
 """What has been told of a ledger, and what the sentences look at.
 
-Where a row is a prompt, read at one position, the sentences describe one knock-out, the `focus`. Where a row is a
-token of a text, they describe all parts together, on the tokens where each matters most.
+Two kinds of ledger are told of. In one a row is a prompt, read at one position; in the other a row is a token of a
+text, read at each position, and every part is looked at on the tokens where it matters most. Both have one table with a
+row per knock-out, and the sentences quote its numbers and intervals.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property, wraps
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from hydrascope.analysis import _ledger_access as access
-from hydrascope.analysis._attention_repair import AttentionAnswers, Finding, Row, ask_attention, find
 from hydrascope.analysis._findings import Findings
 from hydrascope.analysis._mechanisms import WHOLE
-from hydrascope.analysis._statistics import CONCLUSIVE_FROM, Array, Reading, mean_interval
+from hydrascope.analysis._outcomes import strongest
+from hydrascope.analysis._statistics import CONCLUSIVE_FROM, Reading
 from hydrascope.analysis.summary._words import noun, quantity
 
+Finding = Literal["repair", "breakage", "none", "nothing lost", "too few prompts"]
 Number = float | int | str
+Row = Any
+"""One row of a table; pandas cannot type its fields."""
 
 
 class Told:
@@ -64,14 +68,9 @@ class Told:
         return reading
 
     def column(self, name: str, row: Row | None = None) -> Reading:
-        """A column with its interval, from the focus' row of `repair` unless a row is given."""
+        """A column of a table with its interval; of the focus unless a row is given."""
         row = self.focus if row is None else row
         return Reading(float(row[name]), float(row[f"{name}_lo"]), float(row[f"{name}_hi"]), self.conclusive)
-
-    def measure(self, values: Array) -> Reading:
-        """Mean of one number per prompt."""
-        mean, lo, hi = (float(end[0]) for end in mean_interval(values.reshape(-1, 1), self.findings.resampling))
-        return Reading(mean, lo, hi, self.conclusive)
 
     @cached_property
     def conclusive(self) -> bool:
@@ -81,47 +80,45 @@ class Told:
         return self.findings.resampling.conclusive
 
     @cached_property
-    def ablated(self) -> str:
-        """Address of the focus: the strongest finding, or else the largest own change."""
+    def table(self) -> pd.DataFrame:
+        """The account of every knock-out, under the names of `repair`; of texts on each part's top tokens."""
         if not access.reads_each(self.ds):
-            return str(self.focus["ablated"])
-        rows = self.removed if len(self.removed) else self.top
-        sure = rows[rows["self_repair_lo"] > self.floor]
-        value = sure["self_repair"] if len(sure) else rows["own_change"].abs()
-        return str(value.idxmax())
+            return self.findings.repair
+        top = self.findings.self_repair.query("selection == 'top'").drop(columns="restored")
+        renamed = {}
+        for name in top.columns:
+            stem, end = (name[:-3], name[-3:]) if name.endswith(("_lo", "_hi")) else (name, "")
+            if stem == "repair_norm":
+                renamed[name] = f"norm_effect{end}"
+            elif stem.startswith("repair_"):
+                renamed[name] = f"compensation_{stem.removeprefix('repair_')}{end}"
+        whole = {f"restored_with_norm{end}": self.findings.self_repair[f"restored{end}"] for end in ("", "_lo", "_hi")}
+        return top.rename(columns=renamed).assign(**{name: whole[name][top.index] for name in whole})
 
-    # where a row is a prompt
-
-    @cached_property
-    def attention(self) -> AttentionAnswers:
-        """Losses of attention layers, and what later attention did about them."""
-        return ask_attention(self.ds, self.findings.repair, self.findings.resampling)
-
-    @cached_property
-    def found(self) -> tuple[Finding, Row | None]:
-        """The finding about attention, and the knock-out that shows it most strongly."""
-        return find(self.attention)
+    def rows(self, column: str, value: object = True) -> pd.DataFrame:
+        """Knock-outs whose column has a value."""
+        return self.table[self.table[column] == value]
 
     @cached_property
     def focus(self) -> Row:
-        """The row of the repair table that is described."""
-        table, (_, strongest) = self.findings.repair, self.found
-        if strongest is not None:
-            return table.loc[strongest.row]
-        asked = self.attention.table
-        rows = np.arange(len(table)) if asked.empty else asked["row"].to_numpy()
-        size = table["own_change"].abs().to_numpy()[rows]
-        return table.loc[rows[int(size.argmax())]]
+        """The row that is described: what was repaired most clearly, or else what comes next (`strongest`)."""
+        return self.table.loc[strongest(self.table)]
 
     @cached_property
-    def asked(self) -> Row | None:
-        """Attention's answer to the focus, with simultaneous intervals, if tested."""
-        return self.attention.row_of(self.ablated)
+    def ablated(self) -> str:
+        """Address of the knock-out that is described."""
+        return str(self.focus["ablated"])
 
     @cached_property
-    def own(self) -> Reading:
-        """What the knock-out of the focus did directly."""
-        return self.column("own_change") if self.asked is None else self.attention.own(self.asked)
+    def finding(self) -> Finding:
+        """What the run shows, in one word."""
+        if not self.conclusive:
+            return "too few prompts"
+        if not self.table["lost"].any():
+            return "nothing lost"
+        if len(self.rows("outcome", "repaired")):
+            return "repair"
+        return "breakage" if len(self.rows("outcome", "made worse")) else "none"
 
     @cached_property
     def answering_kinds(self) -> list[str]:
@@ -129,6 +126,11 @@ class Told:
         free = access.answering(self.ds)[access.knockout_index(self.ds, self.ablated)]
         kinds = set(access.writer_kinds(self.ds)[free])
         return [kind for kind in access.KINDS if kind in kinds]
+
+    @cached_property
+    def noun(self) -> str:
+        """What was knocked out, in the singular."""
+        return noun(self.ds)
 
     # where a row is a token of a text
 
@@ -138,25 +140,9 @@ class Told:
         return len(set(self.ds["group"].values))
 
     @cached_property
-    def noun(self) -> str:
-        """What was knocked out, in the singular."""
-        return noun(self.ds)
-
-    @cached_property
     def floor(self) -> float:
         """Effects up to this size are rounding."""
         return self.findings.closing.error
-
-    @cached_property
-    def top(self) -> pd.DataFrame:
-        """Self-repair of every part on its top tokens, by address."""
-        table = self.findings.self_repair
-        return table[table["selection"] == "top"].set_index("ablated", drop=False)
-
-    @cached_property
-    def removed(self) -> pd.DataFrame:
-        """Rows of `top` whose part was really removed."""
-        return self.top[self.top["removed"]]
 
     def pooled(self, selection: str, mechanism: str = WHOLE) -> pd.Series[Any]:
         """The row of the pooled mechanisms of the second half of the layers."""
@@ -167,6 +153,11 @@ class Told:
     def nothing_pooled(self) -> bool:
         """Whether no part of the second half was really removed."""
         return self.findings.pooled_mechanisms.empty
+
+
+def extreme(table: pd.DataFrame, column: str, sign: int = 1) -> Row:
+    """The row with the largest value of a column, or the smallest where `sign` is -1."""
+    return table.iloc[int((sign * table[column]).to_numpy(dtype=np.float64).argmax())]
 
 
 Tell = Callable[[Told], None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hydrascope.analysis import _ledger_access as access
-from hydrascope.analysis._statistics import ROUGH_BELOW
+from hydrascope.analysis._statistics import CONCLUSIVE_FROM, MORE_GROUPS
 from hydrascope.analysis.summary._told import Told, reads_once, where
 from hydrascope.analysis.summary._words import count, digits
 
@@ -52,9 +52,7 @@ def tell_prompts(told: Told) -> None:
     told.number("groups", resampling.units)
     units = f"{prompts} in {count(resampling.units, 'group')}" if resampling.by_group else prompts
     if not resampling.conclusive:
-        told.say(f"{units}: too few to call any sign certain.")
-    elif resampling.rough:
-        told.detail(f"{units}: so few that the intervals are rough.")
+        told.say(f"{units}: too few to call any sign certain, and for intervals; {MORE_GROUPS}.")
     else:
         told.detail(f"Brackets are 95 % intervals over {units}.")
     if "group" in told.ds.coords and 1 == len(set(access.names(told.ds, "group"))) < told.ds.sizes["prompt"]:
@@ -73,5 +71,5 @@ def tell_documents(told: Told) -> None:
         told.number(name, value)
     held = "closes" if closing.closes else "does not close"
     told.detail(f"The ledger {held}: on every token the parts sum to the total within {digits(closing.error)}.")
-    if told.documents < ROUGH_BELOW:
-        told.detail("There are fewer than 8 documents, so intervals are rough.")
+    if told.documents < CONCLUSIVE_FROM:
+        told.detail(f"There are fewer than {CONCLUSIVE_FROM} documents, too few for intervals.")

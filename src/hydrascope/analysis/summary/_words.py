@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import xarray as xr
@@ -85,32 +85,12 @@ def spread(reading: Reading, direction: int = 1, form: Callable[[float], str] = 
     return f"{text} [{form(low)}, {form(high)}]" if math.isfinite(high - low) else text
 
 
-def doubt(reading: Reading) -> str:
-    """Why a sign cannot be stated."""
-    return "which cannot be told from zero" if reading.conclusive else "of unknown sign with so few prompts"
+def listed(pieces: Sequence[str]) -> str:
+    """`one`, `one and two`, `one, two and three`."""
+    *first, last = pieces
+    return f"{', '.join(first)} and {last}" if first else last
 
 
-def loss(own: Reading, subject: str = "target") -> str:
-    """What knocking something out did directly, for "Knocking out X ..."."""
-    if own.sign < 0:
-        return f"directly takes {spread(own, -1)} logits from the {subject}"
-    if own.sign > 0:
-        return f"directly adds {spread(own)} logits to the {subject}, against which it writes"
-    return f"directly moves the {subject} by {spread(own)} logits, {doubt(own)}"
-
-
-def answer(reading: Reading, own: Reading, subject: str = "target") -> str:
-    """What a part of the model did in response, seen against what was lost; past tense.
-
-    "gave back" and "took back" are repair: the response opposes the own change.
-    """
-    if reading.still:
-        return "did not move"
-    if reading.sign == 0:
-        return f"moved by {spread(reading)}, {doubt(reading)}"
-    size = spread(reading, reading.sign)
-    if own.sign == 0:
-        return f"{'raised' if reading.sign > 0 else 'lowered'} the {subject} by {size}"
-    if own.sign < 0:
-        return f"gave back {size}" if reading.sign > 0 else f"lost a further {size}"
-    return f"took back {size}" if reading.sign < 0 else f"added a further {size}"
+def a(word: str) -> str:
+    """A noun with its indefinite article, by how it is spoken."""
+    return f"{'an' if word[0] in 'aeiou' or word == 'MLP' else 'a'} {word}"
