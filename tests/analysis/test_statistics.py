@@ -233,14 +233,16 @@ def test_sums_of_groups_of_different_sizes_are_studentised() -> None:
     assert np.isnan(plan.mean(x, np.zeros_like(x))).all()
 
 
-def test_where_most_draws_miss_what_counts_there_is_no_interval() -> None:
+def test_where_one_group_holds_all_that_counts_there_is_no_interval() -> None:
     counted = np.zeros((12, 1))
     counted[3] = 1
-    value, lo, _ = s.mean_interval(np.ones((12, 1)), s.resample(np.arange(12), 200), counted)
-    assert value == 1 and lo == 1, "all that counts is alike"
-    varied = np.where(np.arange(12) < 2, 1.0, 0.0)[:, None]
-    value, lo, _ = s.mean_interval(np.arange(12.0)[:, None], s.resample(np.arange(12), 200), varied)
-    assert value == 0.5 and np.isnan(lo).all()
+    value, lo, hi = s.mean_interval(np.ones((12, 1)), s.resample(np.arange(12), 200), counted)
+    assert value == 1 and np.isnan([lo, hi]).all()
+    counted[4] = 1
+    value, lo, hi = s.mean_interval(np.ones((12, 1)), s.resample(np.arange(12), 200), counted)
+    assert value == lo == hi == 1, "all that counts is alike"
+    value, lo, hi = s.mean_interval(np.arange(12.0)[:, None], s.resample(np.arange(12), 200), counted)
+    assert lo < value < hi
 
 
 def test_a_quotient_has_no_minus_zero_and_nothing_over_zero() -> None:
@@ -320,6 +322,14 @@ def test_simultaneous_intervals_are_what_a_loop_over_draws_gives() -> None:
     expected_p = [(1 + sum(t >= abs(m) / e for t in largest)) / 61 for m, e in zip(mean, error, strict=True)]
     np.testing.assert_allclose(joint.p, expected_p)
     assert (joint.significant == ((joint.lo > 0) | (joint.hi < 0))).all()
+
+
+def test_a_search_bounds_the_false_discovery_rate_of_t_tests_of_group_means() -> None:
+    x, _ = cloud(cells=4)
+    p = stats.ttest_1samp(group_means(x), 0).pvalue
+    np.testing.assert_allclose(s.search(x, s.resample(GROUPS)), multipletests(p, method="fdr_bh")[1])
+    assert np.isnan(s.search(x[:5], s.resample(np.arange(5)))).all()
+    assert s.search(np.zeros((9, 2)), s.resample(np.arange(9))).tolist() == [1, 1]
 
 
 def test_family_of_true_nulls_is_rarely_called_significant() -> None:

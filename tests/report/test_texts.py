@@ -152,7 +152,7 @@ def test_few_documents_are_said_to_be_few() -> None:
     found = Ledger(few).summary()
     assert found.finding == "too few prompts"
     assert "3 documents" in found.headline
-    assert "There are fewer than 6 documents" in render(Findings(few, DRAWS))
+    assert "There are fewer than 6 documents, too few for intervals" in render(Findings(few, DRAWS))
 
 
 def test_other_parts_than_heads_have_their_own_word(tmp_path: Path) -> None:

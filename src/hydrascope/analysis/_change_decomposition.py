@@ -37,9 +37,8 @@ from hydrascope.analysis._statistics import (
     Array,
     Resampling,
     add_estimate,
-    false_discovery,
-    mean_estimate,
     mean_interval,
+    search,
 )
 from hydrascope.analysis._tokens import TOP_SHARE, Tokens
 from hydrascope.errors import ComponentError, DetailDropped
@@ -205,7 +204,7 @@ def _by_writer(ds: xr.Dataset, split: _Decomposition, among: NDArray[np.bool_], 
     values = split.cells(ds, rows, columns)
     for name in split.names:
         add_estimate(table, name, mean_interval(values[name], resampling))
-    table["p"] = false_discovery(mean_estimate(values[split.part], resampling).p)
+    table["p"] = search(values[split.part], resampling)
     table["significant"] = table["p"] < SIGNIFICANT
     return pd.DataFrame(table)
 

@@ -31,12 +31,11 @@ from hydrascope.analysis._statistics import (
     add_estimate,
     add_single,
     divide,
-    false_discovery,
     jaccard_by_chance,
     jackknife,
-    mean_estimate,
     mean_interval,
     ratio_interval,
+    search,
     with_ends,
 )
 from hydrascope.errors import DetailDropped
@@ -116,15 +115,14 @@ def neurons(
     names, layers, units = access.names(ds, "writer"), ds["writer_layer"].values, access.units(ds)
     tables = []
     for _, name, found in _each(ds, resampling, ablated):
-        every = mean_estimate(found.change, resampling)
-        mean = every.value
+        mean = resampling.mean(found.change)
         order = np.argsort(-np.abs(mean), kind="stable")[:most]
         columns, direct, change = found.columns[order], found.direct[:, order], found.change[:, order]
         table: dict[str, Any] = {"ablated": name, "neuron": [names[c] for c in columns]}
         table |= {"layer": layers[columns].astype(int), "unit": units[columns]}
         for quantity, values in (("direct_effect", direct), ("change", change)):
             add_estimate(table, quantity, mean_interval(values, resampling))
-        table["p"] = false_discovery(every.p)[order]
+        table["p"] = search(found.change, resampling)[order]
         table["significant"] = table["p"] < SIGNIFICANT
         split = {part: resampling.mean(values) for part, values in split_change(direct, change).items()}
         table |= split | {"class": _classes(mean[order], split)}

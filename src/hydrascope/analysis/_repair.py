@@ -164,7 +164,7 @@ def repair(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.D
     line = fit_line(own, compensation, resampling)
     _add_line(table, "", line)
     table["intercept"] = line.intercept
-    table["slope_p"] = holm(line.slope.p)
+    table["slope_p"] = holm(np.where(line.slope.error > 0, line.slope.p, np.nan))  # who is not answered has no line
     for kind, answer in answers.items():
         _add_line(table, f"_{kind}", fit_line(own, answer, resampling))
     _add_split_halves(table, ds, resampling)

@@ -16,8 +16,7 @@ from hydrascope.analysis._statistics import (
     Array,
     add_mean,
     divide,
-    false_discovery,
-    mean_estimate,
+    search,
 )
 
 STRONG_QUARTILE = 0.75
@@ -49,8 +48,9 @@ def who_repairs(ds: xr.Dataset, *, resamples: int = RESAMPLES, seed: int = 0) ->
     table = access.knockout_columns(ds, rows) | access.writer_columns(ds, columns)
     table["is_own"] = own[rows, columns]
     add_mean(table, "change", change, resampling)
-    p = np.where(free[rows, columns], mean_estimate(change, resampling).p, np.nan)
-    table["p"] = false_discovery(p)
+    tested = free[rows, columns]
+    table["p"] = np.full(len(rows), np.nan)
+    table["p"][tested] = search(change[:, tested], resampling)
     table["significant"] = table["p"] < SIGNIFICANT
     return pd.DataFrame(table)
 

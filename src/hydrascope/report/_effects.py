@@ -129,7 +129,7 @@ def bands(run: Run) -> str:
     """What the bands of a chart are."""
     if run.tables.repair["own_change_lo"].isna().all():
         return "There are too few prompts for intervals."
-    return "Bands are 95 % bootstrap intervals over prompts."
+    return "Bands are 95 % intervals over independent groups of prompts."
 
 
 def thinned(count: int) -> str:

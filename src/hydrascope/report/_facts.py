@@ -91,7 +91,7 @@ def _prompts(ds: xr.Dataset, digest: str) -> Pairs:
     if (rest := given - kept - sum(count for count, _ in reasons)) > 0:
         dropped.append(f"{rest:,} dropped for other reasons")
     drawn = groups(ds)
-    together = f"{drawn:,}, drawn as wholes by the bootstrap" if drawn < kept else "every prompt on its own"
+    together = f"{drawn:,}, each of which counts once" if drawn < kept else "every prompt on its own"
     return (
         ("Prompts", "; ".join([f"{a['prompts_name']}: {kept:,} of {given:,} kept", *dropped])),
         ("Groups", together),
@@ -106,14 +106,14 @@ def _texts(ds: xr.Dataset, digest: str) -> Pairs:
     texts = f"{len(set(ds['document'].values)):,} texts of {length} tokens from {groups(ds):,} documents"
     return (
         ("Texts", f"{ds.attrs['prompts_name']}: {texts}"),
-        ("Documents", "texts of one document are drawn together by the bootstrap"),
+        ("Documents", "independent of each other; texts of one document are not"),
         ("Text set", digest),
         ("Target", "the token that the text really goes on with"),
     )
 
 
 def groups(ds: xr.Dataset) -> int:
-    """How many groups of prompts, or documents, the bootstrap draws."""
+    """How many groups of prompts, or documents, there are."""
     return len(set(ds["group"].values)) if "group" in ds.coords else ds.sizes["prompt"]
 
 

@@ -96,8 +96,8 @@ class Page:
 def write_report(ds: xr.Dataset | Findings, path: Path) -> Path:
     """Write the report of a ledger.
 
-    An existing file is replaced only once the new one is complete. Takes seconds, most of them for bootstraps
-    that `Findings` may have done already.
+    An existing file is replaced only once the new one is complete. Takes seconds
+    that `Findings` may have taken already.
 
     Args:
         ds: the ledger, or its tables where they are at hand.

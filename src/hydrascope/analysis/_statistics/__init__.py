@@ -3,7 +3,7 @@
 _units         which observations are independent, how much each prompt weighs
 _intervals     one estimate: t intervals of means, the jackknife for ratios and whatever else is made of sums
 _regression    lines through clouds of prompts
-_families      many questions at once: max-|t|, Holm, false discovery rate
+_families      many questions at once: families, searches
 _overlap       sets drawn at random
 _reading       estimates in tables and sentences
 """
@@ -12,6 +12,7 @@ from hydrascope.analysis._statistics._families import (
     Simultaneous,
     false_discovery,
     holm,
+    search,
     simultaneous_means,
 )
 from hydrascope.analysis._statistics._intervals import (
@@ -80,6 +81,7 @@ __all__ = [
     "prompt_weights",
     "ratio_interval",
     "resample",
+    "search",
     "simultaneous_means",
     "slope_difference",
     "spearman",

@@ -96,15 +96,15 @@ def drawn_t(excess: Array, size: Array, error: Array, resampling: Resampling) ->
         resampling: what is independent.
 
     Returns:
-        Shape (resamples, cells); infinite where nothing that counts was drawn.
+        Shape (resamples, cells); NaN where nothing that counts was drawn.
     """
     counts, blocks = resampling.counts, len(size)
     drawn = counts @ size
     shift = divide(counts @ excess, drawn)
     squares = counts @ excess**2 - 2 * shift * (counts @ (excess * size)) + shift**2 * (counts @ size**2)
     drawn_error = divide(np.sqrt(blocks / (blocks - 1) * np.maximum(squares, 0)), np.abs(drawn))
-    t = np.abs(shift) / np.maximum(drawn_error, ERROR_FLOOR * error)
-    return np.where(np.isnan(t), np.inf, t)
+    found: Array = np.abs(shift) / np.maximum(drawn_error, ERROR_FLOOR * error)
+    return found
 
 
 def studentised(above: Array, below: Array, resampling: Resampling) -> Estimate:
@@ -114,17 +114,20 @@ def studentised(above: Array, below: Array, resampling: Resampling) -> Estimate:
         above: from `Resampling.sums`, (blocks, cells).
         below: from `Resampling.sums`, (blocks, cells).
         resampling: what is independent.
+
+    Returns:
+        Ratio, lower and upper end, each of shape (cells,); no interval where a single group holds all that counts.
     """
     value, blocks = divide(above.sum(0), below.sum(0)), len(below)
     half = np.full(value.shape, np.nan)
     if resampling.conclusive:
         excess = above - value * below
         error = divide(np.sqrt(blocks / (blocks - 1) * (excess**2).sum(0)), np.abs(below.sum(0)))
-        varies = error > 1e-7 * np.abs(value)
-        half = np.where(varies, half, 0 * error)
+        several = np.count_nonzero(below, axis=0) > 1
+        varies = several & (error > 1e-7 * np.abs(value))
+        half = np.where(several & ~varies, 0 * error, np.nan)
         t = drawn_t(excess[:, varies], below[:, varies], error[varies], resampling)
-        critical = np.quantile(t, LEVEL, axis=0, method="higher")
-        half[varies] = np.where(np.isfinite(critical), critical, np.nan) * error[varies]
+        half[varies] = np.nanquantile(t, LEVEL, axis=0, method="higher") * error[varies]
     return value, value - half, value + half
 
 
