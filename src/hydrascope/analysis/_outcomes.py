@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hydrascope.analysis._statistics import Array, Resampling, simultaneous_means
+from hydrascope.analysis._statistics import Array, Resampling, mean_interval, simultaneous_means
 
 FLOOR = 0.02
 """Least own change as a share of the mean |clean logit|."""
@@ -107,9 +107,9 @@ def _lost(account: Account, resampling: Resampling) -> Flags:
 
 
 def _signs(values: Array, lost: Array, resampling: Resampling) -> NDArray[np.intp]:
-    """1 or -1 where a mean is clear and not negligible beside the loss, otherwise 0."""
-    joint = simultaneous_means(values, resampling)
-    clear = joint.significant & (np.abs(joint.mean) >= LEAST_SHARE * lost)
+    """1 or -1 where a mean is clear, also by its own interval, and not negligible beside the loss; otherwise 0."""
+    joint, (_, low, high) = simultaneous_means(values, resampling), mean_interval(values, resampling)
+    clear = joint.significant & ((low > 0) | (high < 0)) & (np.abs(joint.mean) >= LEAST_SHARE * lost)
     found: NDArray[np.intp] = np.where(clear, np.sign(joint.mean), 0).astype(np.intp)
     return found
 

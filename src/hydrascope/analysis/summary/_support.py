@@ -145,8 +145,8 @@ def tell_claims(told: Told) -> None:
     for verdict, words in (("holds", "hold"), ("does not", "do not"), ("cannot be told", "cannot be told")):
         names = [str(name) for name in table.loc[table["verdict"] == verdict, "claim"]]
         told.number(f"mcgrath_{words.replace(' ', '_')}", len(names))
-        pieces += [f"{words}: {', '.join(names)}"] if names else []
-    told.detail(f"Of the claims of McGrath et al. {'; '.join(pieces)}.")
+        pieces += [f"that {words}: {', '.join(names)}"] if names else []
+    told.detail(f"Claims of McGrath et al. {'; '.join(pieces)}.")
 
 
 @where(reads_once)
