@@ -168,15 +168,17 @@ def test_nobody_responds_where_nothing_was_planted():
 @pytest.mark.parametrize(
     ("name", "finding", "words"),
     [
-        ("backup", "repair", ("later attention gives back 2.95 logits for the 2.95 lost", "attn.3")),
-        ("hydra", "repair", ("later attention gives back 2.06", "attn.2")),
-        ("erasure", "none", ("No clear loss of an attention layer is repaired by later attention",)),
-        ("neither", "none", ("No clear loss of an attention layer is repaired by later attention",)),
+        ("backup", "repair", ("Of the 2.95", "100 % [", "through attn.3", "answers with +2.95")),
+        ("hydra", "repair", ("Of the 2.95", "82 % [", "through attn.2", "answers with +2.06")),
+        ("erasure", "repair", ("Of the 2.06", "40 % [", "through mlp.")),
+        ("neither", "none", ("No clear loss of a part is repaired on the whole",)),
     ],
 )
 def test_verdict(name, finding, words, kind):
     model = planted(name)
-    found = summarise(Findings(ledger(name, kind).dataset, DRAWS))
+    ds = ledger(name, kind).dataset
+    alone = [i for i, address in enumerate(ds["ablated"].values) if "+" not in address]
+    found = summarise(Findings(ds.isel(ablated=alone), DRAWS))
     assert found.finding == finding
     assert set(found.focus.split("+")) <= {"attn.1"}
     for word in words:
@@ -189,8 +191,6 @@ def test_verdict(name, finding, words, kind):
     }.items():
         close(numbers[number], share * model.unit.mean(), number, 1e-3)
     assert numbers["late_mlps_erasing"] == len(model.recipe.erasers)
-    erases = any("erasure" in sentence for sentence in found.sentences)
-    assert erases == bool(model.recipe.erasers)
 
 
 def test_a_random_push_awakens_no_backup():
