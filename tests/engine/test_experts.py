@@ -266,8 +266,7 @@ def test_tables_are_what_a_plain_loop_finds(ledger: Ledger, table_of: Any) -> No
     np.testing.assert_allclose(found, [row[1:] for row in expected], atol=1e-5)
     np.testing.assert_allclose(table["change"], table["same_experts"] + table["rerouted"], atol=1e-6)
     for name in ("change", "same_experts", "rerouted", "routing_change"):
-        assert (table[f"{name}_lo"] <= table[name] + 1e-9).all()
-        assert (table[f"{name}_hi"] >= table[name] - 1e-9).all()
+        assert table[[f"{name}_lo", f"{name}_hi"]].isna().all(axis=None), "fewer than 6 prompts have no intervals"
 
 
 def test_the_report_shows_the_split_only_where_there_is_one(ledger: Ledger, tmp_path: Any) -> None:

@@ -295,7 +295,7 @@ def test_several_ablations_of_texts_stand_beside_the_optimal_one(tmp_path: Path)
         assert row.loss == pytest.approx(means[row.ablation][row.ablated], rel=1e-5)
         assert row.least == pytest.approx(means["optimal"][row.ablated], rel=1e-5)
         assert row.share == pytest.approx(row.least / row.loss, rel=1e-5)
-        assert row.share_lo <= row.share <= row.share_hi
+        assert np.isnan(row.share_lo) and np.isnan(row.share_hi), "fewer than 6 documents have no intervals"
     said = ablation_loss_sentence(table)
     median = round(100 * float(table.loc[table["ablation"] == "mean", "share"].median()))
     assert "learned on these prompts" in said and f"{median} % of what mean costs" in said

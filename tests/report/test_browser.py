@@ -117,7 +117,7 @@ def test_no_chart_sticks_out_of_a_phone(browser: Any, report: Path) -> None:
         "texts => texts.filter(t => t.getBoundingClientRect().right > 391).map(t => t.textContent)"
     )
     assert wide == []
-    scrolls = visit.page.locator(".scroller").evaluate("box => box.scrollWidth > box.clientWidth")
+    scrolls = visit.page.locator("#numbers .scroller").evaluate("box => box.scrollWidth > box.clientWidth")
     assert scrolls
     visit.page.close()
 
@@ -148,7 +148,7 @@ def test_a_heading_sorts_the_table_with_missing_values_last(browser: Any, report
     column = head.evaluate("cell => cell.cellIndex")
 
     def values() -> list[float | None]:
-        found: list[float | None] = visit.page.locator("tbody tr").evaluate_all(
+        found: list[float | None] = visit.page.locator("#numbers tbody tr").evaluate_all(
             f"rows => rows.map(row => row.cells[{column}].dataset.value).map(v => v === 'nan' ? null : Number(v))"
         )
         return found

@@ -40,10 +40,10 @@ def run(
         plans = ({name: estimate(one) for name, one in some.items()} for some in (runs.companions, frozen))
         _terminal.show_estimates(estimate(runs.main), *plans, as_json=as_json)
         return
-    _terminal.warn(runs.main.caution, quiet=as_json)
     folder = out or default_folder(runs.main)
     with _terminal.progress_bars(quiet=as_json) as progress:
-        dataset, directory = execute_runs(runs, folder, overwrite=overwrite, progress=progress)
+        told = _terminal.warning_first(progress, "" if as_json else runs.main.caution)
+        dataset, directory = execute_runs(runs, folder, overwrite=overwrite, progress=told)
         assert directory is not None
         ledger = _terminal.reported(dataset, directory.path, progress)
     _terminal.show_result(ledger, directory.report, as_json)

@@ -30,10 +30,23 @@ def quiet() -> None:
     transformers.logging.disable_progress_bar()
 
 
-def warn(caution: str, *, quiet: bool) -> None:
-    """Say on standard error what a run will not be able to tell, if there is any such thing."""
-    if caution and not quiet:
-        print(f"note: {caution}", file=sys.stderr)
+def warning_first(progress: Told, caution: str) -> Told:
+    """Progress that first says what the run cannot tell, on standard error.
+
+    It does so when knock-outs begin, so that a run that is refused before says only why.
+
+    Args:
+        progress: told how far the run is.
+        caution: the sentence; empty where there is none.
+    """
+    waiting = [caution] if caution else []
+
+    def told(stage: str, done: int, total: int) -> None:
+        if waiting and stage == "knock-outs":
+            print(f"note: {waiting.pop()}", file=sys.stderr)
+        progress(stage, done, total)
+
+    return told
 
 
 @contextmanager
