@@ -87,6 +87,10 @@ class _AtLastToken:
         """Return itself."""
         return self
 
+    def layout(self, clean: CleanRun) -> Layout:
+        """The last token, alone."""
+        return Layout.last(clean.ids.shape[0], 1)
+
 
 @dataclass(frozen=True)
 class SharedPrefix(_AtLastToken):
@@ -95,10 +99,6 @@ class SharedPrefix(_AtLastToken):
     name: ClassVar[str] = "last-token, shared prefix"
     staircase: ClassVar[bool] = True
     keep: ClassVar[Keep] = "prefix"
-
-    def layout(self, clean: CleanRun) -> Layout:
-        """The last token, alone."""
-        return Layout.last(clean.ids.shape[0], 1)
 
     def run(self, network: Any, clean: CleanRun, rows: int) -> None:
         """Run one row a prompt; hooks add the others where they begin."""
@@ -114,10 +114,6 @@ class ExpandedCache(_AtLastToken):
     name: ClassVar[str] = "last-token, expanded cache"
     staircase: ClassVar[bool] = False
     keep: ClassVar[Keep] = "prefix"
-
-    def layout(self, clean: CleanRun) -> Layout:
-        """The last token, alone."""
-        return Layout.last(clean.ids.shape[0], 1)
 
     def run(self, network: Any, clean: CleanRun, rows: int) -> None:
         """Run all rows from the first block on."""
