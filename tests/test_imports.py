@@ -34,6 +34,7 @@ ALLOWED: dict[str, set[str]] = {
         *("errors", "components", "zoo", "prompts", "anatomy", "ablations", "engine", "ledger", "run_directory"),
         *("analysis", "_lazy"),
     },
+    "comparison": {"errors", "analysis", "report", "results"},
     "results": {"errors", "analysis", "ledger", "report", "run_directory"},
     "knockout": {"errors", "ablations", "analysis", "anatomy", "prompts", "results", "run", "run_directory"},
 }
@@ -43,7 +44,18 @@ FRONT = {"__init__", "__main__", "cli"}
 FACES = ("ablations", "analysis", "anatomy", "cli", "engine", "figures", "ledger", "prompts", "report", "run")
 """Rooms whose modules are private."""
 
-NO_MODELS = ("errors", "components", "zoo", "ledger", "run_directory", "analysis", "figures", "report", "results")
+NO_MODELS = (
+    "errors",
+    "components",
+    "zoo",
+    "ledger",
+    "run_directory",
+    "analysis",
+    "figures",
+    "report",
+    "results",
+    "comparison",
+)
 """Rooms that work where torch and transformers are not installed."""
 
 
@@ -137,7 +149,7 @@ def test_transformers_is_known_to_few():
 
 PUBLIC = {
     *("load", "Model", "load_prompts", "Prompt", "PromptSet", "documents", "Document", "cut", "Cut"),
-    *("knock_out", "freeze", "Options", "Ledger", "Summary"),
+    *("knock_out", "freeze", "compare", "Options", "Ledger", "Summary", "Compared"),
     *("Ablation", "Zero", "Mean", "PositionMean", "Optimal", "Resample", "Noise", "Counterfactual"),
 }
 """What a user can meet, beside the errors."""

@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from hydrascope.cli._compare import compare
 from hydrascope.cli._freeze import freeze
 from hydrascope.cli._inspect import inspect
 from hydrascope.cli._lists import models, tasks
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Knock out any part of a language model and account exactly for what the rest does about it.",
 )
-for verb in (run, freeze, show, inspect, report, models, tasks):
+for verb in (run, freeze, show, compare, inspect, report, models, tasks):
     app.command()(verb)
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's, or the copy that newer versions of typer carry

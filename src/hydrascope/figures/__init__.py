@@ -13,6 +13,7 @@ from hydrascope.figures._companions import (
     removed_by_freezing,
     repair_frozen,
 )
+from hydrascope.figures._comparison import difference_by_layer, first_against_second, runs_by_depth
 from hydrascope.figures._compensation import (
     compensation_by_prompt,
     parts_by_layer,
@@ -76,11 +77,13 @@ __all__ = [
     "carried_by_few",
     "compensation_by_prompt",
     "compensation_matrix",
+    "difference_by_layer",
     "direct_against_total",
     "dose_curves",
     "effect_against_change",
     "effect_by_layer",
     "every_nth",
+    "first_against_second",
     "half_by_layer",
     "half_share",
     "has_unit_grid",
@@ -103,6 +106,7 @@ __all__ = [
     "repair_frozen",
     "restored_by_layer",
     "rows_shown",
+    "runs_by_depth",
     "slope_by_layer",
     "themed",
     "two_ways_by_layer",
