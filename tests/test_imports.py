@@ -40,7 +40,19 @@ ALLOWED: dict[str, set[str]] = {
 """For each room, the rooms it may import. Whoever is not named (the command line and its helpers) may import all."""
 
 FRONT = {"__init__", "__main__", "cli"}
-FACES = ("ablations", "analysis", "anatomy", "cli", "engine", "figures", "ledger", "prompts", "report", "run")
+FACES = (
+    "ablations",
+    "analysis",
+    "anatomy",
+    "cli",
+    "components",
+    "engine",
+    "figures",
+    "ledger",
+    "prompts",
+    "report",
+    "run",
+)
 """Rooms whose modules are private."""
 
 NO_MODELS = ("errors", "components", "zoo", "ledger", "run_directory", "analysis", "figures", "report", "results")
