@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
         *("errors", "components", "zoo", "prompts", "anatomy", "ablations", "engine", "ledger", "run_directory"),
         *("analysis", "_lazy"),
     },
-    "results": {"errors", "analysis", "ledger", "report", "run_directory"},
+    "results": {"errors", "components", "analysis", "ledger", "report", "run_directory"},
     "knockout": {"errors", "ablations", "analysis", "anatomy", "prompts", "results", "run", "run_directory"},
 }
 """For each room, the rooms it may import. Whoever is not named (the command line and its helpers) may import all."""

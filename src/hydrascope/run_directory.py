@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydrascope.errors import OutputError, SettingsChanged
+from hydrascope.errors import OutputError, SettingsChanged, shown
 from hydrascope.ledger import read_json, write_text
 
 JSON = "run.json"
@@ -181,6 +181,26 @@ def _clear(path: Path) -> None:
         shutil.rmtree(draft, ignore_errors=True)
     for name in (PROMPTS, REPORT):
         (path / name).unlink(missing_ok=True)
+
+
+def folder_named(name: str | os.PathLike[str]) -> Path:
+    """The folder or file that a user names, with `~` for the home directory.
+
+    Everything else in a name is taken as it is: `a::b` is a folder, not an address.
+
+    Args:
+        name: the name.
+
+    Raises:
+        OutputError: it names nothing.
+    """
+    text = os.fspath(name) if isinstance(name, str | os.PathLike) else ""
+    if not isinstance(text, str) or not text.strip() or "\0" in text:
+        raise OutputError(f"{shown(name)} names no folder; give its path")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise OutputError(f"'{text}' names no folder: {error}") from error
 
 
 def reopen(path: Path, settings: Mapping[str, Any]) -> RunDirectory:

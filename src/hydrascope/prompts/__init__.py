@@ -9,7 +9,7 @@ from hydrascope.prompts._builtin import builtin_names
 from hydrascope.prompts._documents import Cut, Document, cut, documents, is_text
 from hydrascope.prompts._donors import choose_donors, count_shared_answers
 from hydrascope.prompts._encode import Bos, Encoded, EncodedPrompt, SingleToken, encode
-from hydrascope.prompts._files import load
+from hydrascope.prompts._files import Table, load
 from hydrascope.prompts._prompt_set import Prompt, PromptSet
 from hydrascope.prompts._selection import (
     LEADING,
@@ -37,6 +37,7 @@ __all__ = [
     "PromptSet",
     "SelectedPrompts",
     "SingleToken",
+    "Table",
     "TargetPolicy",
     "answered_correctly",
     "builtin_names",

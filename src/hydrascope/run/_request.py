@@ -7,7 +7,7 @@ no part of it: a run's folder can come from somebody else.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -24,12 +24,15 @@ if TYPE_CHECKING:  # a command's help is made from the fields, and must not wait
 
 
 def _listed(value: Any) -> Any:
-    """A list from text with commas between, as a command has it."""
-    return tuple(one.strip() for one in value.split(",")) if isinstance(value, str) else value
+    """A list from text with commas between, as a command has it, or from a single value."""
+    if isinstance(value, str):
+        return tuple(one.strip() for one in value.split(","))
+    return tuple(value) if isinstance(value, Iterable) and getattr(value, "ndim", 1) != 0 else (value,)
 
 
-def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    twice = [value for value in values if values.count(value) > 1]
+def _each_once(values: tuple[str | float, ...]) -> tuple[Any, ...]:
+    named = [value if isinstance(value, str) else f"{value:g}" for value in values]  # as companion runs are named
+    twice = [name for name in named if named.count(name) > 1]
     if twice:
         raise RunError(f"{twice[0]} is asked for twice; name each once")
     return values
@@ -69,8 +72,10 @@ class RunRequest(Options, frozen=True, extra="forbid"):
         description="A JSONL, JSON or CSV file, a built-in set, a task (ioi) or TASK:FILE; see 'tasks'. With "
         "--protocol text also a text file, a folder or hub:OWNER/NAME.",
     )
-    length: int | None = Field(default=None, description="Tokens of the pieces that text is cut into (128).")
-    texts: int | None = Field(default=None, description="Most pieces of text, evenly spread over all; all if left out.")
+    length: int | None = Field(default=None, ge=3, description="Tokens of the pieces that text is cut into (128).")
+    texts: int | None = Field(
+        default=None, ge=1, description="Most pieces of text, evenly spread over all; all if left out."
+    )
     ablation: Names = Field(
         default=("resample",),
         description="zero, mean, position-mean, optimal, resample, noise or counterfactual; or several, with commas "
@@ -105,14 +110,18 @@ class RunRequest(Options, frozen=True, extra="forbid"):
             REGISTRY[name]().learning is not None for name in _listed(given.get("ablation", ())) if name in REGISTRY
         )
         # an optimal constant minimises KL and is compared by it
-        return {"distribution": True, **given} if learned else given
+        return super()._completed({"distribution": True, **given} if learned else given)
 
     @model_validator(mode="after")
     def _needs_what_it_is_given(self) -> Self:
+        from hydrascope.engine import Positions
+
         if PROTOCOLS[self.protocol]["length"] is None and not (self.length is None and self.texts is None):
             raise RunError(
                 "--length and --texts cut text into pieces, which --protocol facts does not; use --protocol text"
             )
+        if self.length is not None:
+            Positions(self.positions, self.read, self.skip).read_in(self.length)
         return self
 
     @classmethod
@@ -121,7 +130,7 @@ class RunRequest(Options, frozen=True, extra="forbid"):
         model: Model,
         prompts: PromptSet,
         ablations: Sequence[Ablation],
-        dose: Sequence[float],
+        dose: Any,
         options: Options,
         *,
         freeze: bool,
@@ -133,7 +142,7 @@ class RunRequest(Options, frozen=True, extra="forbid"):
             model: the opened model.
             prompts: the prompts as they are run.
             ablations: the run's own first; none leaves the choice to the protocol.
-            dose: doses of the run and of its companions.
+            dose: doses of the run and of its companions, a number or several.
             options: how the run is made.
             freeze: whether responders are frozen.
             out: folder that keeps the run, and with it the prompts.
@@ -148,7 +157,7 @@ class RunRequest(Options, frozen=True, extra="forbid"):
             **given,
             model=name,
             prompts=source,
-            dose=tuple(dose),
+            dose=dose,
             freeze=freeze,
             device=str(model.device) if len(model.devices) == 1 else "map",
             dtype=model.source.dtype,
@@ -179,7 +188,7 @@ class RunRequest(Options, frozen=True, extra="forbid"):
     @property
     def cut(self) -> Cut | None:
         """How text is cut; None where prompts are taken as they are."""
-        length = self.length or PROTOCOLS[self.protocol]["length"]
+        length = PROTOCOLS[self.protocol]["length"] if self.length is None else self.length
         return None if length is None else Cut(length, self.texts, self.bos)
 
     def ablations(self) -> tuple[Ablation, ...]:
