@@ -23,7 +23,7 @@ from hydrascope.analysis import (
 from hydrascope.components import parse_component
 from hydrascope.errors import ComponentError, OutputError, did_you_mean, shown
 from hydrascope.ledger import is_finished, open_dataset
-from hydrascope.run_directory import COMPANIONS, FREEZE, folder_named
+from hydrascope.run_directory import COMPANIONS, FREEZE, JSON, folder_named
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ class Ledger:
             OutputError: there is no ledger, or the run has not finished.
         """
         folder = folder_named(path)
+        if (folder / JSON).is_file() and not is_finished(folder):
+            raise OutputError(f"the run in '{folder}' has not finished; run the same command again to continue it")
         return cls(open_dataset(folder), folder.parent if folder.suffix == ".zarr" else folder)
 
     @cached_property

@@ -21,6 +21,7 @@ from typing import Any
 
 from hydrascope.errors import OutputError, SettingsChanged, shown
 from hydrascope.ledger import read_json, write_text
+from hydrascope.run_settings import difference
 
 JSON = "run.json"
 PROMPTS = "prompts.jsonl"
@@ -219,12 +220,8 @@ def reopen(path: Path, settings: Mapping[str, Any]) -> RunDirectory:
 
 def _require_same(path: Path, settings: Mapping[str, Any], mend: str) -> None:
     before = read_json(path / JSON).get("settings", {})
-    changed = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
-    if changed:
-        key = changed[0]
-        there, now = _short(before.get(key)), _short(settings.get(key))
-        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-        raise SettingsChanged(f"'{path}' holds a run with another {key} ({there} there, {now} now){more}; {mend}")
+    if told := difference(before, settings):
+        raise SettingsChanged(f"'{path}' holds another run ({told}); {mend}")
 
 
 def _continue(path: Path, settings: Mapping[str, Any]) -> RunDirectory:
@@ -235,11 +232,6 @@ def _continue(path: Path, settings: Mapping[str, Any]) -> RunDirectory:
     for half in path.glob(f".{REPORT}.*"):
         half.unlink()
     return directory
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def _json(record: Mapping[str, Any]) -> str:

@@ -301,8 +301,8 @@ def test_bundled_sets_are_found_by_name(bundled: Path) -> None:
     with pytest.raises(PromptError) as caught:
         load("oio")
     assert str(caught.value) == (
-        "there is no prompt set 'oio'; choose from facts, retrieval, or a task that 'hydrascope tasks' lists, "
-        "or give a .jsonl, .json or .csv file"
+        "there is no prompt set 'oio' (did you mean 'ioi'?); choose from facts, retrieval, or a task that "
+        "'hydrascope tasks' lists, or give a .jsonl, .json or .csv file"
     )
 
 

@@ -14,7 +14,7 @@ from hydrascope.components._component import (
     Inventory,
     Knockout,
 )
-from hydrascope.errors import ComponentError, closest
+from hydrascope.errors import ComponentError, closest, did_you_mean
 
 RECEIVER_KINDS = ("attn", "mixer", "mlp", "head", "kv", "neuron")
 """Kinds that can be the receiver of an edge."""
@@ -263,7 +263,8 @@ def parse_writers(text: str, inventory: Inventory) -> dict[Component, str]:
             continue
         if kind not in _DIVIDING:
             raise ComponentError(
-                f"'{item}' divides no writer into units; write for example layers, heads, neurons or head,neuron.6-7"
+                f"'{item}' divides no writer into units{did_you_mean(kind, ('layers', 'heads', 'neurons'))}; write for "
+                "example layers, heads, neurons or head,neuron.6-7"
             )
         if len(ranges) > 1 and ranges[1:] != ["*"]:
             raise ComponentError(

@@ -89,7 +89,7 @@ class Positions:
         if self.skip >= tokens - 1:
             raise RunError(
                 f"a text of {tokens} tokens has no position left to read after {self.skip} are skipped; "
-                "give longer texts"
+                "skip fewer, or give longer texts"
             )
         return tuple(range(self.skip, tokens - 1))
 

@@ -34,7 +34,7 @@ def builtin_file(name: str, tasks: Iterable[str] = ()) -> Path:
         there = f"choose from {', '.join(sorted(registry))}, or" if registry else "choose"
         raise PromptError(
             f"there is no prompt set '{name}'{did_you_mean(name, (*registry, *tasks))}; {there} a task that "
-            "'hydrascope tasks' lists, or give a .jsonl, .json or .csv file, or in Python a list of texts"
+            "'hydrascope tasks' lists, or give a .jsonl, .json or .csv file"
         )
     return registry[name]
 

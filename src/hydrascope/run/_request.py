@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic.fields import FieldInfo
 
-from hydrascope.errors import HydrascopeError, RunError
+from hydrascope.errors import HydrascopeError, ModelError, RunError, did_you_mean
 from hydrascope.prompts import Cut, PromptSet, builtin_names, load
 from hydrascope.run._options import PROTOCOLS, Options
 
@@ -43,6 +43,16 @@ def _at_most_whole(dose: float) -> float:
         raise RunError(f"dose cannot be {dose:g}; give a number from 0 to 1")
     return dose
 
+
+def _of_numbers(dtype: str) -> str:
+    if dtype not in _FORMATS:
+        hint = did_you_mean(_NICKNAMES.get(dtype.lower(), dtype), _FORMATS)
+        raise ModelError(f"no number format '{dtype}'{hint}; choose {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}")
+    return dtype
+
+
+_FORMATS = ("float32", "bfloat16", "float16", "float64", "auto")
+_NICKNAMES = {"fp32": "float32", "float": "float32", "fp16": "float16", "half": "float16", "fp64": "float64"}
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_each_once), Field(min_length=1)]
 Dose = Annotated[float, AfterValidator(_at_most_whole)]
@@ -96,7 +106,7 @@ class RunRequest(Options, frozen=True, extra="forbid"):
         default="auto",
         description="cpu, cuda, cuda:1 ...; auto: a GPU if there is one; map: spread over GPUs, memory, disk.",
     )
-    dtype: str = Field(
+    dtype: Annotated[str, AfterValidator(_of_numbers)] = Field(
         default="float32", description="float32, bfloat16, float16, or auto for the form the weights are stored in."
     )
     parameters: dict[str, dict[str, Any]] = Field(default_factory=dict)
