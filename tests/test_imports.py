@@ -21,7 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "_lazy": set(),
     "components": {"errors"},
     "zoo": {"errors"},
-    "prompts": {"errors", "components", "zoo"},
+    "prompts": {"errors", "_lazy", "components", "zoo"},
     "anatomy": {"errors", "components", "zoo"},
     "ablations": {"errors", "components", "prompts"},
     "engine": {"errors", "components", "prompts", "anatomy", "ablations"},

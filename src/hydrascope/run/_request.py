@@ -15,12 +15,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic.fields import FieldInfo
 
 from hydrascope.errors import HydrascopeError, ModelError, RunError, did_you_mean
-from hydrascope.prompts import Cut, PromptSet, builtin_names, load
 from hydrascope.run._options import PROTOCOLS, Options
 
 if TYPE_CHECKING:  # a command's help is made from the fields, and must not wait for torch
     from hydrascope.ablations import Ablation
     from hydrascope.anatomy import Model
+    from hydrascope.prompts import Cut, PromptSet
 
 
 def _listed(value: Any) -> Any:
@@ -198,6 +198,8 @@ class RunRequest(Options, frozen=True, extra="forbid"):
     @property
     def cut(self) -> Cut | None:
         """How text is cut; None where prompts are taken as they are."""
+        from hydrascope.prompts import Cut
+
         length = PROTOCOLS[self.protocol]["length"] if self.length is None else self.length
         return None if length is None else Cut(length, self.texts, self.bos)
 
@@ -281,6 +283,8 @@ def _name_of(model: Model) -> str | None:
 
 def _source_of(prompts: PromptSet) -> str | None:
     """A name or file under which exactly these prompts can be loaded again, if there is one."""
+    from hydrascope.prompts import builtin_names, load
+
     source = prompts.name if prompts.source == "bundled" else prompts.source
     if source not in builtin_names() and not Path(source).is_file():
         return None
