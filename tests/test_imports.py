@@ -21,12 +21,13 @@ ALLOWED: dict[str, set[str]] = {
     "_lazy": set(),
     "components": {"errors"},
     "zoo": {"errors"},
-    "prompts": {"errors", "components", "zoo"},
+    "prompts": {"errors", "_lazy", "components", "zoo"},
     "anatomy": {"errors", "components", "zoo"},
     "ablations": {"errors", "components", "prompts"},
     "engine": {"errors", "components", "prompts", "anatomy", "ablations"},
     "ledger": {"errors"},
-    "run_directory": {"errors", "ledger"},
+    "run_settings": set(),
+    "run_directory": {"errors", "ledger", "run_settings"},
     "analysis": {"errors", "components"},
     "figures": {"errors", "analysis"},
     "report": {"errors", "analysis", "figures"},
@@ -35,13 +36,25 @@ ALLOWED: dict[str, set[str]] = {
         *("analysis", "_lazy"),
     },
     "comparison": {"errors", "analysis", "report", "results"},
-    "results": {"errors", "analysis", "ledger", "report", "run_directory"},
+    "results": {"errors", "components", "analysis", "ledger", "report", "run_directory"},
     "knockout": {"errors", "ablations", "analysis", "anatomy", "prompts", "results", "run", "run_directory"},
 }
 """For each room, the rooms it may import. Whoever is not named (the command line and its helpers) may import all."""
 
 FRONT = {"__init__", "__main__", "cli"}
-FACES = ("ablations", "analysis", "anatomy", "cli", "engine", "figures", "ledger", "prompts", "report", "run")
+FACES = (
+    "ablations",
+    "analysis",
+    "anatomy",
+    "cli",
+    "components",
+    "engine",
+    "figures",
+    "ledger",
+    "prompts",
+    "report",
+    "run",
+)
 """Rooms whose modules are private."""
 
 NO_MODELS = (

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydrascope.errors import OutputError, SettingsChanged
+from hydrascope.errors import OutputError, SettingsChanged, shown
 from hydrascope.ledger import read_json, write_text
+from hydrascope.run_settings import difference
 
 JSON = "run.json"
 PROMPTS = "prompts.jsonl"
@@ -183,6 +184,26 @@ def _clear(path: Path) -> None:
         (path / name).unlink(missing_ok=True)
 
 
+def folder_named(name: str | os.PathLike[str]) -> Path:
+    """The folder or file that a user names, with `~` for the home directory.
+
+    Everything else in a name is taken as it is: `a::b` is a folder, not an address.
+
+    Args:
+        name: the name.
+
+    Raises:
+        OutputError: it names nothing.
+    """
+    text = os.fspath(name) if isinstance(name, str | os.PathLike) else ""
+    if not isinstance(text, str) or not text.strip() or "\0" in text:
+        raise OutputError(f"{shown(name)} names no folder; give its path")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise OutputError(f"'{text}' names no folder: {error}") from error
+
+
 def reopen(path: Path, settings: Mapping[str, Any]) -> RunDirectory:
     """Open a finished run's folder, to add companion runs to it.
 
@@ -199,12 +220,8 @@ def reopen(path: Path, settings: Mapping[str, Any]) -> RunDirectory:
 
 def _require_same(path: Path, settings: Mapping[str, Any], mend: str) -> None:
     before = read_json(path / JSON).get("settings", {})
-    changed = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
-    if changed:
-        key = changed[0]
-        there, now = _short(before.get(key)), _short(settings.get(key))
-        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-        raise SettingsChanged(f"'{path}' holds a run with another {key} ({there} there, {now} now){more}; {mend}")
+    if told := difference(before, settings):
+        raise SettingsChanged(f"'{path}' holds another run ({told}); {mend}")
 
 
 def _continue(path: Path, settings: Mapping[str, Any]) -> RunDirectory:
@@ -215,11 +232,6 @@ def _continue(path: Path, settings: Mapping[str, Any]) -> RunDirectory:
     for half in path.glob(f".{REPORT}.*"):
         half.unlink()
     return directory
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def _json(record: Mapping[str, Any]) -> str:

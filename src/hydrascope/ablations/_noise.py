@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from hydrascope.ablations._base import Donation, ExtraRun
+from hydrascope.ablations._base import Donation, ExtraRun, require_count, require_positive
 from hydrascope.ablations._runs import FromRuns
 from hydrascope.prompts import EncodedPrompt
 
@@ -29,6 +29,10 @@ class Noise(FromRuns):
     name: ClassVar[str] = "noise"
     donors: int = 5
     scale: float = 3.0
+
+    def __post_init__(self) -> None:
+        require_count(self, "donors")
+        require_positive(self, "scale")
 
     @property
     def draws(self) -> int:

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from hydrascope.ablations._base import Ablation, Donation
+from hydrascope.ablations._base import Ablation, Donation, require_count
 from hydrascope.ablations._runs import FromRuns
 from hydrascope.errors import TooFewDonors
 from hydrascope.prompts import EncodedPrompt, choose_donors, count_shared_answers
@@ -31,6 +31,9 @@ class Resample(FromRuns):
     name: ClassVar[str] = "resample"
     deals: ClassVar[bool] = True
     donors: int = 15
+
+    def __post_init__(self) -> None:
+        require_count(self, "donors")
 
     @property
     def draws(self) -> int:

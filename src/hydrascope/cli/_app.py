@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import typer
 
 from hydrascope.cli._compare import compare
+from hydrascope import zoo
 from hydrascope.cli._freeze import freeze
 from hydrascope.cli._inspect import inspect
 from hydrascope.cli._lists import models, tasks
@@ -25,12 +30,34 @@ app = typer.Typer(
 for verb in (run, freeze, show, compare, inspect, report, models, tasks):
     app.command()(verb)
 
+
+def _tell_version(asked: bool) -> bool:
+    if asked:
+        print(f"hydrascope {metadata.version('hydrascope')}")
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def _itself(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", callback=_tell_version)
+    ] = False,
+) -> None:
+    """Take what is asked of no verb."""
+
+
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's, or the copy that newer versions of typer carry
+
+
+class _Terminated(BaseException):
+    """SIGTERM, which ends the command as Ctrl-C does: what is finished is written first."""
 
 
 def main() -> None:
     """Entry point: known conditions become one sentence on standard error and exit code 2."""
     words = sys.argv[1:] or ["--help"]
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         add_options(words[0])
         code = app(words, prog_name="hydrascope", standalone_mode=False)
@@ -38,15 +65,24 @@ def main() -> None:
     except HydrascopeError as error:
         code = _fail(str(error), error.exit_code)
     except _UsageError as error:
-        code = _fail(_as_clause(error), 2)
+        code = _fail(_as_clause(error, words), 2)
     except (KeyboardInterrupt, typer.Abort):
         code = 130
+    except _Terminated:
+        code = 143
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
-    if code == 130:
-        _fail("interrupted; the same command continues where it stopped", code)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if code in (130, 143):
+        how = "interrupted" if code == 130 else "terminated"
+        _fail(f"{how}; what is done is kept, and the same command continues where it stopped", code)
     sys.exit(code)
+
+
+def _terminate(*given: object) -> None:
+    raise _Terminated
 
 
 def _fail(message: str, code: int) -> int:
@@ -54,8 +90,20 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _as_clause(error: Exception) -> str:
+def _as_clause(error: Exception, words: list[str]) -> str:
+    """What the library says of a wrong command, as one clause, with a hint where the slip is a known one."""
     message = " ".join(error.format_message().split()).rstrip(".?").replace(". ", "; ")  # type: ignore[attr-defined]
     message = message[:1].lower() + message[1:]
+    message = re.sub(
+        r"Input should be a valid integer.*|'.*' is not a valid (integer|int)$", "give a whole number", message
+    )
     context = getattr(error, "ctx", None)
-    return f"{message}; see '{context.command_path if context else 'hydrascope'} --help'"
+    return f"{message}{_hint(message, words)}; see '{context.command_path if context else 'hydrascope'} --help'"
+
+
+def _hint(message: str, words: list[str]) -> str:
+    if message.startswith("no such command") and (zoo.find(words[0]) is not None or os.path.isdir(words[0])):
+        return f"; to knock out parts of a model write hydrascope run {words[0]}"
+    if "unexpected extra argument" in message and words[0] == "run":
+        return "; a list has commas and no spaces, as in attn,mlp"
+    return ""

@@ -20,6 +20,8 @@ from hydrascope.errors import RunError
 
 Read = Literal["last", "each"]
 
+_POSITION = "-?[0-9]{1,18}"
+
 
 @dataclass(frozen=True)
 class Positions:
@@ -41,7 +43,7 @@ class Positions:
             raise RunError(f"effects cannot be read at '{self.read}'; choose last or each")
         if self.skip < 0:
             raise RunError(f"{self.skip} positions cannot be skipped; give 0 or more")
-        if self.ablate not in ("last", "all") and not re.fullmatch(r"-?\d+(,-?\d+)*", self.ablate):
+        if self.ablate not in ("last", "all") and not re.fullmatch(f"{_POSITION}(,{_POSITION})*", self.ablate):
             raise RunError(f"'{self.ablate}' is no set of positions; write last, all, or for example 0,3,-1")
 
     @property
@@ -87,7 +89,7 @@ class Positions:
         if self.skip >= tokens - 1:
             raise RunError(
                 f"a text of {tokens} tokens has no position left to read after {self.skip} are skipped; "
-                "give longer texts"
+                "skip fewer, or give longer texts"
             )
         return tuple(range(self.skip, tokens - 1))
 

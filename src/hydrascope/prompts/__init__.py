@@ -5,24 +5,31 @@
 wrong. `choose_donors` says whose activation replaces whose. Nothing here runs a model or imports torch.
 """
 
-from hydrascope.prompts._builtin import builtin_names
-from hydrascope.prompts._documents import Cut, Document, cut, documents, is_text
-from hydrascope.prompts._donors import choose_donors, count_shared_answers
-from hydrascope.prompts._encode import Bos, Encoded, EncodedPrompt, SingleToken, encode
-from hydrascope.prompts._files import load
-from hydrascope.prompts._prompt_set import Prompt, PromptSet
-from hydrascope.prompts._selection import (
-    LEADING,
-    CleanAnswers,
-    Kept,
-    SelectedPrompts,
-    TargetPolicy,
-    answered_correctly,
-    require_distinct_foils,
-    select_prompts,
-    target_above_foil,
-)
-from hydrascope.prompts.tasks import listed_tasks, named_task
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hydrascope._lazy import lazily
+
+if TYPE_CHECKING:
+    from hydrascope.prompts._builtin import builtin_names
+    from hydrascope.prompts._documents import Cut, Document, cut, documents, is_text
+    from hydrascope.prompts._donors import choose_donors, count_shared_answers
+    from hydrascope.prompts._encode import Bos, Encoded, EncodedPrompt, SingleToken, encode
+    from hydrascope.prompts._files import Table, load
+    from hydrascope.prompts._prompt_set import Prompt, PromptSet
+    from hydrascope.prompts._selection import (
+        LEADING,
+        CleanAnswers,
+        Kept,
+        SelectedPrompts,
+        TargetPolicy,
+        answered_correctly,
+        require_distinct_foils,
+        select_prompts,
+        target_above_foil,
+    )
+    from hydrascope.prompts.tasks import listed_tasks, named_task
 
 __all__ = [
     "LEADING",
@@ -37,6 +44,7 @@ __all__ = [
     "PromptSet",
     "SelectedPrompts",
     "SingleToken",
+    "Table",
     "TargetPolicy",
     "answered_correctly",
     "builtin_names",
@@ -53,3 +61,18 @@ __all__ = [
     "select_prompts",
     "target_above_foil",
 ]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "_builtin": "builtin_names",
+        "_documents": "Cut Document cut documents is_text",
+        "_donors": "choose_donors count_shared_answers",
+        "_encode": "Bos Encoded EncodedPrompt SingleToken encode",
+        "_files": "Table load",
+        "_prompt_set": "Prompt PromptSet",
+        "_selection": "LEADING CleanAnswers Kept SelectedPrompts TargetPolicy answered_correctly "
+        "require_distinct_foils select_prompts target_above_foil",
+        "tasks": "listed_tasks named_task",
+    },
+)

@@ -81,8 +81,14 @@ class PromptSet:
     unfit: int = 0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise MalformedPrompt(f"the name of a prompt set cannot be {self.name!r}; give it as text")
         if not self.prompts:
             raise EmptyPrompts(f"prompt set '{self.name}' ({self.source}) holds no prompt; give at least one")
+        object.__setattr__(self, "prompts", tuple(self.prompts))
+        for number, one in enumerate(self.prompts):
+            if not isinstance(one, Prompt):
+                raise MalformedPrompt(f"prompt {number} of '{self.name}' is {one!r}, no Prompt; use load_prompts")
 
     @property
     def digest(self) -> str:

@@ -89,8 +89,9 @@ def read_text(path: Path, endings: tuple[str, ...] = ENDINGS) -> str:
             return file.read()
     except UnicodeDecodeError:
         raise MalformedPrompt(f"'{path}' is not UTF-8 text; save it as UTF-8") from None
-    except OSError as error:
-        raise PromptError(f"'{path}' cannot be read ({error.strerror}); check the path") from error
+    except (OSError, ValueError) as error:  # a name with a null character is a wrong value
+        why = getattr(error, "strerror", None) or error
+        raise PromptError(f"'{path}' cannot be read ({why}); check the path") from error
 
 
 def json_records(path: Path, text: str) -> Iterator[Record]:

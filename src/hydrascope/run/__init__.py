@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from hydrascope._lazy import lazily
 
 if TYPE_CHECKING:
+    from hydrascope.run._alone import alone_with
     from hydrascope.run._companions import (
         Runs,
         execute_companions,
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
     )
     from hydrascope.run._estimate import Estimate, estimate
     from hydrascope.run._execution import execute, versions
+    from hydrascope.run._given import (
+        AblationsLike,
+        ModelLike,
+        PathLike,
+        PromptsLike,
+        given_ablations,
+        given_model,
+        given_options,
+        given_prompts,
+    )
     from hydrascope.run._opening import open_model, open_request
     from hydrascope.run._options import PROTOCOLS, Options
     from hydrascope.run._record import recorded_request, stored_prompts
@@ -30,12 +41,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PROTOCOLS",
+    "AblationsLike",
     "Estimate",
+    "ModelLike",
     "Options",
+    "PathLike",
     "Progress",
+    "PromptsLike",
     "RunRequest",
     "Runs",
     "Task",
+    "alone_with",
     "default_folder",
     "estimate",
     "execute",
@@ -43,6 +59,10 @@ __all__ = [
     "execute_runs",
     "freeze_at_most",
     "freezing",
+    "given_ablations",
+    "given_model",
+    "given_options",
+    "given_prompts",
     "open_model",
     "open_request",
     "options_of",
@@ -56,6 +76,9 @@ __all__ = [
 __getattr__ = lazily(
     __name__,
     {
+        "_alone": "alone_with",
+        "_given": "AblationsLike ModelLike PathLike PromptsLike given_ablations given_model given_options "
+        "given_prompts",
         "_companions": "Runs execute_companions execute_runs freeze_at_most freezing prepare_runs",
         "_execution": "execute versions",
         "_opening": "open_model open_request",

@@ -7,29 +7,32 @@ no part of it: a run's folder can come from somebody else.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic.fields import FieldInfo
 
-from hydrascope.errors import HydrascopeError, RunError
-from hydrascope.prompts import Cut, PromptSet, builtin_names, load
+from hydrascope.errors import HydrascopeError, ModelError, RunError, did_you_mean
 from hydrascope.run._options import PROTOCOLS, Options
 
 if TYPE_CHECKING:  # a command's help is made from the fields, and must not wait for torch
     from hydrascope.ablations import Ablation
     from hydrascope.anatomy import Model
+    from hydrascope.prompts import Cut, PromptSet
 
 
 def _listed(value: Any) -> Any:
-    """A list from text with commas between, as a command has it."""
-    return tuple(one.strip() for one in value.split(",")) if isinstance(value, str) else value
+    """A list from text with commas between, as a command has it, or from a single value."""
+    if isinstance(value, str):
+        return tuple(one.strip() for one in value.split(","))
+    return tuple(value) if isinstance(value, Iterable) and getattr(value, "ndim", 1) != 0 else (value,)
 
 
-def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    twice = [value for value in values if values.count(value) > 1]
+def _each_once(values: tuple[str | float, ...]) -> tuple[Any, ...]:
+    named = [value if isinstance(value, str) else f"{value:g}" for value in values]  # as companion runs are named
+    twice = [name for name in named if named.count(name) > 1]
     if twice:
         raise RunError(f"{twice[0]} is asked for twice; name each once")
     return values
@@ -40,6 +43,16 @@ def _at_most_whole(dose: float) -> float:
         raise RunError(f"dose cannot be {dose:g}; give a number from 0 to 1")
     return dose
 
+
+def _of_numbers(dtype: str) -> str:
+    if dtype not in _FORMATS:
+        hint = did_you_mean(_NICKNAMES.get(dtype.lower(), dtype), _FORMATS)
+        raise ModelError(f"no number format '{dtype}'{hint}; choose {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}")
+    return dtype
+
+
+_FORMATS = ("float32", "bfloat16", "float16", "float64", "auto")
+_NICKNAMES = {"fp32": "float32", "float": "float32", "fp16": "float16", "half": "float16", "fp64": "float64"}
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_each_once), Field(min_length=1)]
 Dose = Annotated[float, AfterValidator(_at_most_whole)]
@@ -69,8 +82,10 @@ class RunRequest(Options, frozen=True, extra="forbid"):
         description="A JSONL, JSON or CSV file, a built-in set, a task (ioi) or TASK:FILE; see 'tasks'. With "
         "--protocol text also a text file, a folder or hub:OWNER/NAME.",
     )
-    length: int | None = Field(default=None, description="Tokens of the pieces that text is cut into (128).")
-    texts: int | None = Field(default=None, description="Most pieces of text, evenly spread over all; all if left out.")
+    length: int | None = Field(default=None, ge=3, description="Tokens of the pieces that text is cut into (128).")
+    texts: int | None = Field(
+        default=None, ge=1, description="Most pieces of text, evenly spread over all; all if left out."
+    )
     ablation: Names = Field(
         default=("resample",),
         description="zero, mean, position-mean, optimal, resample, noise or counterfactual; or several, with commas "
@@ -91,7 +106,7 @@ class RunRequest(Options, frozen=True, extra="forbid"):
         default="auto",
         description="cpu, cuda, cuda:1 ...; auto: a GPU if there is one; map: spread over GPUs, memory, disk.",
     )
-    dtype: str = Field(
+    dtype: Annotated[str, AfterValidator(_of_numbers)] = Field(
         default="float32", description="float32, bfloat16, float16, or auto for the form the weights are stored in."
     )
     parameters: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -105,14 +120,18 @@ class RunRequest(Options, frozen=True, extra="forbid"):
             REGISTRY[name]().learning is not None for name in _listed(given.get("ablation", ())) if name in REGISTRY
         )
         # an optimal constant minimises KL and is compared by it
-        return {"distribution": True, **given} if learned else given
+        return super()._completed({"distribution": True, **given} if learned else given)
 
     @model_validator(mode="after")
     def _needs_what_it_is_given(self) -> Self:
+        from hydrascope.engine import Positions
+
         if PROTOCOLS[self.protocol]["length"] is None and not (self.length is None and self.texts is None):
             raise RunError(
                 "--length and --texts cut text into pieces, which --protocol facts does not; use --protocol text"
             )
+        if self.length is not None:
+            Positions(self.positions, self.read, self.skip).read_in(self.length)
         return self
 
     @classmethod
@@ -121,7 +140,7 @@ class RunRequest(Options, frozen=True, extra="forbid"):
         model: Model,
         prompts: PromptSet,
         ablations: Sequence[Ablation],
-        dose: Sequence[float],
+        dose: Any,
         options: Options,
         *,
         freeze: bool,
@@ -133,7 +152,7 @@ class RunRequest(Options, frozen=True, extra="forbid"):
             model: the opened model.
             prompts: the prompts as they are run.
             ablations: the run's own first; none leaves the choice to the protocol.
-            dose: doses of the run and of its companions.
+            dose: doses of the run and of its companions, a number or several.
             options: how the run is made.
             freeze: whether responders are frozen.
             out: folder that keeps the run, and with it the prompts.
@@ -148,7 +167,7 @@ class RunRequest(Options, frozen=True, extra="forbid"):
             **given,
             model=name,
             prompts=source,
-            dose=tuple(dose),
+            dose=dose,
             freeze=freeze,
             device=str(model.device) if len(model.devices) == 1 else "map",
             dtype=model.source.dtype,
@@ -179,7 +198,9 @@ class RunRequest(Options, frozen=True, extra="forbid"):
     @property
     def cut(self) -> Cut | None:
         """How text is cut; None where prompts are taken as they are."""
-        length = self.length or PROTOCOLS[self.protocol]["length"]
+        from hydrascope.prompts import Cut
+
+        length = PROTOCOLS[self.protocol]["length"] if self.length is None else self.length
         return None if length is None else Cut(length, self.texts, self.bos)
 
     def ablations(self) -> tuple[Ablation, ...]:
@@ -262,6 +283,8 @@ def _name_of(model: Model) -> str | None:
 
 def _source_of(prompts: PromptSet) -> str | None:
     """A name or file under which exactly these prompts can be loaded again, if there is one."""
+    from hydrascope.prompts import builtin_names, load
+
     source = prompts.name if prompts.source == "bundled" else prompts.source
     if source not in builtin_names() and not Path(source).is_file():
         return None
