@@ -23,7 +23,7 @@ from hydrascope.run import (
     recorded_request,
     stored_prompts,
 )
-from hydrascope.run_directory import reopen
+from hydrascope.run_directory import folder_named, reopen
 
 
 def knock_out(
@@ -66,7 +66,7 @@ def knock_out(
     chosen = (options or Options()).but(components=components, seed=seed)
     ablations = (ablation,) if isinstance(ablation, Ablation) else tuple(ablation)
     doses = (dose,) if isinstance(dose, int | float) else tuple(dose)
-    folder = None if out is None else Path(out)
+    folder = None if out is None else folder_named(out)
     request = RunRequest.of(model, prompts, ablations, doses, chosen, freeze=freeze, out=folder)
     runs = prepare_runs(request, model, prompts, ablations)
     dataset, directory = execute_runs(runs, folder, overwrite=overwrite, progress=progress)

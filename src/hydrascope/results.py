@@ -20,8 +20,8 @@ from hydrascope.analysis import (
     summarise,
 )
 from hydrascope.errors import ComponentError
-from hydrascope.ledger import is_finished, open_dataset
-from hydrascope.run_directory import COMPANIONS, FREEZE
+from hydrascope.ledger import open_dataset
+from hydrascope.run_directory import COMPANIONS, FREEZE, folder_named, is_finished
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,10 @@ class Ledger:
             path: folder of the run, or its `ledger.zarr`.
 
         Raises:
-            OutputError: there is no ledger, or the run has not finished.
+            OutputError: there is no ledger, the run has not finished, or the ledger is not what was written.
+            LedgerDoesNotClose: its numbers do not add up.
         """
-        folder = Path(path)
+        folder = folder_named(path)
         return cls(open_dataset(folder), folder.parent if folder.suffix == ".zarr" else folder)
 
     @cached_property
@@ -246,4 +247,4 @@ class Ledger:
         """
         from hydrascope.report import write_report  # charts take a second to import
 
-        return write_report(self.findings, Path(path))
+        return write_report(self.findings, folder_named(path))
