@@ -18,14 +18,15 @@ ROOT = Path(hydrascope.__file__).parent
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "_digests": set(),
     "_lazy": set(),
     "components": {"errors"},
     "zoo": {"errors"},
     "prompts": {"errors", "_lazy", "components", "zoo"},
     "anatomy": {"errors", "components", "zoo"},
     "ablations": {"errors", "components", "prompts"},
-    "engine": {"errors", "components", "prompts", "anatomy", "ablations"},
-    "ledger": {"errors"},
+    "engine": {"errors", "_digests", "components", "prompts", "anatomy", "ablations"},
+    "ledger": {"errors", "_digests"},
     "run_settings": set(),
     "run_directory": {"errors", "ledger", "run_settings"},
     "analysis": {"errors", "components"},

@@ -22,8 +22,8 @@ from hydrascope.analysis import (
 )
 from hydrascope.components import parse_component
 from hydrascope.errors import ComponentError, OutputError, did_you_mean, shown
-from hydrascope.ledger import is_finished, open_dataset
-from hydrascope.run_directory import COMPANIONS, FREEZE, JSON, folder_named
+from hydrascope.ledger import open_dataset
+from hydrascope.run_directory import COMPANIONS, FREEZE, JSON, folder_named, is_finished
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class Ledger:
             path: folder of the run, or its `ledger.zarr`.
 
         Raises:
-            OutputError: there is no ledger, or the run has not finished.
+            OutputError: there is no ledger, the run has not finished, or the ledger is not what was written.
+            LedgerDoesNotClose: its numbers do not add up.
         """
         folder = folder_named(path)
         if (folder / JSON).is_file() and not is_finished(folder):

@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from hydrascope.cli._compare import compare
 from hydrascope import zoo
+from hydrascope.cli._compare import compare
 from hydrascope.cli._freeze import freeze
 from hydrascope.cli._inspect import inspect
 from hydrascope.cli._lists import models, tasks

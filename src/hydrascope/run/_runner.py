@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import xarray as xr
-import zarr
 
 from hydrascope.ablations import ExtraRun
 from hydrascope.analysis import prompt_weights
@@ -223,8 +222,7 @@ class Runner(ABC):
     ) -> ValueStore:
         """Last-token values of runs, on disk; missing ones are made now."""
         try:
-            group = zarr.open_group(self.directory.scratch, mode="a").require_group(name)
-            store = ValueStore.create(group, sites, len(runs), self.model.anatomy.n_vocab)
+            store = ValueStore.open(self.directory.scratch, name, sites, len(runs), self.model.anatomy.n_vocab)
             counted = 0
 
             def done(count: int) -> None:
