@@ -7,8 +7,8 @@ wrong. `choose_donors` says whose activation replaces whose. Nothing here runs a
 
 from hydrascope.prompts._builtin import builtin_names
 from hydrascope.prompts._documents import Cut, Document, cut, documents, is_text
-from hydrascope.prompts._donors import choose_donors, count_shared_answers
-from hydrascope.prompts._encode import Bos, Encoded, EncodedPrompt, SingleToken, encode
+from hydrascope.prompts._donors import choose_donors, count_shared_answers, require_donors
+from hydrascope.prompts._encode import Bos, Encoded, EncodedPrompt, LeftOut, SingleToken, encode
 from hydrascope.prompts._files import load
 from hydrascope.prompts._prompt_set import Prompt, PromptSet
 from hydrascope.prompts._selection import (
@@ -33,6 +33,7 @@ __all__ = [
     "Encoded",
     "EncodedPrompt",
     "Kept",
+    "LeftOut",
     "Prompt",
     "PromptSet",
     "SelectedPrompts",
@@ -50,6 +51,7 @@ __all__ = [
     "load",
     "named_task",
     "require_distinct_foils",
+    "require_donors",
     "select_prompts",
     "target_above_foil",
 ]

@@ -69,6 +69,7 @@ class RunRequest(Options, frozen=True, extra="forbid"):
         description="A JSONL, JSON or CSV file, a built-in set, a task (ioi) or TASK:FILE; see 'tasks'. With "
         "--protocol text also a text file, a folder or hub:OWNER/NAME.",
     )
+    limit: int | None = Field(default=None, description="Most prompts, evenly spread over all; all if left out.", ge=1)
     length: int | None = Field(default=None, description="Tokens of the pieces that text is cut into (128).")
     texts: int | None = Field(default=None, description="Most pieces of text, evenly spread over all; all if left out.")
     ablation: Names = Field(
