@@ -8,10 +8,15 @@ from transformers import PreTrainedTokenizerFast
 WORDS = ("The", "war", "ended", "in", "the", "year", "of", "and", "peace", "is", "Paris", "believ", "un", "unbeliev")
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    """Words with the space before them, single digits, and `<s>` in front of every text."""
+def tokenizer(size: int = 0) -> PreTrainedTokenizerFast:
+    """Words with the space before them, single digits, and `<s>` in front of every text.
+
+    Args:
+        size: least number of tokens, reached by words that no test uses.
+    """
     special = ["<s>", "<unk>", "▁", "-", '"', "$", "'t"]
     pieces = [*special, *"0123456789", *(space + word for word in WORDS for space in ("▁", ""))]
+    pieces += [f"unused{i}" for i in range(len(pieces), size)]
     core = Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(pieces)}, unk_token="<unk>"))
     core.normalizer = normalizers.Replace(" ", "▁")
     core.pre_tokenizer = pre_tokenizers.Sequence(
