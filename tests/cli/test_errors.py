@@ -302,7 +302,7 @@ def test_a_full_disk_at_every_write(
         out = tmp_path / f"room-{room}"
         with monkeypatch.context() as patch:
             FullDisk(patch, room)
-            assert "cannot be written: No space left on device" in cli(*command, "--out", out).refusal()
+            assert "cannot be written: No space left on device" in cli(*command, "--out", out).refusal(begun=True)
     assert cli(*command, "--out", out).code == 0  # room was made
     xr.testing.assert_identical(open_dataset(out).drop_attrs(), expected.drop_attrs())
 

@@ -138,7 +138,7 @@ def test_donors_are_other_texts_of_the_same_length(monkeypatch: pytest.MonkeyPat
     real = measure
 
     def watched(work, *args, **more):
-        tables.append((work.plan.table.copy(), work.n_clean))
+        tables.append((work.plan.table.copy(), len(work.keys)))
         return real(work, *args, **more)
 
     monkeypatch.setattr(_runner, "measure", watched)

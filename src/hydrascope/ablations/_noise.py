@@ -49,7 +49,7 @@ class Noise(FromRuns):
     ) -> Donation:
         """Make one noisy run per prompt and draw."""
         runs = tuple(
-            ExtraRun(prompt.ids, self.scale, (seed, prompt.index, draw))
+            ExtraRun(prompt.ids, self.scale, (seed, prompt.key, draw))
             for draw in range(self.donors)
             for prompt in prompts
         )

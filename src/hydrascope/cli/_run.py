@@ -42,8 +42,8 @@ def run(
         return
     folder = out or default_folder(runs.main)
     with _terminal.progress_bars(quiet=as_json) as progress:
-        told = _terminal.warning_first(progress, "" if as_json else runs.main.caution)
-        dataset, directory = execute_runs(runs, folder, overwrite=overwrite, progress=told)
+        tell = _terminal.silent if as_json else _terminal.introduce
+        dataset, directory = execute_runs(runs, folder, overwrite=overwrite, progress=progress, tell=tell)
         assert directory is not None
         ledger = _terminal.reported(dataset, directory.path, progress)
     _terminal.show_result(ledger, directory.report, as_json)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,23 +30,13 @@ def quiet() -> None:
     transformers.logging.disable_progress_bar()
 
 
-def warning_first(progress: Told, caution: str) -> Told:
-    """Progress that first says what the run cannot tell, on standard error.
+def introduce(lines: Sequence[str]) -> None:
+    """Say on standard error what a run is made on, once it is sure to begin."""
+    print("\n".join(lines), file=sys.stderr)
 
-    It does so when knock-outs begin, so that a run that is refused before says only why.
 
-    Args:
-        progress: told how far the run is.
-        caution: the sentence; empty where there is none.
-    """
-    waiting = [caution] if caution else []
-
-    def told(stage: str, done: int, total: int) -> None:
-        if waiting and stage == "knock-outs":
-            print(f"note: {waiting.pop()}", file=sys.stderr)
-        progress(stage, done, total)
-
-    return told
+def silent(lines: Sequence[str]) -> None:
+    """Say nothing, where only JSON is printed."""
 
 
 @contextmanager

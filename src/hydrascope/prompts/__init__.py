@@ -14,8 +14,8 @@ from hydrascope._lazy import lazily
 if TYPE_CHECKING:
     from hydrascope.prompts._builtin import builtin_names
     from hydrascope.prompts._documents import Cut, Document, cut, documents, is_text
-    from hydrascope.prompts._donors import choose_donors, count_shared_answers
-    from hydrascope.prompts._encode import Bos, Encoded, EncodedPrompt, SingleToken, encode
+    from hydrascope.prompts._donors import choose_donors, count_shared_answers, require_donors
+    from hydrascope.prompts._encode import Bos, Encoded, EncodedPrompt, LeftOut, SingleToken, encode
     from hydrascope.prompts._files import Table, load
     from hydrascope.prompts._prompt_set import Prompt, PromptSet
     from hydrascope.prompts._selection import (
@@ -40,6 +40,7 @@ __all__ = [
     "Encoded",
     "EncodedPrompt",
     "Kept",
+    "LeftOut",
     "Prompt",
     "PromptSet",
     "SelectedPrompts",
@@ -58,6 +59,7 @@ __all__ = [
     "load",
     "named_task",
     "require_distinct_foils",
+    "require_donors",
     "select_prompts",
     "target_above_foil",
 ]
@@ -67,8 +69,8 @@ __getattr__ = lazily(
     {
         "_builtin": "builtin_names",
         "_documents": "Cut Document cut documents is_text",
-        "_donors": "choose_donors count_shared_answers",
-        "_encode": "Bos Encoded EncodedPrompt SingleToken encode",
+        "_donors": "choose_donors count_shared_answers require_donors",
+        "_encode": "Bos Encoded EncodedPrompt LeftOut SingleToken encode",
         "_files": "Table load",
         "_prompt_set": "Prompt PromptSet",
         "_selection": "LEADING CleanAnswers Kept SelectedPrompts TargetPolicy answered_correctly "

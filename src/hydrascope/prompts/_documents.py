@@ -181,8 +181,8 @@ def cut(documents: Sequence[Document], tokenizer: Tokenizer | None, how: Cut, *,
 
 
 def _texts(document: Document, tokenizer: Tokenizer, how: Cut) -> Iterator[Prompt]:
-    ids = bare_ids(tokenizer, document.text)
     front = _front(tokenizer, how.bos)
+    ids = ids_with_policy(tokenizer, document.text, how.bos)[len(front) :]
     step = how.length - len(front)
     for start in range(0, len(ids) - step + 1, step):
         yield Prompt(input_ids=(*front, *ids[start : start + step]), group=document.name)

@@ -93,7 +93,8 @@ class Estimate:
                 "interventions",
             ]
         else:
-            alone = f"; {self.left_out:,} more have too few others of their length" if self.left_out else ""
+            others = f"; {self.left_out:,} more have too few others of their length, or repeat one"
+            alone = others if self.left_out else ""
             done = [
                 f"{self.prompts:,} texts x {self.knockouts} knock-outs, {self.interventions} interventions a "
                 f"text{alone}",

@@ -17,7 +17,7 @@ from hydrascope.ledger import LedgerFile, open_dataset
 from hydrascope.run._prompt_run import PromptRun
 from hydrascope.run._record import record_of, store_prompts
 from hydrascope.run._request import RunRequest
-from hydrascope.run._runner import Progress
+from hydrascope.run._runner import Progress, Tell
 from hydrascope.run._task import Task
 from hydrascope.run._text_run import TextRun
 from hydrascope.run_directory import RunDirectory, locked, open_run_directory
@@ -31,6 +31,7 @@ def execute(
     command: str = "",
     overwrite: bool = False,
     progress: Progress = lambda stage, done, total: None,
+    tell: Tell = lambda lines: None,
 ) -> tuple[xr.Dataset, RunDirectory | None]:
     """Run a task, or what is left of it.
 
@@ -41,6 +42,7 @@ def execute(
         command: command that makes the run, where that is not the request's own.
         overwrite: throw away the run that is in `out`.
         progress: takes stage, number done and total.
+        tell: takes what is said before the first number.
 
     Returns:
         The finished ledger and its folder, if any.
@@ -52,7 +54,9 @@ def execute(
     """
     if out is None:
         with tempfile.TemporaryDirectory(prefix="hydrascope-") as folder:
-            dataset, _ = execute(task, Path(folder) / "run", request=request, command=command, progress=progress)
+            dataset, _ = execute(
+                task, Path(folder) / "run", request=request, command=command, progress=progress, tell=tell
+            )
             return dataset, None
     started = time.monotonic()
     kind = PromptRun if task.positions.is_last else TextRun
@@ -68,7 +72,7 @@ def execute(
             if task.options.memory is None:  # batches, and so rounding, are those before the kill
                 budget = Budget(int(directory.record["memory"]))
             try:
-                kind(task, directory, budget, progress).finish(started)
+                kind(task, directory, budget, progress, tell).finish(started)
             except OutputError:
                 raise  # room can be made, and what is done is worth keeping
             except HydrascopeError:

@@ -49,11 +49,13 @@ def open_request(request: RunRequest, *, trust_remote_code: bool = False) -> tup
         found = documents(source)
         model = open_model(request, trust_remote_code=trust_remote_code)
         name = Path(source.removeprefix("hub:")).stem
-        return model, cut(found, model.tokenizer, how, name=name, context=model.context)
+        pieces = cut(found, model.tokenizer, how, name=name, context=model.context)
+        return model, pieces if request.limit is None else pieces.spread(request.limit)
     loaded = None if named_task(source) else load_prompts(source)
     model = open_model(request, trust_remote_code=trust_remote_code)
     loaded = load_prompts(source, tokenizer=model.tokenizer) if loaded is None else loaded
-    return model, loaded if how is None or how.limit is None else loaded.spread(how.limit)
+    limits = [limit for limit in (request.limit, None if how is None else how.limit) if limit is not None]
+    return model, loaded.spread(min(limits, default=len(loaded)))
 
 
 @_saying_what_was_meant

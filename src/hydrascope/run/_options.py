@@ -143,7 +143,12 @@ class Options(Checked, frozen=True, extra="forbid"):
     keep_wrong: bool = Field(default=False, description="Keep prompts that the model completes otherwise.")
     bos: Bos = Field(
         default="auto",
-        description="Beginning-of-sequence token: auto (the tokenizer's way), always, never.",
+        description="Beginning-of-sequence token, never two: auto (the tokenizer's way), always, never.",
+    )
+    delimiter: str = Field(
+        default="auto",
+        description="What stands between prompt and answer where the file does not say: auto (a space where prose has "
+        "one), none, or a text.",
     )
     null_draws: int = _by_protocol(
         "null_draws", "Draws of the negative control, a random displacement of the same norm (2; text 0).", ge=0

@@ -82,6 +82,7 @@ class RunRequest(Options, frozen=True, extra="forbid"):
         description="A JSONL, JSON or CSV file, a built-in set, a task (ioi) or TASK:FILE; see 'tasks'. With "
         "--protocol text also a text file, a folder or hub:OWNER/NAME.",
     )
+    limit: int | None = Field(default=None, ge=1, description="Most prompts, evenly spread over all; all if left out.")
     length: int | None = Field(default=None, ge=3, description="Tokens of the pieces that text is cut into (128).")
     texts: int | None = Field(
         default=None, ge=1, description="Most pieces of text, evenly spread over all; all if left out."

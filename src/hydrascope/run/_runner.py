@@ -36,12 +36,16 @@ from hydrascope.engine import (
 )
 from hydrascope.errors import OutputError
 from hydrascope.ledger import VARIABLES, LedgerBuffer, LedgerFile, kept_variables, label_dataset, numbers_kept
-from hydrascope.prompts import EncodedPrompt
+from hydrascope.prompts import EncodedPrompt, LeftOut, require_donors
+from hydrascope.run._introduction import introduction, recorded
 from hydrascope.run._task import Task
 from hydrascope.run_directory import RunDirectory
 
 Progress = Callable[[str, int, int], None]
 """Takes stage, number done and total."""
+
+Tell = Callable[[Sequence[str]], None]
+"""Takes what a run says before its first number, line by line."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Selection:
         tokens: target of each read position.
         foils: tokens whose logits are subtracted, where differences are read.
         dropped: number of prompts left out, by the ledger's attribute for the reason.
+        left_out: those of them that are told one by one.
     """
 
     prompts: tuple[EncodedPrompt, ...]
@@ -61,6 +66,7 @@ class Selection:
     tokens: tuple[tuple[int, ...], ...]
     foils: tuple[int, ...] | None
     dropped: Mapping[str, int]
+    left_out: tuple[LeftOut, ...] = ()
 
     @cached_property
     def first_rows(self) -> tuple[int, ...]:
@@ -119,13 +125,14 @@ class Runner(ABC):
         directory: the run's folder.
         budget: memory budget.
         progress: takes stage, number done and total.
+        tell: takes what is said before the first number.
     """
 
     wait: ClassVar[float]
     """Seconds that finished rows may wait to be written with others: what a kill can cost."""
 
-    def __init__(self, task: Task, directory: RunDirectory, budget: Budget, progress: Progress) -> None:
-        self.task, self.directory, self.budget, self.progress = task, directory, budget, progress
+    def __init__(self, task: Task, directory: RunDirectory, budget: Budget, progress: Progress, tell: Tell) -> None:
+        self.task, self.directory, self.budget, self.progress, self.tell = task, directory, budget, progress, tell
         self.model = task.model
         self.tolerance = task.model.closing_tolerance
 
@@ -141,6 +148,8 @@ class Runner(ABC):
         learned: Mapping[int, Constants] = {}
         if plan.ablation.learning is not None:
             learned = self._constants(plan, partial(self.learning, plan, selection))
+        noun = "prompt" if self.task.positions.is_last else "text"
+        self.tell(introduction(self.task, selection.prompts, selection.tokens[0], selection.left_out, noun))
         self._measure(plan, selection, file, learned)
         self._close(file, time.monotonic() - started)
 
@@ -258,6 +267,7 @@ class Runner(ABC):
             **_routed(plan),
             "prompts_kept": len(selection.prompts),
             **selection.dropped,
+            **recorded(self.task, selection.prompts, selection.tokens[0], selection.left_out),
             "donors_sharing": 0 if selection.foils is None else self.sharing(selection),
         }
         together = min(rows, self.rows_together(plan, selection))
@@ -270,6 +280,13 @@ class Runner(ABC):
 
     def _tokens(self, name: str, tokens: Sequence[int]) -> dict[str, np.ndarray]:
         return {name: np.array([self._token(token) for token in tokens]), f"{name}_token": np.array(tokens)}
+
+    def require_donors(self, prompts: Sequence[EncodedPrompt], tokens: Sequence[int]) -> None:
+        """Require donors for every prompt, where the ablation deals them out; an error shows the token's text."""
+        if self.task.ablation.deals:
+            inputs, numbers = [prompt.ids for prompt in prompts], [prompt.index for prompt in prompts]
+            draws = self.task.ablation.draws
+            require_donors(tokens, draws, inputs=inputs, numbers=numbers, shown=lambda one: repr(self._token(one)))
 
     def _token(self, token: int) -> str:
         return str(token) if self.model.tokenizer is None else str(self.model.tokenizer.decode([token]))
@@ -306,6 +323,7 @@ class Runner(ABC):
             "seed": plan.seed,
             "target_policy": self.task.options.target,
             "bos": self.task.options.bos,
+            "delimiter": self.task.options.delimiter,
             "prompts_name": self.task.prompts.name,
             "prompts_digest": self.task.prompts.digest,
             "prompts_total": len(self.task.prompts) + self.task.prompts.unfit,

@@ -87,6 +87,7 @@ class Task:
             "engine": self.engine.strategy.name,
             "prompts": self.prompts.digest,
             "bos": options.bos,
+            "delimiter": options.delimiter,
             "components": _named(self.knockouts),
             "ablation": self.ablation.settings,
             "positions": options.positions,
@@ -191,7 +192,14 @@ def prepare(
     Budget.read(options.memory, *model.devices)
     if not len(prompts):
         raise EmptyPrompts(f"the prompt set '{prompts.name}' is empty; give at least one prompt")
-    encoded = encode(prompts, model.tokenizer, vocabulary=model.anatomy.n_vocab, context=model.context, bos=options.bos)
+    encoded = encode(
+        prompts,
+        model.tokenizer,
+        vocabulary=model.anatomy.n_vocab,
+        context=model.context,
+        bos=options.bos,
+        delimiter=options.delimiter,
+    )
     if options.target == "difference":
         require_distinct_foils(encoded)
     for length in encoded.by_length():

@@ -31,7 +31,7 @@ from hydrascope.engine import (
     values_of,
 )
 from hydrascope.ledger import LedgerFile, rows_of_a_chunk
-from hydrascope.prompts import EncodedPrompt, select_prompts
+from hydrascope.prompts import EncodedPrompt, LeftOut, select_prompts
 from hydrascope.run._runner import Batch, Group, Runner, Selection
 
 SHOWN = 16
@@ -51,13 +51,16 @@ class TextRun(Runner):
             texts = tuple(sorted(lending, key=_by_content))
             read = tuple(positions.read_in(len(text.ids)) for text in texts)
             tokens = tuple(tuple(t.ids[p + 1] for p in some) for t, some in zip(texts, read, strict=True))
-            return self._selection(texts, read, tokens, alone=len(task.encoded.prompts) - len(texts))
+            given = task.encoded.prompts
+            repeated = len(given) - len({text.ids for text in given}) if task.ablation.deals else 0
+            alone = len(given) - repeated - len(texts)
+            return self._selection(texts, read, tokens, alone=alone, repeated=repeated)
         runs = [ExtraRun(prompt.ids, pair=prompt.pair) for prompt in task.encoded.prompts]
         clean, options = self._store("clean", runs, ()), task.options
         asked = select_prompts(
             task.encoded, options.target, clean.answers, keep_wrong=options.keep_wrong, seed=options.seed
         )
-        order = sorted(range(len(asked.prompts)), key=lambda i: _by_content(asked.prompts[i]))
+        order = _repeats_apart(asked.prompts)
         prompts = tuple(asked.prompts[i] for i in order)
         found = self._selection(
             prompts,
@@ -66,9 +69,12 @@ class TextRun(Runner):
             None if asked.foils is None else tuple(asked.foils[i] for i in order),
             wrong=asked.dropped_wrong,
             alike=asked.dropped_alike,
+            left_out=asked.left_out,
         )
-        for same_length, _ in _blocks(found, 1):
+        for same_length, blocks in _blocks(found, task.ablation.draws + 1):
             with_donors([found.prompts[i] for i in same_length], task.ablation)
+            for block in blocks:
+                self.require_donors([found.prompts[i] for i in block], [found.tokens[i][0] for i in block])
         return found
 
     def _selection(
@@ -77,11 +83,13 @@ class TextRun(Runner):
         read: tuple[tuple[int, ...], ...],
         tokens: tuple[tuple[int, ...], ...],
         foils: tuple[int, ...] | None = None,
+        left_out: tuple[LeftOut, ...] = (),
         **dropped: int,
     ) -> Selection:
         self._texts = texts
-        reasons = ("wrong", "alike", "alone")
-        return Selection(texts, read, tokens, foils, {f"prompts_dropped_{why}": dropped.get(why, 0) for why in reasons})
+        reasons = ("wrong", "alike", "alone", "repeated")
+        counts = {f"prompts_dropped_{why}": dropped.get(why, 0) for why in reasons}
+        return Selection(texts, read, tokens, foils, counts, left_out)
 
     def plan(self, selection: Selection) -> Plan:
         """The plan without a table: donors are dealt out block by block."""
@@ -184,13 +192,14 @@ class TextRun(Runner):
             extra, _ = values_of(self.model, donation.runs, positions, sites, at_once)
             values = {site: torch.cat([value, extra[site]]) for site, value in values.items()}
         here, first = replace(plan, table=donation.table), 0
+        keys = [text.key for text in texts]
         for clean in cleans:
             some = range(first, first + len(clean.ids))
             whole = range(block.start + some.start, block.start + some.stop)
             names = [f"{selection.prompts[i].index}, position {p}" for i in whole for p in selection.positions[i]]
             rows = selection.rows(whole)
             context = BatchContext(
-                self.model, here, strategy, values, len(texts), self.budget, self.tolerance, reference, learned
+                self.model, here, strategy, values, keys, self.budget, self.tolerance, reference, learned
             )
             batch = Batch(context, list(some), range(len(rows)), clean, selection.items(whole, names))
             yield Group(rows, len(some), iter((batch,)))
@@ -218,6 +227,16 @@ def _blocks(selection: Selection, least: int) -> Iterator[tuple[range, list[rang
 
 def _by_content(text: EncodedPrompt) -> tuple[int, tuple[str, int, int], int]:
     return len(text.ids), text.content, text.index
+
+
+def _repeats_apart(texts: Sequence[EncodedPrompt]) -> list[int]:
+    """An order by length and content in which texts of the same tokens seldom meet in one block of donors."""
+    seen: Counter[tuple[int, ...]] = Counter()
+    times: dict[int, int] = {}
+    for i in sorted(range(len(texts)), key=lambda i: _by_content(texts[i])):
+        times[i] = seen[texts[i].ids]
+        seen[texts[i].ids] += 1
+    return sorted(range(len(texts)), key=lambda i: (len(texts[i].ids), times[i], _by_content(texts[i])))
 
 
 def _runs(texts: Sequence[EncodedPrompt]) -> list[ExtraRun]:
