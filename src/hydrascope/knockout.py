@@ -63,6 +63,7 @@ def knock_out(
     Raises:
         HydrascopeError: what cannot be done, and what to do about it.
     """
+    model.require_unchanged()
     chosen = (options or Options()).but(components=components, seed=seed)
     ablations = (ablation,) if isinstance(ablation, Ablation) else tuple(ablation)
     doses = (dose,) if isinstance(dose, int | float) else tuple(dose)
@@ -109,6 +110,7 @@ def freeze(
     prompts = stored_prompts(ledger.path)
     chosen = request.ablations()[0] if ablation is None else ablation
     opened = open_model(request, trust_remote_code=trust_remote_code) if model is None else model
+    opened.require_unchanged()
     task = prepare(opened, prompts, chosen, request.options, dose=request.dose[0])
     directory = reopen(ledger.path, task.settings)
     execute_companions(directory, freezing(task, ledger.dataset), request, progress=progress)
