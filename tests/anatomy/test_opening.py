@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from transformers import (
     WhisperForConditionalGeneration,
 )
 
+import hydrascope as hs
 from hydrascope.anatomy import load
 from hydrascope.errors import (
     HydrascopeError,
@@ -330,16 +332,41 @@ def test_refused_in_one_sentence_and_nothing_is_run_or_written(
         load(name)
 
 
+NONSENSE: tuple[Any, ...] = (None, -1, 0, 3, 1.5, 10**30, "x", "", [], [1], {"a": 1}, True, float("nan"))
+NOT_WRITTEN = ("quantization_config", "rope_scaling", "auto_map", "_attn_implementation", "text_config", "layer_types")
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_nonsense_in_a_config_is_refused_in_a_sentence(family: str, tmp_path: Path) -> None:
+    """Every key, each with a value that most cannot have."""
+    folder = tiny.save(tmp_path / "m", build_from(FAMILIES[family]), with_tokenizer=False)
+    config = json.loads((folder / "config.json").read_text())
+    sentences = []
+    for number, key in enumerate([*config, *NOT_WRITTEN]):
+        nonsense = {**config, key: NONSENSE[number % len(NONSENSE)]}
+        (folder / "config.json").write_text(json.dumps(nonsense))
+        try:
+            load(folder)
+        except HydrascopeError as error:
+            sentences.append(str(error))
+    assert len(sentences) > len(config) / 2
+    assert [sentence for sentence in sentences if not re.fullmatch(r"[^\n]{20,700}", sentence)] == []
+
+
 def test_unused_tensors_are_left_out_where_the_user_says_so_and_are_recorded(
-    model_folder: Path, prompt_file: Path, tmp_path: Path, cli: Cli
+    model_folder: Path, tmp_path: Path, cli: Cli
 ) -> None:
     name, out = too_few_layers(model_folder, tmp_path), tmp_path / "out"
     model = load(name, allow_unused=True)
     assert model.anatomy.n_layers == 2
     assert len(model.source.unused) == 11 and model.source.unused[0] == "transformer.h.2.attn.c_attn.weight"
-    quick = ("--components", "attn.1", "--donors", "1", "--null-draws", "0", "--no-freeze")
-    assert cli("run", name, "--prompts", prompt_file, "--out", out, *quick, "--allow-unused").code == 0
-    assert json.loads((out / "run.json").read_text())["model"]["unused"] == list(model.source.unused)
+    prompts = hs.load_prompts([{"input_ids": [1, 5, 6], "target_id": 7}])
+    options = hs.Options(keep_wrong=True, null_draws=1)
+    hs.knock_out(model, prompts, "attn.1", hs.Zero(), options=options, freeze=False, out=out)
+    record = json.loads((out / "run.json").read_text())
+    assert record["model"]["unused"] == list(model.source.unused)
+    assert "--allow-unused" in record["command"]
+    assert "without 11 tensors of the checkpoint" in cli("inspect", name, "--allow-unused").out
 
 
 def test_a_bias_without_a_place_is_another_model(tmp_path: Path) -> None:

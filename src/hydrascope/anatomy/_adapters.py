@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers.utils import find_adapter_config_file
 
-from hydrascope.anatomy._checkpoint import Checkpoint, reason
+from hydrascope.anatomy._checkpoint import Checkpoint, counted, reason
 from hydrascope.anatomy._unwrap import PROMPT_LEARNING
 from hydrascope.errors import ModelError, PickleRefused, UnknownModel
 
@@ -74,11 +74,8 @@ def base_of(adapter: Adapter, checkpoint: Checkpoint) -> Checkpoint:
     if beside:
         return checkpoint
     if not adapter.base:
-        raise ModelError(
-            f"'{adapter.name}' is an adapter that names no base model; write BASE --adapter {adapter.name}"
-        )
-    place = adapter.base
-    return Checkpoint(f"{place}' of the adapter '{adapter.name}", place, checkpoint.trust)
+        raise ModelError(f"the adapter '{adapter.name}' names no base model; give BASE --adapter {adapter.name}")
+    return Checkpoint(f"{adapter.base}' of the adapter '{adapter.name}", adapter.base, checkpoint.trust)
 
 
 def put_in(network: Any, adapter: Adapter, *, merge: bool) -> Any:
@@ -126,7 +123,7 @@ def put_in(network: Any, adapter: Adapter, *, merge: bool) -> Any:
             if tensors:
                 so = "which the model would keep untrained" if what == "lacks" else "which the model has no place for"
                 raise ModelError(
-                    f"the adapter '{name}' {what} {len(tensors)} tensors, first '{tensors[0]}', {so}; "
+                    f"the adapter '{name}' {what} {counted(tensors)}, first '{tensors[0]}', {so}; "
                     "it was made for another model or another version of peft"
                 )
         return wrapped.merge_and_unload(safe_merge=True) if merge else wrapped.get_base_model()

@@ -192,18 +192,19 @@ def open_weights(
     ):
         if tensors:
             raise ModelError(
-                f"the weights of '{name}' {what} {_tensors(tensors)}, first '{tensors[0]}', which would be random; "
+                f"the weights of '{name}' {what} {counted(tensors)}, first '{tensors[0]}', which would be random; "
                 "the file belongs to another architecture or is incomplete"
             )
     if unused and not allow_unused:
         raise ModelError(
-            f"the weights of '{name}' hold {_tensors(unused)} that its config has no place for, first "
+            f"the weights of '{name}' hold {counted(unused)} that its config has no place for, first "
             f"'{unused[0]}', so another model was trained; mend the config, or go on without them by --allow-unused"
         )
     return network, unused
 
 
-def _tensors(names: Sequence[str]) -> str:
+def counted(names: Sequence[str]) -> str:
+    """How many tensors there are, in words."""
     return f"{len(names)} tensor{'' if len(names) == 1 else 's'}"
 
 
@@ -287,6 +288,8 @@ def _dtype(name: str) -> torch.dtype:
 
 def reason(error: BaseException, most: int = 300) -> str:
     """What an error of a library says, in one sentence that is never empty."""
-    said = re.split(r"\n|[.!?](?:\s|$)", str(error).strip())[0][:most]
-    plain = isinstance(error, OSError | ImportError | ValueError | RuntimeError) and said
-    return said if plain else f"{type(error).__name__} {said}".strip()
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    heading = lines[0].endswith(":") and len(lines) > 1
+    said = re.split(r"[.!?](?:\s|$)", " ".join(lines[: 1 + heading]))[0][:most]
+    unclear = not said or isinstance(error, LookupError | AttributeError | TypeError | AssertionError)
+    return f"{type(error).__name__} {said}".strip() if unclear else said
