@@ -77,6 +77,7 @@ def knock_out(
     told, folder = _told(progress), None if out is None else folder_named(out)
     ablations = given_ablations(ablation, chosen)
     opened = given_model(model)
+    opened.require_unchanged()
     asked = given_prompts(prompts, opened, chosen)
     request = RunRequest.of(opened, asked, ablations, dose, chosen, freeze=freeze, out=folder)
     with alone_with(opened):
@@ -125,6 +126,7 @@ def freeze(
         opened = open_model(request, trust_remote_code=trust_remote_code)
     else:
         opened = given_model(model, trust_remote_code=trust_remote_code)
+        opened.require_unchanged()
     with alone_with(opened):
         task = prepare(opened, prompts, chosen, request.options, dose=request.dose[0])
         directory = reopen(ledger.path, task.settings)

@@ -8,7 +8,7 @@ from typing import Any
 from hydrascope.cli._options import AsJson, Trust, with_options
 
 
-@with_options(("model", "device", "dtype"))
+@with_options(("model", "device", "dtype", "adapter", "merge", "gguf", "allow_unused"))
 def inspect(trust_remote_code: Trust = False, as_json: AsJson = False, **given: Any) -> None:
     """Show a model's anatomy, the proof of it, and what can be knocked out."""
     from rich.console import Console

@@ -75,7 +75,16 @@ def open_model(request: RunRequest, *, trust_remote_code: bool = False) -> Model
             "model) there with it"
         )
     name = zoo.default().name if request.model is None else request.model
-    return load(name, device=request.device, dtype=request.dtype, trust_remote_code=trust_remote_code)
+    return load(
+        name,
+        device=request.device,
+        dtype=request.dtype,
+        trust_remote_code=trust_remote_code,
+        adapter=request.adapter,
+        merge=request.merge,
+        gguf=request.gguf,
+        allow_unused=request.allow_unused,
+    )
 
 
 def _usual_prompts(request: RunRequest) -> str:

@@ -19,7 +19,7 @@ from hydrascope.run._options import PROTOCOLS, Options
 
 if TYPE_CHECKING:  # a command's help is made from the fields, and must not wait for torch
     from hydrascope.ablations import Ablation
-    from hydrascope.anatomy import Model
+    from hydrascope.anatomy import Model, ModelSource
     from hydrascope.prompts import Cut, PromptSet
 
 
@@ -110,6 +110,14 @@ class RunRequest(Options, frozen=True, extra="forbid"):
     dtype: Annotated[str, AfterValidator(_of_numbers)] = Field(
         default="float32", description="float32, bfloat16, float16, or auto for the form the weights are stored in."
     )
+    adapter: str | None = Field(default=None, description="Folder or hub id of an adapter, such as LoRA, to put in.")
+    merge: bool = Field(
+        default=True, description="Add an adapter to the weights; otherwise its parts stay modules of their own."
+    )
+    gguf: str | None = Field(default=None, description="A GGUF file in the model's folder or under its hub id.")
+    allow_unused: bool = Field(
+        default=False, description="Go on where the checkpoint holds tensors that its config gives no place."
+    )
     parameters: dict[str, dict[str, Any]] = Field(default_factory=dict)
     in_memory: tuple[Literal["model", "prompts", "ablation"], ...] = ()
 
@@ -172,6 +180,7 @@ class RunRequest(Options, frozen=True, extra="forbid"):
             freeze=freeze,
             device=str(model.device) if len(model.devices) == 1 else "map",
             dtype=model.source.dtype,
+            **_opened_with(model.source),
             in_memory=(
                 *(("model",) if name is None else ()),
                 *(("prompts",) if source is None else ()),
@@ -276,10 +285,23 @@ def _name_of(model: Model) -> str | None:
     from hydrascope import zoo
 
     name = model.source.name
+    if model.source.adapter or model.source.gguf:  # its weights are more than what the library has a name of
+        return name
     opened = str(getattr(model.network, "name_or_path", ""))  # empty where it was made in memory
     bundled = zoo.find(name)
     same = opened in (name, str(Path(name)), "" if bundled is None else str(bundled.path))
     return (name if same else opened) if opened else None
+
+
+def _opened_with(source: ModelSource) -> dict[str, Any]:
+    """The options that a model was opened with."""
+    carried = source.adapter == source.name  # a folder that is an adapter names it already
+    return {
+        "adapter": None if carried else source.adapter or None,
+        "merge": source.merged or not source.adapter,
+        "gguf": source.gguf or None,
+        "allow_unused": bool(source.unused),
+    }
 
 
 def _source_of(prompts: PromptSet) -> str | None:
