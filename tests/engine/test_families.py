@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,12 @@ def parts(knockout: str) -> tuple[Part, ...]:
     return tuple((kind, *map(int, numbers)) for kind, *numbers in split)  # type: ignore[misc]
 
 
+def key_of(prompt: int) -> int:
+    """What noise is seeded with: the prompt's tokens, not its place."""
+    tokens = tuple(int(token) for token in PROMPTS[prompt])
+    return int(hashlib.sha256(repr(tokens).encode()).hexdigest()[:16], 16)
+
+
 def noisy_values(name: str, prompt: int, draw: int) -> dict[Part, Tensor]:
     """Values of a run with Gaussian noise on what enters the first block, in units of its own spread there."""
     ablation = ABLATIONS["noise"]
@@ -98,7 +105,7 @@ def noisy_values(name: str, prompt: int, draw: int) -> dict[Part, Tensor]:
 
     def disturb(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
         state = inputs[0] if inputs else named["hidden_states"]
-        drawn = np.random.default_rng((SEED, prompt, draw)).standard_normal(state.shape[1:], "float32")
+        drawn = np.random.default_rng((SEED, key_of(prompt), draw)).standard_normal(state.shape[1:], "float32")
         state = state + ablation.scale * state.std() * torch.from_numpy(drawn).double()
         return ((state, *inputs[1:]), named) if inputs else (inputs, {**named, "hidden_states": state})
 
