@@ -31,7 +31,6 @@ TARGETS = (5, 11, 5, 40)  # a donor with the same target is not allowed
 KNOCKOUTS = "attn.0,mlp.0,attn.2,mlp.2,layer.1,head.1.2,head.0.1+head.2.3,attn.0+mlp.1"
 NAMES = KNOCKOUTS.split(",")
 COUNT = np.arange(len(LENGTHS))
-ROWS = sorted(COUNT.tolist(), key=lambda i: (LENGTHS[i], i))  # the order of work
 TOLERANCE = 1e-4
 
 ABLATIONS: dict[str, Ablation] = {
@@ -180,7 +179,7 @@ def test_null_is_a_random_displacement_of_the_same_norm(name):
 
         def displaced(part: Part, prompt: int, draw: int, k: int = k, edited: list[Part] = edited) -> Tensor:
             own, other = clean[prompt][part], clean[table[draw, prompt]][part]
-            key = (SEED, ROWS.index(prompt), k, draw, edited.index(part))
+            key = (SEED, key_of(prompt), k, draw, edited.index(part))
             direction = torch.from_numpy(np.random.default_rng(key).standard_normal(len(own), "float32")).double()
             return own + direction / direction.norm() * (other - own).norm()
 
