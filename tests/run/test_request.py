@@ -37,7 +37,8 @@ def requests() -> st.SearchStrategy[dict[str, Any]]:
     rest = st.fixed_dictionaries(
         {},
         optional={
-            **{name: words() for name in ("model", "prompts", "writers", "device", "dtype")},
+            **{name: words() for name in ("model", "prompts", "writers", "device")},
+            "dtype": st.sampled_from(["float32", "bfloat16", "float16", "float64", "auto"]),
             "components": st.sampled_from(
                 ["attn,mlp", "head.9.*", "L5H3", "attn.3+mlp.5 ", "embed->mlp.7", "a4/m5/m6"]
             ),
