@@ -25,7 +25,7 @@ from hydrascope.cli import main
 from hydrascope.components import Inventory, check_addresses, parse_knockouts, parse_writers
 from hydrascope.run import RunRequest, options_of
 
-TRIES = int(os.environ.get("FUZZ_TRIES", "150"))
+TRIES = int(os.environ.get("FUZZ_TRIES", "100"))
 SECONDS = max(60, TRIES // 10)
 fuzz = settings(
     max_examples=TRIES,
