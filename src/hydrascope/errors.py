@@ -44,7 +44,7 @@ class HydrascopeError(Exception):
     exit_code = 2
 
     def __init__(self, message: str) -> None:
-        super().__init__(_printable(message))
+        super().__init__(printable(message))
 
 
 def closest(word: str, known: abc.Iterable[str]) -> str | None:
@@ -64,7 +64,7 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _printable(message: str) -> str:
+def printable(message: str) -> str:
     """The message in one line of limited length, without what could steer a terminal."""
     if len(message) > LONGEST:
         message = f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]}"

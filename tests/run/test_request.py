@@ -37,7 +37,8 @@ def requests() -> st.SearchStrategy[dict[str, Any]]:
     rest = st.fixed_dictionaries(
         {},
         optional={
-            **{name: words() for name in ("model", "prompts", "writers", "device", "dtype")},
+            **{name: words() for name in ("model", "prompts", "writers", "device")},
+            "dtype": st.sampled_from(["float32", "bfloat16", "float16", "float64", "auto"]),
             "components": st.sampled_from(
                 ["attn,mlp", "head.9.*", "L5H3", "attn.3+mlp.5 ", "embed->mlp.7", "a4/m5/m6"]
             ),
@@ -154,7 +155,7 @@ def test_a_wrong_value_is_one_sentence(wrong: dict[str, Any], says: str) -> None
         ({"components": ["attn.1", "mlp"]}, {"components": "attn.1,mlp"}),
         ({"writers": ("head", "neuron.1")}, {"writers": "head,neuron.1"}),
         ({"positions": [0, -1]}, {"positions": "0,-1"}),
-        ({"positions": 0}, {"positions": "0"}),
+        ({"positions": np.int64(0)}, {"positions": "0"}),
         ({"seed": np.int64(3), "null_draws": np.uint8(1)}, {"seed": 3, "null_draws": 1}),
         ({"dose": np.float32(0.5), "ablation": "zero"}, {"dose": (0.5,), "ablation": ("zero",)}),
         ({"dose": np.array([0.5, 1]), "ablation": ["zero", "mean"]}, {"dose": "1,0.5", "ablation": "zero,mean"}),

@@ -11,7 +11,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal, SupportsFloat, SupportsIndex
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -79,9 +79,13 @@ def require_count(ablation: Ablation, name: str) -> None:
         AblationError: it is something else.
     """
     value = getattr(ablation, name)
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex) or operator.index(value) < 1:
+    try:
+        count = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        count = 0
+    if count < 1:
         raise AblationError(f"{name} cannot be {shown(value)}; give a whole number, 1 or more")
-    object.__setattr__(ablation, name, operator.index(value))
+    object.__setattr__(ablation, name, count)
 
 
 def require_positive(ablation: Ablation, name: str) -> None:
@@ -91,9 +95,13 @@ def require_positive(ablation: Ablation, name: str) -> None:
         AblationError: it is something else.
     """
     value = getattr(ablation, name)
-    if not isinstance(value, SupportsFloat) or not 0 < float(value) < math.inf:
+    try:
+        number = math.nan if isinstance(value, str) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not 0 < number < math.inf:
         raise AblationError(f"{name} cannot be {shown(value)}; give a number above 0")
-    object.__setattr__(ablation, name, float(value))
+    object.__setattr__(ablation, name, number)
 
 
 class Ablation(ABC):

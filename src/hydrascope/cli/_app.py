@@ -20,7 +20,7 @@ from hydrascope.cli._options import add_options
 from hydrascope.cli._report import report
 from hydrascope.cli._run import run
 from hydrascope.cli._show import show
-from hydrascope.errors import HydrascopeError
+from hydrascope.errors import HydrascopeError, printable
 
 app = typer.Typer(
     add_completion=False,
@@ -86,7 +86,7 @@ def _terminate(*given: object) -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"hydrascope: {message}", file=sys.stderr)
+    print(f"hydrascope: {printable(message)}", file=sys.stderr)
     return code
 
 

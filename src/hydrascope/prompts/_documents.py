@@ -135,7 +135,7 @@ class Cut:
         for name, value in (("length", self.length), ("limit", self.limit)):
             if not isinstance(value, SupportsIndex) and not (name == "limit" and value is None):
                 raise PromptError(f"{name} cannot be {shown(value)}; give a whole number of tokens or texts")
-        if self.bos not in get_args(Bos):
+        if not isinstance(self.bos, str) or self.bos not in get_args(Bos):
             raise PromptError(f"bos cannot be {shown(self.bos)}; choose {', '.join(get_args(Bos))}")
 
 

@@ -67,7 +67,7 @@ def load(
         return spec if name is None else PromptSet(name, spec.prompts, spec.source, spec.unfit)
     if isinstance(spec, Mapping):
         raise PromptError("a dictionary is one prompt, not a set of them; put it into a list")
-    if isinstance(spec, bytes) or not isinstance(spec, str | os.PathLike | Iterable):
+    if isinstance(spec, bytes) or not (isinstance(spec, str | os.PathLike) or _is_list(spec)):
         raise PromptError(f"{shown(spec)} is no set of prompts; give a file, a task's name, a list of texts or a table")
     if not isinstance(spec, str | os.PathLike):
         return PromptSet(name or "inline", tuple(_from_memory(spec)))
@@ -77,6 +77,14 @@ def load(
         return PromptSet(name or spec, _from_file(builtin_file(spec, TASKS)), source="bundled")
     path = Path(spec)
     return PromptSet(name or path.stem, _from_file(path), source=str(path))
+
+
+def _is_list(given: Any) -> bool:
+    try:
+        iter(given)
+    except TypeError:  # also of what only looks so, such as an array without dimensions
+        return False
+    return True
 
 
 def _is_name(spec: str) -> bool:

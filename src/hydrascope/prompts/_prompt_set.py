@@ -99,9 +99,12 @@ class PromptSet:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
             raise MalformedPrompt(f"the name of a prompt set cannot be {self.name!r}; give it as text")
+        try:
+            object.__setattr__(self, "prompts", tuple(self.prompts))
+        except TypeError:
+            raise MalformedPrompt(f"'{self.name}' cannot hold {self.prompts!r}; give a list of prompts") from None
         if not self.prompts:
             raise EmptyPrompts(f"prompt set '{self.name}' ({self.source}) holds no prompt; give at least one")
-        object.__setattr__(self, "prompts", tuple(self.prompts))
         for number, one in enumerate(self.prompts):
             if not isinstance(one, Prompt):
                 raise MalformedPrompt(f"prompt {number} of '{self.name}' is {one!r}, no Prompt; use load_prompts")

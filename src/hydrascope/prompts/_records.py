@@ -128,6 +128,8 @@ def parse_json(path: Path, first_line: int, text: str) -> Any:
             f"{path}, line {line}: no valid JSON at column {error.colno} ({error.msg}); "
             "write one JSON object per line, or one JSON list"
         ) from None
+    except (ValueError, RecursionError):  # a number of thousands of digits, or brackets inside brackets without end
+        raise MalformedPrompt(f"{path}, line {first_line}: no JSON that can be a prompt; check its brackets") from None
 
 
 def csv_records(

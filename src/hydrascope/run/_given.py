@@ -14,7 +14,7 @@ from torch import nn
 
 from hydrascope.ablations import REGISTRY, Ablation, named_ablations
 from hydrascope.anatomy import Model, load
-from hydrascope.errors import AblationError, PromptError, RunError, shown
+from hydrascope.errors import AblationError, RunError, shown
 from hydrascope.prompts import Cut, Prompt, PromptSet, Table, cut, documents, is_text
 from hydrascope.prompts import load as load_prompts
 from hydrascope.run._options import PROTOCOLS, Options
@@ -49,10 +49,6 @@ def given_prompts(given: PromptsLike, model: Model, options: Options) -> PromptS
     if length is not None and isinstance(given, str | os.PathLike) and is_text(os.fspath(given)):
         how, name = Cut(length, None, options.bos), Path(os.fspath(given).removeprefix("hub:")).stem
         return cut(documents(given), model.tokenizer, how, name=name, context=model.context)
-    if isinstance(given, bytes) or not isinstance(given, str | os.PathLike | Iterable):
-        raise PromptError(
-            f"{shown(given)} is no set of prompts; give a file, a task's name, a list of texts or a table"
-        )
     return load_prompts(given, tokenizer=model.tokenizer)
 
 

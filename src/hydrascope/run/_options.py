@@ -14,7 +14,8 @@ text    Rushing & Nanda 2024 (arXiv 2402.15390): single heads, knocked out at ev
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from numbers import Integral
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -71,9 +72,14 @@ def _by_protocol(name: str, description: str, **bounds: Any) -> Any:
 
 def _joined(value: Any) -> Any:
     """Text with commas between, from a list or a number, as Python has them."""
-    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        return str(value) if type(value) is int else value
-    pieces = [_joined(piece) for piece in value]
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, str | bytes | Mapping):
+        return value
+    try:
+        pieces = [_joined(piece) for piece in value]
+    except TypeError:
+        return value
     return ",".join(pieces) if all(isinstance(piece, str) for piece in pieces) else value
 
 
@@ -177,7 +183,7 @@ class Options(Checked, frozen=True, extra="forbid"):
     @classmethod
     def _completed(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
         # what is ranked by KL divergence needs it
-        return {"distribution": True, **given} if given.get("target") == "kl" else given
+        return {"distribution": True, **given} if str(given.get("target")) == "kl" else given
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

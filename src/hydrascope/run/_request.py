@@ -125,9 +125,10 @@ class RunRequest(Options, frozen=True, extra="forbid"):
     def _completed(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
         from hydrascope.ablations import REGISTRY
 
-        learned = any(
-            REGISTRY[name]().learning is not None for name in _listed(given.get("ablation", ())) if name in REGISTRY
-        )
+        if "ablation" in given:
+            given = {**given, "ablation": _listed(given["ablation"])}
+        known = [name for name in given.get("ablation", ()) if isinstance(name, str) and name in REGISTRY]
+        learned = any(REGISTRY[name]().learning is not None for name in known)
         # an optimal constant minimises KL and is compared by it
         return super()._completed({"distribution": True, **given} if learned else given)
 
