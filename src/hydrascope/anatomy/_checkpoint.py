@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from hydrascope import zoo
-from hydrascope.anatomy._gguf import GGUF, require_gguf
+from hydrascope.anatomy._gguf import GGUF, require_gguf, unread_tensors
 from hydrascope.errors import ModelError, NotCausalLM, OutOfBudget, PickleRefused, RemoteCodeRefused, UnknownModel
 
 MOST_LAYERS = 10_000
@@ -186,6 +186,9 @@ def open_weights(
             f"the weights of '{name}' cannot be read as its config says: {reason(error)}; get both anew"
         ) from error
     unused = _unused(network, info["unexpected_keys"])
+    if checkpoint.gguf:
+        del network.config.quantization_config  # its weights have been made plain numbers
+        unused = unread_tensors(network, checkpoint.where, checkpoint.gguf)
     for what, tensors in (
         ("lack", sorted(info["missing_keys"])),
         ("have other shapes than its config says for", sorted(key for key, *_ in info["mismatched_keys"])),

@@ -77,7 +77,7 @@ def load(
     base = checkpoint if found is None else base_of(found, checkpoint)
     found = found if adapter is None else require_adapter(str(adapter))
     config = open_config(base)
-    arguments, target = destination(device, hasattr(config, "quantization_config"))
+    arguments, target = destination(device, not base.gguf and hasattr(config, "quantization_config"))
     network, unused = open_weights(base, config, dtype, arguments, allow_unused)
     network = network if found is None else put_in(network, found, merge=merge)
     try:
@@ -89,7 +89,8 @@ def load(
     if tokenizer is None:
         tokenizer = open_tokenizer(base)
     opened = examine(network.eval(), tokenizer, name=checkpoint.name)
-    bundled, label = zoo.find(checkpoint.name), opened.source.label
+    bundled = zoo.find(checkpoint.name)
+    label = Path(checkpoint.gguf).stem if checkpoint.gguf else opened.source.label
     source = replace(
         opened.source,
         label=label if adapter is None else f"{label}+{Path(adapter).name}",
@@ -97,7 +98,7 @@ def load(
         sibling="" if bundled is None or str(bundled.path) != checkpoint.where or found else bundled.sibling or "",
         adapter="" if found is None else found.name,
         merged=found is not None and merge,
-        gguf=gguf or "",
+        gguf=checkpoint.gguf,
         unused=unused,
     )
     return replace(opened, source=source)

@@ -273,11 +273,11 @@ def _name_of(model: Model) -> str | None:
 
 def _opened_with(source: ModelSource) -> dict[str, Any]:
     """The options that a model was opened with."""
-    carried = source.adapter == source.name  # a folder that is an adapter names it already
+    named = source.name  # a file, or a folder that is an adapter, says itself what it is
     return {
-        "adapter": None if carried else source.adapter or None,
+        "adapter": None if source.adapter == named else source.adapter or None,
         "merge": source.merged or not source.adapter,
-        "gguf": source.gguf or None,
+        "gguf": None if Path(named).name == source.gguf else source.gguf or None,
         "allow_unused": bool(source.unused),
     }
 
