@@ -228,15 +228,18 @@ def _unused(network: nn.Module, tensors: Any) -> tuple[str, ...]:
 
 
 def _model_class(checkpoint: Checkpoint, config: Any) -> Any:
-    """The class that makes a model of a config: by its type, or else by the architecture that it names.
+    """The class that makes a model of a config.
 
-    Whether it predicts the next token is found out by experiment later.
+    A model around a text model, such as one that also sees, is opened as what its config names, all others by their
+    type. Whether it predicts the next token is found out by experiment later.
     """
-    if checkpoint.trust or config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        return AutoModelForCausalLM
     named = next(iter(getattr(config, "architectures", None) or ()), None)
     found = getattr(transformers, named, None) if isinstance(named, str) else None
-    if not (isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)):
+    known = isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)
+    of_its_type = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    if checkpoint.trust or (of_its_type and not (known and config.get_text_config() is not config)):
+        return AutoModelForCausalLM
+    if not known:
         raise NotCausalLM(
             f"'{checkpoint.name}' is a '{config.model_type}' model, of which transformers {transformers.__version__} "
             f"makes no language model{f' ({named})' if named else ''}; choose another model"
