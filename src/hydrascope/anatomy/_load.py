@@ -15,7 +15,7 @@ from torch import nn
 from hydrascope import zoo
 from hydrascope.anatomy._adapters import base_of, find_adapter, put_in, require_adapter
 from hydrascope.anatomy._checkpoint import Checkpoint, locate, open_config, open_tokenizer, open_weights, reason
-from hydrascope.anatomy._device import destination
+from hydrascope.anatomy._device import UNTESTED, destination
 from hydrascope.anatomy._discover import discover, random_ids
 from hydrascope.anatomy._model import Model, ModelSource
 from hydrascope.anatomy._precision import ANATOMY, precision
@@ -45,7 +45,8 @@ def load(
             torch.compile, DataParallel, TransformerLens's bridge or nnsight. The module is left as it is, in train mode
             too; its numbers are shared.
         tokenizer: tokenizer of a module in memory; by default the one beside the weights.
-        device: `cpu`, `cuda`, `cuda:1` ...; `auto` takes a GPU if there is one; `map` spreads the model over all GPUs,
+        device: `cpu`, `cuda`, `cuda:1` ...; `mps` and `xpu` are proved like these and were never tried by this
+            package's authors; `auto` takes a CUDA GPU if there is one; `map` spreads the model over all GPUs,
             then main memory, then disk.
         dtype: `float32`, `bfloat16`, `float16`, `float64`, or `auto` for the dtype that the weights are stored in.
         trust_remote_code: whether to run code that comes with the weights; only for authors you trust.
@@ -88,7 +89,12 @@ def load(
         tokenizer = open_tokenizer(Checkpoint(found.name, found.name))
     if tokenizer is None:
         tokenizer = open_tokenizer(base)
-    opened = examine(network.eval(), tokenizer, name=checkpoint.name)
+    try:
+        opened = examine(network.eval(), tokenizer, name=checkpoint.name)
+    except (TypeError, RuntimeError) as error:
+        if target is None or target.type not in UNTESTED:
+            raise
+        raise ModelError(f"'{model}' cannot be proved on {target}: {reason(error)}; try --device cpu") from error
     bundled = zoo.find(checkpoint.name)
     label = Path(checkpoint.gguf).stem if checkpoint.gguf else opened.source.label
     source = replace(

@@ -89,7 +89,8 @@ class RunRequest(Options, frozen=True, extra="forbid"):
     )
     device: str = Field(
         default="auto",
-        description="cpu, cuda, cuda:1 ...; auto: a GPU if there is one; map: spread over GPUs, memory, disk.",
+        description="cpu, cuda, cuda:1 ..., mps or xpu (proved as all are, but never tried here); auto: a CUDA GPU if "
+        "there is one; map: spread over GPUs, memory, disk.",
     )
     dtype: str = Field(
         default="float32", description="float32, bfloat16, float16, or auto for the form the weights are stored in."
