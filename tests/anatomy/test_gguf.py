@@ -106,8 +106,8 @@ REFUSED: list[tuple[Callable[..., tuple[object, ...]], str]] = [
     (no_such_file, "has no file 'other.gguf'; its GGUF files are: plain.gguf"),
     (not_chosen, "choose them with --gguf plain.gguf"),
     (no_gguf, "does not begin with the letters GGUF"),
-    (cut_short, "plain.gguf'"),
-    (garbage, "plain.gguf'"),
+    (cut_short, "the GGUF file 'plain.gguf' of '"),
+    (garbage, "cannot be read: "),
 ]
 
 

@@ -98,7 +98,7 @@ def open_config(checkpoint: Checkpoint) -> Any:
         config = AutoConfig.from_pretrained(checkpoint.where, **checkpoint.arguments)
     except (OSError, KeyError) as error:
         if checkpoint.gguf:
-            raise UnknownModel(f"'{checkpoint.gguf}' of '{name}' cannot be read: {reason(error)}") from error
+            raise _unreadable(checkpoint, error) from error
         known = ", ".join(model.name for model in zoo.bundled()) or "none"
         raise UnknownModel(
             f"no model '{name}': it is no folder with a config.json, no bundled model ({known}) and cannot be had "
@@ -110,14 +110,21 @@ def open_config(checkpoint: Checkpoint) -> Any:
                 f"'{name}' wants to run code that came with its weights; "
                 "add --trust-remote-code if you trust its author, or choose another model"
             ) from error
-        what = "header" if checkpoint.gguf else "config.json"
+        if checkpoint.gguf:
+            raise _unreadable(checkpoint, error) from error
         raise UnknownModel(
-            f"transformers {transformers.__version__} does not understand the {what} of '{name}': {reason(error)}"
+            f"transformers {transformers.__version__} does not understand the config.json of '{name}': {reason(error)}"
         ) from error
     layers = getattr(config.get_text_config(), "num_hidden_layers", None)
     if isinstance(layers, int) and layers > MOST_LAYERS:
         raise UnknownModel(f"the config.json of '{name}' says that it has {layers} layers; get it anew")
     return config
+
+
+def _unreadable(checkpoint: Checkpoint, error: Exception) -> UnknownModel:
+    return UnknownModel(
+        f"the GGUF file '{checkpoint.gguf}' of '{checkpoint.name}' cannot be read: {reason(error)}; get it anew"
+    )
 
 
 def _require_readable(path: Path, name: str) -> None:
