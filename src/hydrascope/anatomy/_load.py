@@ -42,8 +42,8 @@ def load(
 
     Args:
         model: a folder, a GGUF file, a bundled name, a hub id, or a Hugging Face module already in memory, also inside
-            torch.compile, DataParallel, TransformerLens's bridge or nnsight. The module is left as it is, in train mode
-            too; its numbers are shared.
+            torch.compile, DataParallel, PEFT, TransformerLens's bridge or nnsight. The module is taken as it is on its
+            device, and left as it is, in train mode too; its numbers are shared.
         tokenizer: tokenizer of a module in memory; by default the one beside the weights.
         device: `cpu`, `cuda`, `cuda:1` ...; `mps` and `xpu` are proved like these and were never tried by this
             package's authors; `auto` takes a CUDA GPU if there is one; `map` spreads the model over all GPUs,
@@ -68,6 +68,10 @@ def load(
         OutOfBudget: the device does not hold the model.
     """
     if not isinstance(model, str | Path):
+        if (device, dtype, adapter, gguf) != ("auto", "float32", None, None):
+            raise ModelError(
+                "a module in memory is taken as it is; move or cast it, or put its adapter in, before hydrascope.load"
+            )
         network, held = unwrap(model)
         tokenizer = held if tokenizer is None else tokenizer
         return examine(of_its_own(network), tokenizer, name=type(network).__name__)
