@@ -215,6 +215,14 @@ REFUSED: dict[str, tuple[Callable[[], Any], type[ModelError], str]] = {
 }
 
 
+@pytest.mark.parametrize(
+    "more", [{"adapter": "tuned"}, {"gguf": "m.gguf"}, {"dtype": "bfloat16"}, {"device": "cpu"}], ids=str
+)
+def test_what_is_asked_of_files_is_not_passed_over_in_silence(more: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match="a module in memory is taken as it is"):
+        hs.load(build("llama"), **more)
+
+
 @pytest.mark.parametrize(("make", "kind", "says"), REFUSED.values(), ids=REFUSED)
 def test_what_is_no_language_model_is_refused_in_a_sentence(
     make: Callable[[], Any], kind: type[ModelError], says: str

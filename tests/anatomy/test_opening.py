@@ -28,7 +28,8 @@ from transformers import (
 )
 
 import hydrascope as hs
-from hydrascope.anatomy import load
+from hydrascope.anatomy import _device, _load, load
+from hydrascope.cli import _inspection
 from hydrascope.errors import (
     HydrascopeError,
     ModelError,
@@ -418,9 +419,24 @@ def test_wrong_device_or_format(arguments: tuple[str, str], says: str, model_fol
     assert says in cli("inspect", model_folder, *arguments).refusal()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there(model_folder: Path, cli: Cli) -> None:
-    assert "torch sees no CUDA GPU; use --device cpu" in cli("inspect", model_folder, "--device", "cuda").refusal()
+@pytest.mark.parametrize(("device", "what"), [("cuda", "CUDA GPU"), ("mps", "Apple GPU"), ("xpu:0", "Intel GPU")])
+def test_a_gpu_that_is_not_there(device: str, what: str, model_folder: Path, cli: Cli) -> None:
+    if _device._SEEN[torch.device(device).type][1]():
+        pytest.skip(f"there is a {what}")
+    assert f"torch sees no {what}; use --device cpu" in cli("inspect", model_folder, "--device", device).refusal()
+
+
+def test_a_device_never_tried_is_proved_and_told(model_folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processor plays its part: what holds there is used, what cannot be computed there is refused."""
+    for module in (_load, _inspection):
+        monkeypatch.setattr(module, "UNTESTED", ("cpu",))
+    assert "on which this package was never tried" in cli("inspect", model_folder, "--device", "cpu").out
+
+    def no_float64(*given: object, **more: object) -> None:
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64.")
+
+    monkeypatch.setattr(_load, "discover", no_float64)
+    assert "cannot be proved on cpu: TypeError Cannot convert a MPS Tensor" in cli("inspect", model_folder).refusal()
 
 
 def test_a_module_in_memory_needs_no_folder() -> None:

@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from hydrascope import zoo
-from hydrascope.anatomy._gguf import GGUF, require_gguf
+from hydrascope.anatomy._gguf import GGUF, require_gguf, unread_tensors
 from hydrascope.errors import ModelError, NotCausalLM, OutOfBudget, PickleRefused, RemoteCodeRefused, UnknownModel
 
 MOST_LAYERS = 10_000
@@ -98,7 +98,7 @@ def open_config(checkpoint: Checkpoint) -> Any:
         config = AutoConfig.from_pretrained(checkpoint.where, **checkpoint.arguments)
     except (OSError, KeyError) as error:
         if checkpoint.gguf:
-            raise UnknownModel(f"'{checkpoint.gguf}' of '{name}' cannot be read: {reason(error)}") from error
+            raise _unreadable(checkpoint, error) from error
         known = ", ".join(model.name for model in zoo.bundled()) or "none"
         raise UnknownModel(
             f"no model '{name}': it is no folder with a config.json, no bundled model ({known}) and cannot be had "
@@ -110,14 +110,21 @@ def open_config(checkpoint: Checkpoint) -> Any:
                 f"'{name}' wants to run code that came with its weights; "
                 "add --trust-remote-code if you trust its author, or choose another model"
             ) from error
-        what = "header" if checkpoint.gguf else "config.json"
+        if checkpoint.gguf:
+            raise _unreadable(checkpoint, error) from error
         raise UnknownModel(
-            f"transformers {transformers.__version__} does not understand the {what} of '{name}': {reason(error)}"
+            f"transformers {transformers.__version__} does not understand the config.json of '{name}': {reason(error)}"
         ) from error
     layers = getattr(config.get_text_config(), "num_hidden_layers", None)
     if isinstance(layers, int) and layers > MOST_LAYERS:
         raise UnknownModel(f"the config.json of '{name}' says that it has {layers} layers; get it anew")
     return config
+
+
+def _unreadable(checkpoint: Checkpoint, error: Exception) -> UnknownModel:
+    return UnknownModel(
+        f"the GGUF file '{checkpoint.gguf}' of '{checkpoint.name}' cannot be read: {reason(error)}; get it anew"
+    )
 
 
 def _require_readable(path: Path, name: str) -> None:
@@ -186,6 +193,9 @@ def open_weights(
             f"the weights of '{name}' cannot be read as its config says: {reason(error)}; get both anew"
         ) from error
     unused = _unused(network, info["unexpected_keys"])
+    if checkpoint.gguf:
+        del network.config.quantization_config  # its weights have been made plain numbers
+        unused = unread_tensors(network, checkpoint.where, checkpoint.gguf)
     for what, tensors in (
         ("lack", sorted(info["missing_keys"])),
         ("have other shapes than its config says for", sorted(key for key, *_ in info["mismatched_keys"])),
@@ -225,15 +235,18 @@ def _unused(network: nn.Module, tensors: Any) -> tuple[str, ...]:
 
 
 def _model_class(checkpoint: Checkpoint, config: Any) -> Any:
-    """The class that makes a model of a config: by its type, or else by the architecture that it names.
+    """The class that makes a model of a config.
 
-    Whether it predicts the next token is found out by experiment later.
+    A model around a text model, such as one that also sees, is opened as what its config names, all others by their
+    type. Whether it predicts the next token is found out by experiment later.
     """
-    if checkpoint.trust or config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        return AutoModelForCausalLM
     named = next(iter(getattr(config, "architectures", None) or ()), None)
     found = getattr(transformers, named, None) if isinstance(named, str) else None
-    if not (isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)):
+    known = isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)
+    of_its_type = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    if checkpoint.trust or (of_its_type and not (known and config.get_text_config() is not config)):
+        return AutoModelForCausalLM
+    if not known:
         raise NotCausalLM(
             f"'{checkpoint.name}' is a '{config.model_type}' model, of which transformers {transformers.__version__} "
             f"makes no language model{f' ({named})' if named else ''}; choose another model"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+
+from transformers.utils import cached_file
 
 from hydrascope.errors import ModelError, UnknownModel
 
@@ -36,3 +39,27 @@ def require_gguf(name: str, folder: Path | None, file: str) -> None:
             f"'{file}' is a GGUF file, which {' and '.join(missing)} reads, and which is not installed; "
             "run pip install 'hydrascope[gguf]'"
         )
+
+
+def unread_tensors(network: Any, where: str, file: str) -> tuple[str, ...]:
+    """Names of tensors in a GGUF file that transformers passed over, of which it says nothing itself.
+
+    Args:
+        network: the model that was read from the file.
+        where: folder or hub id of the file.
+        file: name of the file.
+
+    Returns:
+        Nothing if the file holds as many numbers as the model.
+    """
+    from gguf import GGUFReader
+    from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor, get_gguf_hf_weights_map
+
+    path = Path(where) / file if Path(where).is_dir() else cached_file(where, file)
+    reader = GGUFReader(path)
+    held = sum(int(tensor.n_elements) for tensor in reader.tensors)
+    if held <= sum(parameter.numel() for parameter in network.parameters()):
+        return ()
+    kind = TENSOR_PROCESSORS.get(reader.fields["general.architecture"].contents(), TensorProcessor)
+    places = get_gguf_hf_weights_map(network, kind(config=network.config.to_dict()))
+    return tuple(sorted(tensor.name for tensor in reader.tensors if tensor.name not in places))

@@ -15,7 +15,7 @@ from torch import nn
 from hydrascope import zoo
 from hydrascope.anatomy._adapters import base_of, find_adapter, put_in, require_adapter
 from hydrascope.anatomy._checkpoint import Checkpoint, locate, open_config, open_tokenizer, open_weights, reason
-from hydrascope.anatomy._device import destination
+from hydrascope.anatomy._device import UNTESTED, destination
 from hydrascope.anatomy._discover import discover, random_ids
 from hydrascope.anatomy._model import Model, ModelSource
 from hydrascope.anatomy._precision import ANATOMY, precision
@@ -42,10 +42,11 @@ def load(
 
     Args:
         model: a folder, a GGUF file, a bundled name, a hub id, or a Hugging Face module already in memory, also inside
-            torch.compile, DataParallel, TransformerLens's bridge or nnsight. The module is left as it is, in train mode
-            too; its numbers are shared.
+            torch.compile, DataParallel, PEFT, TransformerLens's bridge or nnsight. The module is taken as it is on its
+            device, and left as it is, in train mode too; its numbers are shared.
         tokenizer: tokenizer of a module in memory; by default the one beside the weights.
-        device: `cpu`, `cuda`, `cuda:1` ...; `auto` takes a GPU if there is one; `map` spreads the model over all GPUs,
+        device: `cpu`, `cuda`, `cuda:1` ...; `mps` and `xpu` are proved like these and were never tried by this
+            package's authors; `auto` takes a CUDA GPU if there is one; `map` spreads the model over all GPUs,
             then main memory, then disk.
         dtype: `float32`, `bfloat16`, `float16`, `float64`, or `auto` for the dtype that the weights are stored in.
         trust_remote_code: whether to run code that comes with the weights; only for authors you trust.
@@ -67,6 +68,10 @@ def load(
         OutOfBudget: the device does not hold the model.
     """
     if not isinstance(model, str | Path):
+        if (device, dtype, adapter, gguf) != ("auto", "float32", None, None):
+            raise ModelError(
+                "a module in memory is taken as it is; move or cast it, or put its adapter in, before hydrascope.load"
+            )
         network, held = unwrap(model)
         tokenizer = held if tokenizer is None else tokenizer
         return examine(of_its_own(network), tokenizer, name=type(network).__name__)
@@ -77,7 +82,7 @@ def load(
     base = checkpoint if found is None else base_of(found, checkpoint)
     found = found if adapter is None else require_adapter(str(adapter))
     config = open_config(base)
-    arguments, target = destination(device, hasattr(config, "quantization_config"))
+    arguments, target = destination(device, not base.gguf and hasattr(config, "quantization_config"))
     network, unused = open_weights(base, config, dtype, arguments, allow_unused)
     network = network if found is None else put_in(network, found, merge=merge)
     try:
@@ -88,8 +93,14 @@ def load(
         tokenizer = open_tokenizer(Checkpoint(found.name, found.name))
     if tokenizer is None:
         tokenizer = open_tokenizer(base)
-    opened = examine(network.eval(), tokenizer, name=checkpoint.name)
-    bundled, label = zoo.find(checkpoint.name), opened.source.label
+    try:
+        opened = examine(network.eval(), tokenizer, name=checkpoint.name)
+    except (TypeError, RuntimeError) as error:
+        if target is None or target.type not in UNTESTED:
+            raise
+        raise ModelError(f"'{model}' cannot be proved on {target}: {reason(error)}; try --device cpu") from error
+    bundled = zoo.find(checkpoint.name)
+    label = Path(checkpoint.gguf).stem if checkpoint.gguf else opened.source.label
     source = replace(
         opened.source,
         label=label if adapter is None else f"{label}+{Path(adapter).name}",
@@ -97,7 +108,7 @@ def load(
         sibling="" if bundled is None or str(bundled.path) != checkpoint.where or found else bundled.sibling or "",
         adapter="" if found is None else found.name,
         merged=found is not None and merge,
-        gguf=gguf or "",
+        gguf=checkpoint.gguf,
         unused=unused,
     )
     return replace(opened, source=source)

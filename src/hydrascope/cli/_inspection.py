@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from hydrascope.anatomy import CLOSING, Check, Model, precision, prove_anatomy
+from hydrascope.anatomy import CLOSING, UNTESTED, Check, Model, precision, prove_anatomy
 from hydrascope.engine import Engine, choose_engine
 
 
@@ -91,6 +91,9 @@ def render(found: dict[str, Any]) -> Group:
 def _opened(source: dict[str, Any]) -> str:
     """What is told of how a model was put together, where it was."""
     told = [
+        "a kind of device on which this package was never tried; the proof below was made on it"
+        if source["device"].startswith(UNTESTED)
+        else "",
         f"with the adapter '{source['adapter']}' " + ("merged" if source["merged"] else "beside the weights")
         if source["adapter"]
         else "",

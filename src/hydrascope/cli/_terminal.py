@@ -16,6 +16,7 @@ import xarray as xr
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from transformers import modeling_gguf_pytorch_utils
 
 from hydrascope.analysis import ablation_loss_sentence, rank_agreement_sentence, reads_each, rounding
 from hydrascope.results import Ledger
@@ -28,6 +29,7 @@ def quiet() -> None:
     """Switch the libraries' own chatter off."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    modeling_gguf_pytorch_utils.tqdm = transformers.logging.tqdm  # the one bar that does not heed it
 
 
 def introduce(lines: Sequence[str]) -> None:

@@ -105,7 +105,8 @@ class RunRequest(Options, frozen=True, extra="forbid"):
     )
     device: str = Field(
         default="auto",
-        description="cpu, cuda, cuda:1 ...; auto: a GPU if there is one; map: spread over GPUs, memory, disk.",
+        description="cpu, cuda, cuda:1 ..., mps or xpu (proved as all are, but never tried here); auto: a CUDA GPU if "
+        "there is one; map: spread over GPUs, memory, disk.",
     )
     dtype: Annotated[str, AfterValidator(_of_numbers)] = Field(
         default="float32", description="float32, bfloat16, float16, or auto for the form the weights are stored in."
@@ -296,11 +297,11 @@ def _name_of(model: Model) -> str | None:
 
 def _opened_with(source: ModelSource) -> dict[str, Any]:
     """The options that a model was opened with."""
-    carried = source.adapter == source.name  # a folder that is an adapter names it already
+    named = source.name  # a file, or a folder that is an adapter, says itself what it is
     return {
-        "adapter": None if carried else source.adapter or None,
+        "adapter": None if source.adapter == named else source.adapter or None,
         "merge": source.merged or not source.adapter,
-        "gguf": source.gguf or None,
+        "gguf": None if Path(named).name == source.gguf else source.gguf or None,
         "allow_unused": bool(source.unused),
     }
 
