@@ -29,7 +29,8 @@ COMPANIONS = "companions"
 FREEZE = "freeze"
 """Name of the companion run in which responders are frozen."""
 
-_FOLDERS = ("ledger.zarr", "scratch.zarr", COMPANIONS)
+LEDGER = "ledger.zarr"
+_FOLDERS = (LEDGER, "scratch.zarr", COMPANIONS)
 _DRAFTS = tuple(f"{name}.new" for name in (JSON, PROMPTS, *_FOLDERS))
 """Names that a killed write can leave in the folder; never read, written over."""
 
@@ -49,7 +50,7 @@ class RunDirectory:
     @property
     def ledger(self) -> Path:
         """Folder of the ledger."""
-        return self.path / "ledger.zarr"
+        return self.path / LEDGER
 
     @property
     def scratch(self) -> Path:
@@ -215,7 +216,7 @@ def folder_named(name: str | os.PathLike[str]) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
-        raise OutputError(f"'{text}' names no folder: {error}") from error
+        raise OutputError(f"'{text}' names no folder, since there is no such user; give its path") from error
 
 
 def reopen(path: Path, settings: Mapping[str, Any]) -> RunDirectory:

@@ -329,8 +329,8 @@ def test_an_interrupt_says_how_to_go_on(
         patch.setattr("hydrascope.run._runner.measure", interrupted)
         said = cli("run", model_folder, "--prompts", prompt_file, "--out", tmp_path / "out", *SMALL)
     assert said.code == 130
-    sentence = "hydrascope: interrupted; the same command continues where it stopped\n"
-    assert re.sub(INTRODUCTION, "", said.err) == sentence
+    kept, mend = f"'{tmp_path / 'out'}' keeps 0 of 40 prompts", "the same command continues where it stopped"
+    assert re.sub(INTRODUCTION, "", said.err) == f"hydrascope: interrupted; {kept}; {mend}\n"
     assert said.out == ""
 
 

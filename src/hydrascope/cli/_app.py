@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import sys
 from importlib import metadata
 from typing import Annotated
@@ -20,7 +19,8 @@ from hydrascope.cli._options import add_options
 from hydrascope.cli._report import report
 from hydrascope.cli._run import run
 from hydrascope.cli._show import show
-from hydrascope.errors import HydrascopeError, printable
+from hydrascope.cli._streams import Terminated, prepare_streams, say, sentence, silence_output
+from hydrascope.errors import HydrascopeError
 
 app = typer.Typer(
     add_completion=False,
@@ -50,44 +50,45 @@ def _itself(
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's, or the copy that newer versions of typer carry
 
 
-class _Terminated(BaseException):
-    """SIGTERM, which ends the command as Ctrl-C does: what is finished is written first."""
-
-
 def main() -> None:
     """Entry point: known conditions become one sentence on standard error and exit code 2."""
     words = sys.argv[1:] or ["--help"]
-    before = signal.signal(signal.SIGTERM, _terminate)
+    prepare_streams()
     try:
         add_options(words[0])
-        code = app(words, prog_name="hydrascope", standalone_mode=False)
+        # not through its `main`, which would take interrupts and closed pipes for its own
+        with typer.main.get_command(app).make_context("hydrascope", words) as context:
+            context.command.invoke(context)
         sys.stdout.flush()
+        code = 0
+    except typer.Exit as end:
+        code = end.exit_code
     except HydrascopeError as error:
         code = _fail(str(error), error.exit_code)
     except _UsageError as error:
         code = _fail(_as_clause(error, words), 2)
-    except (KeyboardInterrupt, typer.Abort):
-        code = 130
-    except _Terminated:
-        code = 143
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        code = _interrupted(stop)
     except BrokenPipeError:  # the reader of our output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence_output()
         code = 141
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    if code in (130, 143):
-        how = "interrupted" if code == 130 else "terminated"
-        _fail(f"{how}; what is done is kept, and the same command continues where it stopped", code)
+    except OSError as error:
+        if error.filename is None:
+            silence_output()
+        where = "standard output" if error.filename is None else f"'{error.filename}'"
+        code = _fail(f"{where} cannot be used: {error.strerror or error}; what is done is kept", 2)
     sys.exit(code)
 
 
-def _terminate(*given: object) -> None:
-    raise _Terminated
-
-
 def _fail(message: str, code: int) -> int:
-    print(f"hydrascope: {printable(message)}", file=sys.stderr)
+    say(f"hydrascope: {sentence(message)}", error=True)
     return code
+
+
+def _interrupted(stop: BaseException) -> int:
+    kept = "; ".join(getattr(stop, "__notes__", ()))
+    code = 143 if isinstance(stop, Terminated) else 130
+    return _fail(f"interrupted{kept and f'; {kept}'}; the same command continues where it stopped", code)
 
 
 def _as_clause(error: Exception, words: list[str]) -> str:

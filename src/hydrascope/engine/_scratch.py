@@ -29,7 +29,7 @@ def open_or_renew(scratch: Path, lay_out: Callable[[], Store], is_intact: Callab
         pass
     except OSError:
         raise
-    except Exception:
+    except Exception:  # what can be wrong in a damaged file has no end of names
         pass
     shutil.rmtree(scratch)
     return lay_out()

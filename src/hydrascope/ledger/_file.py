@@ -134,17 +134,29 @@ class LedgerFile:
             pass
         except OSError as error:
             raise OutputError(f"the ledger '{path}' cannot be read: {error.strerror or error}") from error
-        except Exception:
+        except Exception:  # what can be wrong in a damaged file has no end of names
             pass
-        raise OutputError(
-            f"the ledger '{path}' is damaged, or of another version; start anew with --overwrite, or choose another "
-            "--out"
-        )
+        raise _damaged(path)
 
     @classmethod
     def has_begun(cls, path: Path) -> bool:
         """Whether there is a ledger with at least one batch done."""
-        return path.is_dir() and bool(cls.resume(path, np.zeros(0, np.int64)).group["done"][:].any())
+        return cls.count(path)[0] > 0
+
+    @classmethod
+    def count(cls, path: Path) -> tuple[int, int]:
+        """How many rows of a ledger are done, and how many there are; none where there is no ledger.
+
+        Raises:
+            OutputError: it cannot be read.
+        """
+        if not path.is_dir():
+            return 0, 0
+        try:
+            done = np.asarray(zarr.open_group(path, mode="r")["done"][:])
+        except Exception as error:  # what can be wrong in a damaged file has no end of names
+            raise _damaged(path) from error
+        return int(done.sum()), len(done)
 
     def _forget_damaged(self) -> None:
         """Take rows that are not what was written for not done."""
@@ -168,7 +180,7 @@ class LedgerFile:
                 part = array[where]
             except OSError:
                 raise
-            except Exception:
+            except Exception:  # each codec has errors of its own
                 key = tuple(number if i == axis else 0 for i in range(array.ndim))
                 (self.path / name / array.metadata.encode_chunk_key(key)).unlink()
                 part = array[where]
@@ -216,6 +228,12 @@ class LedgerFile:
             with warnings.catch_warnings():  # Zarr 3 has not adopted this yet
                 warnings.simplefilter("ignore", UserWarning)
                 zarr.consolidate_metadata(self.group.store)
+
+
+def _damaged(path: Path) -> OutputError:
+    return OutputError(
+        f"the ledger '{path}' is damaged, or of another version; start anew with --overwrite, or choose another --out"
+    )
 
 
 def _logit(attributes: Mapping[str, Any]) -> str:

@@ -26,7 +26,11 @@ def open_dataset(path: Path) -> xr.Dataset:
         LedgerDoesNotClose: its numbers do not add up.
     """
     folder = path if path.suffix == ".zarr" else path / "ledger.zarr"
-    if not folder.is_dir():
+    try:
+        there = folder.is_dir()
+    except OSError as error:
+        raise OutputError(f"the ledger '{folder}' cannot be read: {error.strerror}") from error
+    if not there:
         raise OutputError(f"no ledger in '{path}'; give the folder that 'hydrascope run' wrote")
     dataset = _read(folder)
     _require_undamaged(folder, dataset)
@@ -45,7 +49,7 @@ def _read(folder: Path) -> xr.Dataset:
             raise OutputError(
                 f"the ledger '{folder}' has another format than this version reads ({FORMAT}); run it again"
             )
-        if CLOSED not in dataset.attrs or not bool(dataset["done"].all()):
+        if CLOSED not in dataset.attrs:
             raise OutputError(
                 f"the run in '{folder.parent}' has not finished; run the same command again to continue it"
             )
@@ -53,7 +57,7 @@ def _read(folder: Path) -> xr.Dataset:
             dataset[name].load()
     except OutputError:
         raise
-    except Exception as error:
+    except Exception as error:  # what can be wrong in a damaged file has no end of names
         why = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:120]
         raise _damaged(folder, f"its '{name}' cannot be read ({why})") from error
     return dataset
@@ -62,7 +66,9 @@ def _read(folder: Path) -> xr.Dataset:
 def _require_undamaged(folder: Path, dataset: xr.Dataset) -> None:
     if not is_sealed(dataset):
         raise _damaged(folder, "its labels or attributes are not what was written")
-    for name, changed in changed_rows(dataset).items():
+    for name, changed in {"done": dataset["done"].values != 1, **changed_rows(dataset)}.items():
+        if not changed.any():
+            continue
         rows, first = int(changed.sum()), int(dataset["prompt"].values[changed.argmax()])
         what = f"'{name}' of {rows} of its {len(changed)} rows, the first of prompt {first}"
         raise _damaged(folder, f"{what}, is not what was written")

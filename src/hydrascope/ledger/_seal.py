@@ -63,7 +63,7 @@ def is_sealed(dataset: xr.Dataset) -> bool:
 
 
 def changed_rows(dataset: xr.Dataset) -> dict[str, Bool[np.ndarray, " rows"]]:
-    """Which rows of each variable are not what was written; only variables that have some.
+    """Which rows of each variable are not what was written.
 
     Args:
         dataset: the ledger, in memory.
@@ -71,7 +71,5 @@ def changed_rows(dataset: xr.Dataset) -> dict[str, Bool[np.ndarray, " rows"]]:
     digests, found = dataset[DIGEST].transpose("prompt", "variable").values, {}
     for column, name in enumerate(map(str, dataset["variable"].values)):
         variable = dataset[name]
-        changed = digest_rows(variable.values, variable.dims.index("prompt")) != digests[:, column]
-        if changed.any():
-            found[name] = changed
+        found[name] = digest_rows(variable.values, variable.dims.index("prompt")) != digests[:, column]
     return found

@@ -14,6 +14,7 @@ from typing import SupportsIndex, get_args
 
 from hydrascope.errors import EmptyPrompts, MalformedPrompt, PromptError, PromptTooLong, shown
 from hydrascope.prompts._encode import Bos
+from hydrascope.prompts._folders import files_below
 from hydrascope.prompts._hub import HubTable, hub_records
 from hydrascope.prompts._prompt_set import Prompt, PromptSet
 from hydrascope.prompts._records import ENDINGS, Record, read_text, records
@@ -90,7 +91,7 @@ def is_text(source: str) -> bool:
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    return sorted(file for file in path.rglob("*") if file.suffix.lower() in (*_TEXT, *ENDINGS))
+    return files_below(path, (*_TEXT, *ENDINGS))
 
 
 def _in_file(path: Path) -> Iterator[Document]:

@@ -20,7 +20,7 @@ from hydrascope.run._request import RunRequest
 from hydrascope.run._runner import Progress, Tell
 from hydrascope.run._task import Task
 from hydrascope.run._text_run import TextRun
-from hydrascope.run_directory import RunDirectory, locked, open_run_directory
+from hydrascope.run_directory import LEDGER, RunDirectory, locked, open_run_directory
 
 
 def execute(
@@ -54,10 +54,33 @@ def execute(
     """
     if out is None:
         with tempfile.TemporaryDirectory(prefix="hydrascope-") as folder:
-            dataset, _ = execute(
-                task, Path(folder) / "run", request=request, command=command, progress=progress, tell=tell
-            )
+            dataset, _ = _execute(task, Path(folder) / "run", request, command, False, progress, tell)
             return dataset, None
+    try:
+        return _execute(task, out, request, command, overwrite, progress, tell)
+    except KeyboardInterrupt as stop:
+        stop.add_note(_kept(task, out))
+        raise
+
+
+def _kept(task: Task, out: Path) -> str:
+    try:
+        done, rows = LedgerFile.count(out / LEDGER)
+    except OutputError as error:
+        return str(error)
+    what = "read positions" if task.positions.read == "each" else "prompts"
+    return f"'{out}' keeps {done:,} of {rows:,} {what}" if rows else f"'{out}' has no knock-out yet"
+
+
+def _execute(
+    task: Task,
+    out: Path,
+    request: RunRequest | None,
+    command: str,
+    overwrite: bool,
+    progress: Progress,
+    tell: Tell,
+) -> tuple[xr.Dataset, RunDirectory]:
     started = time.monotonic()
     kind = PromptRun if task.positions.is_last else TextRun
     budget = Budget.read(task.options.memory, *task.model.devices)
