@@ -8,7 +8,7 @@ wrong. `choose_donors` says whose activation replaces whose. Nothing here runs a
 from hydrascope.prompts._builtin import builtin_names
 from hydrascope.prompts._documents import Cut, Document, cut, documents, is_text
 from hydrascope.prompts._donors import choose_donors, count_shared_answers, require_donors
-from hydrascope.prompts._encode import Bos, Encoded, EncodedPrompt, LeftOut, SingleToken, encode
+from hydrascope.prompts._encode import Answers, Bos, Encoded, EncodedPrompt, LeftOut, SingleToken, encode
 from hydrascope.prompts._files import load
 from hydrascope.prompts._prompt_set import Prompt, PromptSet
 from hydrascope.prompts._selection import (
@@ -26,6 +26,7 @@ from hydrascope.prompts.tasks import listed_tasks, named_task
 
 __all__ = [
     "LEADING",
+    "Answers",
     "Bos",
     "CleanAnswers",
     "Cut",

@@ -21,6 +21,9 @@ from hydrascope.prompts._tokenizer import Tokenizer, bare_ids, ids_with_policy, 
 Bos = Literal["auto", "always", "never"]
 """Policy for the beginning-of-sequence token; see `encode`."""
 
+Answers = Literal["first", "whole"]
+"""How much of an answer is read; see `encode`."""
+
 SingleToken = Literal["first", "require"]
 """Policy for targets of several tokens; see `encode`."""
 
@@ -31,7 +34,8 @@ class EncodedPrompt:
 
     Attributes:
         index: position in the prompt set, from 0.
-        ids: token ids up to the answer, with the beginning-of-sequence token if there is one.
+        ids: token ids up to the answer, with the beginning-of-sequence token if there is one; behind them those of a
+            whole answer but its last, which the model is given as it predicts the next.
         text: the prompt's text; for ids without text, the decoded ids (without a tokenizer, the ids as numbers).
         target_id: id of the target token, or None if the prompt names no target.
         target_text: the target as given, or the decoded `target_id`.
@@ -43,6 +47,7 @@ class EncodedPrompt:
         moved: number of tokens at the end of `ids` that come from between prompt and answer.
         trimmed: whether the prompt's final space is read with the answer.
         named_bos: whether the text names a beginning-of-sequence token beside the tokenizer's own.
+        answer: tokens that are read, one after the other: the target, or all tokens of a whole answer.
     """
 
     index: int
@@ -58,6 +63,7 @@ class EncodedPrompt:
     moved: int = 0
     trimmed: bool = False
     named_bos: bool = False
+    answer: tuple[int, ...] = ()
 
     @cached_property
     def content(self) -> tuple[str, int, int]:
@@ -73,6 +79,11 @@ class EncodedPrompt:
     @cached_property
     def _digest(self) -> str:
         return hashlib.sha256(repr(self.ids).encode()).hexdigest()
+
+    @property
+    def span(self) -> int:
+        """Number of positions at the end of `ids` that predict the answer, at least 1."""
+        return max(1, len(self.answer))
 
     @property
     def pair(self) -> tuple[int, int] | None:
@@ -140,6 +151,7 @@ def encode(
     bos: Bos = "auto",
     single_token_targets: SingleToken = "first",
     delimiter: str = "auto",
+    answers: Answers = "first",
 ) -> Encoded:
     """Tokenise prompts and targets for one model.
 
@@ -162,6 +174,8 @@ def encode(
             `require` refuses it.
         delimiter: what stands between prompt and answer where a prompt does not say: `auto` (a space where prose has
             one), `none`, or a text.
+        answers: `first` reads the first token of each answer; `whole` gives the model all but the last (teacher
+            forcing), which counterfactuals get too.
 
     Returns:
         The encoded prompts, in order, and those left out.
@@ -173,10 +187,11 @@ def encode(
             although one is required; or all prompts are left out.
         PromptError: there is text but no tokenizer, `always` but no such token, or a policy is unknown.
     """
-    for value, policies in ((bos, get_args(Bos)), (single_token_targets, get_args(SingleToken))):
+    given = ((bos, Bos), (single_token_targets, SingleToken), (answers, Answers))
+    for value, policies in ((value, get_args(kind)) for value, kind in given):
         if value not in policies:
             raise PromptError(f"there is no policy '{value}'; choose from {', '.join(policies)}")
-    encoder = _Encoder(tokenizer, vocabulary, context, bos, single_token_targets, delimiter)
+    encoder = _Encoder(tokenizer, vocabulary, context, bos, single_token_targets, delimiter, answers == "whole")
     names = {prompt.group for prompt in prompt_set if prompt.group is not None}
     found = [encoder.prompt(i, prompt, _own_group(i, names)) for i, prompt in enumerate(prompt_set)]
     prompts = tuple(one for one in found if isinstance(one, EncodedPrompt))
@@ -206,6 +221,7 @@ class _Encoder:
     bos: Bos
     single_token_targets: SingleToken
     delimiter: str
+    whole: bool
 
     def prompt(self, index: int, prompt: Prompt, own_group: str) -> EncodedPrompt | LeftOut:
         text, where = prompt.text, _where(index, prompt)
@@ -237,33 +253,38 @@ class _Encoder:
         if len(set(starts)) > 1:
             return LeftOut(index, shown, prompt.target, "its answers do not begin behind the same token")
         target, foil = (answers.get(what, ()) for what in ("target", "foil"))
+        forced = tuple(self._in_vocabulary(where, "target", one) for one in target[:-1]) if self.whole else ()
+        behind = (*start.moved, *forced)
         return EncodedPrompt(
             index=index,
-            ids=self._begun(where, "prompt", start, start.text, prompt.input_ids),
+            ids=self._begun(where, "prompt", behind, start.text, prompt.input_ids),
             text=shown,
             target_id=target[0] if target else None,
             target_text=self._target_text(prompt),
-            target_truncated=len(target) > 1 or len(foil) > 1,
+            target_truncated=(len(target) > 1 and not self.whole) or len(foil) > 1,
             foil_id=foil[0] if foil else None,
-            counterfactual_ids=self._counterfactual(where, prompt, start, trimmed=start.text != before),
+            counterfactual_ids=self._counterfactual(where, prompt, behind, trimmed=start.text != before),
             group=own_group if prompt.group is None else prompt.group,
             accepted=tuple(tokens[0] for what, tokens in answers.items() if what not in ("target", "foil")),
             moved=len(start.moved),
             trimmed=start.text != before,
             named_bos=self._names_bos(before),
+            answer=target if self.whole else target[:1],
         )
 
-    def _counterfactual(self, where: str, prompt: Prompt, start: Start, *, trimmed: bool) -> tuple[int, ...] | None:
-        """The counterfactual up to where the answer begins in the prompt."""
+    def _counterfactual(
+        self, where: str, prompt: Prompt, behind: tuple[int, ...], *, trimmed: bool
+    ) -> tuple[int, ...] | None:
+        """The counterfactual, with the tokens that the prompt has behind its text."""
         text, ids = prompt.counterfactual, prompt.counterfactual_input_ids
         if text is None and ids is None:
             return None
-        return self._begun(where, "counterfactual", start, text.rstrip(" ") if text and trimmed else text, ids)
+        return self._begun(where, "counterfactual", behind, text.rstrip(" ") if text and trimmed else text, ids)
 
     def _begun(
-        self, where: str, what: str, start: Start, text: str | None, given: tuple[int, ...] | None
+        self, where: str, what: str, behind: tuple[int, ...], text: str | None, given: tuple[int, ...] | None
     ) -> tuple[int, ...]:
-        return self._within(where, what, (*self._ids(where, what, text, given), *start.moved))
+        return self._within(where, what, (*self._ids(where, what, text, given), *behind))
 
     def _written_out(self, where: str, prompt: Prompt) -> str:
         if self.tokenizer is None:
