@@ -8,7 +8,7 @@ For every prompt, knock-out and draw (McGrath et al. 2023, with the final norm's
     total    = sum_j change_j + norm + remainder
 
 All of it is linear in the tokens that are read, so the account of an answer of several tokens is the sum of theirs, and
-closes as they do.
+closes as they do. So are log-probabilities, KL divergences and ranks; the norm's scale is their mean.
 """
 
 from __future__ import annotations

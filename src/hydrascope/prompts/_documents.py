@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hydrascope.errors import EmptyPrompts, PromptError, PromptTooLong
+from hydrascope.prompts._columns import PROMPT_COLUMNS
 from hydrascope.prompts._encode import Bos
 from hydrascope.prompts._hub import HubTable, hub_records
 from hydrascope.prompts._prompt_set import Prompt, PromptSet
@@ -77,7 +78,7 @@ def is_text(source: str) -> bool:
     if path.suffix.lower() not in ENDINGS or not path.exists():
         return False
     first = next(iter(records(path)), None)
-    return first is not None and "text" in first.values and not {"prompt", "input_ids"} & set(first.values)
+    return first is not None and "text" in first.values and not {*PROMPT_COLUMNS} & set(first.values)
 
 
 def _files(path: Path) -> list[Path]:

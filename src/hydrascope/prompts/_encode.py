@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
@@ -152,6 +152,7 @@ def encode(
     single_token_targets: SingleToken = "first",
     delimiter: str = "auto",
     answers: Answers = "first",
+    needed: Collection[str] = ("target", "foil"),
 ) -> Encoded:
     """Tokenise prompts and targets for one model.
 
@@ -162,7 +163,7 @@ def encode(
 
     Targets and foils are what the tokenizer makes of prompt and answer beyond the prompt; tokens of nothing but the
     delimiter end the prompt, and its counterfactual. A prompt is left out where one token holds its end and the
-    beginning of an answer, or where its answers do not begin behind the same tokens.
+    beginning of an answer that is needed, or where the answers that are do not begin behind the same tokens.
 
     Args:
         prompt_set: the prompts.
@@ -176,6 +177,8 @@ def encode(
             one), `none`, or a text.
         answers: `first` reads the first token of each answer; `whole` gives the model all but the last (teacher
             forcing), which counterfactuals get too.
+        needed: which of `target` and `foil` a prompt is left out without; others are forgotten where they begin behind
+            another token than the target.
 
     Returns:
         The encoded prompts, in order, and those left out.
@@ -191,7 +194,7 @@ def encode(
     for value, policies in ((value, get_args(kind)) for value, kind in given):
         if value not in policies:
             raise PromptError(f"there is no policy '{value}'; choose from {', '.join(policies)}")
-    encoder = _Encoder(tokenizer, vocabulary, context, bos, single_token_targets, delimiter, answers == "whole")
+    encoder = _Encoder(tokenizer, vocabulary, context, bos, single_token_targets, delimiter, answers == "whole", needed)
     names = {prompt.group for prompt in prompt_set if prompt.group is not None}
     found = [encoder.prompt(i, prompt, _own_group(i, names)) for i, prompt in enumerate(prompt_set)]
     prompts = tuple(one for one in found if isinstance(one, EncodedPrompt))
@@ -222,6 +225,7 @@ class _Encoder:
     single_token_targets: SingleToken
     delimiter: str
     whole: bool
+    needed: Collection[str]
 
     def prompt(self, index: int, prompt: Prompt, own_group: str) -> EncodedPrompt | LeftOut:
         text, where = prompt.text, _where(index, prompt)
@@ -233,25 +237,27 @@ class _Encoder:
         given = None if prompt.input_ids is None else plain
         delimiter = self.delimiter if prompt.delimiter is None else prompt.delimiter
         answers: dict[str, tuple[int, ...]] = {}
-        starts = []
+        start: Start | None = None
         for what, words, token in (
             ("target", prompt.target, prompt.target_id),
             ("foil", prompt.foil, prompt.foil_id),
             *((f"accepted answer {number}", one, None) for number, one in enumerate(prompt.accepted or ())),
         ):
             if token is not None:
-                starts.append(Start(before))
-                answers[what] = (self._in_vocabulary(where, what, token),)
+                found: Continuation | None = Continuation(Start(before), (self._in_vocabulary(where, what, token),))
             elif words is not None:
                 found = self._continued(where, what, shown, given, words, delimiter)
+            else:
+                continue
+            start = found.start if found is not None and start is None else start
+            if found is not None and found.start == start:
+                answers[what] = found.answer
+            elif what in self.needed:
+                why = "its answers do not begin behind the same token"
                 if found is None:
                     why = f"one token holds the end of the prompt and the beginning of {what} '{words}'"
-                    return LeftOut(index, shown, prompt.target, why)
-                starts.append(found.start)
-                answers[what] = self._checked(where, what, words, found.answer)
-        start = starts[0] if starts else Start(before)
-        if len(set(starts)) > 1:
-            return LeftOut(index, shown, prompt.target, "its answers do not begin behind the same token")
+                return LeftOut(index, shown, prompt.target, why)
+        start = start or Start(before)
         target, foil = (answers.get(what, ()) for what in ("target", "foil"))
         forced = tuple(self._in_vocabulary(where, "target", one) for one in target[:-1]) if self.whole else ()
         behind = (*start.moved, *forced)
@@ -333,11 +339,15 @@ class _Encoder:
         if self.tokenizer is None:
             raise TargetError(f"{where}: the {what} is text, but there is no tokenizer; give '{what}_id'")
         if ids is None:
-            return continued(self.tokenizer, text, answer, delimiter)
-        return continued_ids(self.tokenizer, ids, text, answer, delimiter)
+            found = continued(self.tokenizer, text, answer, delimiter)
+        else:
+            found = continued_ids(self.tokenizer, ids, text, answer, delimiter)
+        if found is not None:
+            self._check(where, what, answer, found.answer)
+        return found
 
-    def _checked(self, where: str, what: str, given: str, tokens: tuple[int, ...]) -> tuple[int, ...]:
-        """The tokens of an answer, if its first can be read."""
+    def _check(self, where: str, what: str, given: str, tokens: tuple[int, ...]) -> None:
+        """Refuse an answer whose first token cannot be read."""
         assert self.tokenizer is not None
         if not tokens:
             raise TargetError(f"{where}: {what} '{given}' has no tokens; leave it out")
@@ -354,7 +364,6 @@ class _Encoder:
                 f"give a {what} of one token, or allow that its first token is used"
             )
         self._in_vocabulary(where, what, first)
-        return tokens
 
     def _in_vocabulary(self, where: str, what: str, token: int) -> int:
         if not 0 <= token < self.vocabulary:

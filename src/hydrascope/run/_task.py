@@ -36,9 +36,18 @@ from hydrascope.engine import (
     sender_places,
 )
 from hydrascope.errors import EmptyPrompts, RunError, TargetError
-from hydrascope.prompts import Encoded, EncodedPrompt, PromptSet, encode, require_distinct_foils
+from hydrascope.prompts import Encoded, EncodedPrompt, PromptSet, TargetPolicy, encode, require_distinct_foils
 from hydrascope.run._options import Options
 from hydrascope.run_directory import fresh_or_same
+
+NEEDED: dict[TargetPolicy, tuple[str, ...]] = {
+    "label": ("target",),
+    "difference": ("target", "foil"),
+    "top": (),
+    "random-top": (),
+    "kl": (),
+}
+"""Answers that each target policy reads."""
 
 LISTED = 2000
 """Largest number of knock-outs whose addresses a run's settings spell out."""
@@ -205,6 +214,7 @@ def prepare(
         bos=options.bos,
         delimiter=options.delimiter,
         answers=options.answer,
+        needed=NEEDED[options.target],
     )
     if options.answer == "whole":
         _require_whole(encoded, ablation, options)
