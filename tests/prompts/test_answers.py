@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from transformers import PreTrainedTokenizerFast
 
 from hydrascope.errors import PromptError, TargetError
 from hydrascope.prompts import Cut, Document, Encoded, EncodedPrompt, Prompt, PromptSet, cut, encode, load
 from hydrascope.prompts._delimiter import between
+from hydrascope.run._record import _row
 from tests.support import digits
 
 
@@ -115,6 +119,10 @@ def test_a_prompt_that_cannot_be_cut_is_left_out_and_listed(tokenizer: PreTraine
         (2, "its answers do not begin behind the same token"),
         (3, "its answers do not begin behind the same token"),
     ]
+    fewer = encode(PromptSet("some", prompts), tokenizer, vocabulary=100, context=100, needed=("target",))
+    assert [(prompt.index, prompt.foil_id) for prompt in fewer.prompts] == [(0, None), (2, None), (3, None), (4, None)]
+    none = encode(PromptSet("some", prompts), tokenizer, vocabulary=100, context=100, needed=())
+    assert [prompt.target_id is None for prompt in none.prompts] == [False, True, False, False, False]
     with pytest.raises(TargetError, match=r"^no prompt is left of 1: of prompt 0 \(counted from 0, 'un'\), one token"):
         encoded(tokenizer, prompts[1])
 
@@ -163,6 +171,19 @@ def test_several_answers_are_accepted(tokenizer: PreTrainedTokenizerFast) -> Non
     found = encoded(tokenizer, load([{"prompt": "The year", "target": ["Paris", "war"]}]).prompts[0]).prompts[0]
     paris, war = tokenizer.convert_tokens_to_ids(["▁Paris", "▁war"])
     assert (found.target_id, found.accepted) == (paris, (war,))
+
+
+def test_a_runs_folder_keeps_all_of_a_prompt(tmp_path: Path) -> None:
+    told = {"role": "user", "content": "the year"}
+    rows: list[dict[str, object]] = [
+        {"messages": [told], "target": ["1969", "69"], "delimiter": ""},
+        {"prompt": "a", "target": 3, "accepted": [4]},
+    ]
+    kept = PromptSet("kept", load(rows).prompts)
+    file = tmp_path / "kept.jsonl"
+    file.write_text("".join(json.dumps(_row(prompt)) + "\n" for prompt in kept))
+    assert load(file).digest == kept.digest
+    assert load(file).prompts == kept.prompts
 
 
 def test_rows_as_others_write_them() -> None:

@@ -102,11 +102,13 @@ class Items:
         targets: target token of every read position, prompt by prompt.
         foils: tokens whose logits are subtracted from the targets', if differences are read.
         names: name of each read position in an error.
+        together: so many read positions are summed in one row of the ledger: the tokens of an answer.
     """
 
     targets: Int[Tensor, " items"]
     foils: Int[Tensor, " items"] | None
     names: Sequence[str]
+    together: int = 1
 
 
 def measure(
@@ -131,7 +133,7 @@ def measure(
         smaller: takes the new number of interventions in a forward whenever the device runs out of memory.
 
     Returns:
-        The ledger's variables, one row per read position.
+        The ledger's variables, one row per read position, or per answer.
 
     Raises:
         LedgerDoesNotClose: an account misses its total effect; the message names component and item.
@@ -194,6 +196,7 @@ def _measure(
         clean.layout.edited_items,
         mend=model.mend,
         with_distribution=with_distribution,
+        together=items.together,
     )
     before = None
     if strategy.by_block:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hydrascope.prompts._builtin import builtin_names
     from hydrascope.prompts._documents import Cut, Document, cut, documents, is_text
     from hydrascope.prompts._donors import choose_donors, count_shared_answers, require_donors
-    from hydrascope.prompts._encode import Bos, Encoded, EncodedPrompt, LeftOut, SingleToken, encode
+    from hydrascope.prompts._encode import Answers, Bos, Encoded, EncodedPrompt, LeftOut, SingleToken, encode
     from hydrascope.prompts._files import Table, load
     from hydrascope.prompts._prompt_set import Prompt, PromptSet
     from hydrascope.prompts._selection import (
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LEADING",
+    "Answers",
     "Bos",
     "CleanAnswers",
     "Cut",
@@ -70,7 +71,7 @@ __getattr__ = lazily(
         "_builtin": "builtin_names",
         "_documents": "Cut Document cut documents is_text",
         "_donors": "choose_donors count_shared_answers require_donors",
-        "_encode": "Bos Encoded EncodedPrompt LeftOut SingleToken encode",
+        "_encode": "Answers Bos Encoded EncodedPrompt LeftOut SingleToken encode",
         "_files": "Table load",
         "_prompt_set": "Prompt PromptSet",
         "_selection": "LEADING CleanAnswers Kept SelectedPrompts TargetPolicy answered_correctly "

@@ -29,7 +29,8 @@ COLUMNS = {
 ALIASES = {"clean": "prompt", "corrupted": "counterfactual", "answer": "target"}
 """Names that published sets of clean and corrupted prompts use, read where ours is not there."""
 
-_PROMPTS = ("prompt", "input_ids", "messages")
+PROMPT_COLUMNS = ("prompt", "input_ids", "messages", "clean")
+"""Columns that hold a prompt, one of which every row has."""
 
 _KNOWN_FACT = {"subject", "attribute", "template", "prediction", "prompt", "relation_id"}
 
@@ -98,7 +99,7 @@ def require_prompt_column(columns: Iterable[str]) -> None:
         MalformedPrompt: there is none; the error lists the columns and points out a misspelt one.
     """
     found = [str(column) for column in columns]
-    if {*_PROMPTS, "clean"} & {*found}:
+    if {*PROMPT_COLUMNS} & {*found}:
         return
     close = [column for column in found if difflib.get_close_matches(column.lower(), ("prompt", "input_ids"))]
     advice = f"rename '{close[0]}'" if close else "add one of them"

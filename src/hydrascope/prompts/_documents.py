@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import SupportsIndex, get_args
 
 from hydrascope.errors import EmptyPrompts, MalformedPrompt, PromptError, PromptTooLong, shown
+from hydrascope.prompts._columns import PROMPT_COLUMNS
 from hydrascope.prompts._encode import Bos
 from hydrascope.prompts._folders import files_below
 from hydrascope.prompts._hub import HubTable, hub_records
@@ -85,7 +86,7 @@ def is_text(source: str) -> bool:
     if path.suffix.lower() not in ENDINGS or not os.path.exists(path):
         return False
     first = next(iter(records(path)), None)
-    return first is not None and "text" in first.values and not {"prompt", "input_ids"} & set(first.values)
+    return first is not None and "text" in first.values and not {*PROMPT_COLUMNS} & set(first.values)
 
 
 def _files(path: Path) -> list[Path]:

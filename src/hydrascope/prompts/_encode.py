@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
@@ -21,6 +21,9 @@ from hydrascope.prompts._tokenizer import Tokenizer, bare_ids, ids_with_policy, 
 Bos = Literal["auto", "always", "never"]
 """Policy for the beginning-of-sequence token; see `encode`."""
 
+Answers = Literal["first", "whole"]
+"""How much of an answer is read; see `encode`."""
+
 SingleToken = Literal["first", "require"]
 """Policy for targets of several tokens; see `encode`."""
 
@@ -31,7 +34,8 @@ class EncodedPrompt:
 
     Attributes:
         index: position in the prompt set, from 0.
-        ids: token ids up to the answer, with the beginning-of-sequence token if there is one.
+        ids: token ids up to the answer, with the beginning-of-sequence token if there is one; behind them those of a
+            whole answer but its last, which the model is given as it predicts the next.
         text: the prompt's text; for ids without text, the decoded ids (without a tokenizer, the ids as numbers).
         target_id: id of the target token, or None if the prompt names no target.
         target_text: the target as given, or the decoded `target_id`.
@@ -43,6 +47,7 @@ class EncodedPrompt:
         moved: number of tokens at the end of `ids` that come from between prompt and answer.
         trimmed: whether the prompt's final space is read with the answer.
         named_bos: whether the text names a beginning-of-sequence token beside the tokenizer's own.
+        answer: tokens that are read, one after the other: the target, or all tokens of a whole answer.
     """
 
     index: int
@@ -58,6 +63,7 @@ class EncodedPrompt:
     moved: int = 0
     trimmed: bool = False
     named_bos: bool = False
+    answer: tuple[int, ...] = ()
 
     @cached_property
     def content(self) -> tuple[str, int, int]:
@@ -73,6 +79,11 @@ class EncodedPrompt:
     @cached_property
     def _digest(self) -> str:
         return hashlib.sha256(repr(self.ids).encode()).hexdigest()
+
+    @property
+    def span(self) -> int:
+        """Number of positions at the end of `ids` that predict the answer, at least 1."""
+        return max(1, len(self.answer))
 
     @property
     def pair(self) -> tuple[int, int] | None:
@@ -140,6 +151,8 @@ def encode(
     bos: Bos = "auto",
     single_token_targets: SingleToken = "first",
     delimiter: str = "auto",
+    answers: Answers = "first",
+    needed: Collection[str] = ("target", "foil"),
 ) -> Encoded:
     """Tokenise prompts and targets for one model.
 
@@ -150,7 +163,7 @@ def encode(
 
     Targets and foils are what the tokenizer makes of prompt and answer beyond the prompt; tokens of nothing but the
     delimiter end the prompt, and its counterfactual. A prompt is left out where one token holds its end and the
-    beginning of an answer, or where its answers do not begin behind the same tokens.
+    beginning of an answer that is needed, or where the answers that are do not begin behind the same tokens.
 
     Args:
         prompt_set: the prompts.
@@ -162,6 +175,10 @@ def encode(
             `require` refuses it.
         delimiter: what stands between prompt and answer where a prompt does not say: `auto` (a space where prose has
             one), `none`, or a text.
+        answers: `first` reads the first token of each answer; `whole` gives the model all but the last (teacher
+            forcing), which counterfactuals get too.
+        needed: which of `target` and `foil` a prompt is left out without; others are forgotten where they begin behind
+            another token than the target.
 
     Returns:
         The encoded prompts, in order, and those left out.
@@ -173,10 +190,11 @@ def encode(
             although one is required; or all prompts are left out.
         PromptError: there is text but no tokenizer, `always` but no such token, or a policy is unknown.
     """
-    for value, policies in ((bos, get_args(Bos)), (single_token_targets, get_args(SingleToken))):
+    given = ((bos, Bos), (single_token_targets, SingleToken), (answers, Answers))
+    for value, policies in ((value, get_args(kind)) for value, kind in given):
         if value not in policies:
             raise PromptError(f"there is no policy '{value}'; choose from {', '.join(policies)}")
-    encoder = _Encoder(tokenizer, vocabulary, context, bos, single_token_targets, delimiter)
+    encoder = _Encoder(tokenizer, vocabulary, context, bos, single_token_targets, delimiter, answers == "whole", needed)
     names = {prompt.group for prompt in prompt_set if prompt.group is not None}
     found = [encoder.prompt(i, prompt, _own_group(i, names)) for i, prompt in enumerate(prompt_set)]
     prompts = tuple(one for one in found if isinstance(one, EncodedPrompt))
@@ -206,6 +224,8 @@ class _Encoder:
     bos: Bos
     single_token_targets: SingleToken
     delimiter: str
+    whole: bool
+    needed: Collection[str]
 
     def prompt(self, index: int, prompt: Prompt, own_group: str) -> EncodedPrompt | LeftOut:
         text, where = prompt.text, _where(index, prompt)
@@ -217,53 +237,60 @@ class _Encoder:
         given = None if prompt.input_ids is None else plain
         delimiter = self.delimiter if prompt.delimiter is None else prompt.delimiter
         answers: dict[str, tuple[int, ...]] = {}
-        starts = []
+        start: Start | None = None
         for what, words, token in (
             ("target", prompt.target, prompt.target_id),
             ("foil", prompt.foil, prompt.foil_id),
             *((f"accepted answer {number}", one, None) for number, one in enumerate(prompt.accepted or ())),
         ):
             if token is not None:
-                starts.append(Start(before))
-                answers[what] = (self._in_vocabulary(where, what, token),)
+                found: Continuation | None = Continuation(Start(before), (self._in_vocabulary(where, what, token),))
             elif words is not None:
                 found = self._continued(where, what, shown, given, words, delimiter)
+            else:
+                continue
+            start = found.start if found is not None and start is None else start
+            if found is not None and found.start == start:
+                answers[what] = found.answer
+            elif what in self.needed:
+                why = "its answers do not begin behind the same token"
                 if found is None:
                     why = f"one token holds the end of the prompt and the beginning of {what} '{words}'"
-                    return LeftOut(index, shown, prompt.target, why)
-                starts.append(found.start)
-                answers[what] = self._checked(where, what, words, found.answer)
-        start = starts[0] if starts else Start(before)
-        if len(set(starts)) > 1:
-            return LeftOut(index, shown, prompt.target, "its answers do not begin behind the same token")
+                return LeftOut(index, shown, prompt.target, why)
+        start = start or Start(before)
         target, foil = (answers.get(what, ()) for what in ("target", "foil"))
+        forced = tuple(self._in_vocabulary(where, "target", one) for one in target[:-1]) if self.whole else ()
+        behind = (*start.moved, *forced)
         return EncodedPrompt(
             index=index,
-            ids=self._begun(where, "prompt", start, start.text, prompt.input_ids),
+            ids=self._begun(where, "prompt", behind, start.text, prompt.input_ids),
             text=shown,
             target_id=target[0] if target else None,
             target_text=self._target_text(prompt),
-            target_truncated=len(target) > 1 or len(foil) > 1,
+            target_truncated=(len(target) > 1 and not self.whole) or len(foil) > 1,
             foil_id=foil[0] if foil else None,
-            counterfactual_ids=self._counterfactual(where, prompt, start, trimmed=start.text != before),
+            counterfactual_ids=self._counterfactual(where, prompt, behind, trimmed=start.text != before),
             group=own_group if prompt.group is None else prompt.group,
             accepted=tuple(tokens[0] for what, tokens in answers.items() if what not in ("target", "foil")),
             moved=len(start.moved),
             trimmed=start.text != before,
             named_bos=self._names_bos(before),
+            answer=target if self.whole else target[:1],
         )
 
-    def _counterfactual(self, where: str, prompt: Prompt, start: Start, *, trimmed: bool) -> tuple[int, ...] | None:
-        """The counterfactual up to where the answer begins in the prompt."""
+    def _counterfactual(
+        self, where: str, prompt: Prompt, behind: tuple[int, ...], *, trimmed: bool
+    ) -> tuple[int, ...] | None:
+        """The counterfactual, with the tokens that the prompt has behind its text."""
         text, ids = prompt.counterfactual, prompt.counterfactual_input_ids
         if text is None and ids is None:
             return None
-        return self._begun(where, "counterfactual", start, text.rstrip(" ") if text and trimmed else text, ids)
+        return self._begun(where, "counterfactual", behind, text.rstrip(" ") if text and trimmed else text, ids)
 
     def _begun(
-        self, where: str, what: str, start: Start, text: str | None, given: tuple[int, ...] | None
+        self, where: str, what: str, behind: tuple[int, ...], text: str | None, given: tuple[int, ...] | None
     ) -> tuple[int, ...]:
-        return self._within(where, what, (*self._ids(where, what, text, given), *start.moved))
+        return self._within(where, what, (*self._ids(where, what, text, given), *behind))
 
     def _written_out(self, where: str, prompt: Prompt) -> str:
         if self.tokenizer is None:
@@ -312,11 +339,15 @@ class _Encoder:
         if self.tokenizer is None:
             raise TargetError(f"{where}: the {what} is text, but there is no tokenizer; give '{what}_id'")
         if ids is None:
-            return continued(self.tokenizer, text, answer, delimiter)
-        return continued_ids(self.tokenizer, ids, text, answer, delimiter)
+            found = continued(self.tokenizer, text, answer, delimiter)
+        else:
+            found = continued_ids(self.tokenizer, ids, text, answer, delimiter)
+        if found is not None:
+            self._check(where, what, answer, found.answer)
+        return found
 
-    def _checked(self, where: str, what: str, given: str, tokens: tuple[int, ...]) -> tuple[int, ...]:
-        """The tokens of an answer, if its first can be read."""
+    def _check(self, where: str, what: str, given: str, tokens: tuple[int, ...]) -> None:
+        """Refuse an answer whose first token cannot be read."""
         assert self.tokenizer is not None
         if not tokens:
             raise TargetError(f"{where}: {what} '{given}' has no tokens; leave it out")
@@ -333,7 +364,6 @@ class _Encoder:
                 f"give a {what} of one token, or allow that its first token is used"
             )
         self._in_vocabulary(where, what, first)
-        return tokens
 
     def _in_vocabulary(self, where: str, what: str, token: int) -> int:
         if not 0 <= token < self.vocabulary:

@@ -40,9 +40,10 @@ def load(
     """Load a prompt set from a file, a name or a list.
 
     A file has one prompt a line (`.jsonl`, or `.csv` with a header) or is one JSON list (`.json`, `.jsonl`). Columns
-    are `prompt` or `input_ids`, and optionally `target`, `target_id`, `foil`, `foil_id`, `counterfactual`,
-    `counterfactual_input_ids` and `group`; others are ignored. Known facts (see `prompt_from_row`) are recognised by
-    their keys. For ordinary text, use `documents` and `cut`.
+    are `prompt`, `input_ids` or `messages`, and optionally `target` (a list where several answers are right),
+    `target_id`, `foil`, `foil_id`, `counterfactual`, `counterfactual_input_ids`, `delimiter` and `group`, or `clean`,
+    `corrupted` and `answer`; others are ignored. Known facts (see `prompt_from_row`) are recognised by their keys. For
+    ordinary text, use `documents` and `cut`.
 
     Args:
         spec: a path ending in `.jsonl`, `.json` or `.csv`; the name of a built-in set such as `facts`; a task such as

@@ -103,8 +103,13 @@ def _prompts(ds: xr.Dataset, digest: str) -> Pairs:
         ("Left out", _left_out(a)),
         ("Example", str(a.get("example", ""))),
         ("Prompt set", digest),
-        ("Answer", _TARGETS.get(str(a["target_policy"]), str(a["target_policy"]))),
+        ("Answer", _TARGETS.get(str(a["target_policy"]), str(a["target_policy"])) + _whole(a)),
     )
+
+
+def _whole(a: dict[str, Any]) -> str:
+    whole = a.get("answer", "first") == "whole"
+    return ": the sum over all its tokens, each read with those before it given" if whole else ""
 
 
 def _left_out(a: dict[str, Any]) -> str:

@@ -14,10 +14,11 @@ import xarray as xr
 from hydrascope.engine import Budget
 from hydrascope.errors import HydrascopeError, OutputError
 from hydrascope.ledger import LedgerFile, open_dataset
+from hydrascope.run._answer_run import AnswerRun
 from hydrascope.run._prompt_run import PromptRun
 from hydrascope.run._record import record_of, store_prompts
 from hydrascope.run._request import RunRequest
-from hydrascope.run._runner import Progress, Tell
+from hydrascope.run._runner import Progress, Runner, Tell
 from hydrascope.run._task import Task
 from hydrascope.run._text_run import TextRun
 from hydrascope.run_directory import LEDGER, RunDirectory, locked, open_run_directory
@@ -82,7 +83,9 @@ def _execute(
     tell: Tell,
 ) -> tuple[xr.Dataset, RunDirectory]:
     started = time.monotonic()
-    kind = PromptRun if task.positions.is_last else TextRun
+    kind: type[Runner] = PromptRun if task.positions.is_last else TextRun
+    if task.positions.span > 1:
+        kind = AnswerRun
     budget = Budget.read(task.options.memory, *task.model.devices)
     facts = {"memory": budget.bytes, "command": command, "versions": versions(), "created": _now()}
     if request is not None:

@@ -6,13 +6,14 @@ The same facts are attributes of the ledger, from which the report tells them ag
 from __future__ import annotations
 
 import json
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from hydrascope.prompts import EncodedPrompt, LeftOut
-from hydrascope.run._task import Task
+from hydrascope.run._task import Task, caution
 
 LISTED = 5
 """Most prompts left out that are listed before a run; the ledger lists `RECORDED`."""
@@ -24,46 +25,49 @@ CONTEXT = 24
 """Most tokens shown of the example."""
 
 
+Tokens = tuple[int, ...]
+
+
 def introduction(
-    task: Task, kept: Sequence[EncodedPrompt], tokens: Sequence[int], left_out: Sequence[LeftOut], noun: str
+    task: Task, kept: Sequence[EncodedPrompt], tokens: Sequence[Tokens], left_out: Sequence[LeftOut]
 ) -> list[str]:
     """The run in a few lines: model, prompts, what is left out and why, an example, and groups.
 
     Args:
         task: the run.
         kept: prompts that stay, at least one.
-        tokens: target token of the first of them, or those of its read positions.
+        tokens: tokens that are read of each.
         left_out: prompts that do not stay.
-        noun: `prompt` or `text`.
     """
     source, given = task.model.source, len(task.prompts) + task.prompts.unfit
+    what = textwrap.shorten(task.options.components, 60, placeholder="…")
     return [
         f"model: {source.label}, {task.model.anatomy.n_layers} layers, {source.dtype} on {task.model.device.type}",
-        f"task: {len(task.knockouts):,} knock-outs ({task.options.components}) on {len(kept):,} of {given:,} {noun}s "
-        f"of '{task.prompts.name}', by {task.ablation.name}, reading {_reading(task)}",
+        f"task: {len(task.knockouts):,} knock-outs ({what}) on {len(kept):,} of {given:,} {task.noun}s of "
+        f"'{task.prompts.name}', by {task.ablation.name}, reading {_reading(task)}",
         *_reasons(task, len(kept), given, left_out),
         *_listed(task, left_out),
-        *_tokenised(task, kept, noun),
-        f"example: {noun} {kept[0].index}, {_example(task, kept[0], tokens)}",
-        f"groups: {task.caution or _enough(kept, noun)}",
+        *_tokenised(kept, task.noun),
+        f"example: {_example(task, kept, tokens)}",
+        f"groups: {caution(kept) or _enough(kept, task.noun)}",
     ]
 
 
 def recorded(
-    task: Task, kept: Sequence[EncodedPrompt], tokens: Sequence[int], left_out: Sequence[LeftOut]
+    task: Task, kept: Sequence[EncodedPrompt], tokens: Sequence[Tokens], left_out: Sequence[LeftOut]
 ) -> dict[str, Any]:
     """The ledger's attributes that say so.
 
     Args:
         task: the run.
         kept: prompts that stay, at least one.
-        tokens: target token of the first of them, or those of its read positions.
+        tokens: tokens that are read of each.
         left_out: prompts that do not stay.
     """
     rows = [{**asdict(one), "said": _said(task, one)} for one in left_out[:RECORDED]]
     return {
         "left_out": json.dumps(rows, ensure_ascii=False),
-        "example": f"prompt {kept[0].index}, {_example(task, kept[0], tokens)}",
+        "example": _example(task, kept, tokens),
         "prompts_dropped_joined": len(task.encoded.left_out),
         "bos_named": sum(prompt.named_bos for prompt in kept),
     }
@@ -72,6 +76,8 @@ def recorded(
 def _reading(task: Task) -> str:
     if task.positions.read == "each":
         return "each next token"
+    if task.options.answer == "whole":
+        return "the sum of the logits of the answer's tokens"
     return {
         "label": "the target's logit",
         "difference": "the target's logit minus the foil's",
@@ -105,7 +111,7 @@ def _listed(task: Task, left_out: Sequence[LeftOut]) -> Iterator[str]:
         yield f"  and {len(left_out) - LISTED:,} more, see the report"
 
 
-def _tokenised(task: Task, kept: Sequence[EncodedPrompt], noun: str) -> Iterator[str]:
+def _tokenised(kept: Sequence[EncodedPrompt], noun: str) -> Iterator[str]:
     """What the tokenizer made of prompts and answers otherwise than a reader may think."""
     for count, what in (
         (sum(p.named_bos for p in kept), "name the beginning-of-sequence token, which is put in front once"),
@@ -117,11 +123,15 @@ def _tokenised(task: Task, kept: Sequence[EncodedPrompt], noun: str) -> Iterator
             yield f"tokens: {count:,} of {len(kept):,} {noun}s {what}"
 
 
-def _example(task: Task, prompt: EncodedPrompt, tokens: Sequence[int]) -> str:
-    ids = prompt.ids if len(prompt.ids) <= CONTEXT else prompt.ids[-CONTEXT:]
-    front = "" if len(ids) == len(prompt.ids) else "…"
-    target = "its own next tokens" if task.positions.read == "each" else repr(_text(task, tokens[0]))
-    return f"{front}{'|'.join(_text(task, token) for token in ids)} -> {target}"
+def _example(task: Task, kept: Sequence[EncodedPrompt], tokens: Sequence[Tokens]) -> str:
+    """The first of the file, token by token, and what is read of it."""
+    prompt, read = min(zip(kept, tokens, strict=True), key=lambda pair: pair[0].index)
+    before = prompt.ids[: len(prompt.ids) + 1 - prompt.span]
+    ids = before[-CONTEXT:]
+    front = "" if len(ids) == len(before) else "…"
+    answer = "|".join(_text(task, token) for token in read)
+    target = "its own next tokens" if task.positions.read == "each" else repr(answer)
+    return f"{task.noun} {prompt.index}, {front}{'|'.join(_text(task, token) for token in ids)} -> {target}"
 
 
 def _enough(kept: Sequence[EncodedPrompt], noun: str) -> str:

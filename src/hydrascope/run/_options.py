@@ -30,7 +30,7 @@ from pydantic import (
 
 from hydrascope.components import check_addresses
 from hydrascope.errors import RunError, did_you_mean, shown
-from hydrascope.prompts import Bos, TargetPolicy
+from hydrascope.prompts import Answers, Bos, TargetPolicy
 
 Protocol = Literal["facts", "text"]
 
@@ -145,6 +145,11 @@ class Options(Checked, frozen=True, extra="forbid"):
         "target",
         "label: each prompt's target; difference: its logit minus its foil's; top: the model's top token; random-top: "
         "one of its ten most probable; kl: the top token, ranked by KL divergence.",
+    )
+    answer: Answers = Field(
+        default="first",
+        description="Of answers of several tokens: first (the first token), or whole: all tokens, each read with those "
+        "before it given, their logits and log-probabilities summed; donors then have answers as long.",
     )
     keep_wrong: bool = Field(default=False, description="Keep prompts that the model completes otherwise.")
     bos: Bos = Field(

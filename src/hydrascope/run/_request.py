@@ -79,7 +79,8 @@ class RunRequest(Options, frozen=True, extra="forbid"):
     )
     prompts: str | None = Field(
         default=None,
-        description="A JSONL, JSON or CSV file, a built-in set, a task (ioi) or TASK:FILE; see 'tasks'. With "
+        description="A JSONL, JSON or CSV file, a built-in set, a task (ioi) or TASK:FILE; see 'tasks'. Rows of one "
+        "'group' are not independent: intervals need six groups or more. With "
         "--protocol text also a text file, a folder or hub:OWNER/NAME.",
     )
     limit: int | None = Field(default=None, ge=1, description="Most prompts, evenly spread over all; all if left out.")

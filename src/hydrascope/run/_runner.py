@@ -59,6 +59,7 @@ class Selection:
         foils: tokens whose logits are subtracted, where differences are read.
         dropped: number of prompts left out, by the ledger's attribute for the reason.
         left_out: those of them that are told one by one.
+        summed: the read positions of a prompt are one answer, and share a row.
     """
 
     prompts: tuple[EncodedPrompt, ...]
@@ -67,11 +68,12 @@ class Selection:
     foils: tuple[int, ...] | None
     dropped: Mapping[str, int]
     left_out: tuple[LeftOut, ...] = ()
+    summed: bool = False
 
     @cached_property
     def first_rows(self) -> tuple[int, ...]:
         """Ledger row of each prompt's first read position, and the number of rows."""
-        return tuple(accumulate((len(some) for some in self.positions), initial=0))
+        return tuple(accumulate((1 if self.summed else len(some) for some in self.positions), initial=0))
 
     def rows(self, prompts: range) -> range:
         """Ledger rows of consecutive prompts."""
@@ -80,7 +82,8 @@ class Selection:
     def items(self, prompts: Sequence[int], names: Sequence[str]) -> Items:
         """Targets and foils of some prompts, with names for their read positions."""
         foils = None if self.foils is None else torch.tensor([self.foils[i] for i in prompts])
-        return Items(torch.tensor([token for i in prompts for token in self.tokens[i]]), foils, names)
+        targets = torch.tensor([token for i in prompts for token in self.tokens[i]])
+        return Items(targets, foils, names, len(self.tokens[prompts[0]]) if self.summed else 1)
 
 
 @dataclass(frozen=True)
@@ -148,8 +151,7 @@ class Runner(ABC):
         learned: Mapping[int, Constants] = {}
         if plan.ablation.learning is not None:
             learned = self._constants(plan, partial(self.learning, plan, selection))
-        noun = "prompt" if self.task.positions.is_last else "text"
-        self.tell(introduction(self.task, selection.prompts, selection.tokens[0], selection.left_out, noun))
+        self.tell(introduction(self.task, selection.prompts, selection.tokens, selection.left_out))
         self._measure(plan, selection, file, learned)
         self._close(file, time.monotonic() - started)
 
@@ -267,7 +269,7 @@ class Runner(ABC):
             **_routed(plan),
             "prompts_kept": len(selection.prompts),
             **selection.dropped,
-            **recorded(self.task, selection.prompts, selection.tokens[0], selection.left_out),
+            **recorded(self.task, selection.prompts, selection.tokens, selection.left_out),
             "donors_sharing": 0 if selection.foils is None else self.sharing(selection),
         }
         together = min(rows, self.rows_together(plan, selection))
@@ -292,7 +294,7 @@ class Runner(ABC):
         return str(token) if self.model.tokenizer is None else str(self.model.tokenizer.decode([token]))
 
     def _attributes(self, plan: Plan) -> dict[str, Any]:
-        noun = "text" if self.task.positions.read == "each" else "prompt"
+        noun = self.task.noun
         source, anatomy, record = self.model.source, self.model.anatomy, self.directory.record
         tail = anatomy.tail
         return {
@@ -325,6 +327,7 @@ class Runner(ABC):
             "null_draws": plan.null_draws,
             "seed": plan.seed,
             "target_policy": self.task.options.target,
+            "answer": self.task.options.answer,
             "bos": self.task.options.bos,
             "delimiter": self.task.options.delimiter,
             "prompts_name": self.task.prompts.name,

@@ -60,7 +60,7 @@ class TextRun(Runner):
         asked = select_prompts(
             task.encoded, options.target, clean.answers, keep_wrong=options.keep_wrong, seed=options.seed
         )
-        order = _repeats_apart(asked.prompts)
+        order = repeats_apart(asked.prompts)
         prompts = tuple(asked.prompts[i] for i in order)
         found = self._selection(
             prompts,
@@ -71,7 +71,7 @@ class TextRun(Runner):
             alike=asked.dropped_alike,
             left_out=asked.left_out,
         )
-        for same_length, blocks in _blocks(found, task.ablation.draws + 1):
+        for same_length, blocks in donor_blocks(found, task.ablation.draws + 1):
             with_donors([found.prompts[i] for i in same_length], task.ablation)
             for block in blocks:
                 self.require_donors([found.prompts[i] for i in block], [found.tokens[i][0] for i in block])
@@ -84,12 +84,13 @@ class TextRun(Runner):
         tokens: tuple[tuple[int, ...], ...],
         foils: tuple[int, ...] | None = None,
         left_out: tuple[LeftOut, ...] = (),
+        summed: bool = False,
         **dropped: int,
     ) -> Selection:
         self._texts = texts
         reasons = ("wrong", "alike", "alone", "repeated")
         counts = {f"prompts_dropped_{why}": dropped.get(why, 0) for why in reasons}
-        return Selection(texts, read, tokens, foils, counts, left_out)
+        return Selection(texts, read, tokens, foils, counts, left_out, summed)
 
     def plan(self, selection: Selection) -> Plan:
         """The plan without a table: donors are dealt out block by block."""
@@ -126,7 +127,7 @@ class TextRun(Runner):
 
     def sharing(self, selection: Selection) -> int:
         """The count over all blocks."""
-        blocks = [block for _, some in _blocks(selection, self.task.ablation.draws + 1) for block in some]
+        blocks = [block for _, some in donor_blocks(selection, self.task.ablation.draws + 1) for block in some]
         return sum(self._donate(selection, block).sharing for block in blocks)
 
     def learning(self, plan: Plan, selection: Selection) -> Learning:
@@ -152,7 +153,7 @@ class TextRun(Runner):
         is_done: Callable[[range], bool],
     ) -> Iterator[Group]:
         """A few texts at a time, block by block."""
-        for same_length, blocks in _blocks(selection, self.task.ablation.draws + 1):
+        for same_length, blocks in donor_blocks(selection, self.task.ablation.draws + 1):
             reference: Values | None = None
             for block in blocks:
                 if is_done(selection.rows(block)):
@@ -164,7 +165,7 @@ class TextRun(Runner):
 
     def _reference(self, texts: Sequence[EncodedPrompt]) -> Values:
         """Means that replace values in texts of one length; empty where single runs do."""
-        ablation, positions = self.task.ablation, self.task.positions
+        ablation, positions = self.task.ablation, self.task.positions_of(texts[0])
         if ablation.basis == "runs" or ablation.learning is not None:
             return {}
         tokens = len(texts[0].ids)
@@ -184,7 +185,7 @@ class TextRun(Runner):
     ) -> Iterator[Group]:
         """Values of a block's texts, then the knock-outs of a few texts at a time."""
         texts = [selection.prompts[i] for i in block]
-        strategy, positions, sites = self.task.engine.strategy, self.task.positions, self.task.sites
+        strategy, positions, sites = self.task.engine.strategy, self.task.positions_of(texts[0]), self.task.sites
         at_once = texts_at_once(self.model.device, len(texts[0].ids), plan.interventions)
         values, cleans = values_of(self.model, _runs(texts), positions, sites, at_once, strategy.keep)
         donation = self._donate(selection, block)
@@ -215,10 +216,10 @@ class TextRun(Runner):
         return self.task.ablation.donate(texts, targets, self.task.options.seed, block=block.start)
 
 
-def _blocks(selection: Selection, least: int) -> Iterator[tuple[range, list[range]]]:
-    """The texts of each length, and the blocks of at least `least` that they are cut into."""
+def donor_blocks(selection: Selection, least: int) -> Iterator[tuple[range, list[range]]]:
+    """The texts of each length and span, and the blocks of at least `least` that they are cut into."""
     start = 0
-    for _, same in groupby(len(text.ids) for text in selection.prompts):
+    for _, same in groupby(map(shape, selection.prompts)):
         count = len(list(same))
         blocks = blocks_of(count, least)
         yield range(start, start + count), [range(start + b.start, start + b.stop) for b in blocks]
@@ -229,14 +230,19 @@ def _by_content(text: EncodedPrompt) -> tuple[int, tuple[str, int, int], int]:
     return len(text.ids), text.content, text.index
 
 
-def _repeats_apart(texts: Sequence[EncodedPrompt]) -> list[int]:
+def repeats_apart(texts: Sequence[EncodedPrompt]) -> list[int]:
     """An order by length and content in which texts of the same tokens seldom meet in one block of donors."""
     seen: Counter[tuple[int, ...]] = Counter()
     times: dict[int, int] = {}
     for i in sorted(range(len(texts)), key=lambda i: _by_content(texts[i])):
         times[i] = seen[texts[i].ids]
         seen[texts[i].ids] += 1
-    return sorted(range(len(texts)), key=lambda i: (len(texts[i].ids), times[i], _by_content(texts[i])))
+    return sorted(range(len(texts)), key=lambda i: (shape(texts[i]), times[i], _by_content(texts[i])))
+
+
+def shape(text: EncodedPrompt) -> tuple[int, int]:
+    """Length and span, in which a text and its donors agree."""
+    return len(text.ids), text.span
 
 
 def _runs(texts: Sequence[EncodedPrompt]) -> list[ExtraRun]:
