@@ -71,6 +71,18 @@ def test_tensors_that_are_passed_over_are_refused(tmp_path: Path, cli: Cli) -> N
     assert load(path, allow_unused=True).source.unused == ("rope_freqs.weight",)
 
 
+def test_a_file_of_the_same_name_here_is_not_taken_instead(
+    folder: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = load(folder / "plain.gguf").source.weight_digest
+    gguf_file.write(tmp_path / "plain.gguf", build("llama", seed=1))
+    monkeypatch.chdir(tmp_path)
+    assert load(folder / "plain.gguf").source.weight_digest == right
+    assert load(folder, gguf="plain.gguf").source.weight_digest == right
+    assert load("plain.gguf").source.weight_digest != right
+    assert "is both a file here and" in cli("inspect", "some/one", "--gguf", "plain.gguf").refusal()
+
+
 def no_library(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[object, ...]:
     monkeypatch.setattr(_gguf, "find_spec", lambda name: None)
     return (folder / "plain.gguf",)

@@ -85,10 +85,14 @@ def hold(found: dict[str, np.ndarray], network: PreTrainedModel, family: str = "
 
 
 @pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
-def test_the_module_inside_is_measured(wrap: Callable[[Any], Any]) -> None:
-    model = hs.load(wrap(build("llama")))
-    assert model.source.name == "LlamaForCausalLM"
-    hold(measured(model), double_copy(build("llama")))
+def test_the_module_inside_is_opened(wrap: Callable[[Any], Any]) -> None:
+    model, right = hs.load(wrap(build("llama"))), hs.load(build("llama"))
+    assert model.source == right.source
+    assert model.anatomy.writers == right.anatomy.writers
+
+
+def test_the_module_inside_is_measured() -> None:
+    hold(measured(hs.load(WRAPPERS["twice"](compiled_in_place(build("llama"))))), double_copy(build("llama")))
 
 
 def test_a_tokenizer_that_comes_along_is_taken() -> None:

@@ -97,6 +97,18 @@ def a_weights_file(model: Path, here: Path) -> str:
     return str(model / "model.safetensors")
 
 
+def no_name(model: Path, here: Path) -> str:
+    return " "
+
+
+def long_name(model: Path, here: Path) -> str:
+    return "x" * 5000
+
+
+def long_part(model: Path, here: Path) -> str:
+    return str(here / ("x" * 1000))
+
+
 def empty_folder(model: Path, here: Path) -> str:
     return str(here)
 
@@ -279,6 +291,9 @@ REFUSED = [
     (unknown_hub_id, UnknownModel, "no model 'nobody/no-such-model'"),
     (no_such_path, UnknownModel, "no model '"),
     (a_weights_file, UnknownModel, "no model '"),
+    (no_name, UnknownModel, "is no name of a model"),
+    (long_name, UnknownModel, "is no name of a model"),
+    (long_part, UnknownModel, "File name too long"),
     (empty_folder, UnknownModel, "has no config.json"),
     (broken_config, UnknownModel, "is no readable JSON: Expecting"),
     (config_without_type, UnknownModel, "names no model_type"),

@@ -27,6 +27,9 @@ from hydrascope.errors import ModelError, NotCausalLM, OutOfBudget, PickleRefuse
 MOST_LAYERS = 10_000
 """A config with more blocks than this is broken; building them would fill the memory before anything else fails."""
 
+LONGEST_NAME = 4096
+"""Most characters of a name; no system has longer paths."""
+
 _INDEX = "model.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _MASKS = re.compile(r"(.*)\.(bias|masked_bias|causal_mask)")
@@ -56,7 +59,9 @@ class Checkpoint:
     @property
     def arguments(self) -> dict[str, Any]:
         """Arguments of the library for config, weights and tokenizer alike."""
-        file = {"gguf_file": self.gguf} if self.gguf else {}
+        # in full, since a file of that name where the process runs would go first
+        path = str((Path(self.where) / self.gguf).resolve()) if self.offline else self.gguf
+        file = {"gguf_file": path} if self.gguf else {}
         return {"local_files_only": self.offline, "trust_remote_code": self.trust, **file}
 
     def holds(self, pattern: str) -> bool:
@@ -73,15 +78,21 @@ def locate(name: str, *, trust: bool = False, gguf: str = "") -> Checkpoint:
         gguf: name of a GGUF file in the folder or under the id.
 
     Raises:
+        UnknownModel: it is no name at all.
         ModelError: the file is not there, or GGUF cannot be read here.
     """
+    if not name.strip() or len(name) > LONGEST_NAME:
+        raise UnknownModel(f"'{name[:20]}' is no name of a model; write a folder, a bundled name or a hub id")
     path, bundled = Path(name), zoo.find(name)
-    if path.suffix.lower() == GGUF and path.is_file() and not gguf:
-        path, gguf = path.parent, path.name
+    try:
+        if path.suffix.lower() == GGUF and path.is_file() and not gguf:
+            path, gguf = path.parent, path.name
+        is_folder = path.is_dir()
+    except OSError as error:  # a part of it is too long
+        raise UnknownModel(f"no model '{name[:20]}...': {reason(error)}") from error
     if gguf:
-        require_gguf(name, path if path.is_dir() else None, gguf)
-    where = str(bundled.path) if bundled is not None and not path.is_dir() else str(path) if path.is_dir() else name
-    return Checkpoint(name, where, trust, gguf)
+        require_gguf(name, path if is_folder else None, gguf)
+    return Checkpoint(name, str(path) if is_folder else name if bundled is None else str(bundled.path), trust, gguf)
 
 
 def open_config(checkpoint: Checkpoint) -> Any:

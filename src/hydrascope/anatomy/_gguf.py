@@ -34,6 +34,11 @@ def require_gguf(name: str, folder: Path | None, file: str) -> None:
         with path.open("rb") as opened:
             if opened.read(4) != b"GGUF":
                 raise ModelError(f"'{path}' is no GGUF file: it does not begin with the letters GGUF")
+    elif Path(file).is_file():
+        raise ModelError(
+            f"'{file}' is both a file here and asked of '{name}', and the library would take the one here; write "
+            f"hydrascope run {file}, or go to another folder"
+        )
     if missing := [library for library in ("gguf", "accelerate") if find_spec(library) is None]:
         raise ModelError(
             f"'{file}' is a GGUF file, which {' and '.join(missing)} reads, and which is not installed; "
