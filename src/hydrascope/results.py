@@ -53,7 +53,7 @@ class Ledger:
             OutputError: there is no ledger, or the run has not finished.
         """
         folder = folder_named(path)
-        if (folder / JSON).is_file() and not is_finished(folder):
+        if (folder / JSON).is_file() and not (folder / "ledger.zarr").exists():
             raise OutputError(f"the run in '{folder}' has not finished; run the same command again to continue it")
         return cls(open_dataset(folder), folder.parent if folder.suffix == ".zarr" else folder)
 
