@@ -329,9 +329,7 @@ def test_an_interrupt_says_how_to_go_on(
         patch.setattr("hydrascope.run._runner.measure", interrupted)
         said = cli("run", model_folder, "--prompts", prompt_file, "--out", tmp_path / "out", *SMALL)
     assert said.code == 130
-    assert (
-        said.err == "hydrascope: interrupted; what is done is kept, and the same command continues where it stopped\n"
-    )
+    assert said.err == "hydrascope: interrupted; the same command continues where it stopped\n"
     assert said.out == ""
 
 

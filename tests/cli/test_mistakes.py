@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 from importlib import metadata
 from pathlib import Path
 
@@ -108,15 +106,3 @@ def test_settings_that_no_option_says_are_told_only_where_no_option_differs() ->
 def test_the_version_is_told(cli: Cli) -> None:
     said = cli("--version")
     assert (said.code, said.out) == (0, f"hydrascope {metadata.version('hydrascope')}\n")
-
-
-def test_a_terminated_command_says_what_is_kept(desk: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(desk)
-    monkeypatch.setattr("hydrascope.run._companions.execute_runs", lambda *a, **b: os.kill(os.getpid(), signal.SIGTERM))
-    before = signal.getsignal(signal.SIGTERM)
-    said = cli("run", "tiny", "--prompts", "asked.jsonl", "--out", "out", "--donors", 2)
-    assert said.code == 143
-    assert said.err.endswith(
-        "hydrascope: terminated; what is done is kept, and the same command continues where it stopped\n"
-    )
-    assert signal.getsignal(signal.SIGTERM) is before

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import sys
 from importlib import metadata
 from typing import Annotated
@@ -49,14 +48,9 @@ def _itself(
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's, or the copy that newer versions of typer carry
 
 
-class _Terminated(BaseException):
-    """SIGTERM, which ends the command as Ctrl-C does: what is finished is written first."""
-
-
 def main() -> None:
     """Entry point: known conditions become one sentence on standard error and exit code 2."""
     words = sys.argv[1:] or ["--help"]
-    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         add_options(words[0])
         code = app(words, prog_name="hydrascope", standalone_mode=False)
@@ -67,21 +61,12 @@ def main() -> None:
         code = _fail(_as_clause(error, words), 2)
     except (KeyboardInterrupt, typer.Abort):
         code = 130
-    except _Terminated:
-        code = 143
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    if code in (130, 143):
-        how = "interrupted" if code == 130 else "terminated"
-        _fail(f"{how}; what is done is kept, and the same command continues where it stopped", code)
+    if code == 130:
+        _fail("interrupted; the same command continues where it stopped", code)
     sys.exit(code)
-
-
-def _terminate(*given: object) -> None:
-    raise _Terminated
 
 
 def _fail(message: str, code: int) -> int:
