@@ -54,7 +54,7 @@ class Ledger:
             LedgerDoesNotClose: its numbers do not add up.
         """
         folder = folder_named(path)
-        if (folder / JSON).is_file() and not is_finished(folder):
+        if (folder / JSON).is_file() and not (folder / "ledger.zarr").exists():
             raise OutputError(f"the run in '{folder}' has not finished; run the same command again to continue it")
         return cls(open_dataset(folder), folder.parent if folder.suffix == ".zarr" else folder)
 

@@ -147,6 +147,7 @@ def test_short_addresses_are_read_in_tables(at_hand: Any) -> None:
 
 
 REFUSED: list[tuple[str, Call]] = [
+    ("'xxx", knocked_out(model="x" * 5000)),
     ("None is no set of prompts", knocked_out(prompts=None)),
     ("5 is no set of prompts", knocked_out(prompts=5)),
     ("b'w4' is no set of prompts", knocked_out(prompts=b"w4")),

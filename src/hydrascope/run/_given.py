@@ -14,7 +14,7 @@ from torch import nn
 
 from hydrascope.ablations import REGISTRY, Ablation, named_ablations
 from hydrascope.anatomy import Model, load
-from hydrascope.errors import AblationError, RunError, shown
+from hydrascope.errors import AblationError, ModelError, RunError, shown
 from hydrascope.prompts import Cut, Prompt, PromptSet, Table, cut, documents, is_text
 from hydrascope.prompts import load as load_prompts
 from hydrascope.run._options import PROTOCOLS, Options
@@ -31,7 +31,10 @@ def given_model(given: ModelLike, *, trust_remote_code: bool = False) -> Model:
     Raises:
         ModelError: it is none of these, or cannot be opened.
     """
-    return given if isinstance(given, Model) else load(given, trust_remote_code=trust_remote_code)
+    try:
+        return given if isinstance(given, Model) else load(given, trust_remote_code=trust_remote_code)
+    except OSError as error:  # such as a text that is too long for a name
+        raise ModelError(f"{shown(given)} is no model that can be opened ({error.strerror or error})") from error
 
 
 def given_prompts(given: PromptsLike, model: Model, options: Options) -> PromptSet:
