@@ -17,6 +17,8 @@ from hydrascope import figures
 from hydrascope.analysis import compensation_points, quantity
 
 WIDTH, HEIGHT = 640, 300
+PADDING = 18
+"""For readers whose letters are wider than those that the charts were laid out with."""
 
 
 def charts(ledger: hs.Ledger) -> Iterator[tuple[str, alt.TopLevelMixin]]:
@@ -43,8 +45,9 @@ def draw(ledger: hs.Ledger, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, chart in charts(ledger):
         specification = figures.themed(chart)
-        specification["width"] = WIDTH
+        specification |= {"width": WIDTH, "padding": PADDING}
         specification.setdefault("height", HEIGHT)
+        specification["config"]["axis"] |= {"labelOverlap": True, "labelSeparation": 8}
         (folder / f"{name}.svg").write_text(vl_convert.vegalite_to_svg(specification), encoding="utf-8")
 
 

@@ -7,6 +7,7 @@ neither is written twice.
 from __future__ import annotations
 
 import inspect
+import os
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,12 @@ ELSEWHERE = {
 }
 """Files outside `docs/` to the pages that they are on the site."""
 TABLE = ("| | what it does | default |", "|---|---|---|")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Keep progress bars, and warnings that name places on this machine, out of the notebook's page."""
+    os.environ.update({"TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore", "HF_HUB_OFFLINE": "1"})
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from playwright.sync_api import ViewportSize, sync_playwright
 
-SIZE: ViewportSize = {"width": 1100, "height": 880}
+SIZE: ViewportSize = {"width": 1100, "height": 915}
 
 
 def photograph(page: Path, picture: Path) -> None:
