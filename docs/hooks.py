@@ -58,26 +58,27 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 def commands() -> str:
     """Every verb of the command line with its arguments and options, as Markdown."""
-    for verb in _commands():
+    for verb in _group().commands:
         add_options(verb)
-    return "\n".join(_verb(name, command) for name, command in _commands().items())
+    group = _group()
+    return "\n".join(["", *_choices(group), *(_verb(*each) for each in group.commands.items())])
 
 
-def _commands() -> dict[str, Any]:
-    group: Any = typer.main.get_command(app)
-    return dict(group.commands)
+def _group() -> Any:
+    return typer.main.get_command(app)
 
 
 def _verb(name: str, command: Any) -> str:
     arguments = [_argument(one) for one in command.params if one.param_type_name == "argument"]
-    rows = [
-        f"| {_spelled(one)} | {_cell(one.help)} | {_default(one)} |"
-        for one in command.params
-        if not getattr(one, "hidden", False)
-    ]
     usage = " ".join(["hydrascope", name, "[OPTIONS]", *arguments])
-    head = [f"\n## `{name}`\n", f"{command.help}\n", f"```\n{usage}\n```\n", *TABLE]
-    return "\n".join([*head, *rows, ""])
+    head = [f"\n## `{name}`\n", f"{command.help}\n", f"```\n{usage}\n```\n"]
+    return "\n".join([*head, *_choices(command), ""])
+
+
+def _choices(command: Any) -> list[str]:
+    shown = [one for one in command.params if not getattr(one, "hidden", False)]
+    rows = [f"| {_spelled(one)} | {_cell(one.help)} | {_default(one)} |" for one in shown]
+    return [*TABLE, *rows] if rows else []
 
 
 def _argument(one: Any) -> str:
