@@ -1,6 +1,6 @@
 """Photographs the top of a report for the README.
 
-python docs/picture.py runs/lerna-facts/report.html docs/report.png
+python docs/picture.py runs/gemma270-ioi/report.html docs/report.png
 """
 
 from __future__ import annotations
