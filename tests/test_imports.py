@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
         *("errors", "components", "zoo", "prompts", "anatomy", "ablations", "engine", "ledger", "run_directory"),
         *("analysis", "_lazy"),
     },
-    "comparison": {"errors", "analysis", "report", "results"},
+    "comparison": {"errors", "analysis", "report", "results", "run_directory"},
     "results": {"errors", "components", "analysis", "ledger", "report", "run_directory"},
     "knockout": {"errors", "ablations", "analysis", "anatomy", "prompts", "results", "run", "run_directory"},
 }

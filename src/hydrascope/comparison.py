@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ import pandas as pd
 from hydrascope.analysis import Comparison, ComparisonSummary, summarise_comparison
 from hydrascope.errors import RunError
 from hydrascope.results import Ledger
+from hydrascope.run_directory import folder_named
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Compared:
         """What the first run and each of the others differ in, in sentences."""
         return tuple(map(summarise_comparison, self.pairs))
 
-    def report(self, path: str | Path) -> Path:
+    def report(self, path: str | os.PathLike[str]) -> Path:
         """Write the page that shows the runs side by side.
 
         Args:
@@ -60,14 +62,14 @@ class Compared:
         """
         from hydrascope.report import write_comparison  # charts take a second to import
 
-        return write_comparison(self.pairs, Path(path))
+        return write_comparison(self.pairs, folder_named(path))
 
     def _stacked(self, table: Callable[[Comparison], pd.DataFrame]) -> pd.DataFrame:
         tables = [table(one).assign(run=one.names[1]) for one in self.pairs]
         return pd.concat(tables, ignore_index=True)
 
 
-def compare(first: Ledger | str | Path, *others: Ledger | str | Path) -> Compared:
+def compare(first: Ledger | str | os.PathLike[str], *others: Ledger | str | os.PathLike[str]) -> Compared:
     """Put runs side by side: a base and a tuned model, two checkpoints, ablations, seeds or number formats.
 
     Runs of models with as many blocks are compared prompt by prompt on the prompts and knock-outs that both have;

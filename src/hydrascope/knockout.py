@@ -77,10 +77,10 @@ def knock_out(
     told, folder = _told(progress), None if out is None else folder_named(out)
     ablations = given_ablations(ablation, chosen)
     opened = given_model(model)
-    opened.require_unchanged()
     asked = given_prompts(prompts, opened, chosen)
     request = RunRequest.of(opened, asked, ablations, dose, chosen, freeze=freeze, out=folder)
     with alone_with(opened):
+        opened.require_unchanged()
         runs = prepare_runs(request, opened, asked, ablations)
         dataset, directory = execute_runs(runs, folder, overwrite=overwrite, progress=told)
     return Ledger(dataset, None if directory is None else directory.path)
@@ -126,8 +126,8 @@ def freeze(
         opened = open_model(request, trust_remote_code=trust_remote_code)
     else:
         opened = given_model(model, trust_remote_code=trust_remote_code)
-        opened.require_unchanged()
     with alone_with(opened):
+        opened.require_unchanged()
         task = prepare(opened, prompts, chosen, request.options, dose=request.dose[0])
         directory = reopen(ledger.path, task.settings)
         execute_companions(directory, freezing(task, ledger.dataset), request, progress=told)

@@ -23,7 +23,7 @@ from hydrascope.analysis import (
 from hydrascope.components import parse_component
 from hydrascope.errors import ComponentError, OutputError, did_you_mean, shown
 from hydrascope.ledger import open_dataset
-from hydrascope.run_directory import COMPANIONS, FREEZE, JSON, folder_named, is_finished
+from hydrascope.run_directory import COMPANIONS, FREEZE, JSON, LEDGER, folder_named, is_finished
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class Ledger:
             LedgerDoesNotClose: its numbers do not add up.
         """
         folder = folder_named(path)
-        if (folder / JSON).is_file() and not (folder / "ledger.zarr").exists():
+        begun = os.path.isfile(folder / JSON) and not os.path.exists(folder / LEDGER)
+        if begun and not is_finished(folder):
             raise OutputError(f"the run in '{folder}' has not finished; run the same command again to continue it")
         return cls(open_dataset(folder), folder.parent if folder.suffix == ".zarr" else folder)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import hydrascope as hs
+from hydrascope.ledger import read_record, write_record
 from hydrascope.run_settings import difference
 from tests.conftest import Cli
 from tests.support import tiny
@@ -76,6 +77,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory, rows: list[tiny.Row]) -> Path
     options = {"null_draws": 0}
     hs.knock_out(folder / "tiny", prompts, "attn.1", hs.Resample(donors=2), options=options, out=folder / "done")
     shutil.copytree(folder / "done", folder / "begun", ignore=shutil.ignore_patterns("ledger.zarr"))
+    record = read_record(folder / "begun" / "run.json")
+    write_record(folder / "begun" / "run.json", {**record, "complete": False})
     return folder
 
 

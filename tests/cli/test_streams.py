@@ -148,7 +148,7 @@ ESCAPES = "\x1b]0;title\x07\x1b[2Jred\x9b31m\r\u202e"
 
 def test_nothing_that_is_printed_steers_the_terminal(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     said = cli("show", f"nowhere{ESCAPES}").refusal()
-    assert said.startswith("no ledger in 'nowhere\\x1b]0;title\\x07\\x1b[2Jred\\x9b31m \\u202e'; give the folder")
+    assert said.startswith("no ledger in 'nowhere\\x1b]0;title\\x07\\x1b[2Jred\\x9b31m\\r\\u202e'; give the folder")
     _streams.say(f"é\tñ\n{ESCAPES}\ud800")
     assert capsys.readouterr().out == "é\tñ\n\\x1b]0;title\\x07\\x1b[2Jred\\x9b31m\\r\\u202e\\ud800\n"
 
@@ -175,7 +175,7 @@ def test_tables_do_not_steer_it_either() -> None:
 def test_messages_are_of_bounded_length(cli: Cli) -> None:
     said = cli("show", "x" * 10**5).refusal()
     assert len(said) < 1100
-    assert "[...]" in said and said.endswith("cannot be read: File name too long")
+    assert "..." in said and said.endswith("cannot be read: File name too long")
 
 
 @pytest.mark.parametrize(
@@ -219,6 +219,6 @@ def test_a_signal_says_what_is_kept_and_how_to_go_on(
         said = cli(*command, "--out", out)
     assert (said.code, said.out) == (code, "")
     mend = "the same command continues where it stopped"
-    assert said.err.strip() == f"hydrascope: interrupted; '{out}' keeps 16 of 40 prompts; {mend}"
+    assert said.err.splitlines()[-1] == f"hydrascope: interrupted; '{out}' keeps 16 of 40 prompts; {mend}"
     assert cli(*command, "--out", out).code == 0
     assert open_dataset(out).sizes["prompt"] == 40

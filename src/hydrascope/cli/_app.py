@@ -33,7 +33,7 @@ for verb in (run, freeze, show, compare, inspect, report, models, tasks):
 
 def _tell_version(asked: bool) -> bool:
     if asked:
-        print(f"hydrascope {metadata.version('hydrascope')}")
+        say(f"hydrascope {metadata.version('hydrascope')}")
         raise typer.Exit
     return asked
 

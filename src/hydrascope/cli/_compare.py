@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hydrascope.cli._options import AsJson
+from hydrascope.cli._streams import say
 
 PAGE = "comparison.html"
 
@@ -34,6 +35,6 @@ def compare(
         print(json.dumps({"comparisons": told, "report": str(page)}, indent=1))
         return
     for pair, one in zip(found.pairs, found.summaries, strict=True):
-        print(f"{pair.names[1]} beside {pair.names[0]}")
-        print("\n".join([one.headline, *(f"- {sentence}" for sentence in one.sentences), ""]))
-    print(page)
+        say(f"{pair.names[1]} beside {pair.names[0]}")
+        say("\n".join([one.headline, *(f"- {sentence}" for sentence in one.sentences), ""]))
+    say(page)
