@@ -19,23 +19,27 @@ ROOT = Path(hydrascope.__file__).parent
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "_lazy": set(),
+    "_card": set(),
+    "progress": set(),
     "components": {"errors"},
     "zoo": {"errors"},
-    "prompts": {"errors", "components", "zoo"},
-    "anatomy": {"errors", "components", "zoo"},
+    "prompts": {"errors", "_card", "components", "zoo"},
+    "anatomy": {"errors", "_card", "components", "zoo"},
     "ablations": {"errors", "components", "prompts"},
     "engine": {"errors", "components", "prompts", "anatomy", "ablations"},
     "ledger": {"errors"},
     "run_directory": {"errors", "ledger"},
-    "analysis": {"errors", "components"},
+    "analysis": {"errors", "_card", "components"},
     "figures": {"errors", "analysis"},
     "report": {"errors", "analysis", "figures"},
     "run": {
         *("errors", "components", "zoo", "prompts", "anatomy", "ablations", "engine", "ledger", "run_directory"),
         *("analysis", "_lazy"),
     },
-    "results": {"errors", "analysis", "ledger", "report", "run_directory"},
-    "knockout": {"errors", "ablations", "analysis", "anatomy", "prompts", "results", "run", "run_directory"},
+    "results": {"errors", "_card", "analysis", "ledger", "report", "run_directory"},
+    "knockout": {
+        *("errors", "ablations", "analysis", "anatomy", "progress", "prompts", "results", "run", "run_directory"),
+    },
 }
 """For each room, the rooms it may import. Whoever is not named (the command line and its helpers) may import all."""
 

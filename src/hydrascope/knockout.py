@@ -8,6 +8,7 @@ from pathlib import Path
 from hydrascope.ablations import Ablation
 from hydrascope.analysis import require_writers
 from hydrascope.anatomy import Model
+from hydrascope.progress import bars
 from hydrascope.prompts import PromptSet
 from hydrascope.results import Ledger
 from hydrascope.run import (
@@ -38,7 +39,7 @@ def knock_out(
     freeze: bool = False,
     out: str | Path | None = None,
     overwrite: bool = False,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress | None = None,
 ) -> Ledger:
     """Knock out parts of a model one by one, and account for what the rest does.
 
@@ -55,7 +56,7 @@ def knock_out(
         freeze: also freeze the strongest responders of repaired parts; see `Ledger.freeze`.
         out: folder that keeps the run; the same call with the same folder continues it.
         overwrite: throw away the run that is in `out`.
-        progress: takes stage, number done and total.
+        progress: takes stage, number done and total; if None, bars in a notebook or a terminal.
 
     Returns:
         The finished ledger.
@@ -69,7 +70,8 @@ def knock_out(
     folder = None if out is None else Path(out)
     request = RunRequest.of(model, prompts, ablations, doses, chosen, freeze=freeze, out=folder)
     runs = prepare_runs(request, model, prompts, ablations)
-    dataset, directory = execute_runs(runs, folder, overwrite=overwrite, progress=progress)
+    with bars(quiet=progress is not None) as shown:
+        dataset, directory = execute_runs(runs, folder, overwrite=overwrite, progress=progress or shown)
     return Ledger(dataset, None if directory is None else directory.path)
 
 
@@ -81,7 +83,7 @@ def freeze(
     device: str | None = None,
     memory: str | None = None,
     trust_remote_code: bool = False,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress | None = None,
 ) -> Ledger:
     """Freeze the strongest responders of a finished run, to find who is needed.
 
@@ -93,7 +95,7 @@ def freeze(
         memory: budget such as `4GB`; as in the run, if left out.
         trust_remote_code: run code that comes with the weights. It is never taken from the run's record, which may come
             from somebody else.
-        progress: takes stage, number done and total.
+        progress: takes stage, number done and total; if None, bars in a notebook or a terminal.
 
     Returns:
         The run's ledger; `Ledger.freeze` has what was found, and is empty where nothing is repaired.
@@ -111,5 +113,6 @@ def freeze(
     opened = open_model(request, trust_remote_code=trust_remote_code) if model is None else model
     task = prepare(opened, prompts, chosen, request.options, dose=request.dose[0])
     directory = reopen(ledger.path, task.settings)
-    execute_companions(directory, freezing(task, ledger.dataset), request, progress=progress)
+    with bars(quiet=progress is not None) as shown:
+        execute_companions(directory, freezing(task, ledger.dataset), request, progress=progress or shown)
     return Ledger(ledger.dataset, ledger.path)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from hydrascope.cli._options import AsJson, Trust, with_options
+from hydrascope.progress import bars, loading
 
 
 @with_options()
@@ -20,6 +21,7 @@ def run(
     **given: Any,
 ) -> None:
     """Knock out, store, analyse and write the report. Run again, it continues."""
+    loading(quiet=as_json)
     from hydrascope.cli import _terminal
     from hydrascope.run import (
         RunRequest,
@@ -41,7 +43,7 @@ def run(
         _terminal.show_estimates(estimate(runs.main), *plans, as_json=as_json)
         return
     folder = out or default_folder(runs.main)
-    with _terminal.progress_bars(quiet=as_json) as progress:
+    with bars(quiet=as_json) as progress:
         told = _terminal.warning_first(progress, "" if as_json else runs.main.caution)
         dataset, directory = execute_runs(runs, folder, overwrite=overwrite, progress=told)
         assert directory is not None

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,10 @@ import pandas as pd
 import transformers
 import xarray as xr
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from hydrascope.analysis import ablation_loss_sentence, rank_agreement_sentence, reads_each, rounding
+from hydrascope.cli._ending import show_ending
 from hydrascope.results import Ledger
 from hydrascope.run import Estimate
 from hydrascope.run import Progress as Told
@@ -47,27 +46,6 @@ def warning_first(progress: Told, caution: str) -> Told:
         progress(stage, done, total)
 
     return told
-
-
-@contextmanager
-def progress_bars(quiet: bool) -> Iterator[Told]:
-    """Bars on standard error while it is a terminal; nothing otherwise."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description:<12}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bars:
-        known: dict[str, TaskID] = {}
-
-        def told(stage: str, done: int, total: int) -> None:
-            if stage not in known:
-                known[stage] = bars.add_task(stage, total=total)
-            bars.update(known[stage], completed=done)
-
-        yield told
 
 
 def reported(dataset: xr.Dataset, folder: Path, progress: Told) -> Ledger:
@@ -104,23 +82,26 @@ def show_estimates(
 
 
 def show_result(ledger: Ledger, page: Path, as_json: bool, *, listed: bool = False) -> None:
-    """Print the headline and where the report is.
+    """Print what a run found and where the report is.
 
     Args:
         ledger: a finished run.
         page: path of its report.
         as_json: print JSON.
-        listed: list the knock-outs where there is no headline.
+        listed: print every sentence or, where there is none, list the knock-outs.
     """
     if not ledger.has_report:
         _show_sums(ledger, page.parent, as_json, listed)
         return
-    summary, closing = ledger.summary(), ledger.closing()
     if as_json:
         print(json.dumps(_as_json(ledger, page), indent=1))
         return
     console = Console(highlight=False)
     console.soft_wrap = not console.is_terminal  # what is piped is wrapped by its reader
+    if not listed:
+        show_ending(ledger, page, console)
+        return
+    summary, closing = ledger.summary(), ledger.closing()
     console.print(summary.headline, style="bold", markup=False)
     for sentence in summary.leading:
         console.print(f"- {sentence}", markup=False)

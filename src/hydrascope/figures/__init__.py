@@ -1,7 +1,7 @@
 """Pure functions from the tables of `hydrascope.analysis` to Altair charts.
 
 Every chart is a single responsive view that stands alone in a notebook, a page or a paper. Charts are built in the
-light theme; `themed` gives the specification in another.
+light theme; `themed` gives the specification in another, `save_chart` a file for a paper.
 """
 
 from hydrascope.figures._balance import balance, balance_steps
@@ -24,6 +24,7 @@ from hydrascope.figures._erasure import late_mlp_effects, released_by_layer
 from hydrascope.figures._matrix import compensation_matrix, rows_shown
 from hydrascope.figures._neurons import NTH, carried_by_few, half_by_layer, neuron_scatter, nth_neuron
 from hydrascope.figures._over_layers import is_curve
+from hydrascope.figures._paper import FORMS, Picture, chart_data, for_notebook, save_chart
 from hydrascope.figures._theme import (
     DARK,
     KIND_LABELS,
@@ -57,6 +58,7 @@ from hydrascope.figures._units import has_unit_grid, head_answers, head_grid, un
 __all__ = [
     "ATTENTION",
     "DARK",
+    "FORMS",
     "GIVERS",
     "KIND_LABELS",
     "LIGHT",
@@ -67,6 +69,7 @@ __all__ = [
     "ROUTING",
     "SELECTED",
     "TOP",
+    "Picture",
     "Theme",
     "agreement_by_layer",
     "attention_by_depth",
@@ -74,6 +77,7 @@ __all__ = [
     "balance",
     "balance_steps",
     "carried_by_few",
+    "chart_data",
     "compensation_by_prompt",
     "compensation_matrix",
     "direct_against_total",
@@ -81,6 +85,7 @@ __all__ = [
     "effect_against_change",
     "effect_by_layer",
     "every_nth",
+    "for_notebook",
     "half_by_layer",
     "half_share",
     "has_unit_grid",
@@ -103,6 +108,7 @@ __all__ = [
     "repair_frozen",
     "restored_by_layer",
     "rows_shown",
+    "save_chart",
     "slope_by_layer",
     "themed",
     "two_ways_by_layer",
