@@ -29,6 +29,8 @@ _POINTS_PER_INCH = 72
 """Unit of the converter, which takes a length without one for points."""
 _MARGIN = {"left": 3, "right": 14, "top": 3, "bottom": 3}
 """Room around a picture, in pixels; the label of the last tick reaches into that on the right."""
+_FONT = 'Arial, Helvetica, "Liberation Sans", sans-serif'
+"""Fonts as wide as each other, so that what is measured here fits wherever an SVG is opened."""
 _TITLE_WIDTH = 0.56
 """Mean width of a character of a title, in units of its height."""
 _TITLE_SIZE = 14
@@ -149,7 +151,7 @@ def _on_paper(chart: alt.TopLevelMixin, columns: int) -> dict[str, Any]:
         most = int(width / (_TITLE_WIDTH * _TITLE_SIZE))
         lines = [part for line in _said(title["text"], chosen) for part in textwrap.wrap(line, most)]
         spec["title"] = {**title, "text": lines, "limit": 0, "frame": "bounds", "offset": TITLE_OFFSET}
-    spec["config"]["background"] = PRINT.paper
+    spec["config"] |= {"background": PRINT.paper, "font": _FONT}
     if columns == 1:
         spec["config"]["legend"]["layout"]["top"]["direction"] = "vertical"  # side by side they are too wide
     spec |= {"width": width, "autosize": {"type": "fit-x", "contains": "padding"}, "padding": _MARGIN}
