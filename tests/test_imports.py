@@ -20,16 +20,18 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "_digests": set(),
     "_lazy": set(),
+    "_card": set(),
+    "progress": set(),
     "components": {"errors"},
     "zoo": {"errors"},
-    "prompts": {"errors", "_lazy", "components", "zoo"},
-    "anatomy": {"errors", "components", "zoo"},
+    "prompts": {"errors", "_card", "_lazy", "components", "zoo"},
+    "anatomy": {"errors", "_card", "components", "zoo"},
     "ablations": {"errors", "components", "prompts"},
     "engine": {"errors", "_digests", "components", "prompts", "anatomy", "ablations"},
     "ledger": {"errors", "_digests"},
     "run_settings": set(),
     "run_directory": {"errors", "ledger", "run_settings"},
-    "analysis": {"errors", "components"},
+    "analysis": {"errors", "_card", "components"},
     "figures": {"errors", "analysis"},
     "report": {"errors", "analysis", "figures"},
     "run": {
@@ -37,8 +39,10 @@ ALLOWED: dict[str, set[str]] = {
         *("analysis", "_lazy"),
     },
     "comparison": {"errors", "analysis", "report", "results", "run_directory"},
-    "results": {"errors", "components", "analysis", "ledger", "report", "run_directory"},
-    "knockout": {"errors", "ablations", "analysis", "anatomy", "prompts", "results", "run", "run_directory"},
+    "results": {"errors", "_card", "components", "analysis", "ledger", "report", "run_directory"},
+    "knockout": {
+        *("errors", "ablations", "analysis", "anatomy", "progress", "prompts", "results", "run", "run_directory"),
+    },
 }
 """For each room, the rooms it may import. Whoever is not named (the command line and its helpers) may import all."""
 

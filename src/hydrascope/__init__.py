@@ -11,6 +11,7 @@ ledger.report("report.html")
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from hydrascope._lazy import lazily
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from hydrascope.prompts import load as load_prompts
     from hydrascope.results import Ledger
     from hydrascope.run import Options
+
+__version__ = version("hydrascope")
 
 __all__ = [
     "Ablation",

@@ -7,6 +7,7 @@ from typing import Any
 
 from hydrascope.analysis import require_writers
 from hydrascope.errors import RunError, shown
+from hydrascope.progress import bars
 from hydrascope.results import Ledger
 from hydrascope.run import (
     AblationsLike,
@@ -65,7 +66,7 @@ def knock_out(
         freeze: also freeze the strongest responders of repaired parts; see `Ledger.freeze`.
         out: folder that keeps the run; the same call with the same folder continues it.
         overwrite: throw away the run that is in `out`.
-        progress: takes stage, number done and total.
+        progress: takes stage, number done and total; if None, bars in a notebook or a terminal.
 
     Returns:
         The finished ledger.
@@ -74,15 +75,16 @@ def knock_out(
         HydrascopeError: what cannot be done, and what to do about it.
     """
     chosen = given_options(options).but(components=components, seed=seed)
-    told, folder = _told(progress), None if out is None else folder_named(out)
+    _require_callable(progress)
+    folder = None if out is None else folder_named(out)
     ablations = given_ablations(ablation, chosen)
     opened = given_model(model)
     asked = given_prompts(prompts, opened, chosen)
     request = RunRequest.of(opened, asked, ablations, dose, chosen, freeze=freeze, out=folder)
-    with alone_with(opened):
+    with alone_with(opened), bars(quiet=progress is not None) as drawn:
         opened.require_unchanged()
         runs = prepare_runs(request, opened, asked, ablations)
-        dataset, directory = execute_runs(runs, folder, overwrite=overwrite, progress=told)
+        dataset, directory = execute_runs(runs, folder, overwrite=overwrite, progress=progress or drawn)
     return Ledger(dataset, None if directory is None else directory.path)
 
 
@@ -106,7 +108,7 @@ def freeze(
         memory: budget such as `4GB`; as in the run, if left out.
         trust_remote_code: run code that comes with the weights. It is never taken from the run's record, which may come
             from somebody else.
-        progress: takes stage, number done and total.
+        progress: takes stage, number done and total; if None, bars in a notebook or a terminal.
 
     Returns:
         The run's ledger; `Ledger.freeze` has what was found, and is empty where nothing is repaired.
@@ -115,7 +117,8 @@ def freeze(
         SettingsChanged: model or ablation are not those of the run.
         HydrascopeError: what cannot be done, and what to do about it.
     """
-    told, ledger = _told(progress), run if isinstance(run, Ledger) else Ledger.open(run)
+    _require_callable(progress)
+    ledger = run if isinstance(run, Ledger) else Ledger.open(run)
     if ledger.path is None:
         raise RunError("this ledger's run was not kept, so nothing can be added to it; run it again with out")
     require_writers(ledger.dataset, "learning who is needed")
@@ -126,17 +129,14 @@ def freeze(
         opened = open_model(request, trust_remote_code=trust_remote_code)
     else:
         opened = given_model(model, trust_remote_code=trust_remote_code)
-    with alone_with(opened):
+    with alone_with(opened), bars(quiet=progress is not None) as drawn:
         opened.require_unchanged()
         task = prepare(opened, prompts, chosen, request.options, dose=request.dose[0])
         directory = reopen(ledger.path, task.settings)
-        execute_companions(directory, freezing(task, ledger.dataset), request, progress=told)
+        execute_companions(directory, freezing(task, ledger.dataset), request, progress=progress or drawn)
     return Ledger(ledger.dataset, ledger.path)
 
 
-def _told(progress: Progress | None) -> Progress:
-    if progress is None:
-        return lambda stage, done, total: None
-    if not callable(progress):
+def _require_callable(progress: object) -> None:
+    if progress is not None and not callable(progress):
         raise RunError(f"progress cannot be {shown(progress)}; give a function that takes stage, number done and total")
-    return progress

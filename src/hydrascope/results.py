@@ -6,11 +6,14 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import xarray as xr
 
+from hydrascope._card import card
 from hydrascope.analysis import (
+    TABLES,
     Closing,
     Findings,
     Summary,
@@ -18,12 +21,16 @@ from hydrascope.analysis import (
     knows_direct,
     neurons,
     reads_each,
+    shortened,
     summarise,
 )
 from hydrascope.components import parse_component
 from hydrascope.errors import ComponentError, OutputError, did_you_mean, shown
 from hydrascope.ledger import open_dataset
 from hydrascope.run_directory import COMPANIONS, FREEZE, JSON, LEDGER, folder_named, is_finished
+
+if TYPE_CHECKING:
+    from hydrascope.report import Plots
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,34 @@ class Ledger:
         """The tables behind all methods."""
         also = {name: one.dataset for name, one in self.also.items()}
         return Findings(self.dataset, frozen=also.pop(FREEZE, None), also=also)
+
+    def table(self, name: str, *, full: bool = False) -> pd.DataFrame:
+        """A table by its name, with the columns that a reader needs.
+
+        Args:
+            name: name of the method that returns the table, such as `repair`.
+            full: keep all columns, as that method does.
+
+        Raises:
+            ComponentError: there is no such table.
+            DetailDropped: the run did not keep what the table needs.
+        """
+        if name not in TABLES:
+            raise ComponentError(f"there is no table '{name}'; choose from {', '.join(TABLES)}")
+        table: pd.DataFrame = getattr(self, name)()
+        return table if full else shortened(name, table)
+
+    def _repr_html_(self) -> str:
+        attributes, sizes = self.dataset.attrs, self.dataset.sizes
+        facts = {
+            "prompts": f"{attributes['prompts_name']}, {sizes['prompt']:,} of {attributes['prompts_total']:,} kept",
+            "knocked out": f"{sizes['ablated']:,} parts, by {attributes['ablation']}",
+            "closes to": f"{attributes['closing_error']:.1e} (allowed {attributes['closing_tolerance']:g})",
+            "companions": ", ".join(self.also),
+            "folder": self.path or "",
+        }
+        sentences = (self.summary().headline,) if self.has_report else ()
+        return card(f"Ledger of {attributes['model_name']}", facts, sentences)
 
     # every table of `hydrascope.analysis.TABLES`, by its name
 
@@ -243,6 +278,17 @@ class Ledger:
     def closing(self) -> Closing:
         """The closing check, recomputed from the ledger."""
         return self.findings.closing
+
+    @cached_property
+    def plot(self) -> Plots:
+        """Every figure of the report as a method, such as `ledger.plot.balance()`; `save_all` writes them all.
+
+        Raises:
+            DetailDropped: the ledger keeps only sums, of which there is no report.
+        """
+        from hydrascope.report import plots  # charts take a second to import
+
+        return plots(self.findings)
 
     @property
     def has_report(self) -> bool:

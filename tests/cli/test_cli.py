@@ -75,8 +75,10 @@ def test_a_run_in_an_empty_folder_and_the_same_command_again(
     assert list(tmp_path.iterdir()) == [tmp_path / "runs"]
     assert first.stdout.splitlines()[-1] == "runs/tiny-asked/report.html"
     verdict = hs.Ledger.open(run).summary()
-    told = [verdict.headline, *(f"- {sentence}" for sentence in verdict.sentences)]
-    assert first.stdout.splitlines()[: len(told)] == told  # each on one line, however long
+    printed = first.stdout.splitlines()
+    assert printed[0] == verdict.headline  # on one line, however long
+    assert [line for line in printed if line.startswith("- ")] == [f"- {one}" for one in verdict.leading[:3]]
+    assert len(printed) <= 12 and f"hydrascope show {Path('runs') / 'tiny-asked'}" in first.stdout
     page = (run / "report.html").read_text()
     assert page.startswith("<!doctype html>") and page.endswith("</html>")
     said = f"hydrascope run {model_folder} --prompts {prompt_file} --donors 3 --components attn,mlp --null-draws 1"
@@ -136,7 +138,9 @@ def test_how_far_ablations_agree_is_in_the_json(
 def test_a_finished_run_is_shown_again(model_folder: Path, prompt_file: Path, tmp_path: Path, cli: Cli) -> None:
     command = ("run", model_folder, "--prompts", prompt_file, *SMALL)
     said = cli(*command, "--out", tmp_path / "out")
-    assert cli("show", tmp_path / "out").out == said.out
+    shown, verdict = cli("show", tmp_path / "out").out.splitlines(), hs.Ledger.open(tmp_path / "out").summary()
+    assert shown[1 : len(verdict.sentences) + 1] == [f"- {sentence}" for sentence in verdict.sentences]
+    assert (shown[0], shown[-1]) == (said.out.splitlines()[0], said.out.splitlines()[-1])
     sums = cli(*command, "--out", tmp_path / "sums", "--detail", "kinds")
     assert f"What each knock-out costs: hydrascope show {tmp_path / 'sums'}" in sums.out
     listed = cli("show", tmp_path / "sums")

@@ -142,6 +142,26 @@ def test_switching_the_theme_recolours_the_charts_and_keeps_what_was_chosen(brow
     page.close()
 
 
+def test_a_link_leads_to_a_choice_and_a_choice_is_in_the_address(browser: Any, report: Path) -> None:
+    page = browser.new_page(**VIEWS["light"])
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.goto(f"{report.as_uri()}#ablated=mlp.2")
+    page.wait_for_function(DRAWN.format("light"), timeout=60_000)
+    assert "Without mlp.2" in page.locator("#balance svg").text_content()
+    assert page.locator("#balance select").input_value() == "mlp.2"
+    page.locator("#compensation select").select_option("attn.1")
+    page.wait_for_function("location.hash === '#ablated=attn.1'")
+    page.evaluate("location.hash = '#ablated=attn.3'")
+    page.wait_for_function("document.querySelector('#balance svg').textContent.includes('Without attn.3')")
+    assert page.locator("#compensation select").input_value() == "attn.3"
+    page.evaluate("location.hash = '#ablated=nothing.9'")
+    page.evaluate("location.hash = '#numbers'")
+    assert "Without attn.3" in page.locator("#balance svg").text_content()
+    assert complaints == []
+    page.close()
+
+
 def test_a_heading_sorts_the_table_with_missing_values_last(browser: Any, report: Path) -> None:
     visit = Visit(browser.new_page(**VIEWS["light"]), report, "light")
     head = visit.page.locator("thead th", has_text="restored with norm")

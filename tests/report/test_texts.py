@@ -17,7 +17,7 @@ from hydrascope.report import render
 from hydrascope.report._caveats import caveats
 from hydrascope.report._literature import REFERENCES, STRETCHES
 from hydrascope.report._run import Run
-from hydrascope.report._tokens import norm_bins, token_points
+from hydrascope.report._tokens import CHOICES, norm_bins, token_points
 from hydrascope.results import Ledger
 from tests.report.test_report import Parsed
 from tests.support.planted import planted
@@ -86,7 +86,7 @@ def test_both_selections_are_drawn_with_the_numbers_of_the_analysis() -> None:
 def test_tokens_and_bins_are_those_of_the_ledger() -> None:
     ds = tiny_ledger("kinds").dataset
     tables = Run(Findings(ds, DRAWS), "head.2.1")
-    points = token_points(tables)
+    points = token_points(tables, tables.strongest(CHOICES))
     assert set(points["ablated"]) == set(tables.strongest(6)) >= {"head.2.1"}
     mine = points[points["ablated"] == "head.2.1"]
     k = list(ds["ablated"].values).index("head.2.1")
@@ -94,7 +94,7 @@ def test_tokens_and_bins_are_those_of_the_ledger() -> None:
     assert sorted(mine["total_effect"]) == pytest.approx(sorted(ds["total_effect"].values[:, k].tolist()))
     top = mine.loc[mine["which"] == "its top tokens", "direct_effect"]
     assert top.min() >= mine.loc[mine["which"] != "its top tokens", "direct_effect"].max()
-    bins = norm_bins(tables)
+    bins = norm_bins(tables, tables.strongest(CHOICES))
     bars = bins[(bins["ablated"] == "head.2.1") & (bins["low"] < bins["high"])]
     for selection in ("top", "all"):
         rows = bars[bars["selection"] == selection]

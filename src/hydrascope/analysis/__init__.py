@@ -54,6 +54,7 @@ from hydrascope.analysis._neurons import ALL_MLPS, has_neurons, neuron_curves, n
 from hydrascope.analysis._repair import compensation_points, effect_points, layer_effects, prompt_view, repair
 from hydrascope.analysis._responders import concentration, who_repairs
 from hydrascope.analysis._self_repair import self_repair, self_repair_by_depth
+from hydrascope.analysis._short import SHORT, shortened
 from hydrascope.analysis._statistics import (
     CONCLUSIVE_FROM,
     FEWEST_RANKED,
@@ -87,6 +88,7 @@ __all__ = [
     "MORE_GROUPS",
     "RESAMPLES",
     "SELECTIONS",
+    "SHORT",
     "TABLES",
     "TOP_SHARE",
     "TOP_TOKENS",
@@ -151,6 +153,7 @@ __all__ = [
     "routing_totals",
     "self_repair",
     "self_repair_by_depth",
+    "shortened",
     "simultaneous_means",
     "summarise",
     "summarise_comparison",

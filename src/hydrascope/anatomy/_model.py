@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from hydrascope._card import card
 from hydrascope.anatomy._anatomy import Anatomy
 from hydrascope.anatomy._precision import CLOSING, precision
 from hydrascope.anatomy._weights import describe_devices, devices, model_dtype, weight_digest
@@ -66,6 +67,16 @@ class Model:
     tokenizer: Any
     anatomy: Anatomy
     source: ModelSource
+
+    def _repr_html_(self) -> str:
+        source, anatomy = self.source, self.anatomy
+        facts = {
+            "family": f"{source.family}, {source.n_parameters:,} parameters",
+            "blocks": f"{anatomy.n_layers} of width {anatomy.d_model}, {len(anatomy.writers)} writers proved",
+            "numbers": f"{source.dtype} on {source.device}",
+            "weights": source.packing,
+        }
+        return card(source.label, facts)
 
     @property
     def device(self) -> torch.device:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from importlib import metadata
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -18,33 +18,38 @@ from hydrascope.cli._lists import models, tasks
 from hydrascope.cli._options import add_options
 from hydrascope.cli._report import report
 from hydrascope.cli._run import run
+from hydrascope.cli._runs import runs
 from hydrascope.cli._show import show
 from hydrascope.cli._streams import Terminated, prepare_streams, say, sentence, silence_output
+from hydrascope.cli._table import table
 from hydrascope.errors import HydrascopeError
 
 app = typer.Typer(
-    add_completion=False,
     pretty_exceptions_enable=False,
-    help="Knock out any part of a language model and account exactly for what the rest does about it.",
 )
-for verb in (run, freeze, show, compare, inspect, report, models, tasks):
-    app.command()(verb)
+for panel, verbs in {
+    "Measure": (run, freeze, inspect),
+    "Read": (show, report, table, runs, compare),
+    "What there is": (models, tasks),
+}.items():
+    for verb in verbs:
+        app.command(rich_help_panel=panel)(verb)
 
 
-def _tell_version(asked: bool) -> bool:
+def _print_version(asked: bool) -> bool:
     if asked:
-        say(f"hydrascope {metadata.version('hydrascope')}")
+        say(f"hydrascope {version('hydrascope')}")
         raise typer.Exit
     return asked
 
 
 @app.callback()
-def _itself(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and stop.", callback=_tell_version)
+def _options_of_all(
+    shown: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
-    """Take what is asked of no verb."""
+    """Knock out any part of a language model and account exactly for what the rest does about it."""
 
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's, or the copy that newer versions of typer carry
@@ -55,7 +60,7 @@ def main() -> None:
     words = sys.argv[1:] or ["--help"]
     prepare_streams()
     try:
-        add_options(words[0])
+        add_options(_verb(words))
         # not through its `main`, which would take interrupts and closed pipes for its own
         with typer.main.get_command(app).make_context("hydrascope", words) as context:
             context.command.invoke(context)
@@ -78,6 +83,13 @@ def main() -> None:
         where = "standard output" if error.filename is None else f"'{error.filename}'"
         code = _fail(f"{where} cannot be used: {error.strerror or error}; what is done is kept", 2)
     sys.exit(code)
+
+
+def _verb(words: list[str]) -> str:
+    """The verb of a command, also of one that is being typed while a shell asks what may follow."""
+    typed = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS", "")
+    asked = typed.split()[1:] if "_HYDRASCOPE_COMPLETE" in os.environ else words
+    return asked[0] if asked else ""
 
 
 def _fail(message: str, code: int) -> int:

@@ -6,17 +6,19 @@ from typing import Any
 
 from hydrascope.cli._options import AsJson, Finished, Trust, with_options
 from hydrascope.cli._streams import say
+from hydrascope.progress import bars, loading
 
 
 @with_options(("device", "memory"), usual="as in the run")
 def freeze(run: Finished, trust_remote_code: Trust = False, as_json: AsJson = False, **given: Any) -> None:
     """Learn who is needed in a finished run: freeze its strongest responders, without making it again."""
+    loading(quiet=as_json)
     from hydrascope import knockout
     from hydrascope.cli import _terminal
     from hydrascope.run_directory import REPORT
 
     _terminal.quiet()
-    with _terminal.progress_bars(quiet=as_json) as progress:
+    with bars(quiet=as_json) as progress:
         # a folder may come from someone else: what it says must not be enough to run code
         ledger = knockout.freeze(run, trust_remote_code=trust_remote_code, progress=progress, **given)
         assert ledger.path is not None

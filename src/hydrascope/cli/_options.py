@@ -17,6 +17,14 @@ Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
+_PANELS = {
+    "What is run": ("prompts", "length", "texts", "protocol", "target", "keep_wrong", "bos"),
+    "What is knocked out": ("components", "positions", "ablation", "donors", "dose", "freeze"),
+    "What is measured": ("read", "skip", "null_draws", "writers", "detail", "distribution", "split_attention"),
+    "Machine": ("device", "dtype", "memory", "seed"),
+}
+"""Heading in a verb's help to the options below it; all others stand under no heading of their own."""
+
 _LATE: dict[str, Callable[[], None]] = {}
 """Verb to what adds its options, which is late since a list of verbs should not wait for it."""
 
@@ -62,12 +70,14 @@ def _parameters(names: Sequence[str] | None, usual: str | None) -> list[inspect.
 
 def _parameter(name: str, field: FieldInfo, usual: str | None) -> inspect.Parameter:
     flag, default = f"--{name.replace('_', '-')}", None if usual else _default(field)
+    panel = next((heading for heading, names in _PANELS.items() if name in names), None)
     if name == "model":
         spelled: Any = typer.Argument(help=field.description, show_default=False)
     elif field.annotation is bool:
-        spelled = typer.Option(flag if default is False else f"{flag}/--no-{flag[2:]}", help=field.description)
+        both = flag if default is False else f"{flag}/--no-{flag[2:]}"
+        spelled = typer.Option(both, help=field.description, rich_help_panel=panel)
     else:
-        spelled = typer.Option(flag, help=field.description, show_default=usual or True)
+        spelled = typer.Option(flag, help=field.description, show_default=usual or True, rich_help_panel=panel)
     kind = inspect.Parameter.KEYWORD_ONLY
     return inspect.Parameter(name, kind, default=default, annotation=Annotated[_typed(field), spelled])
 

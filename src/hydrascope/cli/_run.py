@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from hydrascope.cli._options import AsJson, Trust, with_options
+from hydrascope.progress import bars, loading
 
 
 @with_options()
@@ -21,6 +22,7 @@ def run(
     **given: Any,
 ) -> None:
     """Knock out, store, analyse and write the report. Run again, it continues."""
+    loading(quiet=as_json)
     from hydrascope.cli import _terminal
     from hydrascope.run import (
         RunRequest,
@@ -44,7 +46,7 @@ def run(
         _terminal.show_estimates(estimate(runs.main), *plans, as_json=as_json)
         return
     folder = named or default_folder(runs.main)
-    with _terminal.progress_bars(quiet=as_json) as progress:
+    with bars(quiet=as_json) as progress:
         tell = _terminal.silent if as_json else _terminal.introduce
         dataset, directory = execute_runs(runs, folder, overwrite=overwrite, progress=progress, tell=tell)
         assert directory is not None

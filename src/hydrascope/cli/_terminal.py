@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import transformers
 import xarray as xr
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from transformers import modeling_gguf_pytorch_utils
 
 from hydrascope.analysis import ablation_loss_sentence, rank_agreement_sentence, reads_each, rounding
 from hydrascope.cli._console import Terminal
+from hydrascope.cli._ending import show_ending
 from hydrascope.cli._streams import say
 from hydrascope.results import Ledger
 from hydrascope.run import Estimate
@@ -40,27 +38,6 @@ def introduce(lines: Sequence[str]) -> None:
 
 def silent(lines: Sequence[str]) -> None:
     """Say nothing, where only JSON is printed."""
-
-
-@contextmanager
-def progress_bars(quiet: bool) -> Iterator[Told]:
-    """Bars on standard error while it is a terminal; nothing otherwise."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description:<12}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bars:
-        known: dict[str, TaskID] = {}
-
-        def told(stage: str, done: int, total: int) -> None:
-            if stage not in known:
-                known[stage] = bars.add_task(stage, total=total)
-            bars.update(known[stage], completed=done)
-
-        yield told
 
 
 def reported(dataset: xr.Dataset, folder: Path, progress: Told) -> Ledger:
@@ -97,23 +74,26 @@ def show_estimates(
 
 
 def show_result(ledger: Ledger, page: Path, as_json: bool, *, listed: bool = False) -> None:
-    """Print the headline and where the report is.
+    """Print what a run found and where the report is.
 
     Args:
         ledger: a finished run.
         page: path of its report.
         as_json: print JSON.
-        listed: list the knock-outs where there is no headline.
+        listed: print every sentence or, where there is none, list the knock-outs.
     """
     if not ledger.has_report:
         _show_sums(ledger, page.parent, as_json, listed)
         return
-    summary, closing = ledger.summary(), ledger.closing()
     if as_json:
         print(json.dumps(_as_json(ledger, page), indent=1))
         return
     console = Terminal()
     console.soft_wrap = not console.is_terminal  # what is piped is wrapped by its reader
+    if not listed:
+        show_ending(ledger, page, console)
+        return
+    summary, closing = ledger.summary(), ledger.closing()
     console.print(summary.headline, style="bold")
     for sentence in summary.leading:
         console.print(f"- {sentence}")

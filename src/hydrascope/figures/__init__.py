@@ -1,7 +1,7 @@
 """Pure functions from the tables of `hydrascope.analysis` to Altair charts.
 
 Every chart is a single responsive view that stands alone in a notebook, a page or a paper. Charts are built in the
-light theme; `themed` gives the specification in another.
+light theme; `themed` gives the specification in another, `save_chart` a file for a paper.
 """
 
 from hydrascope.figures._balance import balance, balance_steps
@@ -25,6 +25,7 @@ from hydrascope.figures._erasure import late_mlp_effects, released_by_layer
 from hydrascope.figures._matrix import compensation_matrix, rows_shown
 from hydrascope.figures._neurons import NTH, carried_by_few, half_by_layer, neuron_scatter, nth_neuron
 from hydrascope.figures._over_layers import is_curve
+from hydrascope.figures._paper import FORMS, Picture, chart_data, for_notebook, save_chart
 from hydrascope.figures._theme import (
     DARK,
     KIND_LABELS,
@@ -58,6 +59,7 @@ from hydrascope.figures._units import has_unit_grid, head_answers, head_grid, un
 __all__ = [
     "ATTENTION",
     "DARK",
+    "FORMS",
     "GIVERS",
     "KIND_LABELS",
     "LIGHT",
@@ -68,6 +70,7 @@ __all__ = [
     "ROUTING",
     "SELECTED",
     "TOP",
+    "Picture",
     "Theme",
     "agreement_by_layer",
     "attention_by_depth",
@@ -75,6 +78,7 @@ __all__ = [
     "balance",
     "balance_steps",
     "carried_by_few",
+    "chart_data",
     "compensation_by_prompt",
     "compensation_matrix",
     "difference_by_layer",
@@ -84,6 +88,7 @@ __all__ = [
     "effect_by_layer",
     "every_nth",
     "first_against_second",
+    "for_notebook",
     "half_by_layer",
     "half_share",
     "has_unit_grid",
@@ -107,6 +112,7 @@ __all__ = [
     "restored_by_layer",
     "rows_shown",
     "runs_by_depth",
+    "save_chart",
     "slope_by_layer",
     "themed",
     "two_ways_by_layer",

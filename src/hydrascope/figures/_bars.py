@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import altair as alt
 import pandas as pd
@@ -41,7 +42,7 @@ def stacked(
     """
     place = places(table, layers, by="change")
     drawn = bars(place.table, place.x("left"), parts, title=title, legend=legend, outwards=outwards)
-    return alt.layer(drawn, rule(0), sums(place.table))
+    return alt.layer(drawn, rule(0), sums(place.table, place.x()))
 
 
 def bars(
@@ -98,12 +99,17 @@ def bars(
     return drawn
 
 
-def sums(table: pd.DataFrame) -> alt.Chart:
-    """Diamonds at the sums (`at`, `change`) of bars that are split into parts."""
+def sums(table: pd.DataFrame, x: alt.X | str = "at:Q") -> alt.Chart:
+    """Diamonds at the sums (`at`, `change`) of bars that are split into parts.
+
+    Args:
+        table: a row per bar.
+        x: the axis of the bars, of the column `at`; it must be given where it has names, or some are left out.
+    """
     diamonds: alt.Chart = (
         alt.Chart(compact(table[["ablated", "at", "change"]]))
         .mark_point(size=36, shape="diamond", fill=LIGHT.total, stroke=LIGHT.paper, strokeWidth=1)
-        .encode(x="at:Q", y="change:Q", tooltip=[KNOCKED_OUT, reading("change", "sum")])
+        .encode(x=x, y="change:Q", tooltip=[KNOCKED_OUT, reading("change", "sum")])
     )
     return diamonds
 
@@ -126,5 +132,11 @@ def with_intervals(
     drawn = [bar.encode(x=x, x2="right:Q", y=y, y2="zero:Q", tooltip=list(tooltip))]
     if rows[f"{value}_lo"].notna().any():
         span = base.mark_rule(strokeWidth=1.5, color=LIGHT.total)
-        drawn.append(span.encode(x="at:Q", y=f"{value}_lo:Q", y2=f"{value}_hi:Q"))
+        drawn.append(span.encode(x=_at(x), y=f"{value}_lo:Q", y2=f"{value}_hi:Q"))
     return alt.layer(*drawn, rule(0))
+
+
+def _at(x: alt.X) -> alt.X:
+    """The same axis, of the column `at`; two axes of one chart would lose names of each other."""
+    given: dict[str, Any] = x.to_dict()  # type: ignore[assignment]
+    return alt.X("at:Q", **{key: value for key, value in given.items() if key in ("scale", "axis", "title")})

@@ -111,13 +111,14 @@ def direct_against_total(points: pd.DataFrame, *, legend: bool = True) -> View:
     )
 
 
-def agreement_by_layer(table: pd.DataFrame, measure: Agreement, *, layers: int) -> View:
+def agreement_by_layer(table: pd.DataFrame, measure: Agreement, *, layers: int, legend: bool = True) -> View:
     """How well the direct effect predicts the total effect, over depth.
 
     Args:
         table: from `analysis.layer_effects`.
         measure: `r2`, or `share_exceeds`, the share of prompts above the line of agreement.
         layers: number of blocks of the model.
+        legend: whether to explain the colours.
     """
     percent = measure == "share_exceeds"
     axis = alt.Axis(format="%" if percent else ".1f", tickCount=5)
@@ -128,7 +129,7 @@ def agreement_by_layer(table: pd.DataFrame, measure: Agreement, *, layers: int) 
         x=depth("ablated_layer", layers=layers),
         y=y,
         tooltip=[_COMPONENT, *estimate(measure, "mean", ".0%" if percent else ".2f")],
-        legend=False,
+        legend=legend,
     )
     title = _AGREEMENTS[measure]
     return finish(lines, title=title, description=f"{title}, over the layers, by kind.", height=150)

@@ -81,14 +81,17 @@ def repair_by_depth(table: pd.DataFrame, lines: pd.DataFrame, selection: str, *,
     )
 
 
-def mechanisms_by_depth(lines: pd.DataFrame, selection: str, *, n_layers: int, ways: bool = False) -> View:
+def mechanisms_by_depth(
+    lines: pd.DataFrame, selection: str, *, n_layers: int, givers: bool = True, ways: bool = True
+) -> View:
     """Stacked bars of every layer's mechanisms, and their sum as a diamond.
 
     Args:
         lines: from `analysis.mechanisms_by_depth`.
         selection: `top` or `all`.
         n_layers: number of blocks of the model.
-        ways: explain full and pale instead of the colours, for the second of two charts.
+        givers: whether to explain the colours.
+        ways: whether to explain full and pale.
     """
     rows = lines[lines["selection"] == selection]
     named = rows["mechanism"].str.extract(r"^(?P<giver>attn|mlp|mixer|norm|bias)(?:_(?P<way>\w+))?$")
@@ -108,7 +111,7 @@ def mechanisms_by_depth(lines: pd.DataFrame, selection: str, *, n_layers: int, w
         .encode(
             x=x,
             y=alt.Y("mean:Q", title="self-repair (logits)", stack="zero"),
-            color=alt.Color("giver:N", scale=scale, legend=None if ways else alt.Legend(symbolOpacity=1)),
+            color=alt.Color("giver:N", scale=scale, legend=alt.Legend(symbolOpacity=1) if givers else None),
             opacity=alt.Opacity(
                 "way:O",
                 sort=[*_WAYS.values(), _NORM],

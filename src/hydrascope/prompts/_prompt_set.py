@@ -9,10 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import overload
 
+from hydrascope._card import card
 from hydrascope.errors import EmptyPrompts, MalformedPrompt
 
 Message = Mapping[str, str]
 """One turn of a conversation: who speaks, under `role`, and what, under `content`."""
+_SHOWN = 120
+"""Most characters of a prompt in a notebook's view."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,18 @@ class PromptSet:
         if n >= len(self):
             return self
         return replace(self, prompts=tuple(self.prompts[i * len(self) // n] for i in range(n)))
+
+    def _repr_html_(self) -> str:
+        first, groups = self.prompts[0], {prompt.group for prompt in self.prompts}
+        text = first.text or " ".join(map(str, first.input_ids or ()))
+        facts = {
+            "prompts": f"{len(self):,}" + (f" in {len(groups):,} groups" if len(groups) > 1 else ""),
+            "from": self.source,
+            "left out": f"{self.unfit:,}" if self.unfit else "",
+            "the first": text if len(text) <= _SHOWN else f"… {text[-_SHOWN:]}",
+            "its target": first.target or ("" if first.target_id is None else first.target_id),
+        }
+        return card(self.name, facts)
 
     def __len__(self) -> int:
         return len(self.prompts)

@@ -1,11 +1,13 @@
-"""A ledger as one HTML file that needs nothing else.
+"""A ledger as one HTML file that needs nothing else, and its figures one by one.
 
 write_report(ds, path)   writes the file, all at once or not at all
 render(ds)               returns the text of the file
 write_comparison(...)    writes the page on runs side by side
+plots(findings)          has every figure of the file as a method
 """
 
 from hydrascope.report._comparison import write_comparison
 from hydrascope.report._page import render, write_report
+from hydrascope.report._plots import Plots, plots
 
-__all__ = ["render", "write_comparison", "write_report"]
+__all__ = ["Plots", "plots", "render", "write_comparison", "write_report"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -21,16 +22,17 @@ _FREEZE = {
 }
 """Kind of the frozen layers to the compensation that is drawn, with its title; those that are not attention share."""
 
+_MEASURES = {"total_effect": "total effect", "compensation": "compensation", "self_repair": "self-repair"}
+"""Measure of `rank_agreement` to its name in sentences."""
+
 
 def freeze(run: Run) -> Section | None:
     """Responders frozen while the part they compensate for is knocked out."""
     findings = run.findings.by_layer
-    table = findings.freeze
-    if table.empty:
+    if findings.freeze.empty:
         return None
+    table, measures = frozen_kind(run)
     shown = run.first(list(dict.fromkeys(table["ablated"])))
-    kind = str(table.loc[table["ablated"] == shown, "kind"].iloc[0])
-    measures, table = _FREEZE.get(kind, _FREEZE[""]), table[table["kind"] == kind]
     draft = Draft("freeze", "Freezing the responders: who is needed")
     for measure, title in measures.items():
         draft.add(figures.repair_frozen(table, shown, measure, title, unit=run.unit))
@@ -55,6 +57,14 @@ def freeze(run: Run) -> Section | None:
     )
 
 
+def frozen_kind(run: Run) -> tuple[pd.DataFrame, Mapping[str, str]]:
+    """The table of freezing, of the kind of layer that is shown, and titles of what is drawn of it, by measure."""
+    table = run.findings.by_layer.freeze
+    shown = run.first(list(dict.fromkeys(table["ablated"])))
+    kind = str(table.loc[table["ablated"] == shown, "kind"].iloc[0])
+    return table[table["kind"] == kind], _FREEZE.get(kind, _FREEZE[""])
+
+
 def _interaction(row: Row) -> str:
     excess, answer = float(row["interaction"]), float(row["answer"])
     return (
@@ -77,7 +87,7 @@ class Selection:
     where: str = ""
 
 
-def _selections(run: Run) -> dict[str, Selection]:
+def selections_of(run: Run) -> dict[str, Selection]:
     """Selections in the tables of companion runs, by their name there."""
     if not run.of_tokens:
         return {"all": Selection(run.tables.repair)}
@@ -88,21 +98,20 @@ def _selections(run: Run) -> dict[str, Selection]:
 
 def dose(run: Run) -> Section | None:
     """Dose and response, where the run has several doses."""
-    doses, linearity = run.tables.doses, run.tables.linearity
+    doses = run.tables.doses
     if doses.empty:
         return None
-    draft, selections = Draft("dose", "Dose and response"), _selections(run)
+    draft, selections = Draft("dose", "Dose and response"), selections_of(run)
     names, sentences = run.strongest(CURVES), []
     for name, one in selections.items():
         rows = doses[doses["selection"] == name]
         chart = figures.dose_curves(rows, names, shown=run.focus, unit=run.unit, counted=one.where)
         draft.add(chart, "wide" if len(selections) == 1 else "")
     for name, one in selections.items():
-        table = linearity[linearity["selection"] == name]
-        worth = table[table["ablated"].isin(one.losses.loc[one.losses["meaningful"], "ablated"])]
-        if len(worth):
-            draft.add(figures.half_share(worth, layers=run.layers, counted=one.where), "wide")
-        sentences.append(_halves(worth, run.focus, one.where))
+        table = worth(run, name)
+        if len(table):
+            draft.add(figures.half_share(table, layers=run.layers, counted=one.where), "wide")
+        sentences.append(_halves(table, run.focus, one.where))
     return draft.finished(
         "The part is replaced more and more: at dose 0 its output is its own, at dose 1 the replacement, in between a "
         "mixture. Where the total lags behind its straight line, small disturbances are absorbed.",
@@ -114,20 +123,27 @@ def dose(run: Run) -> Section | None:
     )
 
 
-def _halves(worth: pd.DataFrame, focus: str, where: str) -> str:
+def worth(run: Run, selection: str) -> pd.DataFrame:
+    """Rows of `linearity` of one selection whose total effect is worth a ratio."""
+    table, losses = run.tables.linearity, selections_of(run)[selection].losses
+    rows: pd.DataFrame = table[table["selection"] == selection]
+    return rows[rows["ablated"].isin(losses.loc[losses["meaningful"], "ablated"])]
+
+
+def _halves(table: pd.DataFrame, focus: str, where: str) -> str:
     """What half the dose does, over all meaningful shares and to the focus."""
     on = f"On {where} half" if where else "Half"
-    if worth.empty:
+    if table.empty:
         why = "nothing lost enough there" if where else "nothing lost enough"
         return f"{on} the dose is not compared with the whole: {why} for a share of it to mean anything."
     said = (
-        f"{on} the dose has {percent(float(worth['half_share'].median()))} of the total effect in the median of "
-        f"{len(worth)} knock-outs that lose something; the bend is {fixed(float(worth['bend'].median()))} (0 is "
+        f"{on} the dose has {percent(float(table['half_share'].median()))} of the total effect in the median of "
+        f"{len(table)} knock-outs that lose something; the bend is {fixed(float(table['bend'].median()))} (0 is "
         f"straight, {fixed(-1, 0)} if all comes at the end)."
     )
-    if beyond := int((~worth["half_share"].between(0, 1)).sum()):
+    if beyond := int((~table["half_share"].between(0, 1)).sum()):
         said += f" The shares of {beyond} lie beyond the axis."
-    for row in worth[worth["ablated"] == focus].to_dict("records"):
+    for row in table[table["ablated"] == focus].to_dict("records"):
         ends = interval(100 * float(row["half_share_lo"]), 100 * float(row["half_share_hi"]), 0)
         said += f" {focus}: {percent(float(row['half_share']))} at half the dose ({ends} %)."
     return said
@@ -138,16 +154,17 @@ def ablations(run: Run) -> Section | None:
     table = run.tables.rank_agreement
     if table.empty:
         return None
-    draft, selections = Draft("ablations", "Agreement between ablations"), _selections(run)
+    draft, selections = Draft("ablations", "Agreement between ablations"), selections_of(run)
     if (count := int(table["n"].max())) < FEWEST_RANKED:
         return draft.absent(
             f"a rank correlation needs {FEWEST_RANKED} knock-outs or more, and the runs have {count} in common."
         )
-    measure, called = ("self_repair", "self-repair") if run.of_tokens else ("compensation", "compensation")
-    for shown, title in (("total_effect", "Ranked by total effect"), (measure, f"Ranked by {called}")):
+    measure = "self_repair" if run.of_tokens else "compensation"
+    called = _MEASURES[measure]
+    for shown in ("total_effect", measure):
         for name, one in selections.items():
             if len(rows := table[table["selection"] == name]):
-                draft.add(figures.rank_agreement(rows, shown, f"{title}, {one.where}" if one.where else title))
+                draft.add(figures.rank_agreement(rows, shown, ranked_by(shown, one.where)))
     counted, drawn = ("tokens", "documents") if run.of_tokens else ("prompts", "prompts")
     chosen = table[(table["measure"] == measure) & table["spearman"].notna()].sort_values("spearman")
     return draft.finished(
@@ -161,6 +178,11 @@ def ablations(run: Run) -> Section | None:
             "the first.",
         ],
     )
+
+
+def ranked_by(measure: str, where: str) -> str:
+    """Title of a matrix of rank correlations."""
+    return ", ".join(filter(None, (f"Ranked by {_MEASURES[measure]}", where)))
 
 
 def _least(rows: pd.DataFrame, called: str, where: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from hydrascope import figures
@@ -25,11 +27,8 @@ def compensation(run: Run) -> Section | None:
         return draft.absent(f"a line over prompts needs {FEW} prompts or more.")
     table = run.tables.repair
     names = table.loc[table["own_change"].abs().nlargest(CLOUDS).index.sort_values(), "ablated"]
-    clouds = pd.concat(
-        [compensation_points(run.tables.ds, str(name)).assign(ablated=str(name)) for name in names],
-        ignore_index=True,
-    )
-    draft.add(figures.compensation_by_prompt(clouds, table, shown=run.focus), "tall")
+    points = clouds(run, [str(name) for name in names])
+    draft.add(figures.compensation_by_prompt(points, table, shown=run.focus), "tall")
     draft.add(figures.slope_by_layer(table, "slope", layers=run.layers))
     draft.add(figures.slope_by_layer(table, "r2", layers=run.layers, legend=False))
     control = (
@@ -45,9 +44,15 @@ def compensation(run: Run) -> Section | None:
         [
             f"{control} {f'{bands(run)} ' if figures.is_curve(table) else ''}What lies beyond an axis is in the table "
             "of numbers.",
-            thinned(len(clouds)),
+            thinned(len(points)),
         ],
     )
+
+
+def clouds(run: Run, names: Sequence[str]) -> pd.DataFrame:
+    """The tables of `analysis.compensation_points` of some knock-outs, one below the other."""
+    tables = [compensation_points(run.tables.ds, name).assign(ablated=name) for name in names]
+    return pd.concat(tables, ignore_index=True)
 
 
 def kinds(run: Run) -> Section | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -72,8 +74,8 @@ def agreement(run: Run) -> Section | None:
         return draft.absent(f"agreement over prompts needs {FEW} prompts or more.")
     points = effect_points(run.tables.ds)
     draft.add(figures.direct_against_total(points), "tall")
-    draft.add(figures.agreement_by_layer(table, "r2", layers=run.layers))
-    draft.add(figures.agreement_by_layer(table, "share_exceeds", layers=run.layers))
+    draft.add(figures.agreement_by_layer(table, "r2", layers=run.layers, legend=False))
+    draft.add(figures.agreement_by_layer(table, "share_exceeds", layers=run.layers, legend=False))
     return draft.finished(
         "Each point is one prompt and one layer; below the dashed line the output loses less than the direct effect "
         "promises, as it does when others compensate.",
@@ -85,10 +87,10 @@ def prompts(run: Run) -> Section | None:
     """Single prompts, clean and knocked out."""
     if run.of_tokens:
         return None
-    draft, views = Draft("prompts", "Single prompts"), _views(run)
-    shown = (next(text for text, _ in views), run.focus)
-    draft.add(figures.prompt_views(views, layers=run.layers, shown=shown, unit=run.unit), "wide")
-    count = len({text for text, _ in views})
+    draft, shown_views = Draft("prompts", "Single prompts"), views(run, run.strongest(IN_VIEW))
+    shown = (next(text for text, _ in shown_views), run.focus)
+    draft.add(figures.prompt_views(shown_views, layers=run.layers, shown=shown, unit=run.unit), "wide")
+    count = len({text for text, _ in shown_views})
     which = {2: "larger and the smaller"}.get(count, "largest, the median and the smallest")
     rule = f"The prompts are those with the {which} compensation without {run.focus}."
     donors = int(run.ds.attrs["donors"])
@@ -102,12 +104,11 @@ def prompts(run: Run) -> Section | None:
     )
 
 
-def _views(run: Run) -> dict[tuple[str, str], pd.DataFrame]:
-    """Prompt in words and knock-out to the table of `analysis.prompt_view`."""
+def views(run: Run, names: Sequence[str]) -> dict[tuple[str, str], pd.DataFrame]:
+    """Prompt in words and knock-out, one of `names`, to the table of `analysis.prompt_view`."""
     ds = run.tables.ds
     points = compensation_points(ds, run.focus).sort_values("compensation", ascending=False)
     ranks = np.linspace(0, len(points) - 1, min(VIEWS, len(points))).round().astype(int)
-    names = run.strongest(IN_VIEW)
     return {
         (_in_words(row), name): prompt_view(ds, row["prompt"], name)
         for row in points.iloc[ranks].to_dict("records")

@@ -9,7 +9,7 @@ from functools import cached_property
 import pandas as pd
 import xarray as xr
 
-from hydrascope.analysis import Findings, Quantity, quantity, reads_each
+from hydrascope.analysis import Findings, Quantity, head_answers, quantity, reads_each
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,11 @@ class Run:
         counts = self.losses["ablated_kind"].value_counts()
         first = [kind for kind in ("attn", "mlp") if kind in counts]
         return [*first, *(str(kind) for kind in counts.index if kind not in first)][:2]
+
+    @cached_property
+    def head_answers(self) -> pd.DataFrame:
+        """How every head that is kept apart responds to every knock-out."""
+        return head_answers(self.ds, **self.findings.settings)
 
     def strongest(self, most: int, among: Collection[str] | None = None) -> list[str]:
         """`focus` and the `most` of `among` that lose most, in the order of the run."""

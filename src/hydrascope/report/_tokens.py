@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -42,7 +44,7 @@ def mechanisms(run: Run) -> Section | None:
     if lines.empty:
         return draft.absent(NOTHING_REMOVED)
     for i, selection in enumerate(figures.SELECTED):
-        draft.add(figures.mechanisms_by_depth(lines, selection, n_layers=run.layers, ways=i > 0))
+        draft.add(figures.mechanisms_by_depth(lines, selection, n_layers=run.layers, givers=i == 0, ways=i > 0))
     return draft.finished(
         "Each bar is a layer’s parts knocked out one at a time, its colours what the rest gives back on average: full "
         "colours are writers that wrote against the target in the clean run (above zero they let go), pale ones those "
@@ -86,7 +88,8 @@ def tokens(run: Run) -> Section | None:
     if not run.of_tokens:
         return None
     draft = Draft("tokens", "Token by token")
-    draft.add(figures.effect_against_change(token_points(run), run.strongest(CHOICES), run.focus), "wide")
+    names = run.strongest(CHOICES)
+    draft.add(figures.effect_against_change(token_points(run, names), names, run.focus), "wide")
     return draft.finished(
         "Each point is one token of the texts: on the dashed line its logit changes by exactly minus the direct "
         "effect, as without any self-repair; above the line the loss is repaired, below it more breaks.",
@@ -102,7 +105,8 @@ def norm(run: Run) -> Section | None:
     if not run.of_tokens:
         return None
     draft = Draft("norm", "Norm effect: the scale of the final norm")
-    draft.add(figures.norm_ratio(norm_bins(run), run.strongest(CHOICES), run.focus), "wide")
+    names = run.strongest(CHOICES)
+    draft.add(figures.norm_ratio(norm_bins(run, names), names, run.focus), "wide")
     shrinks = float(run.losses.set_index("ablated")["share_norm_shrinks"][run.focus])
     return draft.finished(
         "Right of the line the stream is smaller without the part, so the norm makes more of everything that is left; "
@@ -139,8 +143,12 @@ def comparison(run: Run) -> Section | None:
     )
 
 
-def token_points(run: Run) -> pd.DataFrame:
-    """Tokens of the strongest knock-outs: all top ones, an even selection of the others.
+def token_points(run: Run, ablated: Sequence[str]) -> pd.DataFrame:
+    """Tokens of some knock-outs: all top ones, an even selection of the others.
+
+    Args:
+        run: a run over texts.
+        ablated: addresses of the knock-outs.
 
     Returns:
         Columns `ablated`, `which`, `direct_effect` and `total_effect` in logits, `text`, `target`.
@@ -148,7 +156,7 @@ def token_points(run: Run) -> pd.DataFrame:
     found = Tokens.of(run.ds)
     text, target = (np.array(names(run.ds, name), dtype=object) for name in ("text", "target"))
     tables = []
-    for name, k, top in _columns(run, found):
+    for name, k, top in _columns(run, found, ablated):
         chosen = np.flatnonzero(top)[:DRAWN]
         rest = np.flatnonzero(top == 0)
         rest = rest[np.unique(np.linspace(0, len(rest) - 1, min(DRAWN, len(rest))).round().astype(int))]
@@ -159,15 +167,19 @@ def token_points(run: Run) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def norm_bins(run: Run) -> pd.DataFrame:
+def norm_bins(run: Run, ablated: Sequence[str]) -> pd.DataFrame:
     """Histogram of the clean over the ablated scale of the final norm.
+
+    Args:
+        run: a run over texts.
+        ablated: addresses of the knock-outs.
 
     Returns:
         Columns `ablated`, `selection`, `low`, `high` and `share` of the tokens of that selection; the outer bins count
         what is far out.
     """
     found, tables = Tokens.of(run.ds), []
-    for name, k, top in _columns(run, found):
+    for name, k, top in _columns(run, found, ablated):
         ratio = found.scale_ratio[:, k]
         ends = np.quantile(ratio, [0.005, 0.995])
         low, high = min(float(ends[0]), 0.999), max(float(ends[1]), 1.001)
@@ -183,11 +195,11 @@ def norm_bins(run: Run) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _columns(run: Run, found: Tokens) -> list[tuple[str, int, Array]]:
-    """The strongest knock-outs: address, column of `found`, weights of top tokens."""
+def _columns(run: Run, found: Tokens, ablated: Sequence[str]) -> list[tuple[str, int, Array]]:
+    """Of some knock-outs: address, column of `found`, weights of top tokens."""
     known = [str(name) for name in found.columns()["ablated"]]
     weight = found.chosen("top", TOP_SHARE, run.tables.resampling).weight
-    return [(name, known.index(name), weight[:, known.index(name)]) for name in run.strongest(CHOICES)]
+    return [(name, known.index(name), weight[:, known.index(name)]) for name in ablated]
 
 
 def _by_stretch(run: Run) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from hydrascope import figures
-from hydrascope.analysis import ALL_MLPS, has_heads, has_neurons, head_answers, neuron_curves
+from hydrascope.analysis import ALL_MLPS, has_heads, has_neurons, neuron_curves
 from hydrascope.report._listing import Cell, Listing, Row, estimate, listed, named
 from hydrascope.report._numbers import NONE, fixed, interval, number, percent
 from hydrascope.report._run import Run
@@ -44,7 +44,7 @@ def heads(run: Run) -> Section | None:
                 "--writers heads keeps heads apart."
             )
     if written:
-        found = head_answers(run.ds, **findings.settings)
+        found = run.head_answers
         if names := run.strongest(CHOICES, set(found["ablated"])):
             draft.add(figures.head_answers(found, table, names, run.focus))
     if asked:
@@ -72,7 +72,7 @@ def neurons(run: Run) -> Section | None:
     """Neurons that respond, and how few of them carry the self-repair."""
     if run.of_tokens or not has_neurons(run.ds):
         return None
-    draft, sparsity = Draft("neurons", "Neuron by neuron"), _one_scope(run.findings.neuron_sparsity)
+    draft, sparsity = Draft("neurons", "Neuron by neuron"), one_scope(run.findings.neuron_sparsity)
     if sparsity.empty:
         return draft.absent("no MLP whose neurons are kept apart comes after what was knocked out.")
     names = run.strongest(CHOICES, set(sparsity["ablated"]))
@@ -91,7 +91,7 @@ def neurons(run: Run) -> Section | None:
     )
 
 
-def _one_scope(table: pd.DataFrame) -> pd.DataFrame:
+def one_scope(table: pd.DataFrame) -> pd.DataFrame:
     """One row per knock-out: all split MLPs together where several can respond."""
     several = set(table.loc[table["scope"] == ALL_MLPS, "ablated"])
     return table[(table["scope"] == ALL_MLPS) | ~table["ablated"].isin(several)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hydrascope._card import card
 from hydrascope.analysis import _ledger_access as access
 from hydrascope.analysis._findings import Findings
 from hydrascope.analysis.summary import _support, _texts, _trust, _verdict
@@ -64,6 +65,9 @@ class Summary:
     def sentences(self) -> tuple[str, ...]:
         """All sentences, leading ones first."""
         return (*self.leading, *self.details)
+
+    def _repr_html_(self) -> str:
+        return card(self.headline, {}, self.leading)
 
 
 def summarise(findings: Findings) -> Summary:

@@ -20,6 +20,9 @@
     return records;
   }
 
+  const linked = () => new URLSearchParams(location.hash.slice(1)).get("ablated");
+  const offers = (param) => param.name === "knocked" && param.bind?.options?.includes(linked());
+
   const wanted = () => chosen ?? (system.matches ? "dark" : "light");
 
   const recoloured = (spec, theme) => {
@@ -32,12 +35,16 @@
     const spec = recoloured(panel.spec, theme);
     for (const param of spec.params ?? []) {
       if (panel.view && param.bind) param.value = panel.view.signal(param.name);
+      else if (offers(param)) param.value = linked();
     }
     panel.view?.finalize();
     const options = { renderer: "svg", actions: false, config: themes[theme].config, ast: false, hover: false };
     try {
       panel.view = (await vegaEmbed(panel.box, { ...spec, datasets: structuredClone(panel.datasets) }, options)).view;
       panel.box.querySelector("svg").setAttribute("aria-hidden", "true");
+      if (spec.params?.some((param) => param.name === "knocked")) {
+        panel.view.addSignalListener("knocked", (_, name) => history.replaceState(null, "", `#ablated=${name}`));
+      }
     } catch (error) {
       panel.view = null;
       panel.box.innerHTML = "";
@@ -58,6 +65,9 @@
   toggle.hidden = false;
   toggle.addEventListener("click", () => { chosen = wanted() === "dark" ? "light" : "dark"; show(chosen); });
   system.addEventListener("change", () => { if (!chosen) show(wanted()); });
+  addEventListener("hashchange", () => {
+    for (const { spec, view } of panels) if (view && spec.params?.some(offers)) view.signal("knocked", linked()).runAsync();
+  });
   addEventListener("beforeprint", () => { if (wanted() === "dark") show("light"); });
   addEventListener("afterprint", () => { if (wanted() === "dark") show("dark"); });
 
