@@ -34,6 +34,7 @@ SCALARS = (
     "log_prob_change",
     "kl",
     "rank_change",
+    "target_first",
 )
 """Numbers kept beside the writers' changes, in the order of `Account.scalars`."""
 
@@ -63,7 +64,7 @@ class Account:
         with_distribution: bool = True,
     ) -> None:
         self.plan, self.tolerance, self.names, self.with_distribution = plan, tolerance, names, with_distribution
-        self.edited, self.mend = edited, mend
+        self.edited, self.mend, self.against_foil = edited, mend, read.foils is not None
         self.constants = read.constants.cpu().double().numpy()
         shape = (len(names), len(plan.knockouts))
         account = (*shape, len(plan.aggregation.entries))
@@ -102,6 +103,7 @@ class Account:
             self.clean["own_direct_effect"] = np.where(self.plan.read_apart, own, np.nan)
         if self.with_distribution:
             self.clean["clean_prob"] = np.exp(found.log_prob[0].double().numpy())
+            self.clean["clean_target_first"] = self._first(logit, found.rank[0].double().numpy())
 
     def enter(self, jobs: Sequence[Job], readings: Readings) -> None:
         """Book one forward, of knock-outs or of their controls but not of both."""
@@ -137,6 +139,7 @@ class Account:
                 log_prob[1:] - log_prob[0],
                 readings.distribution.kl[1:].double().numpy(),
                 rank[1:] - rank[0],
+                self._first(logit[1:], rank[1:]),
             ]
         )
         if readings.routing is not None:
@@ -148,6 +151,13 @@ class Account:
             self.change_square[:, job.knockout] += booked[row] ** 2
             self.total_square[:, job.knockout] += total[row] ** 2
             self.scalars[:, :, job.knockout] += scalars[:, row]
+
+    def _first(
+        self, logit: Float[np.ndarray, "*rows items"], rank: Float[np.ndarray, "*rows items"]
+    ) -> Float[np.ndarray, "*rows items"]:
+        """1 where the target is the most probable token, or above its foil; otherwise 0."""
+        first: Float[np.ndarray, "*rows items"] = (logit > 0 if self.against_foil else rank == 0).astype(np.float64)
+        return first
 
     def _responds(self, knockouts: Sequence[int]) -> Bool[np.ndarray, "jobs _ columns"]:
         """What can respond to each knock-out, item by item where parts are frozen and thus still at some."""
