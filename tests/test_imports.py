@@ -28,22 +28,33 @@ ALLOWED: dict[str, set[str]] = {
     "ledger": {"errors"},
     "run_directory": {"errors", "ledger"},
     "analysis": {"errors", "components"},
+    "resilience": {"errors", "analysis"},
     "figures": {"errors", "analysis"},
-    "report": {"errors", "analysis", "figures"},
+    "report": {"errors", "analysis", "figures", "resilience"},
     "run": {
         *("errors", "components", "zoo", "prompts", "anatomy", "ablations", "engine", "ledger", "run_directory"),
         *("analysis", "_lazy"),
     },
     "results": {"errors", "analysis", "ledger", "report", "run_directory"},
+    "faults": {
+        *("errors", "components", "prompts", "anatomy", "ablations", "engine", "ledger", "run_directory", "analysis"),
+        *("resilience", "report", "run", "_lazy"),
+    },
     "knockout": {"errors", "ablations", "analysis", "anatomy", "prompts", "results", "run", "run_directory"},
 }
 """For each room, the rooms it may import. Whoever is not named (the command line and its helpers) may import all."""
 
 FRONT = {"__init__", "__main__", "cli"}
-FACES = ("ablations", "analysis", "anatomy", "cli", "engine", "figures", "ledger", "prompts", "report", "run")
+FACES = (
+    *("ablations", "analysis", "anatomy", "cli", "engine", "faults", "figures", "ledger", "prompts", "report"),
+    *("resilience", "run"),
+)
 """Rooms whose modules are private."""
 
-NO_MODELS = ("errors", "components", "zoo", "ledger", "run_directory", "analysis", "figures", "report", "results")
+NO_MODELS = (
+    *("errors", "components", "zoo", "ledger", "run_directory", "analysis", "resilience", "figures", "report"),
+    "results",
+)
 """Rooms that work where torch and transformers are not installed."""
 
 
@@ -137,7 +148,7 @@ def test_transformers_is_known_to_few():
 
 PUBLIC = {
     *("load", "Model", "load_prompts", "Prompt", "PromptSet", "documents", "Document", "cut", "Cut"),
-    *("knock_out", "freeze", "Options", "Ledger", "Summary"),
+    *("knock_out", "freeze", "stress", "Options", "Ledger", "Stress", "Summary"),
     *("Ablation", "Zero", "Mean", "PositionMean", "Optimal", "Resample", "Noise", "Counterfactual"),
 }
 """What a user can meet, beside the errors."""
@@ -169,6 +180,9 @@ def test_public_names_are_those_that_can_be_imported():
         "hydrascope.cli",
         "hydrascope.run",
         "hydrascope.run._request",
+        "hydrascope.faults",
+        "hydrascope.faults._request",
+        "hydrascope.resilience",
         "hydrascope.analysis",
         "hydrascope.figures",
         "hydrascope.ledger",

@@ -16,7 +16,7 @@ ASKED_TO_REFUSE = tuple(
     f"hydrascope.{name}"
     for name in (
         *("prompts._prompt_set", "prompts._files", "prompts._encode", "engine._positions", "knockout"),
-        *("run._execution", "run._options", "run._request", "run._task"),
+        *("run._execution", "run._options", "run._request", "run._task", "faults._request", "faults._verb"),
     )
 )
 """Modules that take what a user wrote, of whatever type, and answer with a sentence of their own."""

@@ -14,6 +14,7 @@ from hydrascope.cli._options import add_options
 from hydrascope.cli._report import report
 from hydrascope.cli._run import run
 from hydrascope.cli._show import show
+from hydrascope.cli._stress import stress
 from hydrascope.errors import HydrascopeError
 
 app = typer.Typer(
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Knock out any part of a language model and account exactly for what the rest does about it.",
 )
-for verb in (run, freeze, show, inspect, report, models, tasks):
+for verb in (run, freeze, stress, show, inspect, report, models, tasks):
     app.command()(verb)
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's, or the copy that newer versions of typer carry

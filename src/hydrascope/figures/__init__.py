@@ -24,6 +24,14 @@ from hydrascope.figures._erasure import late_mlp_effects, released_by_layer
 from hydrascope.figures._matrix import compensation_matrix, rows_shown
 from hydrascope.figures._neurons import NTH, carried_by_few, half_by_layer, neuron_scatter, nth_neuron
 from hydrascope.figures._over_layers import is_curve
+from hydrascope.figures._resilience import (
+    CURVES,
+    accuracy_curve,
+    degradation_curve,
+    importance_curves,
+    load_transfer,
+    pair_matrix,
+)
 from hydrascope.figures._theme import (
     DARK,
     KIND_LABELS,
@@ -56,6 +64,7 @@ from hydrascope.figures._units import has_unit_grid, head_answers, head_grid, un
 
 __all__ = [
     "ATTENTION",
+    "CURVES",
     "DARK",
     "GIVERS",
     "KIND_LABELS",
@@ -68,6 +77,7 @@ __all__ = [
     "SELECTED",
     "TOP",
     "Theme",
+    "accuracy_curve",
     "agreement_by_layer",
     "attention_by_depth",
     "attention_by_writer",
@@ -76,6 +86,7 @@ __all__ = [
     "carried_by_few",
     "compensation_by_prompt",
     "compensation_matrix",
+    "degradation_curve",
     "direct_against_total",
     "dose_curves",
     "effect_against_change",
@@ -86,13 +97,16 @@ __all__ = [
     "has_unit_grid",
     "head_answers",
     "head_grid",
+    "importance_curves",
     "is_curve",
     "late_mlp_effects",
+    "load_transfer",
     "mechanisms_by_depth",
     "moved_by_layer",
     "neuron_scatter",
     "norm_ratio",
     "nth_neuron",
+    "pair_matrix",
     "parts_by_layer",
     "prompt_views",
     "rank_agreement",

@@ -109,7 +109,19 @@ def write_report(ds: xr.Dataset | Findings, path: Path) -> Path:
     Raises:
         OutputError: the file cannot be written.
     """
-    text = render(ds)
+    return write_page(render(ds), path)
+
+
+def write_page(text: str, path: Path) -> Path:
+    """Write a page; an existing file is replaced only once the new one is complete.
+
+    Args:
+        text: the page.
+        path: path of the HTML file.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     half = None
     try:
         with tempfile.NamedTemporaryFile(
@@ -132,12 +144,17 @@ def render(ds: xr.Dataset | Findings) -> str:
     """The report of a ledger, or of its tables, as the text of one HTML file."""
     # a ledger opened from disk would be read anew for every table
     findings = ds if isinstance(ds, Findings) else Findings(ds.compute())
+    return rendered(_page(findings))
+
+
+def rendered(page: Page) -> str:
+    """A page as the text of one HTML file."""
     themes = {
         "light": {"config": vega_config(LIGHT), "colours": {}},
         "dark": {"config": vega_config(DARK), "colours": recolouring(LIGHT, DARK)},
     }
     return _template().render(
-        page=_page(findings),
+        page=page,
         themes=in_script(json.dumps(themes)),
         css=Markup(_asset("page.css")),
         js=Markup(_asset("page.js")),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hydrascope.run._execution import execute, versions
     from hydrascope.run._opening import open_model, open_request
     from hydrascope.run._options import PROTOCOLS, Options
-    from hydrascope.run._record import recorded_request, stored_prompts
+    from hydrascope.run._record import record_of, recorded_request, store_prompts, stored_prompts
     from hydrascope.run._request import RunRequest, options_of
     from hydrascope.run._runner import Progress
     from hydrascope.run._task import Task, default_folder, prepare
@@ -48,7 +48,9 @@ __all__ = [
     "options_of",
     "prepare",
     "prepare_runs",
+    "record_of",
     "recorded_request",
+    "store_prompts",
     "stored_prompts",
     "versions",
 ]
@@ -60,7 +62,7 @@ __getattr__ = lazily(
         "_execution": "execute versions",
         "_opening": "open_model open_request",
         "_options": "PROTOCOLS Options",
-        "_record": "recorded_request stored_prompts",
+        "_record": "record_of recorded_request store_prompts stored_prompts",
         "_request": "RunRequest options_of",
         "_task": "Task default_folder prepare",
         "_estimate": "Estimate estimate",
