@@ -175,7 +175,7 @@ def execute_stress(
     try:
         _make(test, directory, {SINGLES: task}, progress)
         found = read(out, test.request)
-        _make(test, directory, {SETS: test.sets(found.plan.addresses(found.parts, found.alone))}, progress)
+        _make(test, directory, {SETS: test.sets(found.plan.addresses(found.parts, found.stakes))}, progress)
         while len(missing := (found := read(out, test.request)).search()[1]):
             # every step of the search asks for sets that no ledger has, so each has a folder of its own
             name = f"worst-{len(found.ledgers) - 1}"

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from hydrascope.errors import RunError
 from hydrascope.resilience import FOLDS, Plan
-from hydrascope.run import RunRequest
+from hydrascope.run import PROTOCOLS, RunRequest
 
 
 def _listed(value: Any) -> Any:
@@ -24,6 +24,7 @@ def _rates(values: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(sorted(set(values)))
 
 
+Ablation = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
 Rates = Annotated[tuple[float, ...], BeforeValidator(_listed), AfterValidator(_rates), Field(min_length=1)]
 
 
@@ -32,13 +33,23 @@ class StressRequest(RunRequest, frozen=True, extra="forbid"):
 
     verb: ClassVar[str] = "stress"
 
+    components: str = Field(
+        default_factory=lambda given: PROTOCOLS[given["protocol"]]["components"],
+        description="The parts that can fail: attn,mlp or head.9.* or attn.4-9 ...",
+    )
+    ablation: Ablation = Field(
+        default=("resample",), description="zero, mean, position-mean, resample, noise or counterfactual."
+    )
+    donors: int | None = Field(default=None, description="Replacement values per prompt (1).")
     rates: Rates = Field(
         default=(0.1, 0.2, 0.3, 0.5, 0.7, 0.9),
         description="Failure rates, with commas between: how probable it is that a part fails.",
     )
     masks: int = Field(default=64, description="Random sets of parts at each failure rate.", ge=2 * FOLDS)
     pairs: int = Field(
-        default=32, description="How many parts, those that cost most alone, are also knocked out two by two.", ge=0
+        default=32,
+        description="How many parts, those that lose or cost most alone, are also knocked out two by two.",
+        ge=0,
     )
     worst: int = Field(
         default=3, description="Largest size for which the worst set of parts is searched; 0 for none.", ge=0

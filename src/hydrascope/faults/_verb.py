@@ -41,7 +41,7 @@ def stress(
         ablation: what replaces an ablated output; one resampled donor by default.
         rates: failure rates between 0 and 1; from 0.1 to 0.9 by default.
         masks: random sets at each rate (64).
-        pairs: how many parts, those that cost most alone, are knocked out two by two (32).
+        pairs: how many parts, those that lose or cost most alone, are knocked out two by two (32).
         worst: largest size for which the worst set is searched (3).
         accuracy: least share of right prompts that counts as surviving (0.5).
         loss: logits that a prompt must lose for a part not to be secure (0.5).

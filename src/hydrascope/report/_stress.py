@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from hydrascope import figures
-from hydrascope.analysis import quantity
+from hydrascope.analysis import quantity, reads_each
 from hydrascope.report import _facts
 from hydrascope.report._facts import Pairs
 from hydrascope.report._listing import Cell, Columns, Listing, Row, estimate, listed, named, named_value
@@ -78,7 +78,7 @@ def render_stress(found: Resilience, command: str = "") -> str:
             table=_ranking(found),
             run=_run_facts(found),
             closes=closed.closes,
-            closing=_facts.closing_sentence(closed, "prompt"),
+            closing=_facts.closing_sentence(closed, "token" if reads_each(ds) else "prompt"),
             caveats=_caveats(found),
             command=command or str(ds.attrs["command"]),
             versions=", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
@@ -266,7 +266,7 @@ def _run_facts(found: Resilience) -> Pairs:
     plan, seconds = found.plan, sum(float(ds.attrs["seconds"]) for ds in found.ledgers)
     mine = (
         ("Random sets", f"{plan.masks:,} at each rate of {', '.join(percent(rate) for rate in plan.rates)}, nested"),
-        ("Pairs", f"{len(found.paired):,}, of the parts that cost most alone"),
+        ("Pairs", f"{len(found.paired):,}, of the parts that lose or cost most alone"),
         ("Worst sets", f"up to {plan.worst} parts" if plan.worst else "not searched"),
         ("All runs took", f"{seconds:,.0f} s"),
     )

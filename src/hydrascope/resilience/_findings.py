@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -116,15 +117,20 @@ class Resilience:
         return _ranking.crossings(self.samples, self.resampling)
 
     @cached_property
-    def alone(self) -> Array:
-        """What each part's failure alone does to the logit."""
-        losses: Array = _curve.single_losses(self.values(), self.resampling).mean(0)
-        return losses
+    def stakes(self) -> Array:
+        """What each part's failure alone does to the logit, or to its own direct effect, whichever is more.
+
+        A part whose loss is repaired costs little alone, and may be what another one depends on.
+        """
+        own = self.resampling.mean(self.ds["own_change"].values)
+        lost = _curve.single_losses(self.values(), self.resampling).mean(0)
+        found: Array = np.maximum(np.abs(own), np.abs(lost))
+        return found
 
     @cached_property
     def paired(self) -> list[tuple[int, int]]:
         """Pairs that were knocked out, by index."""
-        return self.plan.paired(self.alone)
+        return self.plan.paired(self.stakes)
 
     @cached_property
     def pairs(self) -> pd.DataFrame:

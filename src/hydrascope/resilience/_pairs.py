@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float
 
 from hydrascope.analysis import (
     SIGNIFICANT,
+    Array,
     Findings,
     Resampling,
     add_estimate,
@@ -190,7 +191,8 @@ def additivity(values: SetValues, faults: Faults, resampling: Resampling, seed: 
     """How well losses of single parts, and of pairs, add up to the losses of random sets.
 
     R2 is one minus the squared error of the prediction over the variance of v(S) between sets of two or more; nothing
-    is fitted, so that it is negative where the prediction is worse than no prediction.
+    is fitted, so that it is negative where the prediction is worse than no prediction. `line` allows for what saturates
+    alike in all sets: it is the R2 of a straight line through measured losses over those of single parts added up.
 
     Args:
         values: values of the sets.
@@ -201,7 +203,7 @@ def additivity(values: SetValues, faults: Faults, resampling: Resampling, seed: 
     Returns:
         One row per rate, and one for all together with a NaN rate: `rate`, `sets`, `singles`, the R2 with losses of
         single parts, and `pairs`, that with interactions too (NaN unless all pairs were measured), each with `_lo` and
-        `_hi`; `damage`, the mean loss, and `damage_singles`, what losses alone predict for it.
+        `_hi`; `line`; `damage`, the mean loss, and `damage_singles`, what losses alone predict for it.
     """
     measured = by_group(values.of(faults.failed) - values.clean[:, None, None], resampling)
     alone, interactions = single_losses(values, resampling), pair_matrix(values, resampling)
@@ -219,9 +221,17 @@ def additivity(values: SetValues, faults: Faults, resampling: Resampling, seed: 
         if interactions is not None:
             by_pairs = by_singles + np.einsum("sk,kj,sj->s", sets, interactions, sets) / 2
         add_estimate(row, "pairs", _r2(losses, by_pairs, resampling, seed))
+        row["line"] = _line(losses.mean(0), by_singles.mean(0))
         row["damage"], row["damage_singles"] = -losses.mean(), -by_singles.mean()
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _line(measured: Array, predicted: Array) -> float:
+    """R2 of a straight line; NaN where either does not vary."""
+    if not (measured.std() > 0 and predicted.std() > 0):
+        return float("nan")
+    return float(np.corrcoef(measured, predicted)[0, 1] ** 2)
 
 
 def _r2(

@@ -22,7 +22,7 @@ class Plan:
     Attributes:
         rates: failure rates between 0 and 1.
         masks: random sets at each rate.
-        pairs: number of parts that are knocked out two by two, those that lose most alone.
+        pairs: number of parts that are knocked out two by two, those with the highest stakes.
         worst: largest size for which the worst set is searched.
         seed: of the random sets.
     """
@@ -41,27 +41,27 @@ class Plan:
         """Random sets of each size from 1 for which the worst is searched."""
         return [of_size(size, RANDOM, parts, self.seed) for size in range(1, 1 + min(self.worst, parts))]
 
-    def paired(self, losses: Array) -> list[tuple[int, int]]:
+    def paired(self, stakes: Array) -> list[tuple[int, int]]:
         """Pairs of parts, by index.
 
         Args:
-            losses: what each part loses alone.
+            stakes: how much is lost without each part alone.
         """
-        return pairs_of(np.argsort(-np.abs(losses), kind="stable")[: self.pairs].tolist())
+        return pairs_of(np.argsort(-stakes, kind="stable")[: self.pairs].tolist())
 
-    def addresses(self, parts: Sequence[str], losses: Array) -> list[str]:
+    def addresses(self, parts: Sequence[str], stakes: Array) -> list[str]:
         """Joint knock-outs of all sets that do not depend on a search.
 
         Args:
             parts: addresses of the parts.
-            losses: what each part loses alone.
+            stakes: how much is lost without each part alone.
         """
         count = len(parts)
         sets = [
             self.faults(parts).failed.reshape(-1, count),
             np.ones((1, count), bool),
             all_but_one(count),
-            pair_sets(self.paired(losses), count),
+            pair_sets(self.paired(stakes), count),
             *self.random(count),
         ]
         return addresses(np.concatenate(sets), parts)

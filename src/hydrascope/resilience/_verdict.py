@@ -79,7 +79,7 @@ def _damage(found: Resilience) -> Said:
         said += ", so that what single knock-outs show is too little"
     elif row["beyond_hi"] < 0:
         said += ", so that what single knock-outs show is too much"
-    else:
+    elif found.resampling.conclusive:
         said += ", which it cannot be told from"
     yield f"{said}.", numbers
 
@@ -140,7 +140,7 @@ def _orders(found: Resilience) -> Said:
 
 def _pairs(found: Resilience) -> Said:
     table = found.pairs
-    if table.empty:
+    if table.empty or not found.resampling.conclusive:
         return
     clear = table[table["significant"]]
     worse = clear[clear["interaction"] < 0]
@@ -190,23 +190,25 @@ def _worst(found: Resilience) -> Said:
     if table.empty:
         return
     row = table.iloc[-1]
+    several = "single part" if row["size"] == 1 else f"{row['size']} parts"
     yield (
-        f"The worst {count(int(row['size']), 'part')} that a search found, {row['parts'].replace('+', ', ')}, leave "
-        f"the {quantity(found.ds).logit} at {_ends(row, 'value')}, where random ones leave {digits(row['random'])}; "
-        "there may be worse.",
+        f"Without the worst {several} that a search found, {row['parts'].replace('+', ', ')}, the "
+        f"{quantity(found.ds).logit} is {_ends(row, 'value')}, without random ones {digits(row['random'])}; there may "
+        "be worse.",
         {"worst": row["parts"], "worst_value": float(row["value"]), "random_value": float(row["random"])},
     )
 
 
 def _additivity(found: Resilience) -> Said:
     row = found.additivity.iloc[-1]
-    said = (
-        f"Losses of single parts, added up, explain {_share(row['singles'])} of how random sets differ "
-        f"(R² {_ends(row, 'singles')})"
-    )
-    numbers = {"r2_singles": float(row["singles"]), "r2_pairs": float(row["pairs"])}
+    said = f"Losses of single parts, added up, predict those of random sets with R² {_ends(row, 'singles')}"
     if not math.isnan(row["pairs"]):
-        said += f", with the interactions of pairs {_share(row['pairs'])} (R² {_ends(row, 'pairs')})"
+        said += f", with the interactions of pairs R² {_ends(row, 'pairs')}"
+    if not math.isnan(row["line"]):
+        said += (
+            f"; a line through the sums of single losses, which allows for saturation, reaches {digits(row['line'])}"
+        )
+    numbers = {f"r2_{name}": float(row[name]) for name in ("singles", "pairs", "line")}
     yield f"{said}.", numbers
 
 
@@ -219,13 +221,9 @@ def _load(found: Resilience) -> Said:
     load = _of(table, row["part"])
     yield (
         f"The largest share of a load is taken over by {row['taker']}, {_ends(row, 'transfer', percent)} of what "
-        f"{row['part']} loses; {digits(load['takers'])} writers share in it, counted by effective number.",
+        f"{row['part']} loses; {load['takers']:.1f} writers share in it, counted by effective number.",
         {"taker": row["taker"], "transfer": float(row["transfer"]), "takers": float(load["takers"])},
     )
-
-
-def _share(r2: float) -> str:
-    return "nothing" if r2 <= 0 else percent(r2)
 
 
 def _ends(row: Any, name: str, form: Callable[[float], str] = digits) -> str:
