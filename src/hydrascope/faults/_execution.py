@@ -205,7 +205,7 @@ def read(folder: Path, request: StressRequest) -> Resilience:
     others = [path for name in (SETS, *_steps(folder)) if is_finished(path := folder / COMPANIONS / name)]
     ledgers: list[xr.Dataset] = [singles, *map(open_dataset, others)]
     parts = tuple(str(name) for name in singles["ablated"].values)
-    return Resilience(parts, Findings(singles), tuple(ledgers), request.plan, request.accuracy, request.loss)
+    return Resilience(parts, Findings(singles), tuple(ledgers), request.plan, request.surviving, request.loss)
 
 
 def _steps(folder: Path) -> list[str]:

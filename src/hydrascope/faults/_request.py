@@ -54,9 +54,10 @@ class StressRequest(RunRequest, frozen=True, extra="forbid"):
     worst: int = Field(
         default=3, description="Largest size for which the worst set of parts is searched; 0 for none.", ge=0
     )
-    accuracy: float = Field(
-        default=0.5,
-        description="Share of prompts that must stay right for the model to count as surviving.",
+    accuracy: float | None = Field(
+        default=None,
+        description="Share of prompts that must stay right for the model to survive (0.5; against foils 0.75, since "
+        "half is chance).",
         ge=0,
         le=1,
     )
@@ -75,6 +76,13 @@ class StressRequest(RunRequest, frozen=True, extra="forbid"):
         if len(self.ablation) > 1 or self.dose != (1.0,):
             raise RunError("a stress test has one ablation and no doses; make a test of each")
         return self
+
+    @property
+    def surviving(self) -> float:
+        """Share of prompts that must stay right."""
+        if self.accuracy is not None:
+            return self.accuracy
+        return 0.75 if self.target == "difference" else 0.5
 
     @property
     def plan(self) -> Plan:

@@ -43,7 +43,7 @@ def stress(
         masks: random sets at each rate (64).
         pairs: how many parts, those that lose or cost most alone, are knocked out two by two (32).
         worst: largest size for which the worst set is searched (3).
-        accuracy: least share of right prompts that counts as surviving (0.5).
+        accuracy: least share of right prompts that counts as surviving (0.5; against foils 0.75).
         loss: logits that a prompt must lose for a part not to be secure (0.5).
         seed: seed of random sets, donors and noise; overrides `options`.
         options: how the runs are made.
