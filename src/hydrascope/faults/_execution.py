@@ -96,7 +96,7 @@ def prepare_stress(
     # in the order of the forward pass, so that of a pair the later part is known
     options = request.options.but(components=",".join(map(str, joint.parts)))
     if "writers" not in request.model_fields_set:
-        options = options.but(writers=_apart(joint.parts, options.writers))
+        options = options.but(writers=_apart(joint.parts))
     return StressTest(request, prepare(model, prompts, chosen, options))
 
 
@@ -126,14 +126,14 @@ def _together(knockouts: Sequence[Knockout], model: Model) -> Knockout:
     return joint
 
 
-def _apart(parts: Sequence[Component], usual: str) -> str:
+def _apart(parts: Sequence[Component]) -> str:
     """Writers that the account of single knock-outs divides, so that it shows which parts answer."""
     found = [
         _DIVIDED[part.kind] if part.kind == "head" else f"{_DIVIDED[part.kind]}.{part.layer}"
         for part in parts
         if part.kind in _DIVIDED
     ]
-    return ",".join(dict.fromkeys(found)) or usual
+    return ",".join(dict.fromkeys(found)) or "layers"
 
 
 def default_stress_folder(test: StressTest) -> Path:

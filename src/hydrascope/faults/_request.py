@@ -68,7 +68,7 @@ class StressRequest(RunRequest, frozen=True, extra="forbid"):
     @classmethod
     def _completed(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
         # one donor for each prompt: random sets and prompts are many, and average it
-        usual = {"donors": 1, "null_draws": 0, "freeze": False, "distribution": True}
+        usual = {"donors": 1, "null_draws": 0, "freeze": False, "distribution": True, "detail": "full"}
         return {**usual, **super()._completed(given)}
 
     @model_validator(mode="after")

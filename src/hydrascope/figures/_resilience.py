@@ -47,7 +47,7 @@ def degradation_curve(table: pd.DataFrame, *, value: str, title: str) -> View:
     colour = alt.Color(
         "line:N",
         scale=alt.Scale(domain=present, range=[styles[name][0] for name in present]),
-        legend=alt.Legend(symbolOpacity=1),
+        legend=alt.Legend(symbolType="stroke", symbolOpacity=1, symbolStrokeWidth=3),
     )
     dash = alt.StrokeDash(
         "line:N", scale=alt.Scale(domain=present, range=[styles[name][1] for name in present]), legend=None

@@ -34,7 +34,8 @@ def transfers(account: Findings, resampling: Resampling) -> pd.DataFrame:
         takes (negative where it loses too; ratio of sums over prompts), with `transfer_lo` and `transfer_hi`;
         `significant`, whether the writer's change differs from zero after correction over all cells.
     """
-    lost = losing(account)
+    if not (lost := losing(account)):
+        return pd.DataFrame(columns=TRANSFERS)
     answers = account.who_repairs
     answers = answers[answers["ablated"].isin(lost) & ~answers["is_own"]]
     if answers.empty:

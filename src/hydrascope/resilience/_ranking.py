@@ -19,6 +19,7 @@ from hydrascope.analysis import (
     false_discovery,
 )
 from hydrascope.resilience._importance import Importance, mean_importance
+from hydrascope.resilience._load import losing
 from hydrascope.resilience._sets import pair_sets
 from hydrascope.resilience._two_ways import LEVEL, Sampled, by_group, resampled, two_ways
 from hydrascope.resilience._values import SetValues
@@ -108,14 +109,16 @@ def _account_columns(account: Findings, parts: tuple[str, ...]) -> dict[str, Any
 
 
 def covering(account: Findings, part: str) -> str:
-    """The writer that clearly gives most back when a part is out; empty if none does, or none is known."""
-    if str(account.ds.attrs.get("detail", "full")) != "full":
+    """The writer that clearly gives most back when a part is out.
+
+    Empty where none does, where the account does not keep writers, and where the part clearly loses nothing of its own.
+    """
+    if part not in losing(account):
         return ""
     answers = account.who_repairs
     mine = answers[(answers["ablated"] == part) & answers["significant"]]
-    lost = account.repair.set_index("ablated")["own_change"][part]
-    against = mine[np.sign(mine["change"]) == -np.sign(lost)]
-    return "" if against.empty else str(against.loc[against["change"].abs().idxmax(), "writer"])
+    given_back = mine[mine["change"] > 0]
+    return "" if given_back.empty else str(given_back["writer"].iloc[int(given_back["change"].argmax())])
 
 
 def _exposures(values: SetValues, resampling: Resampling) -> list[Sampled]:

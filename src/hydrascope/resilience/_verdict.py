@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from hydrascope.analysis import count, digits, listed, noun, percent, quantity
+from hydrascope.analysis import count, digits, listed, noun, percent, quantity, reads_each
 from hydrascope.resilience._findings import ALLOWED, Resilience
 from hydrascope.resilience._ranking import USUAL
 
@@ -56,15 +56,15 @@ def _survival(found: Resilience) -> Said:
         )
         return
     rate, lo, hi = found.survived
-    accuracy = percent(found.accuracy)
+    accuracy, rows = percent(found.accuracy), _rows(found)
     numbers = {"survived": rate, "survived_lo": lo, "survived_hi": hi}
     if math.isnan(rate):
-        yield f"Fewer than {accuracy} of the prompts are right even where none of the {what} fail.", numbers
+        yield f"Fewer than {accuracy} of the {rows} are right even where none of the {what} fail.", numbers
     elif rate == 1:
-        yield f"At least {accuracy} of the prompts stay right at every failure rate of the {what}.", numbers
+        yield f"At least {accuracy} of the {rows} stay right at every failure rate of the {what}.", numbers
     else:
         until = _spread(rate, lo, hi, percent)
-        yield f"At least {accuracy} of the prompts stay right until {until} of the {what} fail at random.", numbers
+        yield f"At least {accuracy} of the {rows} stay right until {until} of the {what} fail at random.", numbers
 
 
 def _damage(found: Resilience) -> Said:
@@ -87,12 +87,14 @@ def _damage(found: Resilience) -> Said:
 def _importance(found: Resilience) -> Said:
     table = found.ranking
     rate = percent(float(table["rate"].iloc[0]))
-    first = _largest(table, "under_failure")
-    yield (
-        f"When {rate} of the others fail, {first['part']} matters most: losing it costs "
-        f"{_ends(first, 'under_failure')} logits, alone {_ends(first, 'alone')}.",
-        {"first": first["part"], "under_failure": float(first["under_failure"]), "alone": float(first["alone"])},
-    )
+    sure = table[~(table["under_failure_lo"] <= 0)]
+    if len(sure):
+        first = _largest(sure, "under_failure")
+        yield (
+            f"When {rate} of the others fail, {first['part']} matters most: losing it costs "
+            f"{_ends(first, 'under_failure')} logits, alone {_ends(first, 'alone')}.",
+            {"first": first["part"], "under_failure": float(first["under_failure"]), "alone": float(first["alone"])},
+        )
     exposed = table[table["exposure_lo"] > 0]
     if len(exposed):
         row = _largest(exposed, "exposure")
@@ -114,6 +116,10 @@ def _importance(found: Resilience) -> Said:
             f"fail{covered}.",
             {"underrated": part, "overtaken": named, "crossings": len(crossing)},
         )
+
+
+def _rows(found: Resilience) -> str:
+    return "tokens" if reads_each(found.ds) else "prompts"
 
 
 def _of(table: pd.DataFrame, part: Any) -> Row:
@@ -171,7 +177,7 @@ def _singles(found: Resilience) -> Said:
     secure = int(table["secure"].sum())
     said = (
         f"{secure} of {count(len(table), 'part')} can be lost one at a time: without it, at most {percent(ALLOWED)} of "
-        f"the prompts lose {digits(found.loss)} logits or more"
+        f"the {_rows(found)} lose {digits(found.loss)} logits or more"
     )
     numbers: dict[str, Any] = {"secure": secure}
     if len(hidden):
