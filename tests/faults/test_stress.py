@@ -232,6 +232,13 @@ def test_what_cannot_be_tested_is_refused(
     assert not (tmp_path / "test").exists()
 
 
+def test_a_value_that_is_not_there_is_named_with_those_that_are() -> None:
+    with pytest.raises(
+        hs.DetailDropped, match="no value 'loss' in this run; it has logit, still_norm, log_prob, kl, acc"
+    ):
+        zeroed().curve("loss")
+
+
 def test_the_verdict_says_what_the_tables_hold() -> None:
     """Every number is computed anew from the values of the sets."""
     found, said = zeroed().findings, zeroed().summary()

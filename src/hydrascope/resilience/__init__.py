@@ -9,18 +9,16 @@ from hydrascope.resilience._findings import ALLOWED, Resilience
 from hydrascope.resilience._importance import FOLDS, Importance
 from hydrascope.resilience._pairs import additivity, hidden_pairs, pair_table, single_faults
 from hydrascope.resilience._plan import Plan
-from hydrascope.resilience._ranking import agreement, crossings, importance_table, ranking
+from hydrascope.resilience._ranking import agreement, crossings, ranking
 from hydrascope.resilience._sets import Faults, addresses
 from hydrascope.resilience._two_ways import two_ways
-from hydrascope.resilience._values import UNITS, VALUES, SetValues
+from hydrascope.resilience._values import SetValues
 from hydrascope.resilience._verdict import Verdict, verdict
 from hydrascope.resilience._worst import next_sets, search
 
 __all__ = [
     "ALLOWED",
     "FOLDS",
-    "UNITS",
-    "VALUES",
     "Faults",
     "Importance",
     "Plan",
@@ -33,7 +31,6 @@ __all__ = [
     "crossings",
     "degradation",
     "hidden_pairs",
-    "importance_table",
     "next_sets",
     "pair_table",
     "quadrature",

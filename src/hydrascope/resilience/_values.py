@@ -29,8 +29,6 @@ VALUES: Mapping[str, tuple[str, ...]] = {
 }
 """Value to the ledger variables it is made of."""
 
-UNITS = {"logit": "logits", "still_norm": "logits", "log_prob": "nats", "kl": "nats", "accuracy": "share of prompts"}
-
 
 def values_in(ds: xr.Dataset) -> list[str]:
     """Values that a ledger's variables allow."""
