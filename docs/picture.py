@@ -1,6 +1,6 @@
 """Photographs the top of a report for the README.
 
-python docs/picture.py runs/lerna-facts/report.html docs/report.png
+python docs/picture.py runs/gemma270-ioi/report.html docs/report.png
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from playwright.sync_api import ViewportSize, sync_playwright
 
-SIZE: ViewportSize = {"width": 1100, "height": 1240}
+SIZE: ViewportSize = {"width": 1100, "height": 915}
 
 
 def photograph(page: Path, picture: Path) -> None:

@@ -26,6 +26,9 @@ install_import_hook("hydrascope", f"{checked.__name__}.typed")  # what has been 
 
 torch.set_num_threads(1)
 
+INTRODUCTION = r"\Amodel: [^\n]+\ntask: [^\n]+\n((left out|tokens| ).*\n)*example: .+\ngroups: .+\n"
+"""What a run says on standard error before its first number."""
+
 Cli = Callable[..., "Said"]
 
 
@@ -37,12 +40,17 @@ class Said:
     out: str
     err: str
 
-    def refusal(self) -> str:
-        """The one sentence on standard error, proved to be the only thing that was said."""
+    def refusal(self, *, begun: bool = False) -> str:
+        """The one sentence on standard error, proved to be the only thing that was said.
+
+        Args:
+            begun: knock-outs began before, and with them what a run says first.
+        """
         assert self.code == 2, self
         assert self.out == ""
-        assert re.fullmatch(r"hydrascope: [^\n]+\n", self.err), self.err
-        sentence = self.err.removeprefix("hydrascope: ").rstrip("\n")
+        said = re.sub(INTRODUCTION, "", self.err) if begun else self.err
+        assert re.fullmatch(r"hydrascope: [^\n]+\n", said), self.err
+        sentence = said.removeprefix("hydrascope: ").rstrip("\n")
         assert not re.search(r"[.!?]\s+[A-Z]|[.!?]$", sentence), f"more than one sentence: {sentence}"
         return sentence
 

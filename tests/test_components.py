@@ -12,6 +12,7 @@ from hydrascope.components import (
     Component,
     Inventory,
     Knockout,
+    check_addresses,
     parse_component,
     parse_knockouts,
 )
@@ -198,6 +199,12 @@ def test_what_is_frozen_is_no_part_of_what_is_knocked_out() -> None:
         ("attn.0/embed", "this model has no component 'embed'"),
         ("attn.0/attn.2", "this model has no component 'attn.2'"),
         ("attn.0/", "'' is not a component address"),
+        ("head.0.2-9", "'head.0.2-9' names parts this model lacks; it has head.0.0 to head.3.1"),
+        ("attn.0-9999999999", "'attn.0-9999999999' names parts this model lacks"),
+        ("head.*.0-9999999999", "names parts this model lacks"),
+        ("attn.999999999999999999", "this model has no component 'attn.999999999999999999'"),
+        ("attn.1-" + "9" * 5000, "is not a range"),
+        ("attn." + "9" * 5000, "is not a component address"),
         ("attn.0->mlp.2/mlp.3", "'attn.0->mlp.2/mlp.3' freezes parts beside an edge; freeze them beside a part"),
     ],
 )  # fmt: skip
@@ -205,3 +212,39 @@ def test_refused_by_name(text: str, message: str) -> None:
     with pytest.raises(ComponentError) as refused:
         parse_knockouts(text, INVENTORY)
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["neuron->neuron", "neuron.0/neuron.1-31", "neuron.0.5->mlp.9,neuron->neuron.31"])
+def test_pairs_beyond_number_are_refused_instead_of_walked(text: str) -> None:
+    large = Inventory({kind: dict.fromkeys(range(32), count) for kind, count in (("mlp", 1), ("neuron", 11008))})
+    with pytest.raises(ComponentError, match=r"names [0-9,]+ pairs of parts, more than the 1,048,576 .*; name fewer"):
+        parse_knockouts(text, large)
+
+
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [
+        ("atn", "attn"),
+        ("Attn.5", "attn.5"),
+        ("attn5", "attn.5"),
+        ("attn:5", "attn.5"),
+        ("heads.3.4", "head.3.4"),
+        ("attention.3", "attn.3"),
+        ("transformer.h.5.attn.c_proj", "attn.5"),
+        ("model.layers.5.mlp", "mlp.5"),
+        ("neurons", "neuron"),
+        ("embedding", "embed"),
+    ],
+)
+def test_a_slip_is_told_what_it_may_stand_for_before_a_model_is_opened(slip: str, meant: str) -> None:
+    with pytest.raises(ComponentError, match=rf"^'{slip}' is not .* \(did you mean '{meant}'\?\)$"):
+        check_addresses(f"attn.1,{slip}")
+
+
+@given(st.text(alphabet="aLlHhNnEem.0123-*+/> ,", max_size=12))
+def test_what_is_refused_without_a_model_is_refused_with_one(text: str) -> None:
+    try:
+        parse_knockouts(text, INVENTORY)
+    except ComponentError:
+        return
+    check_addresses(text)

@@ -18,15 +18,17 @@ ROOT = Path(hydrascope.__file__).parent
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "_digests": set(),
     "_lazy": set(),
     "components": {"errors"},
     "zoo": {"errors"},
-    "prompts": {"errors", "components", "zoo"},
+    "prompts": {"errors", "_lazy", "components", "zoo"},
     "anatomy": {"errors", "components", "zoo"},
     "ablations": {"errors", "components", "prompts"},
-    "engine": {"errors", "components", "prompts", "anatomy", "ablations"},
-    "ledger": {"errors"},
-    "run_directory": {"errors", "ledger"},
+    "engine": {"errors", "_digests", "components", "prompts", "anatomy", "ablations"},
+    "ledger": {"errors", "_digests"},
+    "run_settings": set(),
+    "run_directory": {"errors", "ledger", "run_settings"},
     "analysis": {"errors", "components"},
     "resilience": {"errors", "analysis"},
     "figures": {"errors", "analysis"},
@@ -35,25 +37,46 @@ ALLOWED: dict[str, set[str]] = {
         *("errors", "components", "zoo", "prompts", "anatomy", "ablations", "engine", "ledger", "run_directory"),
         *("analysis", "_lazy"),
     },
-    "results": {"errors", "analysis", "ledger", "report", "run_directory"},
     "faults": {
         *("errors", "components", "prompts", "anatomy", "ablations", "engine", "ledger", "run_directory", "analysis"),
         *("resilience", "report", "run", "_lazy"),
     },
+    "comparison": {"errors", "analysis", "report", "results", "run_directory"},
+    "results": {"errors", "components", "analysis", "ledger", "report", "run_directory"},
     "knockout": {"errors", "ablations", "analysis", "anatomy", "prompts", "results", "run", "run_directory"},
 }
 """For each room, the rooms it may import. Whoever is not named (the command line and its helpers) may import all."""
 
 FRONT = {"__init__", "__main__", "cli"}
 FACES = (
-    *("ablations", "analysis", "anatomy", "cli", "engine", "faults", "figures", "ledger", "prompts", "report"),
-    *("resilience", "run"),
+    "ablations",
+    "analysis",
+    "anatomy",
+    "cli",
+    "components",
+    "engine",
+    "faults",
+    "figures",
+    "ledger",
+    "prompts",
+    "report",
+    "resilience",
+    "run",
 )
 """Rooms whose modules are private."""
 
 NO_MODELS = (
-    *("errors", "components", "zoo", "ledger", "run_directory", "analysis", "resilience", "figures", "report"),
+    "errors",
+    "components",
+    "zoo",
+    "ledger",
+    "run_directory",
+    "analysis",
+    "resilience",
+    "figures",
+    "report",
     "results",
+    "comparison",
 )
 """Rooms that work where torch and transformers are not installed."""
 
@@ -148,7 +171,7 @@ def test_transformers_is_known_to_few():
 
 PUBLIC = {
     *("load", "Model", "load_prompts", "Prompt", "PromptSet", "documents", "Document", "cut", "Cut"),
-    *("knock_out", "freeze", "stress", "Options", "Ledger", "Stress", "Summary"),
+    *("knock_out", "freeze", "stress", "compare", "Options", "Ledger", "Stress", "Summary", "Compared"),
     *("Ablation", "Zero", "Mean", "PositionMean", "Optimal", "Resample", "Noise", "Counterfactual"),
 }
 """What a user can meet, beside the errors."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hydrascope.ablations import Ablation, Counterfactual, Mean, Noise, Optimal, PositionMean, Resample, Zero
     from hydrascope.analysis import Summary
     from hydrascope.anatomy import Model, load
+    from hydrascope.comparison import Compared, compare
     from hydrascope.errors import (
         AblationError,
         AnatomyRefused,
@@ -56,6 +57,7 @@ __all__ = [
     "Ablation",
     "AblationError",
     "AnatomyRefused",
+    "Compared",
     "ComponentError",
     "Counterfactual",
     "Cut",
@@ -94,6 +96,7 @@ __all__ = [
     "TooFewDonors",
     "UnknownModel",
     "Zero",
+    "compare",
     "cut",
     "documents",
     "freeze",
@@ -109,6 +112,7 @@ __getattr__ = lazily(
         "ablations": "Ablation Counterfactual Mean Noise Optimal PositionMean Resample Zero",
         "analysis": "Summary",
         "anatomy": "Model load",
+        "comparison": "Compared compare",
         "errors": "AblationError AnatomyRefused ComponentError DetailDropped EmptyPrompts HookDidNotFire "
         "HydrascopeError LedgerDoesNotClose MalformedPrompt MissingCounterfactual ModelError NonFinite NotCausalLM "
         "OutOfBudget OutputError PickleRefused PromptError PromptTooLong RemoteCodeRefused RunError SettingsChanged "

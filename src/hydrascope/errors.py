@@ -31,11 +31,44 @@ nothing else, and exits with `exit_code`.
 
 from __future__ import annotations
 
+import difflib
+from collections import abc
+
+LONGEST = 600
+"""Most characters of a message; what a user wrote can be long, and its middle says least."""
+
 
 class HydrascopeError(Exception):
     """What the user can mend; printed without a traceback."""
 
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
+
+def closest(word: str, known: abc.Iterable[str]) -> str | None:
+    """The known word that is most like a word, whatever its case; None where none is like it."""
+    return next(iter(difflib.get_close_matches(word.lower(), known, 1)), None)
+
+
+def did_you_mean(word: str, known: abc.Iterable[str]) -> str:
+    """A hint to put behind a word in a message; empty where no known word is like it."""
+    found = closest(word, known)
+    return "" if found is None else f" (did you mean '{found}'?)"
+
+
+def shown(value: object) -> str:
+    """A value as Python writes it, if that is short."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def printable(message: str) -> str:
+    """The message in one line of limited length, without what could steer a terminal."""
+    if len(message) > LONGEST:
+        message = f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
 
 
 class ModelError(HydrascopeError):

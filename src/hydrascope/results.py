@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,9 +20,10 @@ from hydrascope.analysis import (
     reads_each,
     summarise,
 )
-from hydrascope.errors import ComponentError
-from hydrascope.ledger import is_finished, open_dataset
-from hydrascope.run_directory import COMPANIONS, FREEZE
+from hydrascope.components import parse_component
+from hydrascope.errors import ComponentError, OutputError, did_you_mean, shown
+from hydrascope.ledger import open_dataset
+from hydrascope.run_directory import COMPANIONS, FREEZE, JSON, LEDGER, folder_named, is_finished
 
 
 @dataclass(frozen=True)
@@ -36,17 +38,25 @@ class Ledger:
     dataset: xr.Dataset
     path: Path | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.dataset, xr.Dataset):
+            raise OutputError(f"{shown(self.dataset)} is no ledger; open a run's with Ledger.open(FOLDER)")
+
     @classmethod
-    def open(cls, path: str | Path) -> Ledger:
+    def open(cls, path: str | os.PathLike[str]) -> Ledger:
         """Open the ledger of a finished run.
 
         Args:
             path: folder of the run, or its `ledger.zarr`.
 
         Raises:
-            OutputError: there is no ledger, or the run has not finished.
+            OutputError: there is no ledger, the run has not finished, or the ledger is not what was written.
+            LedgerDoesNotClose: its numbers do not add up.
         """
-        folder = Path(path)
+        folder = folder_named(path)
+        begun = os.path.isfile(folder / JSON) and not os.path.exists(folder / LEDGER)
+        if begun and not is_finished(folder):
+            raise OutputError(f"the run in '{folder}' has not finished; run the same command again to continue it")
         return cls(open_dataset(folder), folder.parent if folder.suffix == ".zarr" else folder)
 
     @cached_property
@@ -86,9 +96,13 @@ class Ledger:
         table = self.findings.who_repairs.copy()
         if ablated is None:
             return table
-        if ablated not in set(table["ablated"]):
-            some = ", ".join(table["ablated"].unique()[:8])
-            raise ComponentError(f"this run did not knock out '{ablated}'; it has {some} ...")
+        there, ablated = list(table["ablated"].unique()), _spelled_out(ablated)
+        if ablated not in there:
+            more = f" and {len(there) - 8} more" if len(there) > 8 else ""
+            raise ComponentError(
+                f"this run did not knock out {shown(ablated)}{did_you_mean(str(ablated), there)}; "
+                f"it did {', '.join(there[:8])}{more}"
+            )
         rows = table[table["ablated"] == ablated]
         return rows.reindex(rows["change"].abs().sort_values(ascending=False).index)
 
@@ -131,7 +145,7 @@ class Ledger:
             ComponentError: the run did not knock that out.
             DetailDropped: the run kept MLPs whole.
         """
-        return neurons(self.dataset, ablated, most=most)
+        return neurons(self.dataset, None if ablated is None else _spelled_out(ablated), most=most)
 
     def neuron_sparsity(self) -> pd.DataFrame:
         """How many neurons carry each repair, and whether they are the same on every prompt."""
@@ -235,7 +249,7 @@ class Ledger:
         """Whether the ledger keeps what summary and report show."""
         return knows_direct(self.dataset) if reads_each(self.dataset) else has_writers(self.dataset)
 
-    def report(self, path: str | Path) -> Path:
+    def report(self, path: str | os.PathLike[str]) -> Path:
         """Write the HTML report.
 
         Args:
@@ -246,4 +260,12 @@ class Ledger:
         """
         from hydrascope.report import write_report  # charts take a second to import
 
-        return write_report(self.findings, Path(path))
+        return write_report(self.findings, folder_named(path))
+
+
+def _spelled_out(address: str) -> str:
+    """The long form of an address such as `L5H3`; whatever is no single component stays as it is."""
+    try:
+        return str(parse_component(str(address)))
+    except ComponentError:
+        return str(address)

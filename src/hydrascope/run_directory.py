@@ -10,17 +10,16 @@ report.html     the report
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydrascope.errors import OutputError, SettingsChanged
-from hydrascope.ledger import read_json, write_text
+from hydrascope.errors import OutputError, SettingsChanged, shown
+from hydrascope.ledger import read_record, remove, write_record
+from hydrascope.run_settings import difference
 
 JSON = "run.json"
 PROMPTS = "prompts.jsonl"
@@ -30,7 +29,8 @@ COMPANIONS = "companions"
 FREEZE = "freeze"
 """Name of the companion run in which responders are frozen."""
 
-_FOLDERS = ("ledger.zarr", "scratch.zarr", COMPANIONS)
+LEDGER = "ledger.zarr"
+_FOLDERS = (LEDGER, "scratch.zarr", COMPANIONS)
 _DRAFTS = tuple(f"{name}.new" for name in (JSON, PROMPTS, *_FOLDERS))
 """Names that a killed write can leave in the folder; never read, written over."""
 
@@ -50,7 +50,7 @@ class RunDirectory:
     @property
     def ledger(self) -> Path:
         """Folder of the ledger."""
-        return self.path / "ledger.zarr"
+        return self.path / LEDGER
 
     @property
     def scratch(self) -> Path:
@@ -74,16 +74,15 @@ class RunDirectory:
     def mark_complete(self) -> RunDirectory:
         """Note that nothing is left to do and drop the scratch activations."""
         record = {**self.record, "complete": True}
-        write_text(self.path / JSON, _json(record))
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        write_record(self.path / JSON, record)
+        remove(self.scratch)
         return RunDirectory(self.path, record)
 
     def discard(self) -> None:
-        """Remove the run, and its folder if nothing else is in it."""
+        """Remove the run and all that it made in its folder."""
         _clear(self.path)
-        (self.path / JSON).unlink(missing_ok=True)
-        if not any(self.path.iterdir()):
-            self.path.rmdir()
+        remove(self.path / PROMPTS)
+        remove(self.path / JSON)
 
 
 def open_run_directory(
@@ -104,27 +103,22 @@ def open_run_directory(
     record_file = path / JSON
     record = {"settings": dict(settings), **facts, "complete": False}
     try:
-        if record_file.exists() and not overwrite:
+        if record_file.is_file() and not overwrite:
             return _continue(path, settings)
-        if record_file.exists():
+        if record_file.is_file() and _is_record(record_file):
             _clear(path)
         elif path.exists() and not _is_free(path):
             raise OutputError(f"'{path}' exists and is no run of hydrascope; choose another --out")
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"'{path}' cannot be written: {error.strerror or error}; choose another --out") from error
-    try:
-        write_text(record_file, _json(record))
-    except OutputError:
-        if _is_free(path):
-            shutil.rmtree(path)
-        raise
+    write_record(record_file, record)
     return RunDirectory(path, record)
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep a run's folder, made if there is none, to this process.
+    """Keep a run's folder to this process; where there is none it is made, and goes again if it stays empty.
 
     The lock is on the folder itself and the kernel's: a killed process leaves none behind. Where the file system or the
     operating system knows no such locks there is none.
@@ -135,7 +129,9 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         OutputError: another process is at work in it.
     """
+    made = False
     with suppress(OSError):  # `open_run_directory` says what is wrong
+        made = not path.exists()
         path.mkdir(parents=True, exist_ok=True)
     handle = None
     try:
@@ -151,6 +147,9 @@ def locked(path: Path) -> Iterator[None]:
                 ) from None
         yield
     finally:
+        if made:
+            with suppress(OSError):  # something is in it
+                path.rmdir()
         if handle is not None:
             os.close(handle)
 
@@ -160,8 +159,8 @@ def fresh_or_same(base: Path, settings: Mapping[str, Any]) -> Path:
     number = 1
     while True:
         path = base if number == 1 else base.with_name(f"{base.name}-{number}")
-        holds_run = (path / JSON).exists()
-        if read_json(path / JSON).get("settings") == dict(settings) if holds_run else _is_free(path):
+        holds_run = (path / JSON).is_file()
+        if read_record(path / JSON)["settings"] == dict(settings) if holds_run else _is_free(path):
             return path
         number += 1
 
@@ -171,16 +170,53 @@ def _is_free(path: Path) -> bool:
     return not path.exists() or (path.is_dir() and all(entry.name in _DRAFTS for entry in path.iterdir()))
 
 
+def _is_record(path: Path) -> bool:
+    """Whether a file has been a run's record, however damaged it is now."""
+    content = path.read_bytes()
+    return b'"settings"' in content and b'"complete"' in content
+
+
 def _clear(path: Path) -> None:
-    """Remove a run's numbers, prompts and report, each folder in one step, lest a part be taken for whole."""
+    """Remove a run's numbers and report, each folder in one step, lest a part be taken for whole."""
     for name in _FOLDERS:
         draft = path / f"{name}.new"
         if (path / name).is_dir():
-            shutil.rmtree(draft, ignore_errors=True)
+            remove(draft)
             os.rename(path / name, draft)
-        shutil.rmtree(draft, ignore_errors=True)
-    for name in (PROMPTS, REPORT):
-        (path / name).unlink(missing_ok=True)
+        remove(draft)
+    remove(path / REPORT)
+
+
+def is_finished(path: Path) -> bool:
+    """Whether a folder has a run that is complete.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        OutputError: its record is not what was written.
+    """
+    return (path / JSON).is_file() and bool(read_record(path / JSON).get("complete"))
+
+
+def folder_named(name: str | os.PathLike[str]) -> Path:
+    """The folder or file that a user names, with `~` for the home directory.
+
+    Everything else in a name is taken as it is: `a::b` is a folder, not an address.
+
+    Args:
+        name: the name.
+
+    Raises:
+        OutputError: it names nothing.
+    """
+    text = os.fspath(name) if isinstance(name, str | os.PathLike) else ""
+    if not isinstance(text, str) or not text.strip() or "\0" in text:
+        raise OutputError(f"{shown(name)} names no folder; give its path")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise OutputError(f"'{text}' names no folder, since there is no such user; give its path") from error
 
 
 def reopen(path: Path, settings: Mapping[str, Any]) -> RunDirectory:
@@ -194,33 +230,19 @@ def reopen(path: Path, settings: Mapping[str, Any]) -> RunDirectory:
         SettingsChanged: the run has other settings, so that companions would not be comparable.
     """
     _require_same(path, settings, "add to it what it was made with")
-    return RunDirectory(path, read_json(path / JSON))
+    return RunDirectory(path, read_record(path / JSON))
 
 
 def _require_same(path: Path, settings: Mapping[str, Any], mend: str) -> None:
-    before = read_json(path / JSON).get("settings", {})
-    changed = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
-    if changed:
-        key = changed[0]
-        there, now = _short(before.get(key)), _short(settings.get(key))
-        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-        raise SettingsChanged(f"'{path}' holds a run with another {key} ({there} there, {now} now){more}; {mend}")
+    if told := difference(read_record(path / JSON)["settings"], settings):
+        raise SettingsChanged(f"'{path}' holds another run ({told}); {mend}")
 
 
 def _continue(path: Path, settings: Mapping[str, Any]) -> RunDirectory:
     _require_same(path, settings, "choose another --out, or --overwrite to start anew")
-    directory = RunDirectory(path, read_json(path / JSON))
+    directory = RunDirectory(path, read_record(path / JSON))
     if directory.complete:
-        shutil.rmtree(directory.scratch, ignore_errors=True)
+        remove(directory.scratch)
     for half in path.glob(f".{REPORT}.*"):
         half.unlink()
     return directory
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else text[:37] + "..."
-
-
-def _json(record: Mapping[str, Any]) -> str:
-    return json.dumps(record, indent=1, sort_keys=True) + "\n"

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertForMaskedLM, BertLMHeadModel, Gemma3ForCausalLM, Gemma3TextConfig
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertLMHeadModel,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    T5Config,
+    T5ForConditionalGeneration,
+    Wav2Vec2Config,
+    Wav2Vec2ForCTC,
+    WhisperConfig,
+    WhisperForConditionalGeneration,
+)
 
-from hydrascope.anatomy import load
+import hydrascope as hs
+from hydrascope.anatomy import _device, _load, load
+from hydrascope.cli import _inspection
 from hydrascope.errors import (
     HydrascopeError,
     ModelError,
@@ -25,6 +41,7 @@ from hydrascope.errors import (
 )
 from tests.conftest import Cli
 from tests.support import tiny
+from tests.support.families import FAMILIES, build_from
 
 Planted = tuple[str, type[HydrascopeError], str]
 
@@ -78,6 +95,18 @@ def no_such_path(model: Path, here: Path) -> str:
 
 def a_weights_file(model: Path, here: Path) -> str:
     return str(model / "model.safetensors")
+
+
+def no_name(model: Path, here: Path) -> str:
+    return " "
+
+
+def long_name(model: Path, here: Path) -> str:
+    return "x" * 5000
+
+
+def long_part(model: Path, here: Path) -> str:
+    return str(here / ("x" * 1000))
 
 
 def empty_folder(model: Path, here: Path) -> str:
@@ -197,24 +226,100 @@ def overflowing(model: Path, here: Path) -> str:
     return str(weights_changed(model, here / "m", plant))
 
 
+def too_few_layers(model: Path, here: Path) -> str:
+    return str(config_changed(model, here / "m", n_layer=2))
+
+
+def biases_without_a_place(model: Path, here: Path) -> str:
+    """The config says that attention has no biases, the checkpoint has them."""
+    network = build_from(replace(FAMILIES["llama"], config={**FAMILIES["llama"].config, "attention_bias": True}))
+    return str(config_changed(tiny.save(here / "whole", network), here / "m", attention_bias=False))
+
+
+def lora_inside(model: Path, here: Path) -> str:
+    def plant(tensors: dict[str, torch.Tensor]) -> None:
+        tensors["transformer.h.0.attn.c_attn.lora_A.weight"] = torch.ones(2, 16)
+
+    return str(weights_changed(model, here / "m", plant))
+
+
+def speech_model(model: Path, here: Path) -> str:
+    config = WhisperConfig(
+        d_model=16, encoder_layers=1, decoder_layers=2, encoder_attention_heads=2, decoder_attention_heads=2,
+        encoder_ffn_dim=32, decoder_ffn_dim=32, vocab_size=tiny.WORDS, num_mel_bins=8, max_source_positions=16,
+        pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
+    )  # fmt: skip
+    return str(tiny.save(here / "m", WhisperForConditionalGeneration(config)))
+
+
+def sound_model(model: Path, here: Path) -> str:
+    config = Wav2Vec2Config(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, conv_dim=(8,),
+        conv_stride=(2,), conv_kernel=(3,), num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2,
+    )  # fmt: skip
+    return str(tiny.save(here / "m", Wav2Vec2ForCTC(config)))
+
+
+def two_sided_model(model: Path, here: Path) -> str:
+    config = T5Config(d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2, vocab_size=tiny.WORDS)
+    return str(tiny.save(here / "m", T5ForConditionalGeneration(config)))
+
+
+def missing_shard(model: Path, here: Path) -> str:
+    folder = copy_of(model, here / "m")
+    (folder / "model.safetensors").unlink()
+    tiny.network().save_pretrained(folder, max_shard_size="10KB")
+    sorted(folder.glob("model-*.safetensors"))[1].unlink()
+    return str(folder)
+
+
+def broken_index(model: Path, here: Path) -> str:
+    folder = copy_of(model, here / "m")
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": 3}')
+    return str(folder)
+
+
+def deep_config(model: Path, here: Path) -> str:
+    folder = copy_of(model, here / "m")
+    (folder / "config.json").write_text('{"a":' * 100_000 + "1" + "}" * 100_000)
+    return str(folder)
+
+
 REFUSED = [
     (unknown_name, UnknownModel, "no model 'no-such-model'"),
     (unknown_hub_id, UnknownModel, "no model 'nobody/no-such-model'"),
     (no_such_path, UnknownModel, "no model '"),
     (a_weights_file, UnknownModel, "no model '"),
+    (no_name, UnknownModel, "is no name of a model"),
+    (long_name, UnknownModel, "is no name of a model"),
+    (long_part, UnknownModel, "File name too long"),
     (empty_folder, UnknownModel, "has no config.json"),
-    (broken_config, UnknownModel, "config"),
-    (config_without_type, UnknownModel, "config"),
-    (unknown_type, UnknownModel, "config"),
+    (broken_config, UnknownModel, "is no readable JSON: Expecting"),
+    (config_without_type, UnknownModel, "names no model_type"),
+    (unknown_type, UnknownModel, "hydra9"),
     (remote_code, RemoteCodeRefused, "--trust-remote-code"),
     (remote_model_only, HydrascopeError, "m'"),
-    (pickled, PickleRefused, "safetensors"),
-    (no_weights, ModelError, "weights"),
-    (masked_model, NotCausalLM, "next token"),
+    (pickled, PickleRefused, "has pickled weights ('pytorch_model.bin') and no safetensors"),
+    (no_weights, UnknownModel, "has a config.json but no weights"),
+    (masked_model, NotCausalLM, "to the right"),
     (reads_right, NotCausalLM, "to the right"),
     (gemma_reads_right, NotCausalLM, "to the right"),
     (missing_tensors, ModelError, "lack 2 tensors, first 'transformer.h.1.mlp.c_proj.weight'"),
     (wrong_shape, ModelError, "have other shapes than its config says for "),
+    (
+        too_few_layers,
+        ModelError,
+        "hold 11 tensors that its config has no place for, first 'transformer.h.2.attn.c_a",
+    ),
+    (biases_without_a_place, ModelError, "first 'model.layers.0.self_attn.k_proj.bias'"),
+    (lora_inside, ModelError, "hold 1 tensor that its config has no place for, first 'transformer.h.0.attn.c_attn.lo"),
+    (speech_model, ModelError, "has no place for, first 'model.encoder."),
+    (sound_model, NotCausalLM, "(Wav2Vec2ForCTC) has no embedding of tokens"),
+    (two_sided_model, ModelError, "(T5ForConditionalGeneration) cannot take seven tokens"),
+    (missing_shard, ModelError, "files that its index lists are missing, first 'model-00002-of-"),
+    (broken_index, ModelError, "the 'model.safetensors.index.json' of '"),
+    (deep_config, UnknownModel, "is no readable JSON: maximum recursion depth"),
     (truncated, ModelError, "cannot be read"),
     (garbage, ModelError, "cannot be read"),
     (not_a_number, NonFinite, "its weight 'transformer.h.1.mlp.c_proj.weight' is not finite"),
@@ -243,6 +348,70 @@ def test_refused_in_one_sentence_and_nothing_is_run_or_written(
         load(name)
 
 
+NONSENSE: tuple[Any, ...] = (None, -1, 0, 3, 1.5, 10**30, "x", "", [], [1], {"a": 1}, True, float("nan"))
+NOT_WRITTEN = ("quantization_config", "rope_scaling", "auto_map", "_attn_implementation", "text_config", "layer_types")
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_nonsense_in_a_config_is_refused_in_a_sentence(family: str, tmp_path: Path) -> None:
+    """Every key, each with a value that most cannot have."""
+    folder = tiny.save(tmp_path / "m", build_from(FAMILIES[family]), with_tokenizer=False)
+    config = json.loads((folder / "config.json").read_text())
+    sentences = []
+    for number, key in enumerate([*config, *NOT_WRITTEN]):
+        nonsense = {**config, key: NONSENSE[number % len(NONSENSE)]}
+        (folder / "config.json").write_text(json.dumps(nonsense))
+        try:
+            load(folder)
+        except HydrascopeError as error:
+            sentences.append(str(error))
+    assert len(sentences) > len(config) / 2
+    assert [sentence for sentence in sentences if not re.fullmatch(r"[^\n]{20,700}", sentence)] == []
+
+
+def test_unused_tensors_are_left_out_where_the_user_says_so_and_are_recorded(
+    model_folder: Path, tmp_path: Path, cli: Cli
+) -> None:
+    name, out = too_few_layers(model_folder, tmp_path), tmp_path / "out"
+    model = load(name, allow_unused=True)
+    assert model.anatomy.n_layers == 2
+    assert len(model.source.unused) == 11 and model.source.unused[0] == "transformer.h.2.attn.c_attn.weight"
+    prompts = hs.load_prompts([{"input_ids": [1, 5, 6], "target_id": 7}])
+    options = hs.Options(keep_wrong=True, null_draws=1)
+    hs.knock_out(model, prompts, "attn.1", hs.Zero(), options=options, freeze=False, out=out)
+    record = json.loads((out / "run.json").read_text())
+    assert record["model"]["unused"] == list(model.source.unused)
+    assert "--allow-unused" in record["command"]
+    assert "without 11 tensors of the checkpoint" in cli("inspect", name, "--allow-unused").out
+
+
+def test_a_bias_without_a_place_is_another_model(tmp_path: Path) -> None:
+    """What used to be passed over in silence: the knock-out of attn.1 of the model without its biases is another."""
+    folder = biases_without_a_place(tmp_path, tmp_path)
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        whole = load(tmp_path / "whole").network(ids).logits
+        without = load(folder, allow_unused=True).network(ids).logits
+    assert (whole - without).abs().max() > 0.1
+
+
+MASKS = {
+    "gpt2": "transformer.h.0.attn.bias",
+    "gptj": "transformer.h.0.attn.masked_bias",
+    "gpt_neo": "transformer.h.0.attn.attention.masked_bias",
+    "gpt_neox": "gpt_neox.layers.0.attention.rotary_emb.inv_freq",
+    "llama": "model.layers.0.self_attn.rotary_emb.inv_freq",
+}
+
+
+@pytest.mark.parametrize("family", MASKS)
+def test_masks_and_frequencies_of_older_checkpoints_are_no_weights(family: str, tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "old", build_from(FAMILIES[family]), with_tokenizer=False)
+    tensors = load_file(folder / "model.safetensors") | {MASKS[family]: torch.ones(1, 1, 4, 4).tril()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    assert load(folder).source.unused == ()
+
+
 def test_code_beside_a_known_model_stays_unread(model_folder: Path, tmp_path: Path) -> None:
     auto_map = {"AutoConfig": "planted.Config", "AutoModelForCausalLM": "planted.Model"}
     folder = config_changed(model_folder, tmp_path / "m", auto_map=auto_map)
@@ -265,9 +434,24 @@ def test_wrong_device_or_format(arguments: tuple[str, str], says: str, model_fol
     assert says in cli("inspect", model_folder, *arguments).refusal()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there(model_folder: Path, cli: Cli) -> None:
-    assert "torch sees no CUDA GPU; use --device cpu" in cli("inspect", model_folder, "--device", "cuda").refusal()
+@pytest.mark.parametrize(("device", "what"), [("cuda", "CUDA GPU"), ("mps", "Apple GPU"), ("xpu:0", "Intel GPU")])
+def test_a_gpu_that_is_not_there(device: str, what: str, model_folder: Path, cli: Cli) -> None:
+    if _device._SEEN[torch.device(device).type][1]():
+        pytest.skip(f"there is a {what}")
+    assert f"torch sees no {what}; use --device cpu" in cli("inspect", model_folder, "--device", device).refusal()
+
+
+def test_a_device_never_tried_is_proved_and_told(model_folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processor plays its part: what holds there is used, what cannot be computed there is refused."""
+    for module in (_load, _inspection):
+        monkeypatch.setattr(module, "UNTESTED", ("cpu",))
+    assert "on which this package was never tried" in cli("inspect", model_folder, "--device", "cpu").out
+
+    def no_float64(*given: object, **more: object) -> None:
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64.")
+
+    monkeypatch.setattr(_load, "discover", no_float64)
+    assert "cannot be proved on cpu: TypeError Cannot convert a MPS Tensor" in cli("inspect", model_folder).refusal()
 
 
 def test_a_module_in_memory_needs_no_folder() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 import hydrascope as hs
 from hydrascope.ledger import open_dataset
-from tests.conftest import Cli
+from tests.conftest import INTRODUCTION, Cli
 from tests.support import tiny
 
 SMALL = ("--components", "attn,mlp", "--donors", "3", "--null-draws", "1")
@@ -69,7 +69,7 @@ def test_a_run_in_an_empty_folder_and_the_same_command_again(
     command = ("run", model_folder, "--prompts", prompt_file, *SMALL)
     first = true_command(*command, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
-    assert first.stderr == ""
+    assert re.fullmatch(INTRODUCTION, first.stderr)
     run = tmp_path / "runs" / "tiny-asked"
     assert {path.name for path in run.iterdir()} == {"run.json", "prompts.jsonl", "ledger.zarr", "report.html"}
     assert list(tmp_path.iterdir()) == [tmp_path / "runs"]
@@ -329,7 +329,8 @@ def test_an_interrupt_says_how_to_go_on(
         patch.setattr("hydrascope.run._runner.measure", interrupted)
         said = cli("run", model_folder, "--prompts", prompt_file, "--out", tmp_path / "out", *SMALL)
     assert said.code == 130
-    assert said.err == "hydrascope: interrupted; the same command continues where it stopped\n"
+    kept, mend = f"'{tmp_path / 'out'}' keeps 0 of 40 prompts", "the same command continues where it stopped"
+    assert re.sub(INTRODUCTION, "", said.err) == f"hydrascope: interrupted; {kept}; {mend}\n"
     assert said.out == ""
 
 

@@ -185,14 +185,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, promp
 @pytest.mark.parametrize(
     ("change", "names"),
     [
-        (("--seed", "1"), "another seed (0 there, 1 now)"),
-        (("--components", "attn.2"), "another components (attn.1 there, attn.2 now)"),
-        (("--donors", "3"), "another ablation"),
-        (("--null-draws", "1"), "another null_draws (0 there, 1 now)"),
-        (("--target", "top"), "another target (label there, top now)"),
-        (("--keep-wrong",), "another keep_wrong (False there, True now)"),
-        (("--bos", "never"), "another bos (auto there, never now)"),
-        (("--dtype", "float64"), "another dtype (float32 there, float64 now)"),
+        (("--seed", "1"), "holds another run (--seed 0 there, 1 now)"),
+        (("--components", "attn.2"), "(--components attn.1 there, attn.2 now)"),
+        (("--donors", "3"), "(--ablation resample (donors 2) there, resample (donors 3) now)"),
+        (("--null-draws", "1"), "(--null-draws 0 there, 1 now)"),
+        (("--target", "top"), "(--target label there, top now)"),
+        (("--keep-wrong",), "(--keep-wrong now, not there)"),
+        (("--bos", "never"), "(--bos auto there, never now)"),
+        (("--dtype", "float64"), "(--dtype float32 there, float64 now)"),
+        (("--no-distribution",), "(--no-distribution now, not there)"),
+        (("--seed", "1", "--bos", "never"), "(--bos auto there, never now, and --seed 0 there, 1 now)"),
     ],
 )
 def test_a_changed_setting_is_named_and_refused(
@@ -208,7 +210,7 @@ def test_a_changed_setting_is_named_and_refused(
 def test_changed_weights_are_refused(finished: Path, prompt_file: Path, tmp_path: Path, cli: Cli) -> None:
     other = tiny.save(tmp_path / "other", tiny.network(seed=1))
     said = cli("run", other, "--prompts", prompt_file, "--out", finished, *QUICK).refusal()
-    assert "holds a run with another weights" in said
+    assert "holds another run (of other weights)" in said
 
 
 @pytest.mark.usefixtures("quick_report")
@@ -300,7 +302,7 @@ def test_a_full_disk_at_every_write(
         out = tmp_path / f"room-{room}"
         with monkeypatch.context() as patch:
             FullDisk(patch, room)
-            assert "cannot be written: No space left on device" in cli(*command, "--out", out).refusal()
+            assert "cannot be written: No space left on device" in cli(*command, "--out", out).refusal(begun=True)
     assert cli(*command, "--out", out).code == 0  # room was made
     xr.testing.assert_identical(open_dataset(out).drop_attrs(), expected.drop_attrs())
 

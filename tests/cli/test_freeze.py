@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import hydrascope as hs
+from hydrascope.ledger import read_record, write_record
 from tests.conftest import Cli
 from tests.support import tiny
 from tests.support.planted import planted
@@ -109,12 +110,15 @@ def test_what_cannot_be_frozen_is_refused(command: tuple[str, ...], tmp_path: Pa
     (out / "prompts.jsonl").unlink()
     assert "cannot be read" in cli("freeze", out).refusal()
     (out / "prompts.jsonl").write_text("\n".join(rows) + "\n")
-    record = json.loads((out / "run.json").read_text())
-    (out / "run.json").write_text(json.dumps({**record, "request": {**record["request"], "colour": "red"}}))
+    as_written = (out / "run.json").read_text()
+    record = read_record(out / "run.json")
+    write_record(out / "run.json", {**record, "request": {**record["request"], "colour": "red"}})
     assert "there is no option 'colour'" in cli("freeze", out).refusal()
-    (out / "run.json").write_text(json.dumps({name: value for name, value in record.items() if name != "request"}))
+    write_record(out / "run.json", {name: value for name, value in record.items() if name != "request"})
     assert "does not say what was asked" in cli("freeze", out).refusal()
-    (out / "run.json").write_text(json.dumps(record))
+    (out / "run.json").write_text(json.dumps({**record, "request": {}}))
+    assert "is not what was written" in cli("freeze", out).refusal()
+    (out / "run.json").write_text(as_written)
     assert cli("freeze", out).code == 0, "all is back in its place"
     shutil.rmtree(moved)
     assert "moved" in cli("freeze", out).refusal()

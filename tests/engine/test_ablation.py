@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -107,17 +109,19 @@ def test_noise_runs_every_prompt_once_a_draw_with_a_seed_of_its_own():
     kind = Noise(donors=2, scale=0.5)
     donation = donate(kind, seed=8)
     assert donation.table.tolist() == [[4, 5, 6, 7], [8, 9, 10, 11]], "extra runs come behind the clean ones"
-    assert donation.runs == tuple(ExtraRun(PROMPTS[i].ids, 0.5, (8, i, draw)) for draw in range(2) for i in range(4))
+    assert donation.runs == tuple(ExtraRun(one.ids, 0.5, (8, one.key, draw)) for draw in range(2) for one in PROMPTS)
     assert len({run.seed for run in donation.runs}) == 8
     pool = torch.arange(24.0).view(12, 2)
     assert torch.equal(kind.replace(pool, donation.table, 4), pool[4:].view(2, 4, 2))
 
 
 def test_noise_follows_the_prompt_and_not_its_place():
-    """A prompt keeps its noise when others are filtered out."""
+    """A prompt keeps its noise when others are filtered out, and wherever it stands in the file."""
     kind = Noise(donors=1)
-    kept = [PROMPTS[1], PROMPTS[3]]
-    assert {run.seed for run in kind.donate(kept, [4, 7], 0).runs} == {(0, 1, 0), (0, 3, 0)}
+    one, two = kind.donate([PROMPTS[1], PROMPTS[3]], [4, 7], 0).runs
+    assert (one, two) == tuple(donate(kind, seed=0).runs[i] for i in (1, 3))
+    assert kind.donate([replace(PROMPTS[3], index=0)], [7], 0).runs == (two,)
+    assert one.seed != two.seed
 
 
 def test_counterfactual_runs_each_prompts_own_partner():

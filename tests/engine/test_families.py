@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,6 @@ TARGETS = (5, 11, 5, 40)  # a donor with the same target is not allowed
 KNOCKOUTS = "attn.0,mlp.0,attn.2,mlp.2,layer.1,head.1.2,head.0.1+head.2.3,attn.0+mlp.1"
 NAMES = KNOCKOUTS.split(",")
 COUNT = np.arange(len(LENGTHS))
-ROWS = sorted(COUNT.tolist(), key=lambda i: (LENGTHS[i], i))  # the order of work
 TOLERANCE = 1e-4
 
 ABLATIONS: dict[str, Ablation] = {
@@ -91,6 +91,12 @@ def parts(knockout: str) -> tuple[Part, ...]:
     return tuple((kind, *map(int, numbers)) for kind, *numbers in split)  # type: ignore[misc]
 
 
+def key_of(prompt: int) -> int:
+    """What noise is seeded with: the prompt's tokens, not its place."""
+    tokens = tuple(int(token) for token in PROMPTS[prompt])
+    return int(hashlib.sha256(repr(tokens).encode()).hexdigest()[:16], 16)
+
+
 def noisy_values(name: str, prompt: int, draw: int) -> dict[Part, Tensor]:
     """Values of a run with Gaussian noise on what enters the first block, in units of its own spread there."""
     ablation = ABLATIONS["noise"]
@@ -98,7 +104,7 @@ def noisy_values(name: str, prompt: int, draw: int) -> dict[Part, Tensor]:
 
     def disturb(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
         state = inputs[0] if inputs else named["hidden_states"]
-        drawn = np.random.default_rng((SEED, prompt, draw)).standard_normal(state.shape[1:], "float32")
+        drawn = np.random.default_rng((SEED, key_of(prompt), draw)).standard_normal(state.shape[1:], "float32")
         state = state + ablation.scale * state.std() * torch.from_numpy(drawn).double()
         return ((state, *inputs[1:]), named) if inputs else (inputs, {**named, "hidden_states": state})
 
@@ -173,7 +179,7 @@ def test_null_is_a_random_displacement_of_the_same_norm(name):
 
         def displaced(part: Part, prompt: int, draw: int, k: int = k, edited: list[Part] = edited) -> Tensor:
             own, other = clean[prompt][part], clean[table[draw, prompt]][part]
-            key = (SEED, ROWS.index(prompt), k, draw, edited.index(part))
+            key = (SEED, key_of(prompt), k, draw, edited.index(part))
             direction = torch.from_numpy(np.random.default_rng(key).standard_normal(len(own), "float32")).double()
             return own + direction / direction.norm() * (other - own).norm()
 

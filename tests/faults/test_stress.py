@@ -206,7 +206,7 @@ def test_a_test_goes_on_where_it_stopped_and_opens_again(tmp_path: Path, monkeyp
         np.testing.assert_allclose(
             again.tables()[name].select_dtypes("number"), table.select_dtypes("number"), err_msg=name
         )
-    with pytest.raises(SettingsChanged, match="another masks"):
+    with pytest.raises(SettingsChanged, match="--masks 10 there, 12 now"):
         stress(masks=12)
     assert stress(accuracy=0.9, overwrite=False).findings.accuracy == 0.9
     with pytest.raises(hs.OutputError, match="no stress test in"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from hydrascope.errors import TooFewDonors
-from hydrascope.prompts import choose_donors, count_shared_answers
+from hydrascope.prompts import choose_donors, count_shared_answers, require_donors
 
 
 @st.composite
@@ -123,7 +124,7 @@ def test_independent_choice_is_uniform_when_one_target_is_too_common() -> None:
             [5, 5, 5, 6],
             2,
             "prompt 0 (counted from 0) has too few donors: 1 with another target than its token 5, 2 "
-            "asked for; take at most 1, or add prompts with other targets",
+            "asked for; take at most 1 (--donors 1), or add prompts with other targets",
         ),
         (
             [7, 7],
@@ -149,6 +150,29 @@ def test_donors_that_name_a_token_of_the_pair_are_counted(targets: list[int], fo
     assert counted == (24 if targets[:2] * 4 == targets else 0), (
         "with two answers every other prompt has this one's foil"
     )
+
+
+def test_a_prompt_of_the_same_tokens_is_no_donor() -> None:
+    """Its activations are the prompt's own, whatever its target is."""
+    targets, inputs = [1, 2, 3, 4, 5, 6], ["a", "a", "b", "b", "c", "d"]
+    donors = choose_donors(targets, 4, 0, inputs=inputs)
+    assert all(inputs[i] != inputs[donor] for row in donors.tolist() for i, donor in enumerate(row))
+    assert np.array_equal(choose_donors(targets, 3, 0, inputs=range(6)), choose_donors(targets, 3, 0))
+    with pytest.raises(TooFewDonors) as caught:
+        choose_donors(targets, 5, 0, inputs=inputs)
+    assert str(caught.value) == (
+        "prompt 0 (counted from 0) has too few donors: 4 with another target than its token 1 and other tokens, 5 "
+        "asked for; take at most 4 (--donors 4), or add prompts with other targets"
+    )
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=12), st.integers(1, 4))
+def test_donors_are_counted_as_by_hand(prompts: list[tuple[int, int]], n: int) -> None:
+    targets, inputs = zip(*prompts, strict=True)
+    fewest = min(sum(t != a and i != b for a, b in prompts) for t, i in prompts)
+    with nullcontext() if fewest >= n else pytest.raises(TooFewDonors, match=f"too few donors: {fewest} with another"):
+        require_donors(targets, n, inputs=inputs)
 
 
 def test_no_prompts_have_no_donors() -> None:

@@ -141,7 +141,7 @@ def test_counterfactuals_follow_the_same_policy(words: PreTrainedTokenizerFast) 
         ("The capital of France is", " Paris", ("ĠParis", False)),
         ("The capital of France is", "Paris is", ("ĠParis", True)),
         ("The capital of France is ", " Paris", ("ĠParis", False)),
-        ("The capital of France is", "<|end|>", ("Ġ", True)),
+        ("The capital of France is", "<|end|>", ("<|end|>", False)),
     ],
 )
 def test_targets_of_a_byte_level_tokenizer(
@@ -150,15 +150,17 @@ def test_targets_of_a_byte_level_tokenizer(
     assert target_of(byte_level, text, target) == expected
 
 
-def test_after_white_space_the_target_stands_alone(byte_level: PreTrainedTokenizerFast) -> None:
-    """Joined, the prompt's last space would merge into the target and alter the prompt."""
-    text = "The capital of France is "
-    joined = byte_level.convert_ids_to_tokens(byte_level(text + "Paris is")["input_ids"])
+def test_a_final_space_is_read_with_the_answer(byte_level: PreTrainedTokenizerFast) -> None:
+    """Kept, it would stand between the prompt and a word that no text writes so."""
+    text = "The capital of France is"
+    joined = byte_level.convert_ids_to_tokens(byte_level(text + " Paris is")["input_ids"])
     assert joined[-3:] == ["Ġis", "ĠParis", "Ġis"]
     for target in ("Paris", "Paris is"):
-        alone = byte_level.convert_ids_to_tokens(byte_level(target)["input_ids"])
-        assert target_of(byte_level, text, target) == (alone[0], len(alone) > 1)
-        assert not alone[0].startswith("Ġ")
+        prompt = one(byte_level, Prompt(text + " ", target=target, counterfactual=text + " ")).prompts[0]
+        assert list(prompt.ids) == byte_level(text)["input_ids"] == list(prompt.counterfactual_ids or ())
+        assert byte_level.convert_ids_to_tokens(prompt.target_id) == "ĠParis"
+        assert prompt.trimmed
+    assert not one(byte_level, Prompt(text, target="Paris")).prompts[0].trimmed
 
 
 def test_targets_of_a_tokenizer_that_marks_every_word(words: PreTrainedTokenizerFast) -> None:
@@ -172,9 +174,10 @@ def test_targets_of_a_tokenizer_that_marks_every_word(words: PreTrainedTokenizer
 
 
 def test_targets_of_single_characters(characters: PreTrainedTokenizerFast) -> None:
-    """What follows the prompt is the space; after a space it is the first letter."""
-    assert target_of(characters, "The capital is", "Paris") == (" ", True)
-    assert target_of(characters, "The capital is ", "Paris") == ("P", True)
+    """The space between ends the prompt, and the target is the first letter."""
+    for text in ("The capital is", "The capital is "):
+        assert target_of(characters, text, "Paris") == ("P", True)
+        assert characters.decode(one(characters, Prompt(text, target="Paris")).prompts[0].ids[-1:]) == " "
     assert target_of(characters, "The capital is ", "P") == ("P", False)
 
 

@@ -301,14 +301,16 @@ def test_bundled_sets_are_found_by_name(bundled: Path) -> None:
     with pytest.raises(PromptError) as caught:
         load("oio")
     assert str(caught.value) == (
-        "there is no prompt set 'oio'; choose from facts, retrieval, or a task that 'hydrascope tasks' lists, "
-        "or give a .jsonl, .json or .csv file"
+        "there is no prompt set 'oio' (did you mean 'ioi'?); choose from facts, retrieval, or a task that "
+        "'hydrascope tasks' lists, or give a .jsonl, .json or .csv file"
     )
 
 
 def test_without_bundled_sets_the_error_says_so(bundled: Path) -> None:
     assert builtin_names() == []
     with pytest.raises(
-        PromptError, match=r"^there is no prompt set 'facts'; choose a task that 'hydrascope tasks' lists, or"
+        PromptError,
+        match=r"^there is no prompt set 'facts' \(did you mean 'known-facts'\?\); "
+        "choose a task that 'hydrascope tasks'",
     ):
         load("facts")

@@ -93,13 +93,14 @@ def test_names_follow_the_tokenizer(pieces: PreTrainedTokenizerFast) -> None:
         assert len(prompt.ids) == len(prompt.counterfactual_ids)
 
 
-def test_behind_a_space_single_characters_tell_names_apart(characters: PreTrainedTokenizerFast) -> None:
+def test_single_characters_tell_names_apart_behind_the_space(characters: PreTrainedTokenizerFast) -> None:
     prompts = load("ioi", tokenizer=characters)
     encoded = encode(prompts, characters, vocabulary=len(characters), context=200)
     assert require_distinct_foils(encoded).dropped == 0
     for prompt, given in zip(encoded.prompts, prompts, strict=True):
         assert given.text and given.target and given.foil and prompt.counterfactual_ids
-        assert given.text.endswith((" to ", " for "))
+        assert given.text.endswith((" to", " for"))
+        assert characters.decode([prompt.ids[-1], prompt.counterfactual_ids[-1]]) == "  "
         assert characters.decode([prompt.target_id]) == given.target[0]
         assert len(given.target) == len(given.foil)
         assert len(prompt.ids) == len(prompt.counterfactual_ids)

@@ -25,10 +25,10 @@ from hydrascope.analysis import Findings, _closing, repair, summarise
 from hydrascope.errors import OutputError
 from hydrascope.report import _facts, _scripts, render, write_report
 from hydrascope.report._caveats import caveats
+from hydrascope.report._html import in_script
 from hydrascope.report._listing import Cell, Listing
 from hydrascope.report._literature import REFERENCES
 from hydrascope.report._numbers import fixed, interval, number, percent, signed, summands, tied
-from hydrascope.report._page import in_script
 from hydrascope.report._run import Run
 from hydrascope.report._section import pack
 from hydrascope.results import Ledger

@@ -87,9 +87,9 @@ def test_changed_settings_are_refused_and_overwriting_starts_anew(
 ) -> None:
     out = tmp_path / "run"
     knock_out(model, prompts, out, hs.Noise(donors=1), hs.Zero())
-    with pytest.raises(SettingsChanged, match=r"noise' holds a run with another ablation"):
+    with pytest.raises(SettingsChanged, match=r"noise' holds another run \(--ablation noise"):
         knock_out(model, prompts, out, hs.Noise(donors=2))
-    with pytest.raises(SettingsChanged, match="run' holds a run with another seed"):
+    with pytest.raises(SettingsChanged, match=r"run' holds another run \(--seed 0 there, 1 now"):
         knock_out(model, prompts, out, hs.Noise(donors=1), seed=1)
     assert list(knock_out(model, prompts, out, hs.Mean()).also) == ["mean", "noise", "zero"]  # one more, none lost
     assert list(knock_out(model, prompts, out, hs.Noise(donors=2), overwrite=True).also) == ["noise"]

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import typer
 from hypothesis import given, settings
@@ -30,13 +31,18 @@ def words() -> st.SearchStrategy[str]:
 def requests() -> st.SearchStrategy[dict[str, Any]]:
     """What a command may say: any of the options, each with a value it takes."""
     texts = st.fixed_dictionaries(
-        {"protocol": st.just("text")}, optional={"length": st.integers(3, 99), "texts": st.integers(1, 9)}
+        {"protocol": st.just("text")}, optional={"length": st.integers(12, 99), "texts": st.integers(1, 9)}
     )
     names = st.lists(st.sampled_from(["zero", "mean", "optimal", "resample", "noise"]), min_size=1, unique=True)
     rest = st.fixed_dictionaries(
         {},
         optional={
-            **{name: words() for name in ("model", "prompts", "components", "writers", "memory", "device", "dtype")},
+            **{name: words() for name in ("model", "prompts", "writers", "device")},
+            "dtype": st.sampled_from(["float32", "bfloat16", "float16", "float64", "auto"]),
+            "components": st.sampled_from(
+                ["attn,mlp", "head.9.*", "L5H3", "attn.3+mlp.5 ", "embed->mlp.7", "a4/m5/m6"]
+            ),
+            "memory": st.sampled_from(["4GB", " 800 mb", "1.5T"]),
             "positions": st.sampled_from(["last", "all", "0,3,-1", "-1"]),
             "read": st.sampled_from(["last", "each"]),
             "skip": st.integers(0, 9),
@@ -47,11 +53,12 @@ def requests() -> st.SearchStrategy[dict[str, Any]]:
             "seed": st.integers(0, 2**40),
             "ablation": names.map(tuple),
             "donors": st.integers(1, 9),
-            "dose": st.lists(st.floats(0, 1), min_size=1, max_size=4, unique=True).map(tuple),
+            "dose": st.lists(st.floats(0, 1), min_size=1, max_size=4, unique_by="{:g}".format).map(tuple),
             **{name: st.booleans() for name in ("keep_wrong", "distribution", "split_attention", "freeze")},
         },
     )
-    return st.tuples(st.one_of(st.just({}), texts), rest).map(lambda parts: {**parts[0], **parts[1]})
+    both = st.tuples(st.one_of(st.just({}), texts), rest).map(lambda parts: {**parts[0], **parts[1]})
+    return both.filter(lambda asked: asked.get("target") != "kl" or asked.get("distribution", True))
 
 
 def parsed(command: str) -> RunRequest:
@@ -111,13 +118,63 @@ def test_an_optimal_constant_is_compared_by_the_distribution_unless_told_otherwi
         ({"dose": float("nan")}, "dose cannot be nan"),
         ({"ablation": "zero,zero"}, "zero is asked for twice"),
         ({"keep_wrong": "perhaps"}, "keep wrong cannot be 'perhaps'; give true or false"),
+        ({"memory": 4}, "memory cannot be 4; write it as text in quotes"),
+        ({"memory": "4"}, "memory of '4' has no unit; write for example 4GB"),
+        ({"memory": "much"}, "'much' is no amount of memory; write for example 4GB or 800MB"),
+        ({"device": 0}, "device cannot be 0; write it as text in quotes"),
+        ({"seed": None, "null_draws": [1]}, r"null draws cannot be \[1\]; give a whole number"),
+        ({"ablation": ()}, r"ablation cannot be \(\); name at least one"),
+        ({"target": "lable"}, r"target cannot be 'lable' \(did you mean 'label'\?\); choose label, difference"),
+        ({"positions": "first"}, "'first' is no set of positions; write last, all, or for example 0,3,-1"),
+        ({"positions": "9" * 5000}, "'9+ [.]{3} 9+' is no set of positions"),
+        ({"components": "atn.3"}, "'atn.3' is not a component address"),
+        ({"components": ["attn", 5]}, "'5' is not a component address"),
+        ({"components": [["attn", {}]]}, r"components cannot be \[\['attn', {}\]\]; write it as text in quotes"),
+        ({"dose": (0.3, 0.3000001)}, "0.3 is asked for twice; name each once"),
+        ({"dose": "much"}, "dose cannot be 'much'; give a number"),
+        ({"target": "kl", "distribution": False}, "--target kl ranks knock-outs by KL divergence, which --no-distr"),
+        ({"protocol": "text", "length": 0}, "length cannot be 0; give 3 or more"),
+        ({"protocol": "text", "texts": 0}, "texts cannot be 0; give 1 or more"),
+        (
+            {"protocol": "text", "length": 99, "skip": 9999},
+            "a text of 99 tokens has no position left to read after 9999 are",
+        ),
         ({"length": 8}, "--length and --texts cut text into pieces, which --protocol facts does not"),
         ({"colour": "red"}, "there is no option 'colour'; choose from "),
+        ({"nul_draws": 1}, r"there is no option 'nul_draws' \(did you mean 'null_draws'\?\); choose from "),
     ],
 )
 def test_a_wrong_value_is_one_sentence(wrong: dict[str, Any], says: str) -> None:
-    with pytest.raises(hs.RunError, match=f"^{says}"):
+    with pytest.raises(hs.HydrascopeError, match=f"^{says}"):
         RunRequest(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("natural", "plain"),
+    [
+        ({"components": ["attn.1", "mlp"]}, {"components": "attn.1,mlp"}),
+        ({"writers": ("head", "neuron.1")}, {"writers": "head,neuron.1"}),
+        ({"positions": [0, -1]}, {"positions": "0,-1"}),
+        ({"positions": np.int64(0)}, {"positions": "0"}),
+        ({"seed": np.int64(3), "null_draws": np.uint8(1)}, {"seed": 3, "null_draws": 1}),
+        ({"dose": np.float32(0.5), "ablation": "zero"}, {"dose": (0.5,), "ablation": ("zero",)}),
+        ({"dose": np.array([0.5, 1]), "ablation": ["zero", "mean"]}, {"dose": "1,0.5", "ablation": "zero,mean"}),
+    ],
+)
+def test_natural_values_of_python_are_taken(natural: dict[str, Any], plain: dict[str, Any]) -> None:
+    assert RunRequest(**natural) == RunRequest(**plain)
+
+
+def test_what_was_asked_stays_as_it_was() -> None:
+    options = hs.Options(seed=1)
+    with pytest.raises(hs.RunError, match=r"does not change; make a copy with \.but\(seed=2\)$"):
+        options.seed = 2  # type: ignore[misc]
+    assert (options.seed, options.but(seed=2).seed) == (1, 2)
+
+
+def test_ranking_by_kl_measures_it() -> None:
+    assert RunRequest(protocol="text", target="kl").distribution
+    assert not RunRequest(protocol="text").distribution
 
 
 def test_a_sibling_is_done_the_same_to() -> None:

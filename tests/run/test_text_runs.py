@@ -22,6 +22,7 @@ from hydrascope.components import parse_knockouts
 from hydrascope.engine import Positions, _measure, edited_places, measure
 from hydrascope.errors import AblationError, HydrascopeError, RunError, TooFewDonors
 from hydrascope.ledger import LedgerBuffer, LedgerFile, _buffer, rows_of_a_chunk
+from hydrascope.ledger._schema import rows_of_a_file
 from hydrascope.report import render
 from hydrascope.run import _runner, _text_run
 from hydrascope.run._task import prepare
@@ -138,7 +139,7 @@ def test_donors_are_other_texts_of_the_same_length(monkeypatch: pytest.MonkeyPat
     real = measure
 
     def watched(work, *args, **more):
-        tables.append((work.plan.table.copy(), work.n_clean))
+        tables.append((work.plan.table.copy(), len(work.keys)))
         return real(work, *args, **more)
 
     monkeypatch.setattr(_runner, "measure", watched)
@@ -290,6 +291,9 @@ def test_rows_wait_until_they_are_many_or_the_last_write_is_long_ago(
 def test_files_of_a_ledger_are_neither_tiny_nor_huge() -> None:
     assert rows_of_a_chunk(knockouts=144, entries=9) == 404
     assert rows_of_a_chunk(knockouts=36864, entries=49) == 1
+    assert rows_of_a_file([10, 12]) == 136
+    assert rows_of_a_file([]) == 16384
+    assert rows_of_a_file([36864, 49]) == 1
 
 
 def test_pushes_shrink_where_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:

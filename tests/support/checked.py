@@ -15,8 +15,17 @@ from jaxtyping import _import_hook
 ASKED_TO_REFUSE = tuple(
     f"hydrascope.{name}"
     for name in (
-        *("prompts._prompt_set", "prompts._files", "prompts._encode", "engine._positions", "knockout"),
-        *("run._execution", "run._options", "run._request", "run._task", "faults._request", "faults._verb"),
+        *(
+            "prompts._prompt_set",
+            "prompts._files",
+            "prompts._documents",
+            "prompts._encode",
+            "engine._positions",
+            "knockout",
+        ),
+        *("run._execution", "run._given", "run._options", "run._request", "run._task"),
+        *("ablations._base", "ablations._noise", "ablations._optimal", "ablations._resample", "results"),
+        *("run_directory", "faults._request", "faults._verb"),
     )
 )
 """Modules that take what a user wrote, of whatever type, and answer with a sentence of their own."""

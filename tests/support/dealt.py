@@ -20,8 +20,9 @@ def resample_table(
     """Donor of each draw and prompt: dealt out in the order of what the prompts are."""
     pairs = foils or [None] * len(prompts)
     digests = [hashlib.sha256(repr(tuple(ids)).encode()).hexdigest() for ids in prompts]
-    order = sorted(range(len(prompts)), key=digests.__getitem__)
-    dealt = choose_donors([targets[i] for i in order], draws, seed, foils=[pairs[i] for i in order])
+    order = sorted(range(len(prompts)), key=lambda i: (digests[i], targets[i]))
+    inputs = [digests[i] for i in order]
+    dealt = choose_donors([targets[i] for i in order], draws, seed, foils=[pairs[i] for i in order], inputs=inputs)
     table = np.empty_like(dealt)
     table[:, order] = np.array(order)[dealt]
     return table

@@ -6,6 +6,8 @@ Engine, runner, estimate and report know ablations by these declarations alone, 
 
 from __future__ import annotations
 
+import math
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hydrascope.errors import AblationError, shown
 from hydrascope.prompts import EncodedPrompt
 
 Basis = Literal["runs", "tokens", "positions"]
@@ -67,6 +70,38 @@ class Learning:
 
     steps: int
     rate: float
+
+
+def require_count(ablation: Ablation, name: str) -> None:
+    """Refuse a field that is no whole number from 1 on; numpy's become Python's, which a record can keep.
+
+    Raises:
+        AblationError: it is something else.
+    """
+    value = getattr(ablation, name)
+    try:
+        count = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        count = 0
+    if count < 1:
+        raise AblationError(f"{name} cannot be {shown(value)}; give a whole number, 1 or more")
+    object.__setattr__(ablation, name, count)
+
+
+def require_positive(ablation: Ablation, name: str) -> None:
+    """Refuse a field that is no finite number above 0; numpy's become Python's, which a record can keep.
+
+    Raises:
+        AblationError: it is something else.
+    """
+    value = getattr(ablation, name)
+    try:
+        number = math.nan if isinstance(value, str) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise AblationError(f"{name} cannot be {shown(value)}; give a number above 0")
+    object.__setattr__(ablation, name, number)
 
 
 class Ablation(ABC):

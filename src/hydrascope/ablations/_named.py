@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from hydrascope.ablations._base import REGISTRY, Ablation
-from hydrascope.errors import AblationError
+from hydrascope.errors import AblationError, did_you_mean
 
 
 def named_ablations(names: str, donors: int | None = None, dealt: int | None = None) -> tuple[Ablation, ...]:
@@ -38,7 +38,7 @@ def named_ablation(name: str, donors: int | None = None) -> Ablation:
         AblationError: no such name, or a number of donors that makes no sense for it.
     """
     if name not in REGISTRY:
-        raise AblationError(f"no ablation '{name}'; choose {', '.join(sorted(REGISTRY))}")
+        raise AblationError(f"no ablation '{name}'{did_you_mean(name, REGISTRY)}; choose {', '.join(sorted(REGISTRY))}")
     kind = REGISTRY[name]
     if donors is None:
         return kind()

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from hydrascope.ablations._base import Donation, ExtraRun
+from hydrascope.ablations._base import Donation, ExtraRun, require_count, require_positive
 from hydrascope.ablations._runs import FromRuns
 from hydrascope.prompts import EncodedPrompt
 
@@ -30,6 +30,10 @@ class Noise(FromRuns):
     donors: int = 5
     scale: float = 3.0
 
+    def __post_init__(self) -> None:
+        require_count(self, "donors")
+        require_positive(self, "scale")
+
     @property
     def draws(self) -> int:
         """One value a noise draw."""
@@ -45,7 +49,7 @@ class Noise(FromRuns):
     ) -> Donation:
         """Make one noisy run per prompt and draw."""
         runs = tuple(
-            ExtraRun(prompt.ids, self.scale, (seed, prompt.index, draw))
+            ExtraRun(prompt.ids, self.scale, (seed, prompt.key, draw))
             for draw in range(self.donors)
             for prompt in prompts
         )

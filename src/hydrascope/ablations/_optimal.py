@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from hydrascope.ablations._base import Learning
+from hydrascope.ablations._base import Learning, require_count, require_positive
 from hydrascope.ablations._mean import Mean
 
 
@@ -33,6 +33,10 @@ class Optimal(Mean):
     name: ClassVar[str] = "optimal"
     steps: int = 60
     rate: float = 0.2
+
+    def __post_init__(self) -> None:
+        require_count(self, "steps")
+        require_positive(self, "rate")
 
     @property
     def learning(self) -> Learning:

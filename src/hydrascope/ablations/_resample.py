@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from hydrascope.ablations._base import Ablation, Donation
+from hydrascope.ablations._base import Ablation, Donation, require_count
 from hydrascope.ablations._runs import FromRuns
 from hydrascope.errors import TooFewDonors
 from hydrascope.prompts import EncodedPrompt, choose_donors, count_shared_answers
@@ -22,6 +22,8 @@ FEW = 4
 class Resample(FromRuns):
     """z~ = Z(u~), u~ another prompt of the set with another target (McGrath et al. 2023, eq. 38; 15 donors there).
 
+    A prompt of the same tokens is no other prompt.
+
     Who lends to whom depends on the set and the seed, and not on the order of the set.
 
     Attributes:
@@ -31,6 +33,9 @@ class Resample(FromRuns):
     name: ClassVar[str] = "resample"
     deals: ClassVar[bool] = True
     donors: int = 15
+
+    def __post_init__(self) -> None:
+        require_count(self, "donors")
 
     @property
     def draws(self) -> int:
@@ -43,7 +48,7 @@ class Resample(FromRuns):
         """Deal the prompts out as each other's donors, in an order that is theirs and not that of their file.
 
         Raises:
-            TooFewDonors: a prompt has fewer prompts with another target than donors are asked for.
+            TooFewDonors: a prompt has fewer prompts with another target and other tokens than donors are asked for.
         """
         if block is not None:
             seed = int(np.random.SeedSequence((seed, block)).generate_state(1)[0])
@@ -53,6 +58,7 @@ class Resample(FromRuns):
             self.donors,
             seed,
             foils=[prompts[i].foil_id for i in order],
+            inputs=[prompts[i].ids for i in order],
             numbers=[prompts[i].index for i in order],
         )
         table = np.empty_like(dealt)
@@ -77,7 +83,9 @@ class Resample(FromRuns):
 
 
 def with_donors(texts: Sequence[EncodedPrompt], ablation: Ablation) -> list[EncodedPrompt]:
-    """Keep the texts that have enough donors, which must be of their length.
+    """Keep the texts that have enough donors, which must be of their length and not of the same tokens.
+
+    Of texts with the same tokens, which could only lend to each other what they have, the first is kept.
 
     Args:
         texts: all texts.
@@ -89,13 +97,16 @@ def with_donors(texts: Sequence[EncodedPrompt], ablation: Ablation) -> list[Enco
     Raises:
         TooFewDonors: no text has.
     """
-    needed = ablation.draws if ablation.deals else 0
-    lengths = Counter(len(text.ids) for text in texts)
-    found = [text for text in texts if lengths[len(text.ids)] > needed]
+    if not ablation.deals:
+        return list(texts)
+    different = list({text.ids: text for text in reversed(texts)}.values())[::-1]
+    lengths = Counter(len(text.ids) for text in different)
+    found = [text for text in different if lengths[len(text.ids)] > ablation.draws]
     if not found:
         tokens, count = lengths.most_common(1)[0]
         raise TooFewDonors(
-            f"a donor at several positions must be as long as the text, and {count} have {tokens} tokens, so each has "
-            f"{count - 1} donors and {needed} were asked for; take fewer, or give more texts of one length"
+            f"a donor at several positions must be as long as the text, and {count} different ones have {tokens} "
+            f"tokens, so each has {count - 1} donors and {ablation.draws} were asked for; take fewer (--donors), or "
+            "give more texts of one length"
         )
     return found

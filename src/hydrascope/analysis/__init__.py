@@ -12,6 +12,7 @@ ledger once, under the names in `TABLES`; `summarise` says in plain sentences wh
     late_mlps      what late MLPs take away, and how much of it they let go
     self_repair    on ordinary text: what comes back on each part's top tokens and on all, by which mechanism
     freeze         whose answer the repair depends on
+    Comparison     what a second run loses and repairs more or less than a first
     doses          what smaller doses of the same knock-outs show; `rank_agreement`, other ablations
 """
 
@@ -73,6 +74,7 @@ from hydrascope.analysis._statistics import (
     simultaneous_means,
 )
 from hydrascope.analysis._tokens import SELECTIONS, TOP_SHARE, Tokens
+from hydrascope.analysis.comparison import Comparison, ComparisonSummary, summarise_comparison
 from hydrascope.analysis.summary import (
     TOP_TOKENS,
     Quantity,
@@ -104,6 +106,8 @@ __all__ = [
     "WHOLE",
     "Array",
     "Closing",
+    "Comparison",
+    "ComparisonSummary",
     "Estimate",
     "Findings",
     "Quantity",
@@ -173,5 +177,6 @@ __all__ = [
     "self_repair_by_depth",
     "simultaneous_means",
     "summarise",
+    "summarise_comparison",
     "who_repairs",
 ]

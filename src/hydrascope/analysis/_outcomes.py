@@ -17,13 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hydrascope.analysis._statistics import Array, Resampling, mean_interval, simultaneous_means
+from hydrascope.analysis._statistics import Array, Estimate, Resampling, Simultaneous, mean_interval, simultaneous_means
 
 FLOOR = 0.02
 """Least own change as a share of the mean |clean logit|."""
@@ -33,6 +33,38 @@ ATTENTION = ("attn", "head")
 """Kinds of knock-outs after which an answer of attention is the Hydra effect."""
 
 Flags = NDArray[np.bool_]
+
+
+@runtime_checkable
+class Means(Protocol):
+    """How the mean of each knock-out is taken, and told with its interval."""
+
+    def mean(self, values: Array) -> Estimate:
+        """Mean of each knock-out with the interval that tables show; from (rows, knock-outs)."""
+        ...
+
+    def linear(self, values: Array) -> Array:
+        """Values, (rows, knock-outs), whose plain mean over all rows is that mean, and varies as it does."""
+        ...
+
+
+@dataclass(frozen=True)
+class OverPrompts:
+    """Means over all prompts.
+
+    Attributes:
+        resampling: what is independent.
+    """
+
+    resampling: Resampling
+
+    def mean(self, values: Array) -> Estimate:
+        """Mean over the prompts, with its interval."""
+        return mean_interval(values, self.resampling)
+
+    def linear(self, values: Array) -> Array:
+        """The values themselves."""
+        return values
 
 
 @dataclass(frozen=True)
@@ -50,6 +82,7 @@ class Account:
         clean: mean size of the clean logit.
         kept: knock-outs that the replacement left in place, although the part writes much.
         shared: knock-outs whose loss shows only jointly with that of a part that does not answer it.
+        means: over which rows the mean of each knock-out is.
     """
 
     own: Array
@@ -62,6 +95,7 @@ class Account:
     clean: float
     kept: Flags
     shared: Flags
+    means: Means
 
 
 def outcomes(account: Account, resampling: Resampling) -> dict[str, Any]:
@@ -81,19 +115,19 @@ def outcomes(account: Account, resampling: Resampling) -> dict[str, Any]:
     """
     lost = _lost(account, resampling)
     at = np.flatnonzero(lost)
-    size = np.abs(resampling.mean(account.own)[at])
     answer = sum(account.answers.values(), np.zeros_like(account.own))
-    signs = [_signs(values[:, at], size, resampling) for values in (answer, answer + account.norm)]
+    asked = _Asked(account, at, resampling)
+    signs = [asked.signs(answer), asked.signs(answer + account.norm)]
     if account.control is not None:
         control = sum(account.control.values(), np.zeros_like(account.own))
-        signs.append(_signs((answer - control)[:, at], size, resampling))
+        signs.append(asked.signs(answer - control))
     repaired, worse = (np.all([one == sign for one in signs], axis=0) for sign in (1, -1))
     worse &= account.growing[at]
-    by_norm = ~repaired & (signs[1] == 1) & (_signs(account.norm[:, at], size, resampling) == 1)
+    by_norm = ~repaired & (signs[1] == 1) & (asked.signs(account.norm) == 1)
     outcome = np.full(len(lost), "", dtype=object)
     outcome[at] = np.select([repaired, worse, by_norm], ["repaired", "made worse", "norm"], "open")
     hidden = np.where(account.kept & ~lost, "not removed", "").astype(object)
-    larger = resampling.mean(account.norm - answer)[at] > 0
+    larger = account.means.mean(account.norm - answer)[0][at] > 0
     hides = [repaired & ~larger, by_norm | (repaired & larger), account.shared[at]]
     hidden[at] = np.select(hides, ["active", "norm", "passive"], "nothing")
     hydra, below = _hydra(account, lost, resampling)
@@ -101,28 +135,42 @@ def outcomes(account: Account, resampling: Resampling) -> dict[str, Any]:
 
 
 def _lost(account: Account, resampling: Resampling) -> Flags:
-    joint = simultaneous_means(account.own, resampling)
-    found: Flags = joint.significant & (joint.mean < 0) & (-joint.mean >= FLOOR * account.clean) & account.removed
+    joint = simultaneous_means(account.means.linear(account.own), resampling)
+    high = account.means.mean(account.own)[2]
+    found: Flags = joint.significant & (high < 0) & (-joint.mean >= FLOOR * account.clean) & account.removed
     return found
 
 
-def _signs(values: Array, lost: Array, resampling: Resampling) -> NDArray[np.intp]:
-    """1 or -1 where a mean is clear, also by its own interval, and not negligible beside the loss; otherwise 0."""
-    joint, (_, low, high) = simultaneous_means(values, resampling), mean_interval(values, resampling)
-    clear = joint.significant & ((low > 0) | (high < 0)) & (np.abs(joint.mean) >= LEAST_SHARE * lost)
-    found: NDArray[np.intp] = np.where(clear, np.sign(joint.mean), 0).astype(np.intp)
-    return found
+@dataclass(frozen=True)
+class _Asked:
+    """Some knock-outs that are asked together whether they were answered."""
+
+    account: Account
+    at: NDArray[np.intp]
+    resampling: Resampling
+
+    def joint(self, values: Array) -> Simultaneous:
+        """Their means, with intervals that hold for all of them."""
+        return simultaneous_means(self.account.means.linear(values)[:, self.at], self.resampling)
+
+    def signs(self, values: Array) -> NDArray[np.intp]:
+        """1 or -1 where a mean is clear, also by its own interval, and not negligible beside the loss; otherwise 0."""
+        joint, (_, low, high) = self.joint(values), self.account.means.mean(values)
+        least = LEAST_SHARE * np.abs(self.account.means.mean(self.account.own)[0])
+        clear = joint.significant & ((low > 0) | (high < 0))[self.at] & (np.abs(joint.mean) >= least[self.at])
+        found: NDArray[np.intp] = np.where(clear, np.sign(joint.mean), 0).astype(np.intp)
+        return found
 
 
 def _hydra(account: Account, lost: Flags, resampling: Resampling) -> tuple[Flags, Array]:
     answer = account.answers.get("attn", np.zeros_like(account.own))
     at = np.flatnonzero(lost & np.isin(account.kinds, ATTENTION) & answer.any(0))
+    asked = _Asked(account, at, resampling)
     found, below = np.zeros(len(lost), bool), np.full(len(lost), np.nan)
-    size = np.abs(resampling.mean(account.own)[at])
-    clear = _signs(answer[:, at], size, resampling) == 1
+    clear = asked.signs(answer) == 1
     if account.control is not None:
-        clear &= _signs((answer - account.control["attn"])[:, at], size, resampling) == 1
-    found[at], below[at] = clear, simultaneous_means(answer[:, at], resampling).hi
+        clear &= asked.signs(answer - account.control["attn"]) == 1
+    found[at], below[at] = clear, asked.joint(answer).hi
     return found, below
 
 

@@ -20,7 +20,7 @@ import xarray as xr
 from hydrascope.analysis import _ledger_access as access
 from hydrascope.analysis._freeze import interactions
 from hydrascope.analysis._outcomes import FLOOR as LEAST_LOSS
-from hydrascope.analysis._outcomes import LEAST_SHARE, Account, outcomes
+from hydrascope.analysis._outcomes import LEAST_SHARE, Account, OverPrompts, outcomes
 from hydrascope.analysis._statistics import (
     RESAMPLES,
     Array,
@@ -307,6 +307,7 @@ def _add_outcomes(table: Columns, ds: xr.Dataset, answers: dict[str, Array], res
         clean=clean,
         kept=table["not_ablated"] & (np.abs(table["direct_effect"]) >= LEAST_LOSS * clean),
         shared=np.isin(table["ablated"], _shared(ds, resampling)),
+        means=OverPrompts(resampling),
     )
     table |= outcomes(account, resampling)
 

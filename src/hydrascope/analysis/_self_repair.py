@@ -73,19 +73,20 @@ def self_repair(
 
 
 def _outcomes(tokens: Tokens, chosen: Chosen, table: dict[str, Any], resampling: Resampling) -> dict[str, Any]:
-    answers = {kind: chosen.linear(answer) for kind, answer in tokens.answers.items()}
+    answers = dict(tokens.answers)
     norm = answers.pop("norm")
     account = Account(
-        own=chosen.linear(tokens.own),
+        own=tokens.own,
         answers=answers,
         norm=norm,
         control=None,
-        removed=table["meaningful"] & np.isfinite(table["own_change_lo"]),  # enough documents have such tokens
+        removed=table["meaningful"],
         growing=np.ones(len(table["meaningful"]), bool),
         kinds=table["ablated_kind"],
         clean=float(resampling.mean(np.abs(access.numbers(tokens.ds, "clean_logit")))),
         kept=~table["removed"],
         shared=np.zeros(len(table["meaningful"]), bool),
+        means=chosen,
     )
     return outcomes(account, resampling)
 

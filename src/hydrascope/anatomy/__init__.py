@@ -6,6 +6,7 @@ stream, and `hooked` gives hooks that count their calls and are always removed.
 """
 
 from hydrascope.anatomy._anatomy import Anatomy, ExpertSite, HeadSite, Link, NeuronSite, Tail, Writer
+from hydrascope.anatomy._device import UNTESTED
 from hydrascope.anatomy._discover import random_ids
 from hydrascope.anatomy._experts import (
     RoutedCall,
@@ -35,6 +36,7 @@ from hydrascope.anatomy._weights import FLOAT_DTYPES, device_of, input_dtype, we
 __all__ = [
     "CLOSING",
     "FLOAT_DTYPES",
+    "UNTESTED",
     "Anatomy",
     "Arguments",
     "Check",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
@@ -12,7 +13,17 @@ from hydrascope.errors import ModelError
 SPREAD = "map"
 """Device name that spreads a model over GPUs, then main memory, then disk."""
 
-_WRITE = f"write cpu, cuda, cuda:1 or {SPREAD}"
+UNTESTED = ("mps", "xpu")
+"""Kinds of devices on which this package was never run; the proof made there decides, as everywhere."""
+
+_WRITE = f"write cpu, cuda, cuda:1, mps, xpu or {SPREAD}"
+
+_SEEN: dict[str, tuple[str, Callable[[], bool]]] = {
+    "cuda": ("CUDA GPU", torch.cuda.is_available),
+    "mps": ("Apple GPU", torch.backends.mps.is_available),
+    "xpu": ("Intel GPU", torch.xpu.is_available),
+}
+"""What each kind of device is, and whether torch sees one."""
 
 
 def destination(name: str, quantised: bool) -> tuple[dict[str, Any], torch.device | None]:
@@ -48,6 +59,7 @@ def _device(name: str) -> torch.device:
         raise ModelError(f"no device '{name}'; {_WRITE}") from error
     if device.type == "meta":
         raise ModelError(f"device 'meta' holds no numbers; {_WRITE}")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ModelError(f"device '{name}' was asked for, but torch sees no CUDA GPU; use --device cpu")
+    what, seen = _SEEN.get(device.type, ("", lambda: True))
+    if not seen():
+        raise ModelError(f"device '{name}' was asked for, but torch sees no {what}; use --device cpu")
     return device

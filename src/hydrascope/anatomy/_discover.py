@@ -16,6 +16,7 @@ from hydrascope.anatomy._anatomy import Anatomy, HeadSite, NeuronSite, Writer
 from hydrascope.anatomy._blocks import Block, BlockWriter, find_mixers, find_reads, take_apart
 from hydrascope.anatomy._experts import find_expert_sites
 from hydrascope.anatomy._precision import ANATOMY, precision
+from hydrascope.anatomy._silent import speaking
 from hydrascope.anatomy._tail import find_tail
 from hydrascope.anatomy._trace import find_layers, record
 from hydrascope.anatomy._units import KVGroups, cached_groups, find_head_site, find_neuron_site, splitting_error
@@ -53,6 +54,11 @@ def discover(model: nn.Module, tokens: Collection[int] = ()) -> Anatomy:
     Raises:
         AnatomyRefused: a step failed; the error names it.
     """
+    with speaking(model, random_ids(model)):
+        return _discover(model, tokens)
+
+
+def _discover(model: nn.Module, tokens: Collection[int]) -> Anatomy:
     tolerance = ANATOMY[precision(model)]
     trace = record(model, random_ids(model))
     layers = find_layers(model, trace)

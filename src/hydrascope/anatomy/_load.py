@@ -1,60 +1,59 @@
-"""Opens a model from a folder, a bundled name, a hub id or memory.
+"""Opens a model by name or from memory, and proves it.
 
-Only safetensors are read, and code that comes with weights is run only if the user allows it. Every model's anatomy is
-found and proved before it is returned, which costs some twenty forward passes of a few tokens.
+Every model's anatomy is found and proved before it is returned, which costs some twenty forward passes of a few tokens.
 """
 
 from __future__ import annotations
 
-import os
-import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
-from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from hydrascope import zoo
-from hydrascope.anatomy._device import destination
+from hydrascope.anatomy._adapters import base_of, find_adapter, put_in, require_adapter
+from hydrascope.anatomy._checkpoint import Checkpoint, locate, open_config, open_tokenizer, open_weights, reason
+from hydrascope.anatomy._device import UNTESTED, destination
 from hydrascope.anatomy._discover import discover, random_ids
 from hydrascope.anatomy._model import Model, ModelSource
 from hydrascope.anatomy._precision import ANATOMY, precision
 from hydrascope.anatomy._proof import prove_anatomy, require
 from hydrascope.anatomy._trace import forward
+from hydrascope.anatomy._unwrap import of_its_own, unwrap
 from hydrascope.anatomy._weights import describe_devices, model_dtype, parameters, quantization, weight_digest
-from hydrascope.errors import (
-    AnatomyRefused,
-    ModelError,
-    NonFinite,
-    NotCausalLM,
-    OutOfBudget,
-    PickleRefused,
-    RemoteCodeRefused,
-    UnknownModel,
-)
+from hydrascope.errors import AnatomyRefused, ModelError, NonFinite, NotCausalLM, OutOfBudget
 
 
 def load(
-    model: str | Path | nn.Module,
+    model: str | Path | nn.Module | Any,
     *,
     tokenizer: Any = None,
     device: str = "auto",
     dtype: str = "float32",
     trust_remote_code: bool = False,
+    adapter: str | Path | None = None,
+    merge: bool = True,
+    gguf: str | None = None,
+    allow_unused: bool = False,
 ) -> Model:
     """Open a causal language model, find its anatomy and prove it.
 
     Args:
-        model: a folder, a bundled name, a hub id, or a Hugging Face module already in memory.
+        model: a folder, a GGUF file, a bundled name, a hub id, or a Hugging Face module already in memory, also inside
+            torch.compile, DataParallel, PEFT, TransformerLens's bridge or nnsight. The module is taken as it is on its
+            device, and left as it is, in train mode too; its numbers are shared.
         tokenizer: tokenizer of a module in memory; by default the one beside the weights.
-        device: `cpu`, `cuda`, `cuda:1` ...; `auto` takes a GPU if there is one; `map` spreads the model over all GPUs,
+        device: `cpu`, `cuda`, `cuda:1` ...; `mps` and `xpu` are proved like these and were never tried by this
+            package's authors; `auto` takes a CUDA GPU if there is one; `map` spreads the model over all GPUs,
             then main memory, then disk.
         dtype: `float32`, `bfloat16`, `float16`, `float64`, or `auto` for the dtype that the weights are stored in.
         trust_remote_code: whether to run code that comes with the weights; only for authors you trust.
+        adapter: folder or hub id of an adapter to put into the model; a folder that is an adapter needs none.
+        merge: whether to add the adapter to the weights; otherwise its parts stay modules of their own.
+        gguf: GGUF file in the folder or under the hub id.
+        allow_unused: whether to go on where the checkpoint holds tensors that the model does not use.
 
     Returns:
         The model with its anatomy.
@@ -68,43 +67,67 @@ def load(
         AnatomyRefused: a named check failed.
         OutOfBudget: the device does not hold the model.
     """
-    if isinstance(model, nn.Module):
-        return examine(model.eval(), tokenizer, name=type(model).__name__)
-    name = str(model)
-    bundled = zoo.find(name)
-    place = bundled.path if bundled is not None and not Path(name).is_dir() else Path(name)
-    where = str(place) if place.is_dir() else name
-    offline = place.is_dir()
-    config = _open_config(where, name, offline, trust_remote_code)
-    arguments, target = destination(device, hasattr(config, "quantization_config"))
-    network = _open_weights(where, name, config, offline, dtype, trust_remote_code, arguments)
+    if not isinstance(model, str | Path):
+        if (device, dtype, adapter, gguf) != ("auto", "float32", None, None):
+            raise ModelError(
+                "a module in memory is taken as it is; move or cast it, or put its adapter in, before hydrascope.load"
+            )
+        network, held = unwrap(model)
+        tokenizer = held if tokenizer is None else tokenizer
+        return examine(of_its_own(network), tokenizer, name=type(network).__name__)
+    checkpoint = locate(str(model), trust=trust_remote_code, gguf=gguf or "")
+    found = None if checkpoint.gguf else find_adapter(checkpoint.where)
+    if found is not None and adapter is not None:
+        raise ModelError(f"'{model}' is or carries an adapter itself; leave --adapter {adapter} out, or name its base")
+    base = checkpoint if found is None else base_of(found, checkpoint)
+    found = found if adapter is None else require_adapter(str(adapter))
+    config = open_config(base)
+    arguments, target = destination(device, not base.gguf and hasattr(config, "quantization_config"))
+    network, unused = open_weights(base, config, dtype, arguments, allow_unused)
+    network = network if found is None else put_in(network, found, merge=merge)
     try:
         network = network if target is None else network.to(target)
     except RuntimeError as error:
-        raise ModelError(f"'{name}' cannot be moved to {target}: {_first_sentence(error)}; try --device cpu") from error
+        raise ModelError(f"'{model}' cannot be moved to {target}: {reason(error)}; try --device cpu") from error
+    if tokenizer is None and found is not None:
+        tokenizer = open_tokenizer(Checkpoint(found.name, found.name))
     if tokenizer is None:
-        tokenizer = _open_tokenizer(where, offline, trust_remote_code)
-    revision = getattr(config, "_commit_hash", None) or ""
-    sibling = (bundled.sibling if bundled is not None and place == bundled.path else None) or ""
-    return examine(network.eval(), tokenizer, name=name, revision=revision, sibling=sibling)
+        tokenizer = open_tokenizer(base)
+    try:
+        opened = examine(network.eval(), tokenizer, name=checkpoint.name)
+    except (TypeError, RuntimeError) as error:
+        if target is None or target.type not in UNTESTED:
+            raise
+        raise ModelError(f"'{model}' cannot be proved on {target}: {reason(error)}; try --device cpu") from error
+    bundled = zoo.find(checkpoint.name)
+    label = Path(checkpoint.gguf).stem if checkpoint.gguf else opened.source.label
+    source = replace(
+        opened.source,
+        label=label if adapter is None else f"{label}+{Path(adapter).name}",
+        revision=getattr(config, "_commit_hash", None) or "",
+        sibling="" if bundled is None or str(bundled.path) != checkpoint.where or found else bundled.sibling or "",
+        adapter="" if found is None else found.name,
+        merged=found is not None and merge,
+        gguf=checkpoint.gguf,
+        unused=unused,
+    )
+    return replace(opened, source=source)
 
 
-def examine(network: Any, tokenizer: Any, *, name: str, revision: str = "", sibling: str = "") -> Model:
+def examine(network: Any, tokenizer: Any, *, name: str) -> Model:
     """Find and prove the anatomy of a network in memory.
 
     Args:
         network: a Hugging Face causal language model in eval mode.
         tokenizer: its tokenizer, or None if prompts come as token ids.
         name: name for reports and errors.
-        revision: commit of a hub model, or empty.
-        sibling: bundled model that differs in one ingredient of training, or empty.
 
     Returns:
         The model with its anatomy.
 
     Raises:
         NonFinite: the logits are NaN or infinite.
-        NotCausalLM: a later token changes the logits of an earlier position.
+        NotCausalLM: it returns no logits of tokens, or a later token changes those of an earlier position.
         AnatomyRefused: a named check failed, or the network cannot take a few tokens.
         OutOfBudget: the device has no room for a few tokens.
     """
@@ -114,21 +137,20 @@ def examine(network: Any, tokenizer: Any, *, name: str, revision: str = "", sibl
     source = ModelSource(
         name=name,
         label=Path(name.rstrip("/")).name or name,
-        revision=revision,
         family=str(network.config.get_text_config().model_type),
         weight_digest=weight_digest(network),
         dtype=str(model_dtype(network)).removeprefix("torch."),
         device=describe_devices(network),
         n_parameters=parameters(network),
         packing=quantization(network),
-        sibling=sibling,
     )
     return Model(network, tokenizer, anatomy, source)
 
 
 def _require_finite_and_causal(network: nn.Module, name: str) -> None:
-    ids = random_ids(network, batch=2, tokens=7, seed=1)
-    logits = _first_pass(network, ids, name)
+    ids = _few_tokens(network, name)
+    with torch.no_grad():
+        logits = _first_pass(network, ids, name)
     if not torch.isfinite(logits).all():
         broken = (path for path, tensor in network.named_parameters() if not torch.isfinite(tensor).all())
         where = next((f"; its weight '{path}' is not finite" for path in broken), ", so its activations overflow")
@@ -143,114 +165,35 @@ def _require_finite_and_causal(network: nn.Module, name: str) -> None:
         )
 
 
-def _first_pass(network: nn.Module, ids: torch.Tensor, name: str) -> torch.Tensor:
+def _few_tokens(network: nn.Module, name: str) -> torch.Tensor:
     try:
-        return forward(network, ids)
+        return random_ids(network, batch=2, tokens=7, seed=1)
+    except (AttributeError, NotImplementedError, TypeError) as error:
+        raise NotCausalLM(
+            f"'{name}' ({type(network).__name__}) has no embedding of tokens, so it reads something else than text; "
+            "choose a language model"
+        ) from error
+
+
+def _first_pass(network: Any, ids: torch.Tensor, name: str) -> torch.Tensor:
+    kind = type(network).__name__
+    said = f"'{name}'" if name == kind else f"'{name}' ({kind})"
+    try:
+        logits = getattr(network(input_ids=ids, use_cache=False), "logits", None)
     except torch.cuda.OutOfMemoryError as error:
         raise OutOfBudget(
             f"'{name}' leaves no room on {ids.device} for a few tokens to pass through it; free memory there, or "
             "choose another --device or a --dtype with fewer bytes"
         ) from error
     except Exception as error:  # foreign code may fail in any way
-        what = _first_sentence(error) or type(error).__name__
-        raise AnatomyRefused("forward pass", f"'{name}' cannot take seven tokens: {what}") from error
-
-
-def _open_config(where: str, name: str, offline: bool, trust: bool) -> Any:
-    try:
-        config = AutoConfig.from_pretrained(where, local_files_only=offline, trust_remote_code=trust)
-    except ValueError as error:
-        if "trust_remote_code" in str(error):
-            raise RemoteCodeRefused(
-                f"'{name}' wants to run code that came with its weights; "
-                "add --trust-remote-code if you trust its author, or choose another model"
-            ) from error
-        raise UnknownModel(
-            f"'{name}' has no config.json that transformers {transformers.__version__} understands; "
-            "choose another model, or another version of transformers"
-        ) from error
-    except (OSError, KeyError) as error:
-        known = ", ".join(model.name for model in zoo.bundled()) or "none"
-        raise UnknownModel(
-            f"no model '{name}': it is no folder with a config.json, no bundled model ({known}) and cannot be had "
-            "from the hub; check the name and the network"
-        ) from error
-    masked = any("MaskedLM" in architecture for architecture in getattr(config, "architectures", None) or [])
-    if (config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not trust) or masked:
+        raise AnatomyRefused("forward pass", f"{said} cannot take seven tokens: {reason(error)}") from error
+    if not isinstance(logits, torch.Tensor):
         raise NotCausalLM(
-            f"'{name}' is a '{config.model_type}' model, which does not predict the next token; "
-            "choose a left-to-right language model"
+            f"{said} returns no logits, as a model without its unembedding does; open it with AutoModelForCausalLM"
         )
-    return config
-
-
-def _open_weights(
-    where: str, name: str, config: Any, offline: bool, dtype: str, trust: bool, placing: dict[str, Any]
-) -> nn.Module:
-    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # the library would ask a web service otherwise
-    try:
-        network, info = AutoModelForCausalLM.from_pretrained(
-            where,
-            config=config,
-            dtype=dtype if dtype == "auto" else _dtype(dtype),
-            local_files_only=offline,
-            trust_remote_code=trust,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # reported below, by name
-            output_loading_info=True,
-            **placing,
+    if logits.shape[:2] != ids.shape or network.get_output_embeddings() is None:
+        raise NotCausalLM(
+            f"{said} returns logits of shape {tuple(logits.shape)} for {tuple(ids.shape)} tokens and has no "
+            "unembedding, as a classifier does, and so predicts no next token; open it with AutoModelForCausalLM"
         )
-    except ImportError as error:
-        raise ModelError(
-            f"the weights of '{name}' need a library that is not installed: {_first_sentence(error)}; install it, or "
-            "take a copy of the model that is not quantised"
-        ) from error
-    except torch.cuda.OutOfMemoryError as error:
-        raise OutOfBudget(
-            f"'{name}' does not fit on its device; choose --device map, a --dtype with fewer bytes or another --device"
-        ) from error
-    except OSError as error:
-        if _has_pickle(where, offline) or "safetensors" in str(error):
-            raise PickleRefused(
-                f"'{name}' has no safetensors weights, and pickled weights can run code when opened; "
-                "convert them to safetensors first"
-            ) from error
-        raise UnknownModel(
-            f"the weights of '{name}' cannot be read: {_first_sentence(error)}; get them anew"
-        ) from error
-    except (RuntimeError, ValueError, KeyError, AttributeError, SafetensorError) as error:
-        raise ModelError(f"the weights of '{name}' cannot be read: {_first_sentence(error)}; get them anew") from error
-    for what, tensors in (
-        ("lack", sorted(info["missing_keys"])),
-        ("have other shapes than its config says for", sorted(key for key, *_ in info["mismatched_keys"])),
-    ):
-        if tensors:
-            raise ModelError(
-                f"the weights of '{name}' {what} {len(tensors)} tensors, first '{tensors[0]}', which would be random; "
-                "the file belongs to another architecture or is incomplete"
-            )
-    return network  # type: ignore[no-any-return]
-
-
-def _open_tokenizer(where: str, offline: bool, trust: bool) -> Any:
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=offline, trust_remote_code=trust)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError):
-        return None  # prompts may come as token ids; a prompt with text then gets its own clear error
-    # Where no tokenizer lies beside the weights, the library may make an empty one of the model's usual kind.
-    return tokenizer if set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens) else None
-
-
-def _has_pickle(where: str, offline: bool) -> bool:
-    return offline and any(Path(where).glob("*.bin")) and not any(Path(where).glob("*.safetensors"))
-
-
-def _dtype(name: str) -> torch.dtype:
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
-    if name not in known:
-        raise ModelError(f"no number format '{name}'; choose {', '.join(known)} or auto")
-    return known[name]
-
-
-def _first_sentence(error: BaseException) -> str:
-    return re.split(r"\n|[.!?](?:\s|$)", str(error).strip())[0]
+    return logits

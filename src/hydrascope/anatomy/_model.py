@@ -10,7 +10,8 @@ import torch
 
 from hydrascope.anatomy._anatomy import Anatomy
 from hydrascope.anatomy._precision import CLOSING, precision
-from hydrascope.anatomy._weights import devices, model_dtype
+from hydrascope.anatomy._weights import describe_devices, devices, model_dtype, weight_digest
+from hydrascope.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -20,26 +21,34 @@ class ModelSource:
     Attributes:
         name: name of the model as the user wrote it.
         label: short name for charts and folders.
-        revision: commit of a hub model, or empty.
         family: transformers' model type, for example `llama`.
         weight_digest: sha256 over names, shapes and evenly spaced values of all weights.
         dtype: dtype that the model computes in, for example `float32`.
         device: where the weights are, for example `cpu` or `cuda:0, cpu until used`.
         n_parameters: number of weights.
+        revision: commit of a hub model, or empty.
         packing: how the weights are quantised, for example `bitsandbytes 4-bit`; empty where they are not.
         sibling: bundled model that differs from this one in one ingredient of training, or empty.
+        adapter: folder or hub id of the adapter that is in it, or empty.
+        merged: whether the adapter is added to the weights, and is not modules of its own.
+        gguf: GGUF file that the weights were read from, or empty.
+        unused: tensors of the checkpoint that the model does not use.
     """
 
     name: str
     label: str
-    revision: str
     family: str
     weight_digest: str
     dtype: str
     device: str
     n_parameters: int
+    revision: str = ""
     packing: str = ""
     sibling: str = ""
+    adapter: str = ""
+    merged: bool = False
+    gguf: str = ""
+    unused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,25 @@ class Model:
     def closing_tolerance(self) -> float:
         """Largest |remainder| / max(1, |total effect|) of an account that closes."""
         return CLOSING[precision(self.network)]
+
+    def require_unchanged(self) -> None:
+        """Refuse to go on if its numbers are no longer those that were proved and are recorded.
+
+        Raises:
+            ModelError: a weight was changed, cast or moved after the model was opened.
+        """
+        then, now = self.source, self.network
+        seen = {
+            "number format": (then.dtype, str(model_dtype(now)).removeprefix("torch.")),
+            "device": (then.device, describe_devices(now)),
+            "weights' digest": (then.weight_digest, weight_digest(now)),
+        }
+        for what, (before, after) in seen.items():
+            if before != after:
+                raise ModelError(
+                    f"the model '{then.label}' was changed after it was opened: its {what} was {before} and is "
+                    f"{after}; open it again with hydrascope.load"
+                )
 
     @property
     def mend(self) -> str:

@@ -115,6 +115,11 @@ def find_layers(model: nn.Module, trace: Trace) -> tuple[str, ...]:
         members = [f"{path}.{i}" for i in range(len(model.get_submodule(path)))]  # type: ignore[arg-type]
         if _hand_on(members, trace):
             return tuple(members)
+        run = [member for member in members if trace.of(member)]
+        if 0 < len(run) < len(members) and _hand_on(run, trace):
+            raise AnatomyRefused(
+                "decoder blocks", f"'{path}' holds {len(members)} blocks and runs {len(run)}; mend what its config says"
+            )
     raise AnatomyRefused("decoder blocks", "no list of blocks passes a single residual stream from one to the next")
 
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import typer
 
+from hydrascope import zoo
+from hydrascope.cli._compare import compare
 from hydrascope.cli._freeze import freeze
 from hydrascope.cli._inspect import inspect
 from hydrascope.cli._lists import models, tasks
@@ -14,6 +19,7 @@ from hydrascope.cli._options import add_options
 from hydrascope.cli._report import report
 from hydrascope.cli._run import run
 from hydrascope.cli._show import show
+from hydrascope.cli._streams import Terminated, prepare_streams, say, sentence, silence_output
 from hydrascope.cli._stress import stress
 from hydrascope.errors import HydrascopeError
 
@@ -22,8 +28,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Knock out any part of a language model and account exactly for what the rest does about it.",
 )
-for verb in (run, freeze, stress, show, inspect, report, models, tasks):
+for verb in (run, freeze, stress, show, compare, inspect, report, models, tasks):
     app.command()(verb)
+
+
+def _tell_version(asked: bool) -> bool:
+    if asked:
+        say(f"hydrascope {metadata.version('hydrascope')}")
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def _itself(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", callback=_tell_version)
+    ] = False,
+) -> None:
+    """Take what is asked of no verb."""
+
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's, or the copy that newer versions of typer carry
 
@@ -31,31 +54,58 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's, or the 
 def main() -> None:
     """Entry point: known conditions become one sentence on standard error and exit code 2."""
     words = sys.argv[1:] or ["--help"]
+    prepare_streams()
     try:
         add_options(words[0])
-        code = app(words, prog_name="hydrascope", standalone_mode=False)
+        # not through its `main`, which would take interrupts and closed pipes for its own
+        with typer.main.get_command(app).make_context("hydrascope", words) as context:
+            context.command.invoke(context)
         sys.stdout.flush()
+        code = 0
+    except typer.Exit as end:
+        code = end.exit_code
     except HydrascopeError as error:
         code = _fail(str(error), error.exit_code)
     except _UsageError as error:
-        code = _fail(_as_clause(error), 2)
-    except (KeyboardInterrupt, typer.Abort):
-        code = 130
+        code = _fail(_as_clause(error, words), 2)
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        code = _interrupted(stop)
     except BrokenPipeError:  # the reader of our output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence_output()
         code = 141
-    if code == 130:
-        _fail("interrupted; the same command continues where it stopped", code)
+    except OSError as error:
+        if error.filename is None:
+            silence_output()
+        where = "standard output" if error.filename is None else f"'{error.filename}'"
+        code = _fail(f"{where} cannot be used: {error.strerror or error}; what is done is kept", 2)
     sys.exit(code)
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"hydrascope: {message}", file=sys.stderr)
+    say(f"hydrascope: {sentence(message)}", error=True)
     return code
 
 
-def _as_clause(error: Exception) -> str:
+def _interrupted(stop: BaseException) -> int:
+    kept = "; ".join(getattr(stop, "__notes__", ()))
+    code = 143 if isinstance(stop, Terminated) else 130
+    return _fail(f"interrupted{kept and f'; {kept}'}; the same command continues where it stopped", code)
+
+
+def _as_clause(error: Exception, words: list[str]) -> str:
+    """What the library says of a wrong command, as one clause, with a hint where the slip is a known one."""
     message = " ".join(error.format_message().split()).rstrip(".?").replace(". ", "; ")  # type: ignore[attr-defined]
     message = message[:1].lower() + message[1:]
+    message = re.sub(
+        r"Input should be a valid integer.*|'.*' is not a valid (integer|int)$", "give a whole number", message
+    )
     context = getattr(error, "ctx", None)
-    return f"{message}; see '{context.command_path if context else 'hydrascope'} --help'"
+    return f"{message}{_hint(message, words)}; see '{context.command_path if context else 'hydrascope'} --help'"
+
+
+def _hint(message: str, words: list[str]) -> str:
+    if message.startswith("no such command") and (zoo.find(words[0]) is not None or os.path.isdir(words[0])):
+        return f"; to knock out parts of a model write hydrascope run {words[0]}"
+    if "unexpected extra argument" in message and words[0] == "run":
+        return "; a list has commas and no spaces, as in attn,mlp"
+    return ""

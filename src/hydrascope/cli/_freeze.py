@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hydrascope.cli._options import AsJson, Finished, Trust, with_options
+from hydrascope.cli._streams import say
 
 
 @with_options(("device", "memory"), usual="as in the run")
@@ -23,4 +24,4 @@ def freeze(run: Finished, trust_remote_code: Trust = False, as_json: AsJson = Fa
         ledger = _terminal.reported(ledger.dataset, ledger.path, progress)
     _terminal.show_result(ledger, page, as_json)
     if ledger.findings.by_layer.freeze.empty and not as_json:
-        print("Nothing was frozen: later attention clearly makes up for none of the attention layers.")
+        say("Nothing was frozen: later attention clearly makes up for none of the attention layers.")

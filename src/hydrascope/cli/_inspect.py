@@ -8,12 +8,11 @@ from typing import Any
 from hydrascope.cli._options import AsJson, Trust, with_options
 
 
-@with_options(("model", "device", "dtype"))
+@with_options(("model", "device", "dtype", "adapter", "merge", "gguf", "allow_unused"))
 def inspect(trust_remote_code: Trust = False, as_json: AsJson = False, **given: Any) -> None:
     """Show a model's anatomy, the proof of it, and what can be knocked out."""
-    from rich.console import Console
-
     from hydrascope.cli import _terminal
+    from hydrascope.cli._console import Terminal
     from hydrascope.cli._inspection import examine, render
     from hydrascope.run import RunRequest, open_model
 
@@ -22,4 +21,4 @@ def inspect(trust_remote_code: Trust = False, as_json: AsJson = False, **given: 
     if as_json:
         print(json.dumps(found, indent=1))
     else:
-        Console(highlight=False).print(render(found), markup=False)
+        Terminal().print(render(found))

@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from hydrascope.anatomy import CLOSING, Check, Model, precision, prove_anatomy
+from hydrascope.anatomy import CLOSING, UNTESTED, Check, Model, precision, prove_anatomy
 from hydrascope.engine import Engine, choose_engine
 
 
@@ -57,8 +57,8 @@ def render(found: dict[str, Any]) -> Group:
     numbers = source["dtype"] + (f" with quantised weights ({source['packing']})" if source["packing"] else "")
     head = Text.assemble(
         (source["label"], "bold"),
-        f"  {source['family']}, {source['n_parameters']:,} parameters, {numbers} on {source['device']}\n",
-        f"{anatomy['layers']} {anatomy['blocks']} blocks, width {anatomy['d_model']}, "
+        f"  {source['family']}, {source['n_parameters']:,} parameters, {numbers} on {source['device']}"
+        f"{_opened(source)}\n{anatomy['layers']} {anatomy['blocks']} blocks, width {anatomy['d_model']}, "
         f"vocabulary {anatomy['vocabulary']}, {anatomy['final_norm_kind']} before '{anatomy['head']}'"
         + (f", logits x {anatomy['logit_scale']:g}" if anatomy["logit_scale"] != 1 else "")
         + (f", soft-cap {anatomy['soft_cap']:g}" if anatomy["soft_cap"] else ""),
@@ -86,6 +86,21 @@ def render(found: dict[str, Any]) -> Group:
         can.append(f"\nRouted MLPs: {able['routing']}")
     exact = Text(_how_exact(found["precision"], source))
     return Group(head, Text(), writers, Text(), units, Text(), proof, Text(), exact, Text(), can)
+
+
+def _opened(source: dict[str, Any]) -> str:
+    """What is told of how a model was put together, where it was."""
+    told = [
+        "a kind of device on which this package was never tried; the proof below was made on it"
+        if source["device"].startswith(UNTESTED)
+        else "",
+        f"with the adapter '{source['adapter']}' " + ("merged" if source["merged"] else "beside the weights")
+        if source["adapter"]
+        else "",
+        f"weights of '{source['gguf']}' made plain numbers" if source["gguf"] else "",
+        f"without {len(source['unused'])} tensors of the checkpoint" if source["unused"] else "",
+    ]
+    return "".join(f"\n{one}" for one in told if one)
 
 
 def _how_exact(found: dict[str, Any], source: dict[str, Any]) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from hydrascope.cli._streams import say
+
 
 def models() -> None:
     """List the bundled models."""
     from hydrascope import zoo
 
     for model in zoo.bundled():
-        print(f"{model.name}: {model.description}")
+        say(f"{model.name}: {model.description}")
 
 
 def tasks() -> None:
@@ -16,6 +18,6 @@ def tasks() -> None:
     from hydrascope.prompts import builtin_names, listed_tasks, load
 
     for name in builtin_names():
-        print(f"{name}: {len(load(name))} prompts")
+        say(f"{name}: {len(load(name))} prompts")
     for line in listed_tasks():
-        print(line)
+        say(line)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hydrascope.cli._options import Finished
+from hydrascope.cli._streams import say
 
 
 def report(
@@ -20,4 +21,4 @@ def report(
 
     ledger = Ledger.open(run)
     assert ledger.path is not None
-    print(ledger.report(out or ledger.path / REPORT))
+    say(ledger.report(out or ledger.path / REPORT))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +11,9 @@ from hydrascope.cli._options import AsJson, Trust, with_options
 
 @with_options()
 def run(
-    out: Annotated[Path | None, typer.Option(help="The run's folder; the same command continues it.")] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="PATH", help="The run's folder; the same command continues it.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away the run in that folder.")] = False,
     trust_remote_code: Trust = False,
     as_json: AsJson = False,
@@ -30,7 +31,9 @@ def run(
         open_request,
         prepare_runs,
     )
+    from hydrascope.run_directory import folder_named
 
+    named = None if out is None else folder_named(out)
     request = RunRequest(**given)
     request.ablations()
     _terminal.quiet()
@@ -40,10 +43,10 @@ def run(
         plans = ({name: estimate(one) for name, one in some.items()} for some in (runs.companions, frozen))
         _terminal.show_estimates(estimate(runs.main), *plans, as_json=as_json)
         return
-    folder = out or default_folder(runs.main)
+    folder = named or default_folder(runs.main)
     with _terminal.progress_bars(quiet=as_json) as progress:
-        told = _terminal.warning_first(progress, "" if as_json else runs.main.caution)
-        dataset, directory = execute_runs(runs, folder, overwrite=overwrite, progress=told)
+        tell = _terminal.silent if as_json else _terminal.introduce
+        dataset, directory = execute_runs(runs, folder, overwrite=overwrite, progress=progress, tell=tell)
         assert directory is not None
         ledger = _terminal.reported(dataset, directory.path, progress)
     _terminal.show_result(ledger, directory.report, as_json)

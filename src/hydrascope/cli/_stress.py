@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hydrascope.cli._options import AsJson, Trust, with_options
+from hydrascope.cli._streams import say
 
 if TYPE_CHECKING:
     from hydrascope.faults import Stress, StressRequest
@@ -40,7 +41,9 @@ def stress(
     from hydrascope.cli import _terminal
     from hydrascope.faults import Stress, default_stress_folder, estimate_stress, execute_stress, prepare_stress
     from hydrascope.run import open_request
+    from hydrascope.run_directory import folder_named
 
+    named = None if out is None else folder_named(out)
     request = _request()(**given)
     request.ablations()
     _terminal.quiet()
@@ -49,10 +52,10 @@ def stress(
         first, *others = estimate_stress(test).items()
         _terminal.show_estimates(first[1], dict(others), {}, as_json=as_json)
         return
-    folder = out or default_stress_folder(test)
+    folder = named or default_stress_folder(test)
     with _terminal.progress_bars(quiet=as_json) as progress:
-        told = _terminal.warning_first(progress, "" if as_json else test.singles.caution)
-        found, directory = execute_stress(test, folder, overwrite=overwrite, progress=told)
+        tell = _terminal.silent if as_json else _terminal.introduce
+        found, directory = execute_stress(test, folder, overwrite=overwrite, progress=progress, tell=tell)
         assert directory is not None
         result = Stress(found, directory.path)
         progress("report", 0, 1)
@@ -67,9 +70,9 @@ def _show(result: Stress, page: Path, as_json: bool) -> None:
     said = result.summary()
     if not as_json:
         _terminal.show_sentences(said.headline, said.sentences)
-        print(page)  # last, so that it can be clicked or piped
+        say(page)  # last, so that it can be clicked or piped
         return
     tables = {name: _terminal.records(table) for name, table in result.tables().items()}
     found = {"headline": said.headline, "sentences": list(said.sentences), "numbers": dict(said.numbers)}
     attributes = dict(result.findings.ds.attrs)
-    print(json.dumps({**found, "tables": tables, "attributes": attributes, "report": str(page)}, indent=1))
+    say(json.dumps({**found, "tables": tables, "attributes": attributes, "report": str(page)}, indent=1))

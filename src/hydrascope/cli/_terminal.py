@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +15,11 @@ import xarray as xr
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from transformers import modeling_gguf_pytorch_utils
 
 from hydrascope.analysis import ablation_loss_sentence, rank_agreement_sentence, reads_each, rounding
+from hydrascope.cli._console import Terminal
+from hydrascope.cli._streams import say
 from hydrascope.results import Ledger
 from hydrascope.run import Estimate
 from hydrascope.run import Progress as Told
@@ -28,25 +30,16 @@ def quiet() -> None:
     """Switch the libraries' own chatter off."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    modeling_gguf_pytorch_utils.tqdm = transformers.logging.tqdm  # the one bar that does not heed it
 
 
-def warning_first(progress: Told, caution: str) -> Told:
-    """Progress that first says what the run cannot tell, on standard error.
+def introduce(lines: Sequence[str]) -> None:
+    """Say on standard error what a run is made on, once it is sure to begin."""
+    say("\n".join(lines), error=True)
 
-    It does so when knock-outs begin, so that a run that is refused before says only why.
 
-    Args:
-        progress: told how far the run is.
-        caution: the sentence; empty where there is none.
-    """
-    waiting = [caution] if caution else []
-
-    def told(stage: str, done: int, total: int) -> None:
-        if waiting and stage.endswith("knock-outs"):  # in a stress test, behind the name of its run
-            print(f"note: {waiting.pop()}", file=sys.stderr)
-        progress(stage, done, total)
-
-    return told
+def silent(lines: Sequence[str]) -> None:
+    """Say nothing, where only JSON is printed."""
 
 
 @contextmanager
@@ -96,11 +89,11 @@ def show_estimates(
         others |= {name: {**estimate.as_dict(), "at_most": True} for name, estimate in frozen.items()}
         print(json.dumps({**main.as_dict(), **({"companions": others} if others else {})}, indent=1))
         return
-    print("\n".join(main.lines()))
+    say("\n".join(main.lines()))
     for name, estimate in companions.items():
-        print("\n".join(["", f"and {name}:", *estimate.lines()]))
+        say("\n".join(["", f"and {name}:", *estimate.lines()]))
     for estimate in frozen.values():
-        print("\n".join(["", "and freeze, at most (--no-freeze leaves it out):", *estimate.lines()]))
+        say("\n".join(["", "and freeze, at most (--no-freeze leaves it out):", *estimate.lines()]))
 
 
 def show_result(ledger: Ledger, page: Path, as_json: bool, *, listed: bool = False) -> None:
@@ -119,25 +112,24 @@ def show_result(ledger: Ledger, page: Path, as_json: bool, *, listed: bool = Fal
     if as_json:
         print(json.dumps(_as_json(ledger, page), indent=1))
         return
-    console = Console(highlight=False)
+    console = Terminal()
     console.soft_wrap = not console.is_terminal  # what is piped is wrapped by its reader
-    console.print(summary.headline, style="bold", markup=False)
+    console.print(summary.headline, style="bold")
     for sentence in summary.leading:
-        console.print(f"- {sentence}", markup=False)
+        console.print(f"- {sentence}")
     for sentence in summary.details:
-        console.print(f"- {sentence}", style="dim", markup=False)
+        console.print(f"- {sentence}", style="dim")
     for told in (rank_agreement_sentence(ledger.rank_agreement()), ablation_loss_sentence(ledger.ablation_loss())):
         if told:
-            console.print(f"- {told}", style="dim", markup=False)
+            console.print(f"- {told}", style="dim")
     attributes = ledger.dataset.attrs
     console.print(
         f"\nThe ledger closes to {closing.error:.1e} (allowed {attributes['closing_tolerance']:g}); clean logits equal "
         f"the untouched model's to {attributes['parity_error']:.1e}; {attributes['seconds']:.1f} s.",
-        markup=False,
     )
     if (rounded := rounding(ledger.dataset)) is not None:
-        console.print(rounded, markup=False)
-    print(page)  # unwrapped and last, so that it can be clicked or piped
+        console.print(rounded)
+    say(page)  # unwrapped and last, so that it can be clicked or piped
 
 
 def _show_sums(ledger: Ledger, folder: Path, as_json: bool, listed: bool) -> None:
@@ -150,16 +142,16 @@ def _show_sums(ledger: Ledger, folder: Path, as_json: bool, listed: bool) -> Non
         found = {"note": said, "attributes": attributes, "ledger": str(folder / "ledger.zarr")}
         print(json.dumps({**found, **({"knock_outs": records(_costs(ledger))} if listed else {})}, indent=1))
         return
-    print(
+    say(
         f"{ledger.dataset.sizes['ablated']:,} knock-outs of {ledger.dataset.sizes['prompt']:,} prompts. {said}\n"
         f"The ledger closes to {attributes['closing_error']:.1e} (allowed {attributes['closing_tolerance']:g}); clean "
         f"logits equal the untouched model's to {attributes['parity_error']:.1e}; {attributes['seconds']:.1f} s."
     )
     if (rounded := rounding(ledger.dataset)) is not None:
-        print(rounded)
+        say(rounded)
     if listed:
         _list_costs(_costs(ledger))
-    print(folder / "ledger.zarr")
+    say(folder / "ledger.zarr")
 
 
 def _why_no_verdict(ledger: Ledger) -> str:
@@ -182,11 +174,11 @@ def _list_costs(table: pd.DataFrame) -> None:
         listing.add_row(
             str(row["ablated"]), *(f"{row[e]:+.3f} [{row[f'{e}_lo']:.3f}, {row[f'{e}_hi']:.3f}]" for e in COSTS)
         )
-    Console(highlight=False, markup=False).print(listing)
+    Terminal().print(listing)
     if len(table) > LISTED:
-        print(f"Means in logits with 95 % intervals; the {LISTED} of {len(table):,} with the largest total effect.")
+        say(f"Means in logits with 95 % intervals; the {LISTED} of {len(table):,} with the largest total effect.")
     else:
-        print("Means in logits with 95 % intervals.")
+        say("Means in logits with 95 % intervals.")
 
 
 def _as_json(ledger: Ledger, page: Path) -> dict[str, Any]:

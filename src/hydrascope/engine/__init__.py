@@ -10,6 +10,7 @@ from hydrascope.engine._activations import (
     Values,
     ValueStore,
     position_means,
+    record_runs,
     statistics_of_texts,
     values_of,
 )
@@ -111,6 +112,7 @@ __all__ = [
     "prove_units",
     "readouts",
     "record",
+    "record_runs",
     "require_account",
     "require_learnable",
     "room",

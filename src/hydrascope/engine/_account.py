@@ -6,6 +6,9 @@ For every prompt, knock-out and draw (McGrath et al. 2023, with the final norm's
     norm     = (sigma_clean / sigma_ablated - 1) * (sum_j direct_j + sum_j change_j)      biases do not scale
     total    = centred target logit ablated - clean (or target minus foil), from the model's logits
     total    = sum_j change_j + norm + remainder
+
+All of it is linear in the tokens that are read, so the account of an answer of several tokens is the sum of theirs, and
+closes as they do. So are log-probabilities, KL divergences and ranks; the norm's scale is their mean.
 """
 
 from __future__ import annotations
@@ -50,6 +53,7 @@ class Account:
         edited: items that are read where something is replaced, and frozen parts are held.
         mend: what a user can do about an account that does not close.
         with_distribution: whether the next-token distribution is measured, not only the target's logit.
+        together: so many consecutive items are summed in one row: the tokens of an answer.
     """
 
     def __init__(
@@ -62,11 +66,14 @@ class Account:
         *,
         mend: str,
         with_distribution: bool = True,
+        together: int = 1,
     ) -> None:
+        self.together = together
         self.plan, self.tolerance, self.names, self.with_distribution = plan, tolerance, names, with_distribution
         self.edited, self.mend, self.against_foil = edited, mend, read.foils is not None
         self.constants = read.constants.cpu().double().numpy()
-        shape = (len(names), len(plan.knockouts))
+        rows = len(names) // together
+        shape = (rows, len(plan.knockouts))
         account = (*shape, len(plan.aggregation.entries))
         self.change = np.zeros((2, *account))  # by half: even and odd draws
         self.change_square = np.zeros(account)
@@ -78,8 +85,8 @@ class Account:
         self.null_change = np.zeros(account if plan.null_draws else 0)
         self.null_scalars = np.zeros((2, *shape))
         self.clean: Arrays = {}
-        self.worst = np.zeros(len(names))
-        self.parity = np.zeros(len(names))
+        self.worst = np.zeros(rows)
+        self.parity = np.zeros(rows)
 
     def enter_clean(self, readings: Readings, logits: Float[Tensor, "items vocab"]) -> None:
         """Book the clean run of a forward, checked against the untouched model's logits."""
@@ -88,11 +95,12 @@ class Account:
         direct = self._direct(readings)
         logit = found.logit[0].double().numpy()
         parity = (found.probe - logits.float().cpu()).abs().amax(-1).numpy()
-        self.parity = np.maximum(self.parity, parity)
+        self.parity = np.maximum(self.parity, self._apart(parity).max(-1))
         # a padded row may be at -1e9, beside which everything else looks equal
         size = self.plan.anatomy.tail.of_tokens(logits)
         self._require_untouched(parity, size.float().abs().amax(-1).cpu().numpy())
         self._require_summed(logit - direct.sum(1), logit)
+        direct, logit = self._summed(direct, 0), self._summed(logit)
         self.clean = {
             "direct_effect": self.plan.aggregation.direct(direct),
             "clean_logit": logit,
@@ -102,8 +110,8 @@ class Account:
             own = direct @ self.plan.masks.own.T
             self.clean["own_direct_effect"] = np.where(self.plan.read_apart, own, np.nan)
         if self.with_distribution:
-            self.clean["clean_prob"] = np.exp(found.log_prob[0].double().numpy())
-            self.clean["clean_target_first"] = self._first(logit, found.rank[0].double().numpy())
+            self.clean["clean_prob"] = np.exp(self._summed(found.log_prob[0].double().numpy()))
+            self.clean["clean_target_first"] = self._first(found.logit[0].double().numpy(), found.rank[0].numpy())
 
     def enter(self, jobs: Sequence[Job], readings: Readings) -> None:
         """Book one forward, of knock-outs or of their controls but not of both."""
@@ -123,6 +131,12 @@ class Account:
         total = logit[1:] - logit[0]
         remainder = total - change.sum(2) - norm
         self._require_closed(jobs, remainder, total)
+        if readings.routing is not None and not jobs[0].null:
+            self._enter_routing(knockouts, readings.routing, sigma[0])
+        if readings.pattern is not None and not jobs[0].null:
+            self._enter_pattern(jobs, readings.pattern, sigma[0], change, direct)
+        change, direct = self._summed(change, 1), self._summed(direct, 0)
+        norm, total, remainder = map(self._summed, (norm, total, remainder))
         booked = plan.aggregation.change(change, own, direct)
         if jobs[0].null:
             for row, job in enumerate(jobs):
@@ -135,17 +149,13 @@ class Account:
                 norm,
                 total,
                 remainder,
-                ratio,
-                log_prob[1:] - log_prob[0],
-                readings.distribution.kl[1:].double().numpy(),
-                rank[1:] - rank[0],
+                self._apart(ratio).mean(-1),
+                self._summed(log_prob[1:] - log_prob[0]),
+                self._summed(readings.distribution.kl[1:].double().numpy()),
+                self._summed(rank[1:] - rank[0]),
                 self._first(logit[1:], rank[1:]),
             ]
         )
-        if readings.routing is not None:
-            self._enter_routing(knockouts, readings.routing, sigma[0])
-        if readings.pattern is not None:
-            self._enter_pattern(jobs, readings.pattern, sigma[0], change, direct)
         for row, job in enumerate(jobs):
             self.change[job.draw % 2, :, job.knockout] += booked[row]
             self.change_square[:, job.knockout] += booked[row] ** 2
@@ -153,11 +163,20 @@ class Account:
             self.scalars[:, :, job.knockout] += scalars[:, row]
 
     def _first(
-        self, logit: Float[np.ndarray, "*rows items"], rank: Float[np.ndarray, "*rows items"]
-    ) -> Float[np.ndarray, "*rows items"]:
-        """1 where the target is the most probable token, or above its foil; otherwise 0."""
-        first: Float[np.ndarray, "*rows items"] = (logit > 0 if self.against_foil else rank == 0).astype(np.float64)
-        return first
+        self, logit: Float[np.ndarray, "*_ items"], rank: Float[np.ndarray, "*_ items"]
+    ) -> Float[np.ndarray, "*_ rows"]:
+        """1 where every token of the answer is the most probable one, or the answer above its foil; otherwise 0."""
+        right = np.asarray(self._summed(logit) > 0 if self.against_foil else self._summed(rank) == 0)
+        return right.astype(np.float64)
+
+    def _apart(self, values: Float[np.ndarray, "*_ items"]) -> Float[np.ndarray, "*_ rows tokens"]:
+        """Values by row and token."""
+        return values.reshape(*values.shape[:-1], -1, self.together)
+
+    def _summed(self, values: Float[np.ndarray, "*_"], axis: int = -1) -> Float[np.ndarray, "*_"]:
+        """Values of a row's items, summed along an axis of items."""
+        summed: np.ndarray = self._apart(np.moveaxis(values, axis, -1)).sum(-1)
+        return np.moveaxis(summed, -1, axis)
 
     def _responds(self, knockouts: Sequence[int]) -> Bool[np.ndarray, "jobs _ columns"]:
         """What can respond to each knock-out, item by item where parts are frozen and thus still at some."""
@@ -206,7 +225,7 @@ class Account:
         total: Float[np.ndarray, "jobs items"],
     ) -> None:
         error = np.abs(remainder) / np.maximum(1.0, np.abs(total))
-        self.worst = np.maximum(self.worst, error.max(0))
+        self.worst = np.maximum(self.worst, self._apart(error.max(0)).max(-1))
         job, bad = divmod(int(error.argmax()), error.shape[1])
         if not error[job, bad] <= self.tolerance:
             raise LedgerDoesNotClose(
@@ -222,8 +241,8 @@ class Account:
         rerouted = routing.rerouted[1:].double().numpy() / sigma * responds
         moved = routing.moved[1:].double().numpy() * responds
         for row, knockout in enumerate(knockouts):
-            self.rerouted[:, knockout, columns] += rerouted[row].T
-            self.moved[:, knockout, columns] += moved[row].T
+            self.rerouted[:, knockout, columns] += self._summed(rerouted[row]).T
+            self.moved[:, knockout, columns] += self._apart(moved[row]).mean(-1).T
 
     def _enter_pattern(
         self,
@@ -254,11 +273,12 @@ class Account:
             )
         whole = np.zeros_like(change)
         whole[..., columns] = looked
-        booked = plan.aggregation.change(whole, plan.masks.own[knockouts], direct)
+        summed = self._summed(whole, 1), plan.masks.own[knockouts], self._summed(direct, 0)
+        booked = plan.aggregation.change(*summed)
         for row, knockout in enumerate(knockouts):
             self.pattern_effect[:, knockout] += booked[row]
             if plan.detail == "full":
-                self.moved_weight[:, knockout, columns] += share[row]
+                self.moved_weight[:, knockout, columns] += self._apart(share[row].T).mean(-1).T
 
     def arrays(self) -> Arrays:
         """The ledger's variables: means over draws, prompt first."""

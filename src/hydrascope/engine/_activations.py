@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,12 +17,14 @@ import zarr
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hydrascope._digests import digest_rows
 from hydrascope.ablations import ExtraRun
 from hydrascope.anatomy import Model, Place, Site
 from hydrascope.engine._clean import CleanRun, Keep, record
 from hydrascope.engine._clean_cache import CleanCache
 from hydrascope.engine._memory import STORED_TOGETHER, Budget, prompts_at_once, same_length_batches
 from hydrascope.engine._positions import Positions
+from hydrascope.engine._scratch import open_or_renew
 from hydrascope.prompts import LEADING, CleanAnswers
 
 Values = dict[Site, Float[Tensor, "runs edited _"]]
@@ -34,14 +37,34 @@ class ValueStore:
 
     Attributes:
         group: one array per site; `top`, each run's most likely token, -1 until the run is done; `leading`, its most
-            likely tokens, best first; `margin`, by how many logits target exceeds foil.
+            likely tokens, best first; `margin`, by how many logits target exceeds foil;
+            `digest`, of a run's row in each of the others but `top`.
     """
 
     group: zarr.Group
 
     @classmethod
-    def create(cls, group: zarr.Group, sites: Sequence[Site], runs: int, vocabulary: int) -> ValueStore:
-        """Lay out an empty store; an existing one is left as it is."""
+    def open(cls, scratch: Path, name: str, sites: Sequence[Site], runs: int, vocabulary: int) -> ValueStore:
+        """Open a store, laid out if there is none or it is damaged.
+
+        Args:
+            scratch: the run's scratch folder.
+            name: name of the store.
+            sites: module inputs and outputs that are kept.
+            runs: number of runs.
+            vocabulary: number of tokens of the model.
+
+        Raises:
+            OSError: it cannot be read or written.
+        """
+
+        def lay_out() -> ValueStore:
+            return cls._laid_out(zarr.open_group(scratch, mode="a").require_group(name), sites, runs, vocabulary)
+
+        return open_or_renew(scratch, lay_out, cls.is_intact)
+
+    @classmethod
+    def _laid_out(cls, group: zarr.Group, sites: Sequence[Site], runs: int, vocabulary: int) -> ValueStore:
         if "top" not in group:
             rows = STORED_TOGETHER
             for site in sites:
@@ -49,8 +72,17 @@ class ValueStore:
             ranks = min(LEADING, vocabulary)
             group.require_array("leading", shape=(runs, ranks), chunks=(rows, ranks), dtype="int64")
             group.require_array("margin", shape=(runs,), chunks=(rows,), dtype="float32")
+            digested = len(sites) + 2
+            group.require_array("digest", shape=(runs, digested), chunks=(rows, digested), dtype="uint32")
             group.create_array("top", shape=(runs,), chunks=(rows,), dtype="int64", fill_value=-1)
         return cls(group)
+
+    def is_intact(self) -> bool:
+        """Whether every run that is done is what was written."""
+        done, digests = self.top >= 0, np.asarray(self.group["digest"][:])
+        names = sorted(name for name in self.group.array_keys() if name not in ("top", "digest"))
+        found = [digest_rows(np.asarray(self.group[name][:])) for name in names]
+        return np.array_equal(np.stack(found, 1)[done], digests[done])
 
     @property
     def top(self) -> Int[np.ndarray, " runs"]:
@@ -118,10 +150,11 @@ class ValueStore:
                     margin[i] = float(logits[pair[0]]) - float(logits[pair[1]])
             if cache is not None:
                 cache.put([rows[i] for i in batch], clean)
-        for site in sites:
-            self.group[str(site)][rows.start : rows.stop] = found[site]
-        self.group["leading"][rows.start : rows.stop] = leading
-        self.group["margin"][rows.start : rows.stop] = margin
+        arrays = {**{str(site): values for site, values in found.items()}, "leading": leading, "margin": margin}
+        for name, array in arrays.items():
+            self.group[name][rows.start : rows.stop] = array
+        digests = [digest_rows(array) for _, array in sorted(arrays.items())]
+        self.group["digest"][rows.start : rows.stop] = np.stack(digests, 1)
         self.group["top"][rows.start : rows.stop] = top
 
 

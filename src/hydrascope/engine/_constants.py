@@ -10,10 +10,12 @@ import numpy as np
 import torch
 import zarr
 
+from hydrascope._digests import digest_rows
 from hydrascope.engine._measure import Constants
 from hydrascope.engine._memory import ran_out
 from hydrascope.engine._optimal import Learning
 from hydrascope.engine._plan import Plan
+from hydrascope.engine._scratch import open_or_renew
 from hydrascope.errors import OutOfBudget, OutputError
 
 
@@ -23,7 +25,8 @@ class ConstantStore:
 
     Attributes:
         scratch: the run's scratch folder.
-        group: `values`, a knock-out's values place after place; `done`, whether they are there.
+        group: `values`, a knock-out's values place after place; `digest`, of each row of them; `done`, whether they
+            are there.
         widths: for each knock-out, the widths of its places.
     """
 
@@ -33,20 +36,30 @@ class ConstantStore:
 
     @classmethod
     def open(cls, scratch: Path, plan: Plan) -> ConstantStore:
-        """Open the store of a run, made if there is none.
+        """Open the store of a run, made if there is none or it is damaged.
 
         Raises:
             OutputError: it cannot be written.
         """
         widths = tuple(tuple(place.width for place in places) for places in plan.edited)
         widest = max(map(sum, widths))
-        try:
+
+        def lay_out() -> ConstantStore:
             group = zarr.open_group(scratch, mode="a").require_group("constants")
             group.require_array("values", shape=(len(widths), widest), chunks=(1, widest), dtype="float32")
+            group.require_array("digest", shape=(len(widths),), chunks=(1,), dtype="uint32")
             group.require_array("done", shape=(len(widths),), chunks=(1,), dtype="bool")
+            return cls(scratch, group, widths)
+
+        try:
+            return open_or_renew(scratch, lay_out, cls.is_intact)
         except OSError as error:
             raise _no_room(scratch, error) from error
-        return cls(scratch, group, widths)
+
+    def is_intact(self) -> bool:
+        """Whether every constant that is done is what was written."""
+        done, digests = (np.asarray(self.group[name][:]) for name in ("done", "digest"))
+        return np.array_equal(digest_rows(np.asarray(self.group["values"][:]))[done], digests[done])
 
     @property
     def complete(self) -> bool:
@@ -99,8 +112,10 @@ class ConstantStore:
 
     def _write(self, group: Sequence[int], found: Sequence[Constants]) -> None:
         for number, constants in zip(group, found, strict=True):
-            values = torch.cat(list(constants)).numpy()
-            self.group["values"][number, : len(values)] = values
+            row, values = np.zeros((1, self.group["values"].shape[1]), "float32"), torch.cat(list(constants)).numpy()
+            row[0, : len(values)] = values
+            self.group["values"][number : number + 1] = row
+            self.group["digest"][number : number + 1] = digest_rows(row)
         for number in group:
             self.group["done"][number] = True
 

@@ -45,14 +45,14 @@ def in_order_of_depth(interventions: Sequence[Intervention]) -> list[int]:
 
 
 def in_random_direction(
-    displacement: Float[Tensor, "prompts edited width"], seed: int, rows: Sequence[int], key: tuple[int, ...]
+    displacement: Float[Tensor, "prompts edited width"], seed: int, keys: Sequence[int], key: tuple[int, ...]
 ) -> Float[Tensor, "prompts edited width"]:
     """Displacements of the same norms in random directions, for the control.
 
-    A prompt's directions depend on nothing but the run's seed, its number in `rows`, and `key`.
+    A prompt's directions depend on nothing but the run's seed, its number in `keys`, and `key`.
     """
     shape = displacement.shape[1:]
-    drawn = np.stack([np.random.default_rng((seed, row, *key)).standard_normal(shape, "float32") for row in rows])
+    drawn = np.stack([np.random.default_rng((seed, own, *key)).standard_normal(shape, "float32") for own in keys])
     directions = torch.nn.functional.normalize(torch.from_numpy(drawn), dim=-1)
     scaled: Tensor = directions.to(displacement) * displacement.norm(dim=-1, keepdim=True)
     return scaled

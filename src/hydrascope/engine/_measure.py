@@ -38,7 +38,7 @@ class BatchContext:
         plan: the run's plan.
         strategy: how interventions are run.
         pools: by site, values of all runs at every replaced position.
-        n_clean: number of clean runs, which come first in the pools.
+        keys: number of each clean run, which come first in the pools, to seed its random directions.
         tolerance: largest |remainder| / max(1, |total|) that counts as closed.
         reference: by site, values to make replacements of in place of the pools.
         learned: constants by knock-out, where the ablation learns them.
@@ -48,7 +48,7 @@ class BatchContext:
     plan: Plan
     strategy: Strategy
     pools: Mapping[Site, Float[Tensor, "pool edited _"]]
-    n_clean: int
+    keys: Sequence[int]
     budget: Budget
     tolerance: float
     reference: Mapping[Site, Float[Tensor, "reference edited _"]] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class BatchContext:
     def replacement(self, place: Place, draw: int, rows: Sequence[int]) -> Float[Tensor, "prompts edited _"]:
         """The ablation's values for some prompts at a place under one draw."""
         source = self.reference.get(place.site, self.pools[place.site])[..., place.span]
-        return self.plan.ablation.replace(source, self.plan.table[draw : draw + 1, rows], self.n_clean)[0]
+        return self.plan.ablation.replace(source, self.plan.table[draw : draw + 1, rows], len(self.keys))[0]
 
     def intervention(self, job: Job, rows: Sequence[int], edges: Mapping[Drawn, EdgeValues]) -> Intervention:
         """The edits of one job: at every place (1 - dose) of the prompt's own value and dose of the replacement.
@@ -87,7 +87,8 @@ class BatchContext:
             if plan.dose != 1:
                 value = (1 - plan.dose) * own + plan.dose * value
             if job.null:
-                value = own + in_random_direction(value - own, plan.seed, rows, (job.knockout, job.draw, number))
+                keys = [self.keys[row] for row in rows]
+                value = own + in_random_direction(value - own, plan.seed, keys, (job.knockout, job.draw, number))
             edits.append(Edit(place, value.to(self.model.device)))
         edits += [Edit(place, self.own(place, rows).to(self.model.device)) for place in plan.frozen[job.knockout]]
         return Intervention(str(knockout), knockout.first_layer, tuple(edits))
@@ -101,11 +102,13 @@ class Items:
         targets: target token of every read position, prompt by prompt.
         foils: tokens whose logits are subtracted from the targets', if differences are read.
         names: name of each read position in an error.
+        together: so many read positions are summed in one row of the ledger: the tokens of an answer.
     """
 
     targets: Int[Tensor, " items"]
     foils: Int[Tensor, " items"] | None
     names: Sequence[str]
+    together: int = 1
 
 
 def measure(
@@ -130,7 +133,7 @@ def measure(
         smaller: takes the new number of interventions in a forward whenever the device runs out of memory.
 
     Returns:
-        The ledger's variables, one row per read position.
+        The ledger's variables, one row per read position, or per answer.
 
     Raises:
         LedgerDoesNotClose: an account misses its total effect; the message names component and item.
@@ -193,6 +196,7 @@ def _measure(
         clean.layout.edited_items,
         mend=model.mend,
         with_distribution=with_distribution,
+        together=items.together,
     )
     before = None
     if strategy.by_block:

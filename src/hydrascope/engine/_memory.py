@@ -86,7 +86,9 @@ class Budget:
         """
         if text is None:
             return cls(int(min(_free(device) for device in devices) * FREE_SHARE))
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+        if re.fullmatch(r"[0-9.]+", text.strip()):
+            raise RunError(f"memory of '{text}' has no unit; write for example {text.strip()}GB")
+        match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
         if not match:
             raise RunError(f"'{text}' is no amount of memory; write for example 4GB or 800MB")
         return cls(int(float(match[1]) * _UNITS[match[2].upper()]))

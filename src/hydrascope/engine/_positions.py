@@ -20,6 +20,8 @@ from hydrascope.errors import RunError
 
 Read = Literal["last", "each"]
 
+_POSITION = "-?[0-9]{1,18}"
+
 
 @dataclass(frozen=True)
 class Positions:
@@ -30,24 +32,26 @@ class Positions:
         read: `last`, what follows the text; or `each`, the text's own next token at every position that has one.
         skip: with `each`, so many positions at the beginning are not read: the first tokens of a text have next to
             nothing to go by, and many models park their attention there.
+        span: so many positions count as the last: those that predict an answer of several tokens.
     """
 
     ablate: str = "last"
     read: Read = "last"
     skip: int = 1
+    span: int = 1
 
     def __post_init__(self) -> None:
         if self.read not in get_args(Read):
             raise RunError(f"effects cannot be read at '{self.read}'; choose last or each")
         if self.skip < 0:
             raise RunError(f"{self.skip} positions cannot be skipped; give 0 or more")
-        if self.ablate not in ("last", "all") and not re.fullmatch(r"-?\d+(,-?\d+)*", self.ablate):
+        if self.ablate not in ("last", "all") and not re.fullmatch(f"{_POSITION}(,{_POSITION})*", self.ablate):
             raise RunError(f"'{self.ablate}' is no set of positions; write last, all, or for example 0,3,-1")
 
     @property
     def is_last(self) -> bool:
         """Whether everything happens at the last token."""
-        return self.read == "last" and self.ablate in ("last", "-1")
+        return self.read == "last" and self.span == 1 and self.ablate in ("last", "-1")
 
     def reads_elsewhere(self, tokens: int) -> bool:
         """Whether a text of so many tokens is read at a position where nothing is replaced."""
@@ -68,7 +72,7 @@ class Positions:
             RunError: the text has no such position.
         """
         if self.ablate in ("last", "all"):
-            return tuple(range(0 if self.ablate == "all" else tokens - 1, tokens))
+            return tuple(range(0 if self.ablate == "all" else tokens - self.span, tokens))
         positions = [int(number) for number in self.ablate.split(",")]
         if strange := [position for position in positions if not -tokens <= position < tokens]:
             raise RunError(
@@ -83,11 +87,11 @@ class Positions:
             RunError: nothing is left to read.
         """
         if self.read == "last":
-            return (tokens - 1,)
+            return tuple(range(tokens - self.span, tokens))
         if self.skip >= tokens - 1:
             raise RunError(
                 f"a text of {tokens} tokens has no position left to read after {self.skip} are skipped; "
-                "give longer texts"
+                "skip fewer, or give longer texts"
             )
         return tuple(range(self.skip, tokens - 1))
 

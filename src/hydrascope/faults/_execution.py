@@ -22,11 +22,11 @@ from hydrascope.components import Component, Knockout, parse_knockouts
 from hydrascope.engine import edited_places
 from hydrascope.errors import AblationError, ComponentError, HydrascopeError
 from hydrascope.faults._request import StressRequest
-from hydrascope.ledger import is_finished, open_dataset
+from hydrascope.ledger import open_dataset
 from hydrascope.prompts import PromptSet
 from hydrascope.resilience import Resilience, addresses
-from hydrascope.run import Progress, Task, execute_companions, prepare, record_of, store_prompts, versions
-from hydrascope.run_directory import COMPANIONS, RunDirectory, fresh_or_same, locked, open_run_directory
+from hydrascope.run import Progress, Task, Tell, execute_companions, prepare, record_of, store_prompts, versions
+from hydrascope.run_directory import COMPANIONS, RunDirectory, fresh_or_same, is_finished, locked, open_run_directory
 
 SINGLES, SETS = "singles", "sets"
 MOST_PARTS = 1000
@@ -148,6 +148,7 @@ def execute_stress(
     *,
     overwrite: bool = False,
     progress: Progress = lambda stage, done, total: None,
+    tell: Tell = lambda lines: None,
 ) -> tuple[Resilience, RunDirectory | None]:
     """Make a stress test, or what is left of it.
 
@@ -156,6 +157,7 @@ def execute_stress(
         out: the test's folder, made or continued; None keeps nothing on disk afterwards.
         overwrite: throw away the test that is in `out`.
         progress: takes stage, number done and total.
+        tell: takes what the test says before its first number.
 
     Returns:
         The tables and the folder, if any.
@@ -166,14 +168,14 @@ def execute_stress(
     """
     if out is None:
         with tempfile.TemporaryDirectory(prefix="hydrascope-") as folder:
-            return execute_stress(test, Path(folder) / "stress", progress=progress)[0], None
+            return execute_stress(test, Path(folder) / "stress", progress=progress, tell=tell)[0], None
     task = test.singles
     with locked(out):
         facts = {"versions": versions(), **record_of(test.request, task.model, task.prompts)}
         directory = open_run_directory(out, test.settings, facts, overwrite=overwrite)
         store_prompts(directory, task.prompts)
     try:
-        _make(test, directory, {SINGLES: task}, progress)
+        execute_companions(directory, {SINGLES: task}, test.request, progress=progress, tell=tell)
         found = read(out, test.request)
         _make(test, directory, {SETS: test.sets(found.plan.addresses(found.parts, found.stakes))}, progress)
         while len(missing := (found := read(out, test.request)).search()[1]):

@@ -11,7 +11,7 @@ from hydrascope.analysis import Estimate
 from hydrascope.errors import OutputError
 from hydrascope.faults._execution import read
 from hydrascope.faults._request import StressRequest
-from hydrascope.ledger import read_json
+from hydrascope.ledger import read_record
 from hydrascope.resilience import Resilience, Verdict, verdict
 from hydrascope.run_directory import JSON
 
@@ -45,7 +45,7 @@ class Stress:
             OutputError: there is no stress test, or it has not finished.
         """
         folder = Path(path)
-        record = read_json(folder / JSON) if (folder / JSON).exists() else {}
+        record = read_record(folder / JSON) if (folder / JSON).exists() else {}
         if "rates" not in record.get("settings", {}):
             raise OutputError(f"no stress test in '{folder}'; give the folder that 'hydrascope stress' wrote")
         if not record["complete"]:
@@ -138,5 +138,5 @@ class Stress:
         """
         from hydrascope.report import write_stress_report  # charts take a second to import
 
-        command = "" if self.path is None else str(read_json(self.path / JSON)["command"])
+        command = "" if self.path is None else str(read_record(self.path / JSON)["command"])
         return write_stress_report(self.findings, Path(path), command)

@@ -13,6 +13,7 @@ from hydrascope.figures._companions import (
     removed_by_freezing,
     repair_frozen,
 )
+from hydrascope.figures._comparison import difference_by_layer, first_against_second, runs_by_depth
 from hydrascope.figures._compensation import (
     compensation_by_prompt,
     parts_by_layer,
@@ -87,11 +88,13 @@ __all__ = [
     "compensation_by_prompt",
     "compensation_matrix",
     "degradation_curve",
+    "difference_by_layer",
     "direct_against_total",
     "dose_curves",
     "effect_against_change",
     "effect_by_layer",
     "every_nth",
+    "first_against_second",
     "half_by_layer",
     "half_share",
     "has_unit_grid",
@@ -117,6 +120,7 @@ __all__ = [
     "repair_frozen",
     "restored_by_layer",
     "rows_shown",
+    "runs_by_depth",
     "slope_by_layer",
     "themed",
     "two_ways_by_layer",

@@ -1,11 +1,13 @@
 """The ledger: an `xarray.Dataset` on disk that accounts for every knock-out of every prompt.
 
-It is in Zarr format, chunked by prompt; plain `xarray.open_zarr` opens it, and `open_dataset` checks that it closed.
+It is in Zarr format, chunked by prompt; plain `xarray.open_zarr` opens it, and `open_dataset` checks
+that it is what was written and closes.
 """
 
 from hydrascope.ledger._buffer import LedgerBuffer
-from hydrascope.ledger._file import LedgerFile, is_finished, open_dataset
-from hydrascope.ledger._json import read_json, write_text
+from hydrascope.ledger._file import LedgerFile
+from hydrascope.ledger._json import read_record, remove, write_record, write_text
+from hydrascope.ledger._reading import open_dataset
 from hydrascope.ledger._schema import (
     CLOSED,
     MEASURES,
@@ -22,12 +24,13 @@ __all__ = [
     "VARIABLES",
     "LedgerBuffer",
     "LedgerFile",
-    "is_finished",
     "kept_variables",
     "label_dataset",
     "numbers_kept",
     "open_dataset",
-    "read_json",
+    "read_record",
+    "remove",
     "rows_of_a_chunk",
+    "write_record",
     "write_text",
 ]

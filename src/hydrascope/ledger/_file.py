@@ -1,15 +1,14 @@
-"""The ledger on disk: written batch by batch, continued after a kill, opened when finished.
+"""The ledger on disk while it is written: batch by batch, and continued after a kill.
 
-An `xarray.Dataset` in Zarr format, chunked by prompt, prompts in the order of their file; they are computed in another,
-and everything here but the disk counts rows in that one. Of every batch of work the arrays are written first and its
-entry in `done` last, each file atomically, so that a run killed at any moment continues with the first batch that is
-not done. Plain `xarray.open_zarr` opens it.
+An `xarray.Dataset` in Zarr format, cut along the prompts, prompts in the order of their file; they are computed in
+another, and everything here but the disk counts rows in that one. Of every batch of work the arrays are written first,
+then the digests of its rows and its entry in `done` last, each file atomically. So a run killed at any moment continues
+with the first batch that is not done, and rows whose digest is another are not done. Plain `xarray.open_zarr` opens it.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,9 +20,13 @@ import numpy as np
 import xarray as xr
 import zarr
 from jaxtyping import Bool, Int
+from zarr.storage import LocalStore
 
+from hydrascope._digests import digest_rows
 from hydrascope.errors import OutputError
-from hydrascope.ledger._schema import CLOSED, FORMAT, VARIABLES
+from hydrascope.ledger._json import remove
+from hydrascope.ledger._schema import FORMAT, VARIABLES, rows_of_a_file
+from hydrascope.ledger._seal import DIGEST, SEAL, is_sealed, lazily, seal_of
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,13 @@ class LedgerFile:
     """A ledger that is being written.
 
     Attributes:
+        path: the Zarr folder.
         group: the Zarr group.
-        batch: rows of a chunk.
+        batch: rows that are computed together.
         place: where on disk each row is, in the order of work.
     """
 
+    path: Path
     group: zarr.Group
     batch: int
     place: Int[np.ndarray, " rows"]
@@ -49,7 +54,7 @@ class LedgerFile:
         Args:
             path: the Zarr folder.
             labels: coordinates and masks, with dimensions `prompt`, `ablated`, `writer`; rows in the order of work.
-            batch: prompts per chunk.
+            batch: prompts that are computed together.
             variables: names of the ledger's variables.
             attributes: plain values that describe the run.
 
@@ -57,31 +62,46 @@ class LedgerFile:
             OutputError: the folder cannot be written.
         """
         draft = path.with_name(path.name + ".new")
+        kept = [name for name in VARIABLES if name in variables]
         try:
-            shutil.rmtree(draft, ignore_errors=True)
-            labels.sortby("prompt").to_zarr(draft, mode="w", consolidated=False)
+            remove(draft)
+            ordered = labels.sortby("prompt").assign_coords(variable=np.array(kept, dtype=np.dtypes.StringDType()))
+            ordered.to_zarr(LocalStore(draft), mode="w", consolidated=False)
             group = zarr.open_group(draft, mode="r+")
-            sizes = {**labels.sizes, "half": 2}
-            for name in variables:
+            sizes = {**ordered.sizes, "half": 2}
+            for name in kept:
                 dims, meaning = VARIABLES[name]
+                shape = tuple(sizes[dim] for dim in dims)
+                together = max(batch, rows_of_a_file([sizes[dim] for dim in dims if dim != "prompt"]))
                 group.create_array(
                     name,
-                    shape=tuple(sizes[dim] for dim in dims),
-                    chunks=tuple(batch if dim == "prompt" else max(1, sizes[dim]) for dim in dims),
+                    shape=shape,
+                    chunks=tuple(min(together, sizes[dim]) if dim == "prompt" else max(1, sizes[dim]) for dim in dims),
                     dtype="float32",
                     fill_value=float("nan"),
                     dimension_names=dims,
                     attributes={"long_name": meaning.format(**_words(attributes))},
                 )
+            rows = sizes["prompt"]
+            together = min(rows, max(batch, rows_of_a_file([len(kept)])))
+            group.create_array(
+                DIGEST,
+                shape=(rows, len(kept)),
+                chunks=(together, len(kept)),
+                dtype="uint32",
+                fill_value=0,
+                dimension_names=("prompt", "variable"),
+            )
             group.create_array(
                 "done",
-                shape=(sizes["prompt"],),
-                chunks=(batch,),
+                shape=(rows,),
+                chunks=(together,),
                 dtype="int8",
                 fill_value=0,
                 dimension_names=("prompt",),
             )
-            group.attrs.update({"format": FORMAT, **attributes})
+            known = {"format": FORMAT, "batch": batch, **attributes}
+            group.attrs.update({**known, SEAL: seal_of(lazily(draft), known)})
             os.rename(draft, path)
         except OSError as error:
             raise OutputError(f"the ledger '{path}' cannot be written: {error.strerror or error}") from error
@@ -89,29 +109,82 @@ class LedgerFile:
 
     @classmethod
     def resume(cls, path: Path, numbers: Int[np.ndarray, " rows"]) -> LedgerFile:
-        """Open an unfinished ledger to go on with it, and drop the files that a kill left half-written.
+        """Open an unfinished ledger to go on with it.
+
+        Files that a kill left half-written are dropped, and rows that are not what was written are no longer done.
 
         Args:
             path: the Zarr folder.
             numbers: label of each row along `prompt`, in the order of work.
 
         Raises:
-            OutputError: it cannot be read.
+            OutputError: its labels are not what was written, or it cannot be read or written.
         """
         try:
             for half in path.rglob("*.partial"):
                 half.unlink()
-            group = zarr.open_group(path, mode="r+")
-            on_disk = {int(number): row for row, number in enumerate(np.asarray(group["prompt"][:]))}
-            place = np.array([on_disk[int(number)] for number in numbers], dtype=np.int64)
-            return cls(group, int(group["done"].chunks[0]), place)
-        except (OSError, KeyError, ValueError) as error:
-            raise OutputError(f"the ledger '{path}' is damaged; remove its folder or choose another --out") from error
+            labels = lazily(path)
+            on_disk = {int(number): row for row, number in enumerate(labels["prompt"].values)}
+            if is_sealed(labels) and labels.attrs["format"] == FORMAT:
+                place = np.array([on_disk[int(number)] for number in numbers], dtype=np.int64)
+                file = cls(path, zarr.open_group(path, mode="r+"), int(labels.attrs["batch"]), place)
+                file._forget_damaged()
+                return file
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise OutputError(f"the ledger '{path}' cannot be read: {error.strerror or error}") from error
+        except Exception:  # what can be wrong in a damaged file has no end of names
+            pass
+        raise _damaged(path)
 
     @classmethod
     def has_begun(cls, path: Path) -> bool:
         """Whether there is a ledger with at least one batch done."""
-        return path.is_dir() and bool(cls.resume(path, np.zeros(0, np.int64)).group["done"][:].any())
+        return cls.count(path)[0] > 0
+
+    @classmethod
+    def count(cls, path: Path) -> tuple[int, int]:
+        """How many rows of a ledger are done, and how many there are; none where there is no ledger.
+
+        Raises:
+            OutputError: it cannot be read.
+        """
+        if not path.is_dir():
+            return 0, 0
+        try:
+            done = np.asarray(zarr.open_group(path, mode="r")["done"][:])
+        except Exception as error:  # what can be wrong in a damaged file has no end of names
+            raise _damaged(path) from error
+        return int(done.sum()), len(done)
+
+    def _forget_damaged(self) -> None:
+        """Take rows that are not what was written for not done."""
+        counted, digests = (np.concatenate([part for _, part in self._parts(name)]) for name in ("done", DIGEST))
+        done = counted.astype(bool)
+        for column, name in enumerate(self.group["variable"][:]):
+            axis = VARIABLES[str(name)][0].index("prompt")
+            for rows, part in self._parts(str(name)):
+                done[rows] &= digest_rows(part, axis) == digests[rows, column]
+        if (done != counted).any():
+            self.group["done"][:] = done.astype("int8")
+
+    def _parts(self, name: str) -> Iterator[tuple[slice, np.ndarray]]:
+        """Rows and values of each file of an array; a file that cannot be read is removed, and is then as empty."""
+        array = self.group[name]
+        axis = array.metadata.dimension_names.index("prompt")
+        for number, first in enumerate(range(0, array.shape[axis], array.chunks[axis])):
+            rows = slice(first, first + array.chunks[axis])
+            where = (slice(None),) * axis + (rows,)
+            try:
+                part = array[where]
+            except OSError:
+                raise
+            except Exception:  # each codec has errors of its own
+                key = tuple(number if i == axis else 0 for i in range(array.ndim))
+                (self.path / name / array.metadata.encode_chunk_key(key)).unlink()
+                part = array[where]
+            yield rows, np.asarray(part)
 
     def batches(self) -> Iterator[tuple[range, bool]]:
         """Every batch's rows, and whether it is done."""
@@ -126,17 +199,21 @@ class LedgerFile:
         return done
 
     def write(self, rows: range, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write one batch: all arrays, then its entry in `done`.
+        """Write one batch: all arrays, then digests, then its entry in `done`.
 
         Raises:
             OutputError: the disk is full or cannot be written; the batch stays undone.
         """
         place = self.place[rows.start : rows.stop]
+        digests = []
         with _making_room():
             for name, (dims, _) in VARIABLES.items():
                 if name in self.group:
+                    numbers = arrays[name].astype("float32")
                     where = tuple(place if dim == "prompt" else slice(None) for dim in dims)
-                    self.group[name].oindex[where] = arrays[name].astype("float32")
+                    self.group[name].oindex[where] = numbers
+                    digests.append(digest_rows(numbers, dims.index("prompt")))
+            self.group[DIGEST].oindex[(place, slice(None))] = np.stack(digests, 1)
             self.group["done"].oindex[(place,)] = np.ones(len(place), "int8")
 
     def finish(self, attributes: Mapping[str, Any]) -> None:
@@ -146,10 +223,17 @@ class LedgerFile:
             OutputError: the disk is full or cannot be written.
         """
         with _making_room():
-            self.group.attrs.update(dict(attributes))
+            dataset = lazily(self.path)
+            self.group.attrs.update({**attributes, SEAL: seal_of(dataset, {**dataset.attrs, **attributes})})
             with warnings.catch_warnings():  # Zarr 3 has not adopted this yet
                 warnings.simplefilter("ignore", UserWarning)
                 zarr.consolidate_metadata(self.group.store)
+
+
+def _damaged(path: Path) -> OutputError:
+    return OutputError(
+        f"the ledger '{path}' is damaged, or of another version; start anew with --overwrite, or choose another --out"
+    )
 
 
 def _words(attributes: Mapping[str, Any]) -> dict[str, str]:
@@ -168,40 +252,3 @@ def _making_room() -> Iterator[None]:
             f"the ledger cannot be written: {error.strerror or error}; what is done is kept, "
             "make room and run the same command again"
         ) from error
-
-
-def open_dataset(path: Path) -> xr.Dataset:
-    """A finished ledger, read into memory.
-
-    Args:
-        path: the Zarr folder, or the run's folder.
-
-    Raises:
-        OutputError: there is no ledger, or its run has not finished.
-    """
-    folder = path if path.suffix == ".zarr" else path / "ledger.zarr"
-    if not folder.is_dir():
-        raise OutputError(f"no ledger in '{path}'; give the folder that 'hydrascope run' wrote")
-    try:
-        dataset = xr.open_zarr(folder, consolidated=False).load()
-    except (OSError, ValueError, KeyError) as error:
-        raise OutputError(f"the ledger '{folder}' cannot be read: {str(error).splitlines()[0]}") from error
-    if dataset.attrs.get("format") != FORMAT:
-        raise OutputError(f"the ledger '{folder}' has another format than this version reads ({FORMAT}); run it again")
-    if not bool(dataset["done"].all()) or CLOSED not in dataset.attrs:
-        raise OutputError(f"the run in '{folder.parent}' has not finished; run the same command again to continue it")
-    texts = {name: (c.dims, c.values.astype(object)) for name, c in dataset.coords.items() if c.dtype.kind == "T"}
-    named: xr.Dataset = dataset.assign_coords(texts)
-    return named
-
-
-def is_finished(path: Path) -> bool:
-    """Whether a run's folder has a ledger that is whole and proved to close."""
-    folder = path / "ledger.zarr"
-    if not folder.is_dir():
-        return False
-    try:
-        group = zarr.open_group(folder, mode="r")
-        return CLOSED in group.attrs and bool(np.asarray(group["done"][:]).all())
-    except (OSError, KeyError, ValueError):
-        return False

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import xarray as xr
 
-FORMAT = 2
+FORMAT = 3
 
 CLOSED = "closing_error"
 """Attribute of a ledger that is whole and was found to close."""
 
 CHUNK_BYTES = 4 * 2**20
 """About the bytes in a variable's file where work does not come in batches."""
+
+FILE_BYTES = 64 * 2**10
+"""Least size of a variable's file, where rows are small: each file takes a block of the disk, and time to open."""
 
 _ACCOUNT = ("prompt", "ablated", "writer")
 _BY_PROMPT = ("prompt", "ablated")
@@ -99,6 +103,15 @@ def numbers_kept(variables: Collection[str]) -> int:
 def rows_of_a_chunk(knockouts: int, entries: int) -> int:
     """Rows that share a file of each variable: few enough to write again, enough to read quickly."""
     return max(1, CHUNK_BYTES // (4 * 2 * knockouts * entries))
+
+
+def rows_of_a_file(sizes: Sequence[int]) -> int:
+    """Rows of a variable that make a file worth opening.
+
+    Args:
+        sizes: lengths of the variable's dimensions but `prompt`.
+    """
+    return max(1, FILE_BYTES // (4 * math.prod(sizes)))
 
 
 def label_dataset(

@@ -5,27 +5,35 @@
 wrong. `choose_donors` says whose activation replaces whose. Nothing here runs a model or imports torch.
 """
 
-from hydrascope.prompts._builtin import builtin_names
-from hydrascope.prompts._documents import Cut, Document, cut, documents, is_text
-from hydrascope.prompts._donors import choose_donors, count_shared_answers
-from hydrascope.prompts._encode import Bos, Encoded, EncodedPrompt, SingleToken, encode
-from hydrascope.prompts._files import load
-from hydrascope.prompts._prompt_set import Prompt, PromptSet
-from hydrascope.prompts._selection import (
-    LEADING,
-    CleanAnswers,
-    Kept,
-    SelectedPrompts,
-    TargetPolicy,
-    answered_correctly,
-    require_distinct_foils,
-    select_prompts,
-    target_above_foil,
-)
-from hydrascope.prompts.tasks import listed_tasks, named_task
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hydrascope._lazy import lazily
+
+if TYPE_CHECKING:
+    from hydrascope.prompts._builtin import builtin_names
+    from hydrascope.prompts._documents import Cut, Document, cut, documents, is_text
+    from hydrascope.prompts._donors import choose_donors, count_shared_answers, require_donors
+    from hydrascope.prompts._encode import Answers, Bos, Encoded, EncodedPrompt, LeftOut, SingleToken, encode
+    from hydrascope.prompts._files import Table, load
+    from hydrascope.prompts._prompt_set import Prompt, PromptSet
+    from hydrascope.prompts._selection import (
+        LEADING,
+        CleanAnswers,
+        Kept,
+        SelectedPrompts,
+        TargetPolicy,
+        answered_correctly,
+        require_distinct_foils,
+        select_prompts,
+        target_above_foil,
+    )
+    from hydrascope.prompts.tasks import listed_tasks, named_task
 
 __all__ = [
     "LEADING",
+    "Answers",
     "Bos",
     "CleanAnswers",
     "Cut",
@@ -33,10 +41,12 @@ __all__ = [
     "Encoded",
     "EncodedPrompt",
     "Kept",
+    "LeftOut",
     "Prompt",
     "PromptSet",
     "SelectedPrompts",
     "SingleToken",
+    "Table",
     "TargetPolicy",
     "answered_correctly",
     "builtin_names",
@@ -50,6 +60,22 @@ __all__ = [
     "load",
     "named_task",
     "require_distinct_foils",
+    "require_donors",
     "select_prompts",
     "target_above_foil",
 ]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        "_builtin": "builtin_names",
+        "_documents": "Cut Document cut documents is_text",
+        "_donors": "choose_donors count_shared_answers require_donors",
+        "_encode": "Answers Bos Encoded EncodedPrompt LeftOut SingleToken encode",
+        "_files": "Table load",
+        "_prompt_set": "Prompt PromptSet",
+        "_selection": "LEADING CleanAnswers Kept SelectedPrompts TargetPolicy answered_correctly "
+        "require_distinct_foils select_prompts target_above_foil",
+        "tasks": "listed_tasks named_task",
+    },
+)

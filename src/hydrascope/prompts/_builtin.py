@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from hydrascope import zoo
-from hydrascope.errors import PromptError
+from hydrascope.errors import PromptError, did_you_mean
 
 _DATA = Path(__file__).parent / "data"
 
@@ -15,11 +16,12 @@ def builtin_names() -> list[str]:
     return sorted(_registry())
 
 
-def builtin_file(name: str) -> Path:
+def builtin_file(name: str, tasks: Iterable[str] = ()) -> Path:
     """Find the file of a built-in prompt set.
 
     Args:
         name: `world` for facts of the real world, or the stem of a `.jsonl` file of the default model.
+        tasks: names of tasks, one of which may have been meant.
 
     Returns:
         Path of an existing JSON lines file.
@@ -31,8 +33,8 @@ def builtin_file(name: str) -> Path:
     if name not in registry:
         there = f"choose from {', '.join(sorted(registry))}, or" if registry else "choose"
         raise PromptError(
-            f"there is no prompt set '{name}'; {there} a task that 'hydrascope tasks' lists, "
-            "or give a .jsonl, .json or .csv file"
+            f"there is no prompt set '{name}'{did_you_mean(name, (*registry, *tasks))}; {there} a task that "
+            "'hydrascope tasks' lists, or give a .jsonl, .json or .csv file"
         )
     return registry[name]
 

@@ -20,8 +20,17 @@ COLUMNS = {
     "counterfactual": "counterfactual",
     "counterfactual_input_ids": "counterfactual_input_ids",
     "group": "group",
+    "accepted": "accepted",
+    "delimiter": "delimiter",
+    "messages": "messages",
 }
 """Columns that are read, with the field of `Prompt` that each fills; others are ignored."""
+
+ALIASES = {"clean": "prompt", "corrupted": "counterfactual", "answer": "target"}
+"""Names that published sets of clean and corrupted prompts use, read where ours is not there."""
+
+PROMPT_COLUMNS = ("prompt", "input_ids", "messages", "clean")
+"""Columns that hold a prompt, one of which every row has."""
 
 _KNOWN_FACT = {"subject", "attribute", "template", "prediction", "prompt", "relation_id"}
 
@@ -30,7 +39,8 @@ def prompt_from_row(row: Mapping[str, object]) -> Prompt:
     """Turn a row of JSON values into a prompt.
 
     In a row with the keys of the known facts of Meng et al. (2022), the target is `attribute` and the group
-    `relation_id`.
+    `relation_id`. Of a list under `target`, the first is the target and the others are accepted too. A number is an
+    answer as it is written.
 
     Args:
         row: values by column; None stands for an absent value.
@@ -39,14 +49,21 @@ def prompt_from_row(row: Mapping[str, object]) -> Prompt:
         The prompt.
 
     Raises:
-        MalformedPrompt: there is neither `prompt` nor `input_ids`, or a value has the wrong type.
+        MalformedPrompt: there is none of `prompt`, `input_ids` and `messages`, or a value has the wrong type.
     """
     if row.keys() >= _KNOWN_FACT:
         row = {"prompt": row["prompt"], "target": row["attribute"], "group": row["relation_id"]}
     require_prompt_column(row)
+    row = {**{ours: row[theirs] for theirs, ours in ALIASES.items() if theirs in row}, **row}
     values: dict[str, Any] = {field: row.get(column) for column, field in COLUMNS.items()}
-    if isinstance(values["group"], int):
-        values["group"] = str(values["group"])
+    if isinstance(values["target"], list):
+        values["target"], *more = values["target"] or [None]
+        values["accepted"] = [*more, *(values["accepted"] or [])] or None
+    if values["accepted"] is not None:
+        accepted = values["accepted"]
+        values["accepted"] = tuple(map(_written, accepted if isinstance(accepted, list | tuple) else [accepted]))
+    for name in ("target", "foil", "group"):
+        values[name] = _written(values[name])
     return Prompt(**values)
 
 
@@ -73,21 +90,26 @@ def prompt_from_cells(cells: Mapping[str, str]) -> Prompt:
 
 
 def require_prompt_column(columns: Iterable[str]) -> None:
-    """Require a column `prompt` or `input_ids`.
+    """Require a column `prompt`, `input_ids` or `messages`.
 
     Args:
         columns: names of the columns.
 
     Raises:
-        MalformedPrompt: there is neither; the error lists the columns and points out a misspelt one.
+        MalformedPrompt: there is none; the error lists the columns and points out a misspelt one.
     """
     found = [str(column) for column in columns]
-    if "prompt" in found or "input_ids" in found:
+    if {*PROMPT_COLUMNS} & {*found}:
         return
     close = [column for column in found if difflib.get_close_matches(column.lower(), ("prompt", "input_ids"))]
     advice = f"rename '{close[0]}'" if close else "add one of them"
     listed = ", ".join(f"'{column}'" for column in found) or "no columns"
     raise MalformedPrompt(f"there is neither 'prompt' nor 'input_ids' among {listed}; {advice}")
+
+
+def _written(value: object) -> object:
+    """A number as text, and anything else as it is."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 def _number(column: str, text: str) -> int:

@@ -10,9 +10,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import SupportsIndex, get_args
 
-from hydrascope.errors import EmptyPrompts, PromptError, PromptTooLong
+from hydrascope.errors import EmptyPrompts, MalformedPrompt, PromptError, PromptTooLong, shown
+from hydrascope.prompts._columns import PROMPT_COLUMNS
 from hydrascope.prompts._encode import Bos
+from hydrascope.prompts._folders import files_below
 from hydrascope.prompts._hub import HubTable, hub_records
 from hydrascope.prompts._prompt_set import Prompt, PromptSet
 from hydrascope.prompts._records import ENDINGS, Record, read_text, records
@@ -36,6 +39,10 @@ class Document:
     name: str
     text: str
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise MalformedPrompt(f"the text of document '{self.name}' is {shown(self.text)}; give it as text")
+
 
 def documents(source: str | os.PathLike[str]) -> tuple[Document, ...]:
     """Read documents from a file, a folder or the Hugging Face hub.
@@ -55,6 +62,8 @@ def documents(source: str | os.PathLike[str]) -> tuple[Document, ...]:
         PromptError: the source cannot be read.
         MalformedPrompt: a file is not UTF-8, or a row has no text.
     """
+    if not isinstance(source, str | os.PathLike):
+        raise PromptError(f"{shown(source)} is no source of text; give a file, a folder, or hub:OWNER/NAME")
     name = os.fspath(source)
     if name.startswith("hub:"):
         found = tuple(_rows(hub_records(HubTable.parse(name.removeprefix("hub:")))))
@@ -72,18 +81,18 @@ def is_text(source: str) -> bool:
         source: as of `documents`; text files, folders, hub tables and rows with `text` but no `prompt` are text.
     """
     path = Path(source)
-    if source.startswith("hub:") or path.is_dir() or path.suffix.lower() in _TEXT:
+    if source.startswith("hub:") or os.path.isdir(path) or path.suffix.lower() in _TEXT:
         return True
-    if path.suffix.lower() not in ENDINGS or not path.exists():
+    if path.suffix.lower() not in ENDINGS or not os.path.exists(path):
         return False
     first = next(iter(records(path)), None)
-    return first is not None and "text" in first.values and not {"prompt", "input_ids"} & set(first.values)
+    return first is not None and "text" in first.values and not {*PROMPT_COLUMNS} & set(first.values)
 
 
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    return sorted(file for file in path.rglob("*") if file.suffix.lower() in (*_TEXT, *ENDINGS))
+    return files_below(path, (*_TEXT, *ENDINGS))
 
 
 def _in_file(path: Path) -> Iterator[Document]:
@@ -124,6 +133,13 @@ class Cut:
     limit: int | None = None
     bos: Bos = "auto"
 
+    def __post_init__(self) -> None:
+        for name, value in (("length", self.length), ("limit", self.limit)):
+            if not isinstance(value, SupportsIndex) and not (name == "limit" and value is None):
+                raise PromptError(f"{name} cannot be {shown(value)}; give a whole number of tokens or texts")
+        if not isinstance(self.bos, str) or self.bos not in get_args(Bos):
+            raise PromptError(f"bos cannot be {shown(self.bos)}; choose {', '.join(get_args(Bos))}")
+
 
 def cut(documents: Sequence[Document], tokenizer: Tokenizer | None, how: Cut, *, name: str, context: int) -> PromptSet:
     """Cut documents into texts of one length.
@@ -145,6 +161,10 @@ def cut(documents: Sequence[Document], tokenizer: Tokenizer | None, how: Cut, *,
         PromptTooLong: the length is beyond the model's context.
         EmptyPrompts: no document has that many tokens.
     """
+    if not isinstance(how, Cut):
+        raise PromptError(f"texts cannot be cut by {shown(how)}; give hydrascope.Cut(length=...)")
+    if isinstance(documents, str) or not all(isinstance(one, Document) for one in documents):
+        raise PromptError("only documents can be cut; give what hydrascope.documents returned")
     if tokenizer is None:
         raise PromptError("text cannot be cut into tokens, since the model has no tokenizer; give prompts of token ids")
     if how.length < 3:
@@ -163,8 +183,8 @@ def cut(documents: Sequence[Document], tokenizer: Tokenizer | None, how: Cut, *,
 
 
 def _texts(document: Document, tokenizer: Tokenizer, how: Cut) -> Iterator[Prompt]:
-    ids = bare_ids(tokenizer, document.text)
     front = _front(tokenizer, how.bos)
+    ids = ids_with_policy(tokenizer, document.text, how.bos)[len(front) :]
     step = how.length - len(front)
     for start in range(0, len(ids) - step + 1, step):
         yield Prompt(input_ids=(*front, *ids[start : start + step]), group=document.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,15 +20,17 @@ def choose_donors(
     seed: int,
     *,
     foils: Sequence[int | None] | None = None,
+    inputs: Sequence[Hashable] | None = None,
     numbers: Sequence[int] | None = None,
 ) -> Int[np.ndarray, "{n} prompts"]:
     """Choose `n` donors for every prompt.
 
     Resample ablation (McGrath et al. 2023, arXiv 2307.15771, eq. 38) replaces an activation by that on another prompt
-    of the set. A donor with the same target would restore what is to be removed, so none is allowed, and no prompt gets
-    a donor twice. Each round is a derangement: every prompt is a donor exactly once, so that the ablated activations
-    have the distribution of the clean ones. Where no derangement exists (say, because more than half of the prompts
-    share a target), the donors of that round are drawn independently and uniformly from those still allowed.
+    of the set. A donor with the same target would restore what is to be removed, and one with the same tokens remove
+    nothing, so neither is allowed, and no prompt gets a donor twice. Each round is a derangement: every prompt is a
+    donor exactly once, so that the ablated activations have the distribution of the clean ones. Where no derangement
+    exists (say, because more than half of the prompts share a target), the donors of that round are drawn independently
+    and uniformly from those still allowed.
 
     If every prompt then still has `n` donors, foils count like targets: a donor whose target is the prompt's foil would
     invert a logit difference instead of removing it, and one with the same foil would leave half of it. Otherwise, as
@@ -42,19 +44,20 @@ def choose_donors(
         n: donors for each prompt, at least 1.
         seed: seed of the choice.
         foils: foil token id of each prompt, None for a prompt without one; None for a set without any.
+        inputs: tokens of each prompt, or what tells them apart; None where all differ.
         numbers: number by which an error names each prompt; by default its position in `targets`.
 
     Returns:
         Positions in `targets`: entry [r, i] is the donor of prompt i in round r.
 
     Raises:
-        TooFewDonors: a prompt has fewer than `n` others with another target.
+        TooFewDonors: a prompt has fewer than `n` others with another target and other tokens.
     """
-    target = np.asarray(targets, dtype=np.int64)
-    _check_enough(target, n, range(len(target)) if numbers is None else numbers)
-    answers = _Answers((target,))
+    target, given = np.asarray(targets, dtype=np.int64), _numbered(range(len(targets)) if inputs is None else inputs)
+    require_donors(target, n, inputs=given.tolist(), numbers=numbers)
+    answers = _Answers((target,), given)
     if foils is not None:
-        both = _Answers.both(target, foils)
+        both = _Answers.both(target, foils, given)
         answers = both if both.enough(n) else answers
     rng = np.random.default_rng(seed)
     rounds = np.empty((n, len(target)), dtype=np.int64)
@@ -80,53 +83,93 @@ def count_shared_answers(
     Returns:
         The number of such entries in `donors`.
     """
-    answers = _Answers.both(np.asarray(targets, dtype=np.int64), foils)
+    answers = _Answers.both(np.asarray(targets, dtype=np.int64), foils, np.arange(len(targets)))
     return sum(int(answers.shared_with(chosen).sum()) for chosen in donors)
 
 
-def _check_enough(target: Indices, n: int, numbers: Sequence[int]) -> None:
+def require_donors(
+    targets: Sequence[int] | Indices,
+    n: int,
+    *,
+    inputs: Sequence[Hashable],
+    numbers: Sequence[int] | None = None,
+    shown: Callable[[int], str] = str,
+) -> None:
+    """Require that every prompt has `n` others with another target and other tokens.
+
+    Args:
+        targets: target token id of each prompt.
+        n: donors for each prompt, at least 1.
+        inputs: tokens of each prompt, or what tells them apart.
+        numbers: number by which an error names each prompt; by default its position in `targets`.
+        shown: how an error writes a token.
+
+    Raises:
+        TooFewDonors: a prompt has fewer.
+    """
     if n < 1:
         raise TooFewDonors(f"{n} donors per prompt were asked for; ask for at least 1")
-    _, which, counts = np.unique(target, return_inverse=True, return_counts=True)
-    allowed = len(target) - counts[which]
-    if len(target) and (fewest := int(allowed.min())) < n:
-        worst = int(np.lexsort((np.asarray(numbers), allowed))[0])
-        remedy = f"take at most {fewest}, or add" if fewest else "add"
+    target, given = np.asarray(targets, dtype=np.int64), _numbered(inputs)
+    if not len(target):
+        return
+    pairs = np.stack([target, given], 1)
+    shared = _counts(target) + _counts(given) - _counts(np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1))
+    allowed = len(target) - shared
+    if (fewest := int(allowed.min())) < n:
+        named = np.arange(len(target)) if numbers is None else np.asarray(numbers)
+        worst = int(np.lexsort((named, allowed))[0])
+        remedy = f"take at most {fewest} (--donors {fewest}), or add" if fewest else "add"
+        alike = " and other tokens" if shared[worst] > int((target == target[worst]).sum()) else ""
         raise TooFewDonors(
-            f"prompt {numbers[worst]} (counted from 0) has too few donors: {fewest} with another target than its token "
-            f"{target[worst]}, {n} asked for; {remedy} prompts with other targets"
+            f"prompt {named[worst]} (counted from 0) has too few donors: {fewest} with another target than its token "
+            f"{shown(int(target[worst]))}{alike}, {n} asked for; {remedy} prompts with other targets"
         )
+
+
+def _numbered(keys: Sequence[Hashable]) -> Indices:
+    """A number for each key, equal where the keys are."""
+    known: dict[Hashable, int] = {}
+    return np.array([known.setdefault(key, len(known)) for key in keys], dtype=np.int64)
+
+
+def _counts(values: Indices) -> Indices:
+    """How often each value occurs."""
+    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
+    found: Indices = counts[which]
+    return found
 
 
 @dataclass(frozen=True)
 class _Answers:
-    """The answers of each prompt: its target, and its foil where foils count.
+    """What no donor may share: each prompt's target, its foil where foils count, and all its tokens.
 
     Attributes:
         tokens: token ids of the targets, then of the foils.
+        inputs: a number for each prompt, equal where their tokens are.
     """
 
     tokens: tuple[Indices, ...]
+    inputs: Indices
 
     @classmethod
-    def both(cls, target: Indices, foils: Sequence[int | None]) -> _Answers:
+    def both(cls, target: Indices, foils: Sequence[int | None], inputs: Indices) -> _Answers:
         """Targets and foils; the target again for a prompt without a foil."""
         second = [token if foil is None else foil for token, foil in zip(target, foils, strict=True)]
-        return cls((target, np.array(second, dtype=np.int64)))
+        return cls((target, np.array(second, dtype=np.int64)), inputs)
 
     def __len__(self) -> int:
         return len(self.tokens[0])
 
     def shared_with(self, prompts: int | Indices) -> Bool[np.ndarray, " prompts"]:
-        """Whether each prompt shares an answer with a given one, or with one of its own."""
-        found: Bool[np.ndarray, " prompts"] = np.zeros(len(self), dtype=bool)
+        """Whether each prompt shares an answer, or all its tokens, with a given one, or with one of its own."""
+        found: Bool[np.ndarray, " prompts"] = self.inputs == self.inputs[prompts]
         for mine in self.tokens:
             for other in self.tokens:
                 found |= mine == other[prompts]
         return found
 
     def enough(self, n: int) -> bool:
-        """Whether every prompt shares no answer with at least `n` others."""
+        """Whether every prompt shares nothing with at least `n` others."""
         return all(int((~self.shared_with(i)).sum()) >= n for i in range(len(self)))
 
 

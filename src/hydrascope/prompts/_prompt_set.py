@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import overload
 
 from hydrascope.errors import EmptyPrompts, MalformedPrompt
+
+Message = Mapping[str, str]
+"""One turn of a conversation: who speaks, under `role`, and what, under `content`."""
 
 
 @dataclass(frozen=True)
@@ -17,18 +20,22 @@ class Prompt:
     """A prompt, and optionally what should and what should not follow it.
 
     Attributes:
-        text: text up to the token to predict.
+        text: text up to the answer.
         input_ids: token ids to run as they are; `text`, if given too, is only shown.
         target: text that should follow; its first token is the target.
         target_id: id of the target token; goes before `target`.
+        accepted: other texts that are right too; of all, the one that the model says is the target.
         foil: text that should not follow; its first token's logit is subtracted in a logit difference.
         foil_id: id of the foil token; goes before `foil`.
         counterfactual: text of the counterfactual prompt.
         counterfactual_input_ids: token ids of the counterfactual prompt; go before its text.
         group: name of the group, say of a template; the bootstrap resamples whole groups.
+        delimiter: what stands between prompt and answer: `auto`, `none` or a text; None leaves it to the run.
+        messages: a conversation in place of a text, each message with `role` and `content`; the model's chat template
+            writes it out up to the assistant's turn.
 
     Raises:
-        MalformedPrompt: there is neither text nor ids, a value is empty, or one has the wrong type.
+        MalformedPrompt: there is neither text nor ids nor messages, a value is empty, or one has the wrong type.
     """
 
     text: str | None = None
@@ -40,6 +47,9 @@ class Prompt:
     counterfactual: str | None = None
     counterfactual_input_ids: tuple[int, ...] | None = None
     group: str | None = None
+    accepted: tuple[str, ...] | None = None
+    delimiter: str | None = None
+    messages: tuple[Message, ...] | None = None
 
     def __post_init__(self) -> None:
         for name, value in (
@@ -48,6 +58,8 @@ class Prompt:
             ("foil", self.foil),
             ("counterfactual", self.counterfactual),
             ("group", self.group),
+            ("delimiter", self.delimiter),
+            *(("accepted", one) for one in self.accepted or ()),
         ):
             _check_text(name, value)
         for name in ("input_ids", "counterfactual_input_ids"):
@@ -57,7 +69,11 @@ class Prompt:
         for name in ("target_id", "foil_id"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, _token_id(name, getattr(self, name)))
-        if self.input_ids is None and not self.text:
+        if self.messages is not None:
+            object.__setattr__(self, "messages", _conversation(self.messages))
+            if self.text is not None or self.input_ids is not None:
+                raise MalformedPrompt("there are 'messages' beside another prompt; give one of them")
+        elif self.input_ids is None and not self.text:
             raise MalformedPrompt("the prompt is empty; give it a text or input_ids")
 
 
@@ -81,8 +97,17 @@ class PromptSet:
     unfit: int = 0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise MalformedPrompt(f"the name of a prompt set cannot be {self.name!r}; give it as text")
+        try:
+            object.__setattr__(self, "prompts", tuple(self.prompts))
+        except TypeError:
+            raise MalformedPrompt(f"'{self.name}' cannot hold {self.prompts!r}; give a list of prompts") from None
         if not self.prompts:
             raise EmptyPrompts(f"prompt set '{self.name}' ({self.source}) holds no prompt; give at least one")
+        for number, one in enumerate(self.prompts):
+            if not isinstance(one, Prompt):
+                raise MalformedPrompt(f"prompt {number} of '{self.name}' is {one!r}, no Prompt; use load_prompts")
 
     @property
     def digest(self) -> str:
@@ -128,6 +153,23 @@ def _check_text(name: str, value: object) -> None:
         value.encode()
     except UnicodeEncodeError:
         raise MalformedPrompt(f"'{name}' holds half of a Unicode surrogate pair; remove it") from None
+
+
+def _conversation(messages: object) -> tuple[Message, ...]:
+    """Messages with role and content alone, both of them texts."""
+    found = []
+    for message in messages if isinstance(messages, list | tuple) else [messages]:
+        role, content = (message.get(key) if isinstance(message, Mapping) else None for key in ("role", "content"))
+        if not isinstance(role, str) or not isinstance(content, str):
+            raise MalformedPrompt(
+                "'messages' must be a list of objects with the texts 'role' and 'content', such as "
+                '[{"role": "user", "content": "..."}]'
+            )
+        _check_text("messages", content)
+        found.append({"role": role, "content": content})
+    if not found:
+        raise MalformedPrompt("'messages' is empty; give at least one message")
+    return tuple(found)
 
 
 def _token_ids(name: str, value: Sequence[object]) -> tuple[int, ...]:

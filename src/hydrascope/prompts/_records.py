@@ -89,8 +89,9 @@ def read_text(path: Path, endings: tuple[str, ...] = ENDINGS) -> str:
             return file.read()
     except UnicodeDecodeError:
         raise MalformedPrompt(f"'{path}' is not UTF-8 text; save it as UTF-8") from None
-    except OSError as error:
-        raise PromptError(f"'{path}' cannot be read ({error.strerror}); check the path") from error
+    except (OSError, ValueError) as error:  # a name with a null character is a wrong value
+        why = getattr(error, "strerror", None) or error
+        raise PromptError(f"'{path}' cannot be read ({why}); check the path") from error
 
 
 def json_records(path: Path, text: str) -> Iterator[Record]:
@@ -127,6 +128,8 @@ def parse_json(path: Path, first_line: int, text: str) -> Any:
             f"{path}, line {line}: no valid JSON at column {error.colno} ({error.msg}); "
             "write one JSON object per line, or one JSON list"
         ) from None
+    except (ValueError, RecursionError):  # a number of thousands of digits, or brackets inside brackets without end
+        raise MalformedPrompt(f"{path}, line {first_line}: no JSON that can be a prompt; check its brackets") from None
 
 
 def csv_records(

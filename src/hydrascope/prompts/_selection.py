@@ -1,6 +1,7 @@
 """Selects prompts and the logit to read after each: the policies of `--target`.
 
-label: the target's logit, on prompts that the model completes with the target.
+label: the target's logit, on prompts that the model completes with the target; of several accepted answers, that which
+the model gives.
 difference: the target's logit minus the foil's, on prompts where it is positive.
 top: the logit of the clean run's top token.
 random-top: the logit of a random one of the clean run's ten most probable tokens; the control for `top`, which any
@@ -11,7 +12,7 @@ ranked by KL divergence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,7 +20,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from hydrascope.errors import EmptyPrompts, TargetError
-from hydrascope.prompts._encode import Encoded, EncodedPrompt
+from hydrascope.prompts._encode import Encoded, EncodedPrompt, LeftOut
 
 TargetPolicy = Literal["label", "difference", "top", "random-top", "kl"]
 """What is read after each prompt."""
@@ -30,7 +31,7 @@ LEADING = 10
 
 @dataclass(frozen=True)
 class CleanAnswers:
-    """The untouched model's predictions after each prompt.
+    """The untouched model's predictions after each prompt, in the order of `Encoded.prompts`.
 
     Attributes:
         top: id of the most probable token.
@@ -53,6 +54,7 @@ class SelectedPrompts:
         foils: id of the token whose logit is subtracted, for each prompt; None where no difference is read.
         dropped_wrong: number of prompts dropped because the model does not complete them correctly.
         dropped_alike: number of prompts dropped because target and foil begin with the same token.
+        left_out: the dropped ones, and those whose answers begin at no border of tokens, in the order of the set.
     """
 
     prompts: tuple[EncodedPrompt, ...]
@@ -60,6 +62,7 @@ class SelectedPrompts:
     foils: tuple[int, ...] | None = None
     dropped_wrong: int = 0
     dropped_alike: int = 0
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def select_prompts(
@@ -70,9 +73,9 @@ def select_prompts(
     Args:
         encoded: all prompts of the run.
         policy: what is read; the module's docstring lists the policies.
-        clean: the untouched model's predictions, by prompt index.
+        clean: the untouched model's predictions.
         keep_wrong: whether to keep prompts that the model does not complete correctly.
-        seed: seed of `random-top`; a prompt's token depends on nothing but seed and prompt index.
+        seed: seed of `random-top`; a prompt's token depends on nothing but seed and the prompt's tokens.
 
     Returns:
         The kept prompts with their tokens.
@@ -81,29 +84,50 @@ def select_prompts(
         EmptyPrompts: no prompt is kept.
         TargetError: a difference is to be read, but a prompt lacks target or foil.
     """
-    foiled, wrong, alike = policy == "difference", 0, 0
+    place = encoded.rows
+    top = {index: int(clean.top[row]) for index, row in place.items()}
+    foiled, all_of_them, wrong, alike = policy == "difference", encoded, 0, 0
     if foiled:
         kept = require_distinct_foils(encoded)
         encoded, alike = kept.encoded, kept.dropped
+    distinct = {prompt.index for prompt in encoded.prompts}
     if policy in ("label", "difference") and not keep_wrong:
-        right = (
-            target_above_foil(encoded, clean.margin.tolist())
-            if foiled
-            else answered_correctly(encoded, clean.top.tolist())
-        )
+        margin = {index: float(clean.margin[row]) for index, row in place.items()}
+        right = target_above_foil(encoded, margin) if foiled else answered_correctly(encoded, top)
         encoded, wrong = right.encoded, right.dropped
     prompts = tuple(sorted(encoded.prompts, key=lambda prompt: (len(prompt.ids), prompt.index)))
-    tokens = tuple(_token(prompt, policy, clean, seed) for prompt in prompts)
+    tokens = tuple(_token(one, policy, top[one.index], clean.leading[place[one.index]], seed) for one in prompts)
     foils = tuple(int(prompt.foil_id) for prompt in prompts if prompt.foil_id is not None) if foiled else None
-    return SelectedPrompts(prompts, tokens, foils, wrong, alike)
+    stay = {prompt.index for prompt in prompts}
+    dropped = [
+        _left_out(prompt, _why(foiled, prompt.index in distinct), top[prompt.index])
+        for prompt in all_of_them.prompts
+        if prompt.index not in stay
+    ]
+    left_out = sorted((*all_of_them.left_out, *dropped), key=lambda one: one.index)
+    return SelectedPrompts(prompts, tokens, foils, wrong, alike, tuple(left_out))
 
 
-def _token(prompt: EncodedPrompt, policy: TargetPolicy, clean: CleanAnswers, seed: int) -> int:
+def _why(foiled: bool, distinct: bool) -> str:
+    if not distinct:
+        return "target and foil begin with the same token"
+    return "the foil is above the target" if foiled else "the model puts another token first"
+
+
+def _left_out(prompt: EncodedPrompt, why: str, said: int) -> LeftOut:
+    return LeftOut(prompt.index, prompt.text, prompt.target_text, why, said)
+
+
+def _token(
+    prompt: EncodedPrompt, policy: TargetPolicy, top: int, leading: Int[np.ndarray, " leading"], seed: int
+) -> int:
+    if policy == "label" and top in prompt.accepted:
+        return top
     if policy in ("label", "difference") and prompt.target_id is not None:
         return prompt.target_id
     if policy == "random-top":
-        return int(np.random.default_rng((seed, prompt.index)).choice(clean.leading[prompt.index]))
-    return int(clean.top[prompt.index])
+        return int(np.random.default_rng((seed, prompt.key)).choice(leading))
+    return top
 
 
 @dataclass(frozen=True)
@@ -124,12 +148,12 @@ class Kept:
         return self.encoded.prompts
 
 
-def answered_correctly(encoded: Encoded, clean_top: Sequence[int]) -> Kept:
+def answered_correctly(encoded: Encoded, clean_top: Sequence[int] | Mapping[int, int]) -> Kept:
     """Keep the prompts that the model completes correctly.
 
-    A prompt is kept if its target is the most probable next token of the clean run, so that direct effects concern a
-    fact that the model knows (McGrath et al. 2023, arXiv 2307.15771). A prompt without a target is always kept, since
-    the model's top token is its target.
+    A prompt is kept if its target, or another accepted answer, is the most probable next token of the clean run, so
+    that direct effects concern a fact that the model knows (McGrath et al. 2023, arXiv 2307.15771). A prompt without a
+    target is always kept, since the model's top token is its target.
 
     Args:
         encoded: the prompts.
@@ -141,7 +165,10 @@ def answered_correctly(encoded: Encoded, clean_top: Sequence[int]) -> Kept:
     Raises:
         EmptyPrompts: no prompt is completed correctly.
     """
-    kept = _keep(encoded, lambda prompt: prompt.target_id in (None, clean_top[prompt.index]))
+    kept = _keep(
+        encoded,
+        lambda prompt: prompt.target_id is None or clean_top[prompt.index] in (prompt.target_id, *prompt.accepted),
+    )
     if not kept.prompts:
         raise EmptyPrompts(
             f"the model's most probable next token is the target in none of the {kept.dropped} prompts; "
@@ -150,7 +177,7 @@ def answered_correctly(encoded: Encoded, clean_top: Sequence[int]) -> Kept:
     return kept
 
 
-def target_above_foil(encoded: Encoded, clean_margin: Sequence[float]) -> Kept:
+def target_above_foil(encoded: Encoded, clean_margin: Sequence[float] | Mapping[int, float]) -> Kept:
     """Keep the prompts on which the model prefers the target to the foil.
 
     A positive logit difference counts as correct (Wang et al. 2022, arXiv 2211.00593), even if a third token is more

@@ -39,8 +39,8 @@ def ids_with_policy(tokenizer: Tokenizer, text: str, bos: str) -> list[int]:
     Args:
         tokenizer: the model's tokenizer.
         text: the text to tokenise.
-        bos: `auto` (what the tokenizer puts in front, and nothing after the text), `always` (exactly one
-            beginning-of-sequence token in front) or `never` (none).
+        bos: `auto` (what the tokenizer puts in front, once even if the text names it, and nothing after the text),
+            `always` (exactly one beginning-of-sequence token in front) or `never` (none).
 
     Returns:
         The token ids.
@@ -48,17 +48,27 @@ def ids_with_policy(tokenizer: Tokenizer, text: str, bos: str) -> list[int]:
     Raises:
         PromptError: `bos` is `always`, but the tokenizer has no such token.
     """
-    bare = bare_ids(tokenizer, text)
+    bare, token = bare_ids(tokenizer, text), tokenizer.bos_token_id
     if bos == "auto":
         full = list(tokenizer(text, verbose=False)["input_ids"])
         ends = range(len(full), len(bare) - 1, -1)
         end = next((end for end in ends if full[end - len(bare) : end] == bare), len(full))
-        return full[:end]
-    token = tokenizer.bos_token_id
-    while bare and bare[0] == token:
-        bare = bare[1:]
+        front = full[: max(0, end - len(bare))]
+        return [*front, *_without(bare, token)] if token in front else full[:end]
+    bare = _without(bare, token)
     if bos == "never":
         return bare
     if token is None:
         raise PromptError("the tokenizer has no beginning-of-sequence token; take the policy auto or never")
     return [token, *bare]
+
+
+def names_bos(tokenizer: Tokenizer, text: str) -> bool:
+    """Whether a text begins with the beginning-of-sequence token that the tokenizer puts in front anyway."""
+    token = tokenizer.bos_token_id
+    return token is not None and list(tokenizer(text, verbose=False)["input_ids"])[:2] == [token, token]
+
+
+def _without(ids: list[int], token: int | None) -> list[int]:
+    """The ids without the token at their beginning."""
+    return ids[next((i for i, one in enumerate(ids) if one != token), len(ids)) :]

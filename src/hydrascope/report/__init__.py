@@ -3,9 +3,11 @@
 write_report(ds, path)   writes the file, all at once or not at all
 render(ds)               returns the text of the file
 write_stress_report(found, path), render_stress(found)   of a stress test
+write_comparison(...)    writes the page on runs side by side
 """
 
+from hydrascope.report._comparison import write_comparison
 from hydrascope.report._page import render, write_report
 from hydrascope.report._stress import render_stress, write_stress_report
 
-__all__ = ["render", "render_stress", "write_report", "write_stress_report"]
+__all__ = ["render", "render_stress", "write_comparison", "write_report", "write_stress_report"]

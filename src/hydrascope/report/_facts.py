@@ -31,6 +31,10 @@ _TARGETS = {
 }
 
 
+LISTED, LISTED_TEXT = 12, 80
+"""Most prompts left out that are listed, and most characters of each."""
+
+
 def headline_facts(ds: xr.Dataset) -> Pairs:
     """The few facts under the title."""
     a = ds.attrs
@@ -86,6 +90,7 @@ def _prompts(ds: xr.Dataset, digest: str) -> Pairs:
         (int(a["prompts_dropped_wrong"]), wrong),
         (int(a.get("prompts_dropped_alike", 0)), "answer and foil begin with the same token"),
         (int(a.get("prompts_unfit", 0)), "the tokenizer does not write them as the task needs"),
+        (int(a.get("prompts_dropped_joined", 0)), "the tokenizer begins no token where their answers begin"),
     )
     dropped = [f"{count:,} dropped because {reason}" for count, reason in reasons if count]
     if (rest := given - kept - sum(count for count, _ in reasons)) > 0:
@@ -95,9 +100,27 @@ def _prompts(ds: xr.Dataset, digest: str) -> Pairs:
     return (
         ("Prompts", "; ".join([f"{a['prompts_name']}: {kept:,} of {given:,} kept", *dropped])),
         ("Groups", together),
+        ("Left out", _left_out(a)),
+        ("Example", str(a.get("example", ""))),
         ("Prompt set", digest),
-        ("Answer", _TARGETS.get(str(a["target_policy"]), str(a["target_policy"]))),
+        ("Answer", _TARGETS.get(str(a["target_policy"]), str(a["target_policy"])) + _whole(a)),
     )
+
+
+def _whole(a: dict[str, Any]) -> str:
+    whole = a.get("answer", "first") == "whole"
+    return ": the sum over all its tokens, each read with those before it given" if whole else ""
+
+
+def _left_out(a: dict[str, Any]) -> str:
+    """The first prompts that were left out, each with the reason and what the model said instead."""
+    rows = json.loads(a.get("left_out", "[]"))
+    told = [
+        f"{row['index']} “{row['text'][-LISTED_TEXT:]}”: "
+        + (row["why"] if row["said"] is None else f"“{row['target']}” wanted, “{row['said']}” said")
+        for row in rows[:LISTED]
+    ]
+    return "; ".join([*told, *(["and more, in the ledger’s attribute left_out"] if len(rows) > LISTED else [])])
 
 
 def _texts(ds: xr.Dataset, digest: str) -> Pairs:
@@ -105,11 +128,17 @@ def _texts(ds: xr.Dataset, digest: str) -> Pairs:
     length = f"{lengths[0]:,}" if len(lengths) == 1 else f"{lengths[0]:,} to {lengths[-1]:,}"
     texts = f"{len(set(ds['document'].values)):,} texts of {length} tokens from {groups(ds):,} documents"
     return (
-        ("Texts", f"{ds.attrs['prompts_name']}: {texts}"),
+        ("Texts", f"{ds.attrs['prompts_name']}: {texts}{_not_lending(ds.attrs)}"),
         ("Documents", "independent of each other; texts of one document are not"),
         ("Text set", digest),
         ("Target", "the token that the text really goes on with"),
     )
+
+
+def _not_lending(a: dict[str, Any]) -> str:
+    reasons = (("alone", "have too few others of their length"), ("repeated", "have the tokens of another"))
+    counts = [(int(a.get(f"prompts_dropped_{name}", 0)), why) for name, why in reasons]
+    return "".join(f"; {count:,} left out, which {why}" for count, why in counts if count)
 
 
 def groups(ds: xr.Dataset) -> int:

@@ -6,21 +6,13 @@ also inside the JSON of the charts.
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
-import jinja2
 import xarray as xr
-from markupsafe import Markup
 
 from hydrascope.analysis import Findings, summarise
-from hydrascope.errors import OutputError
-from hydrascope.figures import DARK, LIGHT, recolouring, vega_config
 from hydrascope.report import (
     _account,
     _companions,
@@ -34,11 +26,11 @@ from hydrascope.report import (
 )
 from hydrascope.report._caveats import caveats
 from hydrascope.report._facts import Pairs
+from hydrascope.report._html import filled, write
 from hydrascope.report._listing import Listing, knockouts
 from hydrascope.report._literature import SCOPE, SCOPE_OF_TOKENS
 from hydrascope.report._numbers import tied
 from hydrascope.report._run import Run
-from hydrascope.report._scripts import bundle
 from hydrascope.report._section import Section
 
 SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
@@ -109,63 +101,14 @@ def write_report(ds: xr.Dataset | Findings, path: Path) -> Path:
     Raises:
         OutputError: the file cannot be written.
     """
-    return write_page(render(ds), path)
-
-
-def write_page(text: str, path: Path) -> Path:
-    """Write a page; an existing file is replaced only once the new one is complete.
-
-    Args:
-        text: the page.
-        path: path of the HTML file.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    half = None
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            half = Path(file.name)
-            file.write(text)
-        half.chmod(0o666 & ~_umask())
-        half.replace(path)
-    except OSError as error:
-        if half is not None:
-            half.unlink(missing_ok=True)
-        raise OutputError(
-            f"the report cannot be written to {path} ({error.strerror}): make room, or choose another place"
-        ) from error
-    return path
+    return write(render(ds), path)
 
 
 def render(ds: xr.Dataset | Findings) -> str:
     """The report of a ledger, or of its tables, as the text of one HTML file."""
     # a ledger opened from disk would be read anew for every table
     findings = ds if isinstance(ds, Findings) else Findings(ds.compute())
-    return rendered(_page(findings))
-
-
-def rendered(page: Page) -> str:
-    """A page as the text of one HTML file."""
-    themes = {
-        "light": {"config": vega_config(LIGHT), "colours": {}},
-        "dark": {"config": vega_config(DARK), "colours": recolouring(LIGHT, DARK)},
-    }
-    return _template().render(
-        page=page,
-        themes=in_script(json.dumps(themes)),
-        css=Markup(_asset("page.css")),
-        js=Markup(_asset("page.js")),
-        bundle=Markup(bundle()),
-        in_script=in_script,
-    )
-
-
-def in_script(text: str) -> Markup:
-    """JSON in which no character can end the script element around it."""
-    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+    return filled("page.html.j2", page=_page(findings))
 
 
 def _page(findings: Findings) -> Page:
@@ -194,20 +137,3 @@ def _page(findings: Findings) -> Page:
         scope=SCOPE_OF_TOKENS if run.of_tokens else SCOPE,
         version=versions.get("hydrascope", ""),
     )
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(_asset("page.html.j2"))
-
-
-def _asset(name: str) -> str:
-    return files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -90,7 +90,7 @@ class Draft:
     def finished(self, how: str, notes: Sequence[str] = (), **more: Any) -> Section:
         """The section with its charts and references; empty notes are left out."""
         panels = tuple(_panel(f"{self.slug}-{i}", *chart) for i, chart in enumerate(self.charts, start=1))
-        references = tuple(replace(one, text=tied(one.text)) for one in REFERENCES[self.slug])
+        references = tuple(replace(one, text=tied(one.text)) for one in REFERENCES.get(self.slug, ()))
         captions = tuple(tied(note) for note in notes if note)
         return Section(self.slug, self.title, tied(how), panels, references, captions, **more)
 

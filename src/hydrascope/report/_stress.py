@@ -9,10 +9,11 @@ from hydrascope import figures
 from hydrascope.analysis import quantity, reads_each
 from hydrascope.report import _facts
 from hydrascope.report._facts import Pairs
+from hydrascope.report._html import filled, write
 from hydrascope.report._listing import Cell, Columns, Listing, Row, estimate, listed, named, named_value
 from hydrascope.report._literature import SCOPE
 from hydrascope.report._numbers import NONE, fixed, percent, tied
-from hydrascope.report._page import Page, rendered, write_page
+from hydrascope.report._page import Page
 from hydrascope.report._section import Draft, Section
 from hydrascope.resilience import ALLOWED, Resilience, verdict
 
@@ -52,7 +53,7 @@ def write_stress_report(found: Resilience, path: Path, command: str = "") -> Pat
     Raises:
         OutputError: the file cannot be written.
     """
-    return write_page(render_stress(found, command), path)
+    return write(render_stress(found, command), path)
 
 
 def render_stress(found: Resilience, command: str = "") -> str:
@@ -64,8 +65,9 @@ def render_stress(found: Resilience, command: str = "") -> str:
     """
     ds, said, closed = found.ds, verdict(found), found.account.closing
     versions = _facts.versions(ds)
-    return rendered(
-        Page(
+    return filled(
+        "page.html.j2",
+        page=Page(
             model=str(ds.attrs["model_name"]),
             headline=tied(said.headline),
             facts=_headline_facts(found),
@@ -85,7 +87,7 @@ def render_stress(found: Resilience, command: str = "") -> str:
             opening=_OPENING,
             scope=SCOPE,
             version=versions.get("hydrascope", ""),
-        )
+        ),
     )
 
 

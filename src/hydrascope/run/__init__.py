@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from hydrascope._lazy import lazily
 
 if TYPE_CHECKING:
+    from hydrascope.run._alone import alone_with
     from hydrascope.run._companions import (
         Runs,
         execute_companions,
@@ -21,21 +22,37 @@ if TYPE_CHECKING:
     )
     from hydrascope.run._estimate import Estimate, estimate
     from hydrascope.run._execution import execute, versions
+    from hydrascope.run._given import (
+        AblationsLike,
+        ModelLike,
+        PathLike,
+        PromptsLike,
+        given_ablations,
+        given_model,
+        given_options,
+        given_prompts,
+    )
     from hydrascope.run._opening import open_model, open_request
     from hydrascope.run._options import PROTOCOLS, Options
     from hydrascope.run._record import record_of, recorded_request, store_prompts, stored_prompts
     from hydrascope.run._request import RunRequest, options_of
-    from hydrascope.run._runner import Progress
+    from hydrascope.run._runner import Progress, Tell
     from hydrascope.run._task import Task, default_folder, prepare
 
 __all__ = [
     "PROTOCOLS",
+    "AblationsLike",
     "Estimate",
+    "ModelLike",
     "Options",
+    "PathLike",
     "Progress",
+    "PromptsLike",
     "RunRequest",
     "Runs",
     "Task",
+    "Tell",
+    "alone_with",
     "default_folder",
     "estimate",
     "execute",
@@ -43,6 +60,10 @@ __all__ = [
     "execute_runs",
     "freeze_at_most",
     "freezing",
+    "given_ablations",
+    "given_model",
+    "given_options",
+    "given_prompts",
     "open_model",
     "open_request",
     "options_of",
@@ -58,6 +79,9 @@ __all__ = [
 __getattr__ = lazily(
     __name__,
     {
+        "_alone": "alone_with",
+        "_given": "AblationsLike ModelLike PathLike PromptsLike given_ablations given_model given_options "
+        "given_prompts",
         "_companions": "Runs execute_companions execute_runs freeze_at_most freezing prepare_runs",
         "_execution": "execute versions",
         "_opening": "open_model open_request",
@@ -66,6 +90,6 @@ __getattr__ = lazily(
         "_request": "RunRequest options_of",
         "_task": "Task default_folder prepare",
         "_estimate": "Estimate estimate",
-        "_runner": "Progress",
+        "_runner": "Progress Tell",
     },
 )

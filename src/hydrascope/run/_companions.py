@@ -22,7 +22,7 @@ from hydrascope.errors import RunError
 from hydrascope.prompts import PromptSet
 from hydrascope.run._execution import execute
 from hydrascope.run._request import RunRequest
-from hydrascope.run._runner import Progress
+from hydrascope.run._runner import Progress, Tell
 from hydrascope.run._task import Task, prepare
 from hydrascope.run_directory import FREEZE, RunDirectory, locked
 
@@ -70,6 +70,7 @@ def execute_runs(
     *,
     overwrite: bool = False,
     progress: Progress = lambda stage, done, total: None,
+    tell: Tell = lambda lines: None,
 ) -> tuple[xr.Dataset, RunDirectory | None]:
     """Make a run and its companions, or what is left of them.
 
@@ -78,6 +79,7 @@ def execute_runs(
         out: the run's folder, made or continued; None keeps nothing on disk afterwards.
         overwrite: throw away the run that is in `out`, with its companions.
         progress: takes stage, number done and total.
+        tell: takes what the run says before its first number.
 
     Returns:
         The run's finished ledger and its folder, if any.
@@ -88,7 +90,9 @@ def execute_runs(
     """
     if out is None and (runs.companions or runs.request.freeze):
         raise RunError("companions of a run are kept in its folder; say where with out")
-    dataset, directory = execute(runs.main, out, request=runs.request, overwrite=overwrite, progress=progress)
+    dataset, directory = execute(
+        runs.main, out, request=runs.request, overwrite=overwrite, progress=progress, tell=tell
+    )
     if directory is not None:
         frozen = freezing(runs.main, dataset) if runs.request.freeze else {}
         execute_companions(directory, {**runs.companions, **frozen}, runs.request, progress=progress)
@@ -101,6 +105,7 @@ def execute_companions(
     request: RunRequest,
     *,
     progress: Progress = lambda stage, done, total: None,
+    tell: Tell = lambda lines: None,
 ) -> None:
     """Make companion runs one after the other, or what is left of them.
 
@@ -109,11 +114,12 @@ def execute_companions(
         tasks: companions by name.
         request: what was asked; its command makes all of them.
         progress: takes stage (behind the companion's name), number done and total.
+        tell: takes what each companion says before its first number.
     """
     with locked(directory.path):
         for name, task in tasks.items():
             told = partial(_named, progress, name)
-            execute(task, directory.companion(name), command=request.command_line(), progress=told)
+            execute(task, directory.companion(name), command=request.command_line(), progress=told, tell=tell)
 
 
 def _named(progress: Progress, name: str, stage: str, done: int, total: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from math import ceil
 from pathlib import Path
@@ -93,7 +93,8 @@ class Estimate:
                 "interventions",
             ]
         else:
-            alone = f"; {self.left_out:,} more have too few others of their length" if self.left_out else ""
+            others = f"; {self.left_out:,} more have too few others of their length, or repeat one"
+            alone = others if self.left_out else ""
             done = [
                 f"{self.prompts:,} texts x {self.knockouts} knock-outs, {self.interventions} interventions a "
                 f"text{alone}",
@@ -123,8 +124,8 @@ def estimate(task: Task) -> Estimate:
     budget, layers = Budget.read(task.options.memory, *model.devices), model.anatomy.n_layers
     prompts = with_donors(task.encoded.prompts, ablation) if positions.read == "each" else task.encoded.prompts
     whole = sum(len(prompt.ids) for prompt in prompts)
-    edited = sum(len(positions.ablated_in(len(prompt.ids))) for prompt in prompts)
-    read = sum(len(positions.read_in(len(prompt.ids))) for prompt in prompts)
+    edited = sum(len(task.positions_of(prompt).ablated_in(len(prompt.ids))) for prompt in prompts)
+    read = sum(len(task.positions_of(prompt).read_in(len(prompt.ids))) for prompt in prompts)
     counts = (_at_the_last_token if positions.is_last else _of_texts)(task, plan, budget, prompts)
     seen = 1.0 if positions.is_last else 1 / max(1, read // READ_A_STEP)
     learning = 0.0
@@ -136,6 +137,7 @@ def estimate(task: Task) -> Estimate:
     meets_vocabulary += ceil(learning * read * len(plan.knockouts))
     flops = 2.0 * body * (whole * counts.clean_runs + blocks / layers)
     flops += 2.0 * model.anatomy.n_vocab * model.anatomy.d_model * meets_vocabulary
+    rows = len(prompts) if positions.span > 1 else read
     kept = numbers_kept(ledger_variables(plan, task.options.distribution))
     entries = len(plan.aggregation.entries)
     return Estimate(
@@ -150,7 +152,7 @@ def estimate(task: Task) -> Estimate:
         forwards=counts.forwards,
         budget_bytes=budget.bytes,
         needed_bytes=counts.needed,
-        ledger_bytes=require_account(budget, room(Path()), read, len(plan.knockouts), entries, kept),
+        ledger_bytes=require_account(budget, room(Path()), rows, len(plan.knockouts), entries, kept),
         flops=flops,
         seconds=flops / matmul_rate(model.device, model.dtype),
         caution=task.caution,
@@ -197,8 +199,9 @@ def _of_texts(task: Task, plan: Plan, budget: Budget, prompts: Sequence[EncodedP
     forwards = needed = read = 0
     blocks = 0.0
     cost = cache(partial(_forwards, task, plan))
-    for tokens, count in Counter(len(text.ids) for text in prompts).items():
-        places, rows = len(positions.ablated_in(tokens)), len(positions.read_in(tokens))
+    for (tokens, span), count in Counter((len(text.ids), text.span) for text in prompts).items():
+        where = replace(positions, span=span)
+        places, rows = len(where.ablated_in(tokens)), len(where.read_in(tokens))
         read += count * rows
         at_once = texts_at_once(task.model.device, tokens, plan.interventions)
         for lenders in blocks_of(count, plan.ablation.draws + 1):

@@ -14,13 +14,14 @@ import xarray as xr
 from hydrascope.engine import Budget
 from hydrascope.errors import HydrascopeError, OutputError
 from hydrascope.ledger import LedgerFile, open_dataset
+from hydrascope.run._answer_run import AnswerRun
 from hydrascope.run._prompt_run import PromptRun
 from hydrascope.run._record import record_of, store_prompts
 from hydrascope.run._request import RunRequest
-from hydrascope.run._runner import Progress
+from hydrascope.run._runner import Progress, Runner, Tell
 from hydrascope.run._task import Task
 from hydrascope.run._text_run import TextRun
-from hydrascope.run_directory import RunDirectory, locked, open_run_directory
+from hydrascope.run_directory import LEDGER, RunDirectory, locked, open_run_directory
 
 
 def execute(
@@ -31,6 +32,7 @@ def execute(
     command: str = "",
     overwrite: bool = False,
     progress: Progress = lambda stage, done, total: None,
+    tell: Tell = lambda lines: None,
 ) -> tuple[xr.Dataset, RunDirectory | None]:
     """Run a task, or what is left of it.
 
@@ -41,6 +43,7 @@ def execute(
         command: command that makes the run, where that is not the request's own.
         overwrite: throw away the run that is in `out`.
         progress: takes stage, number done and total.
+        tell: takes what is said before the first number.
 
     Returns:
         The finished ledger and its folder, if any.
@@ -52,10 +55,37 @@ def execute(
     """
     if out is None:
         with tempfile.TemporaryDirectory(prefix="hydrascope-") as folder:
-            dataset, _ = execute(task, Path(folder) / "run", request=request, command=command, progress=progress)
+            dataset, _ = _execute(task, Path(folder) / "run", request, command, False, progress, tell)
             return dataset, None
+    try:
+        return _execute(task, out, request, command, overwrite, progress, tell)
+    except KeyboardInterrupt as stop:
+        stop.add_note(_kept(task, out))
+        raise
+
+
+def _kept(task: Task, out: Path) -> str:
+    try:
+        done, rows = LedgerFile.count(out / LEDGER)
+    except OutputError as error:
+        return str(error)
+    what = "read positions" if task.positions.read == "each" else "prompts"
+    return f"'{out}' keeps {done:,} of {rows:,} {what}" if rows else f"'{out}' has no knock-out yet"
+
+
+def _execute(
+    task: Task,
+    out: Path,
+    request: RunRequest | None,
+    command: str,
+    overwrite: bool,
+    progress: Progress,
+    tell: Tell,
+) -> tuple[xr.Dataset, RunDirectory]:
     started = time.monotonic()
-    kind = PromptRun if task.positions.is_last else TextRun
+    kind: type[Runner] = PromptRun if task.positions.is_last else TextRun
+    if task.positions.span > 1:
+        kind = AnswerRun
     budget = Budget.read(task.options.memory, *task.model.devices)
     facts = {"memory": budget.bytes, "command": command, "versions": versions(), "created": _now()}
     if request is not None:
@@ -68,7 +98,7 @@ def execute(
             if task.options.memory is None:  # batches, and so rounding, are those before the kill
                 budget = Budget(int(directory.record["memory"]))
             try:
-                kind(task, directory, budget, progress).finish(started)
+                kind(task, directory, budget, progress, tell).finish(started)
             except OutputError:
                 raise  # room can be made, and what is done is worth keeping
             except HydrascopeError:

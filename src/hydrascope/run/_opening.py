@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 from hydrascope import zoo
 from hydrascope.anatomy import Model, load
-from hydrascope.errors import PromptError, RunError
+from hydrascope.errors import PromptError, RunError, UnknownModel, did_you_mean
 from hydrascope.prompts import PromptSet, cut, documents, is_text, named_task
 from hydrascope.prompts import load as load_prompts
 from hydrascope.run._request import RunRequest
+
+
+def _saying_what_was_meant(opening: Callable[..., Model]) -> Callable[..., Model]:
+    """Add to an unknown model's error which bundled model, or which folder beside it, may have been meant."""
+
+    @wraps(opening)
+    def opened(request: RunRequest, **more: Any) -> Model:
+        try:
+            return opening(request, **more)
+        except UnknownModel as error:
+            name = str(request.model)
+            if Path(name).suffix in (".jsonl", ".json", ".csv", ".txt"):
+                raise UnknownModel(f"{error} (prompts go behind --prompts)") from error
+            beside = [str(config.parent) for config in Path(name).parent.glob("*/config.json")]
+            raise UnknownModel(
+                f"{error}{did_you_mean(name, (*(one.name for one in zoo.bundled()), *beside))}"
+            ) from error
+
+    return opened
 
 
 def open_request(request: RunRequest, *, trust_remote_code: bool = False) -> tuple[Model, PromptSet]:
@@ -27,13 +49,16 @@ def open_request(request: RunRequest, *, trust_remote_code: bool = False) -> tup
         found = documents(source)
         model = open_model(request, trust_remote_code=trust_remote_code)
         name = Path(source.removeprefix("hub:")).stem
-        return model, cut(found, model.tokenizer, how, name=name, context=model.context)
+        pieces = cut(found, model.tokenizer, how, name=name, context=model.context)
+        return model, pieces if request.limit is None else pieces.spread(request.limit)
     loaded = None if named_task(source) else load_prompts(source)
     model = open_model(request, trust_remote_code=trust_remote_code)
     loaded = load_prompts(source, tokenizer=model.tokenizer) if loaded is None else loaded
-    return model, loaded if how is None or how.limit is None else loaded.spread(how.limit)
+    limits = [limit for limit in (request.limit, None if how is None else how.limit) if limit is not None]
+    return model, loaded.spread(min(limits, default=len(loaded)))
 
 
+@_saying_what_was_meant
 def open_model(request: RunRequest, *, trust_remote_code: bool = False) -> Model:
     """Open a request's model, the bundled one by default.
 
@@ -50,7 +75,16 @@ def open_model(request: RunRequest, *, trust_remote_code: bool = False) -> Model
             "model) there with it"
         )
     name = zoo.default().name if request.model is None else request.model
-    return load(name, device=request.device, dtype=request.dtype, trust_remote_code=trust_remote_code)
+    return load(
+        name,
+        device=request.device,
+        dtype=request.dtype,
+        trust_remote_code=trust_remote_code,
+        adapter=request.adapter,
+        merge=request.merge,
+        gguf=request.gguf,
+        allow_unused=request.allow_unused,
+    )
 
 
 def _usual_prompts(request: RunRequest) -> str:

@@ -13,13 +13,24 @@ text    Rushing & Nanda 2024 (arXiv 2402.15390): single heads, knocked out at ev
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from numbers import Integral
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
 
-from hydrascope.errors import RunError
-from hydrascope.prompts import Bos, TargetPolicy
+from hydrascope.components import check_addresses
+from hydrascope.errors import RunError, did_you_mean, shown
+from hydrascope.prompts import Answers, Bos, TargetPolicy
 
 Protocol = Literal["facts", "text"]
 
@@ -59,6 +70,34 @@ def _by_protocol(name: str, description: str, **bounds: Any) -> Any:
     return Field(default_factory=lambda given: PROTOCOLS[given["protocol"]][name], description=description, **bounds)
 
 
+def _joined(value: Any) -> Any:
+    """Text with commas between, from a list or a number, as Python has them."""
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, str | bytes | Mapping):
+        return value
+    try:
+        pieces = [_joined(piece) for piece in value]
+    except TypeError:
+        return value
+    return ",".join(pieces) if all(isinstance(piece, str) for piece in pieces) else value
+
+
+def _addresses(text: str) -> str:
+    check_addresses(text)
+    return text
+
+
+def _amount(text: str) -> str:
+    from hydrascope.engine import Budget  # waits for torch, as a command's help must not
+
+    Budget.read(text)
+    return text
+
+
+Listing = Annotated[str, BeforeValidator(_joined)]
+
+
 class Checked(BaseModel, frozen=True, extra="forbid"):
     """Data that is checked as it is made; a mistake is one sentence, and None stands for not given."""
 
@@ -75,6 +114,9 @@ class Checked(BaseModel, frozen=True, extra="forbid"):
         """The values given, with those that follow from them."""
         return given
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise RunError(f"what is asked of a run does not change; make a copy with .but({name}={shown(value)})")
+
     def but(self, **changes: Any) -> Self:
         """A copy with other values, checked again; values left to the protocol are left to it again."""
         kept = {name: getattr(self, name) for name in self.model_fields_set}
@@ -89,10 +131,10 @@ class Options(Checked, frozen=True, extra="forbid"):
         description="facts: layers at the last token of prompts; text: heads at every position of ordinary text. Sets "
         "what other options leave out.",
     )
-    components: str = _by_protocol(
+    components: Annotated[Listing, AfterValidator(_addresses)] = _by_protocol(
         "components", "What to knock out: attn,mlp or head.9.* or attn.3+attn.7 or head.2.1->mlp.5 ..."
     )
-    positions: str = _by_protocol(
+    positions: Listing = _by_protocol(
         "positions", "Where parts are knocked out: last, all, or positions such as 0,3,-1, counted from 0 or the end."
     )
     read: Literal["last", "each"] = _by_protocol(
@@ -104,16 +146,26 @@ class Options(Checked, frozen=True, extra="forbid"):
         "label: each prompt's target; difference: its logit minus its foil's; top: the model's top token; random-top: "
         "one of its ten most probable; kl: the top token, ranked by KL divergence.",
     )
+    answer: Answers = Field(
+        default="first",
+        description="Of answers of several tokens: first (the first token), or whole: all tokens, each read with those "
+        "before it given, their logits and log-probabilities summed; donors then have answers as long.",
+    )
     keep_wrong: bool = Field(default=False, description="Keep prompts that the model completes otherwise.")
     bos: Bos = Field(
         default="auto",
-        description="Beginning-of-sequence token: auto (the tokenizer's way), always, never.",
+        description="Beginning-of-sequence token, never two: auto (the tokenizer's way), always, never.",
+    )
+    delimiter: str = Field(
+        default="auto",
+        description="What stands between prompt and answer where the file does not say: auto (a space where prose has "
+        "one), none, or a text.",
     )
     null_draws: int = _by_protocol(
         "null_draws", "Draws of the negative control, a random displacement of the same norm (2; text 0).", ge=0
     )
     seed: int = Field(default=0, description="Of donors, noise and control.", ge=0)
-    writers: str = _by_protocol(
+    writers: Listing = _by_protocol(
         "writers", "What is accounted for apart: layers, heads, neurons, or head,neuron.6-7 ..."
     )
     detail: Literal["full", "kinds"] = _by_protocol(
@@ -121,25 +173,44 @@ class Options(Checked, frozen=True, extra="forbid"):
     )
     distribution: bool = _by_protocol(
         "distribution",
-        "Also measure log-probability, rank and KL divergence (text: no, unless an ablation is optimal).",
+        "Also measure log-probability, rank and KL divergence (text: no, unless an ablation is optimal or the target "
+        "kl).",
     )
     split_attention: bool = Field(
         default=False,
         description="Split what answering attention changes into moved weights and changed values: cheap at the last "
         "token; in whole texts, attention without its fast kernels.",
     )
-    memory: str | None = Field(
+    memory: Annotated[str, AfterValidator(_amount)] | None = Field(
         default=None, description="Memory budget such as 4GB; half of what is free on the device if left out."
     )
+
+    @classmethod
+    def _completed(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        # what is ranked by KL divergence needs it
+        return {"distribution": True, **given} if str(given.get("target")) == "kl" else given
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        from hydrascope.engine import Positions
+
+        Positions(self.positions, self.read, self.skip)
+        if self.target == "kl" and not self.distribution:
+            raise RunError(
+                "--target kl ranks knock-outs by KL divergence, which --no-distribution does not measure; leave one of "
+                "them out"
+            )
+        return self
 
 
 _EXPECTED = {
     "greater_than_equal": "give {ge} or more",
     "literal_error": "choose {expected}",
-    "int_parsing": "give a whole number",
-    "int_from_float": "give a whole number",
-    "float_parsing": "give a number",
-    "bool_parsing": "give true or false",
+    "string_type": "write it as text in quotes",
+    "too_short": "name at least one",
+    **dict.fromkeys(("int_parsing", "int_from_float", "int_type", "int_parsing_size"), "give a whole number"),
+    **dict.fromkeys(("float_parsing", "float_type", "finite_number"), "give a number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "give true or false"),
 }
 """What to do about a value, by pydantic's name of the mistake."""
 
@@ -149,7 +220,10 @@ def _sentence(error: ValidationError, kind: type[BaseModel]) -> str:
     first = error.errors(include_url=False)[0]
     name, context = str(first["loc"][0]), first.get("ctx", {})
     if first["type"] == "extra_forbidden":
-        return f"there is no option '{name}'; choose from {', '.join(kind.model_fields)}"
+        hint = did_you_mean(name, kind.model_fields)
+        return f"there is no option '{name}'{hint}; choose from {', '.join(kind.model_fields)}"
     otherwise = first["msg"][:1].lower() + first["msg"][1:]
     remedy = _EXPECTED.get(first["type"], otherwise).format(**context).replace("'", "")
-    return f"{name.replace('_', ' ')} cannot be {first['input']!r}; {remedy}"
+    chosen = re.findall("'([^']+)'", str(context.get("expected", "")))
+    hint = did_you_mean(str(first["input"]), chosen)
+    return f"{name.replace('_', ' ')} cannot be {shown(first['input'])}{hint}; {remedy}"

@@ -27,7 +27,7 @@ from hydrascope.engine import (
 )
 from hydrascope.ledger import LedgerFile
 from hydrascope.prompts import select_prompts
-from hydrascope.run._runner import Batch, Group, Progress, Runner, Selection
+from hydrascope.run._runner import Batch, Group, Progress, Runner, Selection, Tell
 from hydrascope.run._task import Task
 from hydrascope.run_directory import RunDirectory
 
@@ -40,8 +40,8 @@ class PromptRun(Runner):
 
     wait = 0.0
 
-    def __init__(self, task: Task, directory: RunDirectory, budget: Budget, progress: Progress) -> None:
-        super().__init__(task, directory, budget, progress)
+    def __init__(self, task: Task, directory: RunDirectory, budget: Budget, progress: Progress, tell: Tell) -> None:
+        super().__init__(task, directory, budget, progress, tell)
         prompts = [prompt.ids for prompt in task.encoded.prompts]
         self.cache = CleanCache(task.model, prompts, budget, task.engine.strategy.keep)
         self.pools: dict[Site, Float[Tensor, "pool 1 _"]] = {}
@@ -57,8 +57,9 @@ class PromptRun(Runner):
         asked = select_prompts(
             task.encoded, options.target, clean.answers, keep_wrong=options.keep_wrong, seed=options.seed
         )
+        self.require_donors(asked.prompts, asked.tokens)
         self.donation = task.ablation.donate(asked.prompts, asked.tokens, options.seed)
-        rows = [prompt.index for prompt in asked.prompts]
+        rows = [task.encoded.rows[prompt.index] for prompt in asked.prompts]
         self.top = clean.top[rows]
         self.pools = {site: clean.values(site)[rows] for site in task.sites}
         if self.donation.runs:
@@ -70,6 +71,7 @@ class PromptRun(Runner):
             tuple((token,) for token in asked.tokens),
             asked.foils,
             {"prompts_dropped_wrong": asked.dropped_wrong, "prompts_dropped_alike": asked.dropped_alike},
+            asked.left_out,
         )
 
     def plan(self, selection: Selection) -> Plan:
@@ -122,10 +124,11 @@ class PromptRun(Runner):
     ) -> Iterator[Batch]:
         strategy, prompts = self.task.engine.strategy, selection.prompts
         fitting = partial(prompts_at_once, self.model, budget=self.budget)
+        keys, places = [prompt.key for prompt in prompts], self.task.encoded.rows
         for within in same_length_batches([prompts[row].ids for row in rows], fitting):
             context = BatchContext(
-                self.model, plan, strategy, self.pools, len(prompts), self.budget, self.tolerance, learned=learned
+                self.model, plan, strategy, self.pools, keys, self.budget, self.tolerance, learned=learned
             )
             some = [rows[i] for i in within]
-            clean = self.cache.take([prompts[row].index for row in some])
+            clean = self.cache.take([places[prompts[row].index] for row in some])
             yield Batch(context, some, within, clean, selection.items(some, [str(prompts[row].index) for row in some]))

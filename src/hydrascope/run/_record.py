@@ -9,7 +9,7 @@ from typing import Any
 
 from hydrascope.anatomy import Model
 from hydrascope.errors import HydrascopeError, OutputError, RunError
-from hydrascope.ledger import read_json, write_text
+from hydrascope.ledger import read_record, write_text
 from hydrascope.prompts import Prompt, PromptSet, load
 from hydrascope.run._request import RunRequest
 from hydrascope.run_directory import JSON, PROMPTS, RunDirectory
@@ -41,22 +41,22 @@ def recorded_request(folder: Path) -> RunRequest:
     Raises:
         RunError: the folder does not say.
     """
-    request = read_json(folder / JSON).get("request")
+    request = read_record(folder / JSON).get("request")
     if not isinstance(request, dict):
         raise RunError(f"'{folder}' does not say what was asked of its run; run it again")
     return RunRequest(**request)
 
 
 def store_prompts(directory: RunDirectory, prompts: PromptSet) -> None:
-    """Keep the prompts in a run's folder, as a file that `--prompts` takes; an existing one stays.
+    """Keep the prompts in a run's folder, as a file that `--prompts` takes.
 
     Args:
         directory: the run's folder.
         prompts: the prompts as they are run.
     """
-    path = directory.path / PROMPTS
-    if not path.exists():
-        write_text(path, "".join(f"{json.dumps(_row(prompt))}\n" for prompt in prompts))
+    path, text = directory.path / PROMPTS, "".join(f"{json.dumps(_row(prompt))}\n" for prompt in prompts)
+    if not path.is_file() or path.read_bytes() != text.encode():
+        write_text(path, text)
 
 
 def _row(prompt: Prompt) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def stored_prompts(folder: Path) -> PromptSet:
     Raises:
         OutputError: the prompts are not there, or not those that were run.
     """
-    record, path = read_json(folder / JSON), folder / PROMPTS
+    record, path = read_record(folder / JSON), folder / PROMPTS
     try:
         found = replace(load(path), **record["prompts"])
     except (HydrascopeError, KeyError, TypeError) as error:

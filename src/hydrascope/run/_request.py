@@ -7,29 +7,32 @@ no part of it: a run's folder can come from somebody else.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic.fields import FieldInfo
 
-from hydrascope.errors import HydrascopeError, RunError
-from hydrascope.prompts import Cut, PromptSet, builtin_names, load
+from hydrascope.errors import HydrascopeError, ModelError, RunError, did_you_mean
 from hydrascope.run._options import PROTOCOLS, Options
 
 if TYPE_CHECKING:  # a command's help is made from the fields, and must not wait for torch
     from hydrascope.ablations import Ablation
-    from hydrascope.anatomy import Model
+    from hydrascope.anatomy import Model, ModelSource
+    from hydrascope.prompts import Cut, PromptSet
 
 
 def _listed(value: Any) -> Any:
-    """A list from text with commas between, as a command has it."""
-    return tuple(one.strip() for one in value.split(",")) if isinstance(value, str) else value
+    """A list from text with commas between, as a command has it, or from a single value."""
+    if isinstance(value, str):
+        return tuple(one.strip() for one in value.split(","))
+    return tuple(value) if isinstance(value, Iterable) and getattr(value, "ndim", 1) != 0 else (value,)
 
 
-def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    twice = [value for value in values if values.count(value) > 1]
+def _each_once(values: tuple[str | float, ...]) -> tuple[Any, ...]:
+    named = [value if isinstance(value, str) else f"{value:g}" for value in values]  # as companion runs are named
+    twice = [name for name in named if named.count(name) > 1]
     if twice:
         raise RunError(f"{twice[0]} is asked for twice; name each once")
     return values
@@ -40,6 +43,16 @@ def _at_most_whole(dose: float) -> float:
         raise RunError(f"dose cannot be {dose:g}; give a number from 0 to 1")
     return dose
 
+
+def _of_numbers(dtype: str) -> str:
+    if dtype not in _FORMATS:
+        hint = did_you_mean(_NICKNAMES.get(dtype.lower(), dtype), _FORMATS)
+        raise ModelError(f"no number format '{dtype}'{hint}; choose {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}")
+    return dtype
+
+
+_FORMATS = ("float32", "bfloat16", "float16", "float64", "auto")
+_NICKNAMES = {"fp32": "float32", "float": "float32", "fp16": "float16", "half": "float16", "fp64": "float64"}
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_each_once), Field(min_length=1)]
 Dose = Annotated[float, AfterValidator(_at_most_whole)]
@@ -69,11 +82,15 @@ class RunRequest(Options, frozen=True, extra="forbid"):
     )
     prompts: str | None = Field(
         default=None,
-        description="A JSONL, JSON or CSV file, a built-in set, a task (ioi) or TASK:FILE; see 'tasks'. With "
+        description="A JSONL, JSON or CSV file, a built-in set, a task (ioi) or TASK:FILE; see 'tasks'. Rows of one "
+        "'group' are not independent: intervals need six groups or more. With "
         "--protocol text also a text file, a folder or hub:OWNER/NAME.",
     )
-    length: int | None = Field(default=None, description="Tokens of the pieces that text is cut into (128).")
-    texts: int | None = Field(default=None, description="Most pieces of text, evenly spread over all; all if left out.")
+    limit: int | None = Field(default=None, ge=1, description="Most prompts, evenly spread over all; all if left out.")
+    length: int | None = Field(default=None, ge=3, description="Tokens of the pieces that text is cut into (128).")
+    texts: int | None = Field(
+        default=None, ge=1, description="Most pieces of text, evenly spread over all; all if left out."
+    )
     ablation: Names = Field(
         default=("resample",),
         description="zero, mean, position-mean, optimal, resample, noise or counterfactual; or several, with commas "
@@ -92,10 +109,19 @@ class RunRequest(Options, frozen=True, extra="forbid"):
     )
     device: str = Field(
         default="auto",
-        description="cpu, cuda, cuda:1 ...; auto: a GPU if there is one; map: spread over GPUs, memory, disk.",
+        description="cpu, cuda, cuda:1 ..., mps or xpu (proved as all are, but never tried here); auto: a CUDA GPU if "
+        "there is one; map: spread over GPUs, memory, disk.",
     )
-    dtype: str = Field(
+    dtype: Annotated[str, AfterValidator(_of_numbers)] = Field(
         default="float32", description="float32, bfloat16, float16, or auto for the form the weights are stored in."
+    )
+    adapter: str | None = Field(default=None, description="Folder or hub id of an adapter, such as LoRA, to put in.")
+    merge: bool = Field(
+        default=True, description="Add an adapter to the weights; otherwise its parts stay modules of their own."
+    )
+    gguf: str | None = Field(default=None, description="A GGUF file in the model's folder or under its hub id.")
+    allow_unused: bool = Field(
+        default=False, description="Go on where the checkpoint holds tensors that its config gives no place."
     )
     parameters: dict[str, dict[str, Any]] = Field(default_factory=dict)
     in_memory: tuple[Literal["model", "prompts", "ablation"], ...] = ()
@@ -104,18 +130,23 @@ class RunRequest(Options, frozen=True, extra="forbid"):
     def _completed(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
         from hydrascope.ablations import REGISTRY
 
-        learned = any(
-            REGISTRY[name]().learning is not None for name in _listed(given.get("ablation", ())) if name in REGISTRY
-        )
+        if "ablation" in given:
+            given = {**given, "ablation": _listed(given["ablation"])}
+        known = [name for name in given.get("ablation", ()) if isinstance(name, str) and name in REGISTRY]
+        learned = any(REGISTRY[name]().learning is not None for name in known)
         # an optimal constant minimises KL and is compared by it
-        return {"distribution": True, **given} if learned else given
+        return super()._completed({"distribution": True, **given} if learned else given)
 
     @model_validator(mode="after")
     def _needs_what_it_is_given(self) -> Self:
+        from hydrascope.engine import Positions
+
         if PROTOCOLS[self.protocol]["length"] is None and not (self.length is None and self.texts is None):
             raise RunError(
                 "--length and --texts cut text into pieces, which --protocol facts does not; use --protocol text"
             )
+        if self.length is not None:
+            Positions(self.positions, self.read, self.skip).read_in(self.length)
         return self
 
     @classmethod
@@ -124,7 +155,7 @@ class RunRequest(Options, frozen=True, extra="forbid"):
         model: Model,
         prompts: PromptSet,
         ablations: Sequence[Ablation],
-        dose: Sequence[float],
+        dose: Any,
         options: Options,
         *,
         freeze: bool,
@@ -136,7 +167,7 @@ class RunRequest(Options, frozen=True, extra="forbid"):
             model: the opened model.
             prompts: the prompts as they are run.
             ablations: the run's own first; none leaves the choice to the protocol.
-            dose: doses of the run and of its companions.
+            dose: doses of the run and of its companions, a number or several.
             options: how the run is made.
             freeze: whether responders are frozen.
             out: folder that keeps the run, and with it the prompts.
@@ -151,10 +182,11 @@ class RunRequest(Options, frozen=True, extra="forbid"):
             **given,
             model=name,
             prompts=source,
-            dose=tuple(dose),
+            dose=dose,
             freeze=freeze,
             device=str(model.device) if len(model.devices) == 1 else "map",
             dtype=model.source.dtype,
+            **_opened_with(model.source),
             in_memory=(
                 *(("model",) if name is None else ()),
                 *(("prompts",) if source is None else ()),
@@ -182,7 +214,9 @@ class RunRequest(Options, frozen=True, extra="forbid"):
     @property
     def cut(self) -> Cut | None:
         """How text is cut; None where prompts are taken as they are."""
-        length = self.length or PROTOCOLS[self.protocol]["length"]
+        from hydrascope.prompts import Cut
+
+        length = PROTOCOLS[self.protocol]["length"] if self.length is None else self.length
         return None if length is None else Cut(length, self.texts, self.bos)
 
     def ablations(self) -> tuple[Ablation, ...]:
@@ -257,14 +291,29 @@ def _name_of(model: Model) -> str | None:
     from hydrascope import zoo
 
     name = model.source.name
+    if model.source.adapter or model.source.gguf:  # its weights are more than what the library has a name of
+        return name
     opened = str(getattr(model.network, "name_or_path", ""))  # empty where it was made in memory
     bundled = zoo.find(name)
     same = opened in (name, str(Path(name)), "" if bundled is None else str(bundled.path))
     return (name if same else opened) if opened else None
 
 
+def _opened_with(source: ModelSource) -> dict[str, Any]:
+    """The options that a model was opened with."""
+    named = source.name  # a file, or a folder that is an adapter, says itself what it is
+    return {
+        "adapter": None if source.adapter == named else source.adapter or None,
+        "merge": source.merged or not source.adapter,
+        "gguf": None if Path(named).name == source.gguf else source.gguf or None,
+        "allow_unused": bool(source.unused),
+    }
+
+
 def _source_of(prompts: PromptSet) -> str | None:
     """A name or file under which exactly these prompts can be loaded again, if there is one."""
+    from hydrascope.prompts import builtin_names, load
+
     source = prompts.name if prompts.source == "bundled" else prompts.source
     if source not in builtin_names() and not Path(source).is_file():
         return None

@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import xarray as xr
-import zarr
 
 from hydrascope.ablations import ExtraRun
 from hydrascope.analysis import prompt_weights
@@ -37,12 +36,16 @@ from hydrascope.engine import (
 )
 from hydrascope.errors import OutputError
 from hydrascope.ledger import VARIABLES, LedgerBuffer, LedgerFile, kept_variables, label_dataset, numbers_kept
-from hydrascope.prompts import EncodedPrompt
+from hydrascope.prompts import EncodedPrompt, LeftOut, require_donors
+from hydrascope.run._introduction import introduction, recorded
 from hydrascope.run._task import Task
 from hydrascope.run_directory import RunDirectory
 
 Progress = Callable[[str, int, int], None]
 """Takes stage, number done and total."""
+
+Tell = Callable[[Sequence[str]], None]
+"""Takes what a run says before its first number, line by line."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Selection:
         tokens: target of each read position.
         foils: tokens whose logits are subtracted, where differences are read.
         dropped: number of prompts left out, by the ledger's attribute for the reason.
+        left_out: those of them that are told one by one.
+        summed: the read positions of a prompt are one answer, and share a row.
     """
 
     prompts: tuple[EncodedPrompt, ...]
@@ -62,11 +67,13 @@ class Selection:
     tokens: tuple[tuple[int, ...], ...]
     foils: tuple[int, ...] | None
     dropped: Mapping[str, int]
+    left_out: tuple[LeftOut, ...] = ()
+    summed: bool = False
 
     @cached_property
     def first_rows(self) -> tuple[int, ...]:
         """Ledger row of each prompt's first read position, and the number of rows."""
-        return tuple(accumulate((len(some) for some in self.positions), initial=0))
+        return tuple(accumulate((1 if self.summed else len(some) for some in self.positions), initial=0))
 
     def rows(self, prompts: range) -> range:
         """Ledger rows of consecutive prompts."""
@@ -75,7 +82,8 @@ class Selection:
     def items(self, prompts: Sequence[int], names: Sequence[str]) -> Items:
         """Targets and foils of some prompts, with names for their read positions."""
         foils = None if self.foils is None else torch.tensor([self.foils[i] for i in prompts])
-        return Items(torch.tensor([token for i in prompts for token in self.tokens[i]]), foils, names)
+        targets = torch.tensor([token for i in prompts for token in self.tokens[i]])
+        return Items(targets, foils, names, len(self.tokens[prompts[0]]) if self.summed else 1)
 
 
 @dataclass(frozen=True)
@@ -120,13 +128,14 @@ class Runner(ABC):
         directory: the run's folder.
         budget: memory budget.
         progress: takes stage, number done and total.
+        tell: takes what is said before the first number.
     """
 
     wait: ClassVar[float]
     """Seconds that finished rows may wait to be written with others: what a kill can cost."""
 
-    def __init__(self, task: Task, directory: RunDirectory, budget: Budget, progress: Progress) -> None:
-        self.task, self.directory, self.budget, self.progress = task, directory, budget, progress
+    def __init__(self, task: Task, directory: RunDirectory, budget: Budget, progress: Progress, tell: Tell) -> None:
+        self.task, self.directory, self.budget, self.progress, self.tell = task, directory, budget, progress, tell
         self.model = task.model
         self.tolerance = task.model.closing_tolerance
 
@@ -142,6 +151,7 @@ class Runner(ABC):
         learned: Mapping[int, Constants] = {}
         if plan.ablation.learning is not None:
             learned = self._constants(plan, partial(self.learning, plan, selection))
+        self.tell(introduction(self.task, selection.prompts, selection.tokens, selection.left_out))
         self._measure(plan, selection, file, learned)
         self._close(file, time.monotonic() - started)
 
@@ -223,8 +233,7 @@ class Runner(ABC):
     ) -> ValueStore:
         """Last-token values of runs, on disk; missing ones are made now."""
         try:
-            group = zarr.open_group(self.directory.scratch, mode="a").require_group(name)
-            store = ValueStore.create(group, sites, len(runs), self.model.anatomy.n_vocab)
+            store = ValueStore.open(self.directory.scratch, name, sites, len(runs), self.model.anatomy.n_vocab)
             counted = 0
 
             def done(count: int) -> None:
@@ -260,6 +269,7 @@ class Runner(ABC):
             **_routed(plan),
             "prompts_kept": len(selection.prompts),
             **selection.dropped,
+            **recorded(self.task, selection.prompts, selection.tokens, selection.left_out),
             "donors_sharing": 0 if selection.foils is None else self.sharing(selection),
         }
         together = min(rows, self.rows_together(plan, selection))
@@ -273,11 +283,18 @@ class Runner(ABC):
     def _tokens(self, name: str, tokens: Sequence[int]) -> dict[str, np.ndarray]:
         return {name: np.array([self._token(token) for token in tokens]), f"{name}_token": np.array(tokens)}
 
+    def require_donors(self, prompts: Sequence[EncodedPrompt], tokens: Sequence[int]) -> None:
+        """Require donors for every prompt, where the ablation deals them out; an error shows the token's text."""
+        if self.task.ablation.deals:
+            inputs, numbers = [prompt.ids for prompt in prompts], [prompt.index for prompt in prompts]
+            draws = self.task.ablation.draws
+            require_donors(tokens, draws, inputs=inputs, numbers=numbers, shown=lambda one: repr(self._token(one)))
+
     def _token(self, token: int) -> str:
         return str(token) if self.model.tokenizer is None else str(self.model.tokenizer.decode([token]))
 
     def _attributes(self, plan: Plan) -> dict[str, Any]:
-        noun = "text" if self.task.positions.read == "each" else "prompt"
+        noun = self.task.noun
         source, anatomy, record = self.model.source, self.model.anatomy, self.directory.record
         tail = anatomy.tail
         return {
@@ -289,6 +306,9 @@ class Runner(ABC):
             "dtype": source.dtype,
             "device": source.device,
             "packing": source.packing,
+            "adapter": source.adapter,
+            "gguf": source.gguf,
+            "unused_tensors": len(source.unused),
             "engine": self.task.engine.strategy.name,
             "engines_passed_over": json.dumps(self.task.engine.passed_over),
             "protocol": self.task.options.protocol,
@@ -307,7 +327,9 @@ class Runner(ABC):
             "null_draws": plan.null_draws,
             "seed": plan.seed,
             "target_policy": self.task.options.target,
+            "answer": self.task.options.answer,
             "bos": self.task.options.bos,
+            "delimiter": self.task.options.delimiter,
             "prompts_name": self.task.prompts.name,
             "prompts_digest": self.task.prompts.digest,
             "prompts_total": len(self.task.prompts) + self.task.prompts.unfit,

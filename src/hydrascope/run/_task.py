@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,10 +35,19 @@ from hydrascope.engine import (
     require_learnable,
     sender_places,
 )
-from hydrascope.errors import EmptyPrompts
-from hydrascope.prompts import Encoded, PromptSet, encode, require_distinct_foils
+from hydrascope.errors import EmptyPrompts, RunError, TargetError
+from hydrascope.prompts import Encoded, EncodedPrompt, PromptSet, TargetPolicy, encode, require_distinct_foils
 from hydrascope.run._options import Options
 from hydrascope.run_directory import fresh_or_same
+
+NEEDED: dict[TargetPolicy, tuple[str, ...]] = {
+    "label": ("target",),
+    "difference": ("target", "foil"),
+    "top": (),
+    "random-top": (),
+    "kl": (),
+}
+"""Answers that each target policy reads."""
 
 LISTED = 2000
 """Largest number of knock-outs whose addresses a run's settings spell out."""
@@ -87,6 +96,8 @@ class Task:
             "engine": self.engine.strategy.name,
             "prompts": self.prompts.digest,
             "bos": options.bos,
+            "delimiter": options.delimiter,
+            "answer": options.answer,
             "components": _named(self.knockouts),
             "ablation": self.ablation.settings,
             "positions": options.positions,
@@ -106,12 +117,7 @@ class Task:
     @property
     def caution(self) -> str:
         """What can be known beforehand not to be told; empty where nothing is."""
-        if resample([prompt.group for prompt in self.encoded.prompts]).conclusive:
-            return ""
-        return (
-            f"fewer than {CONCLUSIVE_FROM} independent groups of prompts: means will be told, neither intervals nor "
-            f"signs; {MORE_GROUPS}"
-        )
+        return caution(self.encoded.prompts)
 
     @property
     def writers(self) -> str:
@@ -146,13 +152,22 @@ class Task:
             options.detail,
             self.dose,
             self.heads,
-            any(map(self.positions.reads_elsewhere, self.encoded.by_length())),
+            any(self.positions_of(one).reads_elsewhere(len(one.ids)) for one in self.encoded.prompts),
         )
 
     @property
     def positions(self) -> Positions:
-        """Where parts are knocked out, and where effects are read."""
-        return _positions(self.options)
+        """Where parts are knocked out, and where effects are read, at most."""
+        return _positions(self.options, self.encoded)
+
+    def positions_of(self, prompt: EncodedPrompt) -> Positions:
+        """Where parts of one prompt are knocked out, and where effects are read."""
+        return replace(self.positions, span=prompt.span)
+
+    @property
+    def noun(self) -> str:
+        """What a run is made on, in words."""
+        return "text" if self.positions.read == "each" else "prompt"
 
     @property
     def null_draws(self) -> int:
@@ -186,16 +201,29 @@ def prepare(
     knockouts = tuple(parse_knockouts(options.components, model.anatomy.inventory))
     for knockout in knockouts:
         edited_places(knockout, model.anatomy)
-    positions = _positions(options)
+    _positions(options)
     wanted = parse_writers(options.writers, model.anatomy.inventory)
     Budget.read(options.memory, *model.devices)
     if not len(prompts):
         raise EmptyPrompts(f"the prompt set '{prompts.name}' is empty; give at least one prompt")
-    encoded = encode(prompts, model.tokenizer, vocabulary=model.anatomy.n_vocab, context=model.context, bos=options.bos)
+    encoded = encode(
+        prompts,
+        model.tokenizer,
+        vocabulary=model.anatomy.n_vocab,
+        context=model.context,
+        bos=options.bos,
+        delimiter=options.delimiter,
+        answers=options.answer,
+        needed=NEEDED[options.target],
+    )
+    if options.answer == "whole":
+        _require_whole(encoded, ablation, options)
+    positions = _positions(options, encoded)
     if options.target == "difference":
         require_distinct_foils(encoded)
-    for length in encoded.by_length():
-        positions.ablated_in(length), positions.read_in(length)
+    for prompt in encoded.prompts:
+        where = replace(positions, span=prompt.span)
+        where.ablated_in(len(prompt.ids)), where.read_in(len(prompt.ids))
     engine = choose_engine(model) if positions.is_last else choose_engine(model, OF_WHOLE_TEXTS)
     decompositions: tuple[UnitDecomposition, ...] = ()
     if wanted or any(knockout.sender is not None for knockout in knockouts):
@@ -209,13 +237,41 @@ def prepare(
     )
 
 
+def caution(prompts: Sequence[EncodedPrompt]) -> str:
+    """What so many groups of prompts cannot tell; empty where they suffice."""
+    if resample([prompt.group for prompt in prompts]).conclusive:
+        return ""
+    return (
+        f"fewer than {CONCLUSIVE_FROM} independent groups of prompts: means will be told, neither intervals nor "
+        f"signs; {MORE_GROUPS}"
+    )
+
+
 def default_folder(task: Task) -> Path:
     """`runs/MODEL-PROMPTS`, or the next free number of it where another run is there."""
     return fresh_or_same(Path("runs") / f"{task.model.source.label}-{task.prompts.name}", task.settings)
 
 
-def _positions(options: Options) -> Positions:
-    return Positions(options.positions, options.read, options.skip)
+def _positions(options: Options, encoded: Encoded | None = None) -> Positions:
+    whole = encoded is not None and options.answer == "whole"
+    span = max(prompt.span for prompt in encoded.prompts) if whole and encoded is not None else 1
+    return Positions(options.positions, options.read, options.skip, span)
+
+
+def _require_whole(encoded: Encoded, ablation: Ablation | None, options: Options) -> None:
+    """Refuse what has no meaning for whole answers."""
+    if options.target != "label" or options.read != "last":
+        raise RunError(
+            "--answer whole reads the answers given with the prompts, at their own positions; use --target label and "
+            "--read last"
+        )
+    if ablation is not None and ablation.learning is not None:
+        raise RunError(f"--answer whole cannot be read under {ablation.name}, which is learned at one position")
+    if missing := [prompt.index for prompt in encoded.prompts if not prompt.answer]:
+        raise TargetError(
+            f"prompt {missing[0]} (counted from 0) has no target, which --answer whole needs; add a 'target' to every "
+            "prompt"
+        )
 
 
 def _divided(wanted: Mapping[Component, str], model: Model) -> str:

@@ -31,7 +31,7 @@ from hydrascope.engine import (
     values_of,
 )
 from hydrascope.ledger import LedgerFile, rows_of_a_chunk
-from hydrascope.prompts import EncodedPrompt, select_prompts
+from hydrascope.prompts import EncodedPrompt, LeftOut, select_prompts
 from hydrascope.run._runner import Batch, Group, Runner, Selection
 
 SHOWN = 16
@@ -51,13 +51,16 @@ class TextRun(Runner):
             texts = tuple(sorted(lending, key=_by_content))
             read = tuple(positions.read_in(len(text.ids)) for text in texts)
             tokens = tuple(tuple(t.ids[p + 1] for p in some) for t, some in zip(texts, read, strict=True))
-            return self._selection(texts, read, tokens, alone=len(task.encoded.prompts) - len(texts))
+            given = task.encoded.prompts
+            repeated = len(given) - len({text.ids for text in given}) if task.ablation.deals else 0
+            alone = len(given) - repeated - len(texts)
+            return self._selection(texts, read, tokens, alone=alone, repeated=repeated)
         runs = [ExtraRun(prompt.ids, pair=prompt.pair) for prompt in task.encoded.prompts]
         clean, options = self._store("clean", runs, ()), task.options
         asked = select_prompts(
             task.encoded, options.target, clean.answers, keep_wrong=options.keep_wrong, seed=options.seed
         )
-        order = sorted(range(len(asked.prompts)), key=lambda i: _by_content(asked.prompts[i]))
+        order = repeats_apart(asked.prompts)
         prompts = tuple(asked.prompts[i] for i in order)
         found = self._selection(
             prompts,
@@ -66,9 +69,12 @@ class TextRun(Runner):
             None if asked.foils is None else tuple(asked.foils[i] for i in order),
             wrong=asked.dropped_wrong,
             alike=asked.dropped_alike,
+            left_out=asked.left_out,
         )
-        for same_length, _ in _blocks(found, 1):
+        for same_length, blocks in donor_blocks(found, task.ablation.draws + 1):
             with_donors([found.prompts[i] for i in same_length], task.ablation)
+            for block in blocks:
+                self.require_donors([found.prompts[i] for i in block], [found.tokens[i][0] for i in block])
         return found
 
     def _selection(
@@ -77,11 +83,14 @@ class TextRun(Runner):
         read: tuple[tuple[int, ...], ...],
         tokens: tuple[tuple[int, ...], ...],
         foils: tuple[int, ...] | None = None,
+        left_out: tuple[LeftOut, ...] = (),
+        summed: bool = False,
         **dropped: int,
     ) -> Selection:
         self._texts = texts
-        reasons = ("wrong", "alike", "alone")
-        return Selection(texts, read, tokens, foils, {f"prompts_dropped_{why}": dropped.get(why, 0) for why in reasons})
+        reasons = ("wrong", "alike", "alone", "repeated")
+        counts = {f"prompts_dropped_{why}": dropped.get(why, 0) for why in reasons}
+        return Selection(texts, read, tokens, foils, counts, left_out, summed)
 
     def plan(self, selection: Selection) -> Plan:
         """The plan without a table: donors are dealt out block by block."""
@@ -118,7 +127,7 @@ class TextRun(Runner):
 
     def sharing(self, selection: Selection) -> int:
         """The count over all blocks."""
-        blocks = [block for _, some in _blocks(selection, self.task.ablation.draws + 1) for block in some]
+        blocks = [block for _, some in donor_blocks(selection, self.task.ablation.draws + 1) for block in some]
         return sum(self._donate(selection, block).sharing for block in blocks)
 
     def learning(self, plan: Plan, selection: Selection) -> Learning:
@@ -144,7 +153,7 @@ class TextRun(Runner):
         is_done: Callable[[range], bool],
     ) -> Iterator[Group]:
         """A few texts at a time, block by block."""
-        for same_length, blocks in _blocks(selection, self.task.ablation.draws + 1):
+        for same_length, blocks in donor_blocks(selection, self.task.ablation.draws + 1):
             reference: Values | None = None
             for block in blocks:
                 if is_done(selection.rows(block)):
@@ -156,7 +165,7 @@ class TextRun(Runner):
 
     def _reference(self, texts: Sequence[EncodedPrompt]) -> Values:
         """Means that replace values in texts of one length; empty where single runs do."""
-        ablation, positions = self.task.ablation, self.task.positions
+        ablation, positions = self.task.ablation, self.task.positions_of(texts[0])
         if ablation.basis == "runs" or ablation.learning is not None:
             return {}
         tokens = len(texts[0].ids)
@@ -176,7 +185,7 @@ class TextRun(Runner):
     ) -> Iterator[Group]:
         """Values of a block's texts, then the knock-outs of a few texts at a time."""
         texts = [selection.prompts[i] for i in block]
-        strategy, positions, sites = self.task.engine.strategy, self.task.positions, self.task.sites
+        strategy, positions, sites = self.task.engine.strategy, self.task.positions_of(texts[0]), self.task.sites
         at_once = texts_at_once(self.model.device, len(texts[0].ids), plan.interventions)
         values, cleans = values_of(self.model, _runs(texts), positions, sites, at_once, strategy.keep)
         donation = self._donate(selection, block)
@@ -184,13 +193,14 @@ class TextRun(Runner):
             extra, _ = values_of(self.model, donation.runs, positions, sites, at_once)
             values = {site: torch.cat([value, extra[site]]) for site, value in values.items()}
         here, first = replace(plan, table=donation.table), 0
+        keys = [text.key for text in texts]
         for clean in cleans:
             some = range(first, first + len(clean.ids))
             whole = range(block.start + some.start, block.start + some.stop)
             names = [f"{selection.prompts[i].index}, position {p}" for i in whole for p in selection.positions[i]]
             rows = selection.rows(whole)
             context = BatchContext(
-                self.model, here, strategy, values, len(texts), self.budget, self.tolerance, reference, learned
+                self.model, here, strategy, values, keys, self.budget, self.tolerance, reference, learned
             )
             batch = Batch(context, list(some), range(len(rows)), clean, selection.items(whole, names))
             yield Group(rows, len(some), iter((batch,)))
@@ -206,10 +216,10 @@ class TextRun(Runner):
         return self.task.ablation.donate(texts, targets, self.task.options.seed, block=block.start)
 
 
-def _blocks(selection: Selection, least: int) -> Iterator[tuple[range, list[range]]]:
-    """The texts of each length, and the blocks of at least `least` that they are cut into."""
+def donor_blocks(selection: Selection, least: int) -> Iterator[tuple[range, list[range]]]:
+    """The texts of each length and span, and the blocks of at least `least` that they are cut into."""
     start = 0
-    for _, same in groupby(len(text.ids) for text in selection.prompts):
+    for _, same in groupby(map(shape, selection.prompts)):
         count = len(list(same))
         blocks = blocks_of(count, least)
         yield range(start, start + count), [range(start + b.start, start + b.stop) for b in blocks]
@@ -218,6 +228,21 @@ def _blocks(selection: Selection, least: int) -> Iterator[tuple[range, list[rang
 
 def _by_content(text: EncodedPrompt) -> tuple[int, tuple[str, int, int], int]:
     return len(text.ids), text.content, text.index
+
+
+def repeats_apart(texts: Sequence[EncodedPrompt]) -> list[int]:
+    """An order by length and content in which texts of the same tokens seldom meet in one block of donors."""
+    seen: Counter[tuple[int, ...]] = Counter()
+    times: dict[int, int] = {}
+    for i in sorted(range(len(texts)), key=lambda i: _by_content(texts[i])):
+        times[i] = seen[texts[i].ids]
+        seen[texts[i].ids] += 1
+    return sorted(range(len(texts)), key=lambda i: (shape(texts[i]), times[i], _by_content(texts[i])))
+
+
+def shape(text: EncodedPrompt) -> tuple[int, int]:
+    """Length and span, in which a text and its donors agree."""
+    return len(text.ids), text.span
 
 
 def _runs(texts: Sequence[EncodedPrompt]) -> list[ExtraRun]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from hydrascope.analysis._statistics._intervals import LEVEL, SIGNIFICANT, drawn_t, mean_estimate
+from hydrascope.analysis._statistics._intervals import LEVEL, SIGNIFICANT, Estimated, drawn_t, mean_estimate
 from hydrascope.analysis._statistics._units import Array, Resampling
 
 _CHUNK = 1024
@@ -82,7 +82,32 @@ def search(values: Array, resampling: Resampling) -> Array:
     Returns:
         Shape (cells,); NaN with too few groups. Among the cells below 5 %, one in twenty is expected to be zero.
     """
-    return false_discovery(mean_estimate(values, resampling).p)
+    found = mean_estimate(values, resampling)
+    if not resampling.conclusive:
+        return false_discovery(found.p)
+    return false_discovery(np.maximum(found.p, _unskewed_p(found, values, resampling)))
+
+
+def _unskewed_p(found: Estimated, values: Array, resampling: Resampling) -> Array:
+    """P-values of means by a t statistic that the skewness of the groups is taken out of.
+
+    Where groups are skewed all one way, the mean and its error move together, and t strays far to the other side much
+    more often than a t distribution does. With G groups of skewness c and a = c / (6 sqrt(G)),
+
+        t' = t + a + 2 a t**2 + 4/3 a**2 t**3        (Hall 1992, monotone in t)
+
+    Args:
+        found: the means with their errors.
+        values: shape (prompts, cells).
+        resampling: what is independent.
+    """
+    p, varies = found.p.copy(), found.error > 0
+    value, error = found.value[varies], found.error[varies]
+    excess = resampling.sums(values[:, varies]) - value * resampling.sizes
+    a = stats.skew(excess, axis=0, bias=False) / (6 * np.sqrt(len(excess)))
+    t = value / error
+    p[varies] = 2 * stats.t.sf(np.abs(t + a + 2 * a * t**2 + 4 / 3 * a**2 * t**3), found.freedom)
+    return p
 
 
 def holm(p: ArrayLike) -> Array:

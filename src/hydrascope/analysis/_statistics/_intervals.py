@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from hydrascope.analysis._statistics._units import Array, Resampling, divide
+from hydrascope.analysis._statistics._units import CONCLUSIVE_FROM, Array, Resampling, divide
 
 Estimate = tuple[Any, Any, Any]
 """A statistic with the lower and upper end of its interval: three arrays, or three numbers."""
@@ -116,14 +116,15 @@ def studentised(above: Array, below: Array, resampling: Resampling) -> Estimate:
         resampling: what is independent.
 
     Returns:
-        Ratio, lower and upper end, each of shape (cells,); no interval where a single group holds all that counts.
+        Ratio, lower and upper end, each of shape (cells,); no interval where fewer than `CONCLUSIVE_FROM` blocks hold
+        anything that counts.
     """
     value, blocks = divide(above.sum(0), below.sum(0)), len(below)
     half = np.full(value.shape, np.nan)
     if resampling.conclusive:
         excess = above - value * below
         error = divide(np.sqrt(blocks / (blocks - 1) * (excess**2).sum(0)), np.abs(below.sum(0)))
-        several = np.count_nonzero(below, axis=0) > 1
+        several = np.count_nonzero(below, axis=0) >= CONCLUSIVE_FROM
         varies = several & (error > 1e-7 * np.abs(value))
         half = np.where(several & ~varies, 0 * error, np.nan)
         t = drawn_t(excess[:, varies], below[:, varies], error[varies], resampling)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from hydrascope.errors import MalformedPrompt, PromptError
 from hydrascope.prompts._prompt_set import Prompt
 from hydrascope.prompts._records import Record
-from hydrascope.prompts._targets import target_tokens
+from hydrascope.prompts._targets import continued
 from hydrascope.prompts._tokenizer import Tokenizer, bare_ids
 from hydrascope.prompts.tasks._task import N_GENERATED, PromptTask, TaskPrompts
 
@@ -131,16 +131,15 @@ def _writable(tokenizer: Tokenizer | None) -> _Names:
         raise PromptError("the tokenizer does not know the names of the generated sentences; give a file, ioi:FILE")
     length = 1 if lengths[1] >= _ENOUGH else max(lengths, key=lambda tokens: (lengths[tokens], -tokens))
     names = tuple(name for name, ids in written.items() if len(ids) == length)
-    for space in ("", " "):
-        first = _first_tokens(tokenizer, names, space)
-        if len(set(first)) > 1:
-            return _Names(names, first)
-    raise PromptError("the tokenizer begins all names alike, so that none can be told from another; give a file")
+    first = tuple(_first_token(tokenizer, name) for name in names)
+    if len(set(first)) == 1:
+        raise PromptError("the tokenizer begins all names alike, so that none can be told from another; give a file")
+    return _Names(names, first)
 
 
-def _first_tokens(tokenizer: Tokenizer, names: Sequence[str], space: str) -> tuple[int, ...]:
-    before = "gave it to" + space
-    return tuple(target_tokens(tokenizer, before, bare_ids(tokenizer, before), name)[0] for name in names)
+def _first_token(tokenizer: Tokenizer, name: str) -> int:
+    found = continued(tokenizer, "gave it to", name)
+    return found.answer[0] if found and found.answer else -1
 
 
 def _unknown(tokenizer: Tokenizer, text: str) -> bool:

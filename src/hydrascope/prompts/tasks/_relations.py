@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from hydrascope.errors import MalformedPrompt, PromptError
+from hydrascope.prompts._folders import files_below
 from hydrascope.prompts._prompt_set import Prompt
 from hydrascope.prompts._records import Record, as_object, at, parse_json, read_text
 from hydrascope.prompts._tokenizer import Tokenizer, bare_ids
@@ -22,7 +23,7 @@ def relation_files(path: Path) -> Iterator[Record]:
     Raises:
         PromptError: there is no such file, or it cannot be read.
     """
-    files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
+    files = files_below(path, (".json",)) if path.is_dir() else [path]
     if not files:
         raise PromptError(f"'{path}' holds no .json file; give a relation's file or a folder of them")
     for file in files:

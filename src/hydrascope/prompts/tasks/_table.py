@@ -18,7 +18,7 @@ from hydrascope.prompts.tasks._greater_than import GREATER_THAN
 from hydrascope.prompts.tasks._ioi import IOI
 from hydrascope.prompts.tasks._lambada import LAMBADA
 from hydrascope.prompts.tasks._relations import RELATIONS
-from hydrascope.prompts.tasks._task import N_GENERATED, PromptTask, TaskPrompts, with_final_space
+from hydrascope.prompts.tasks._task import N_GENERATED, PromptTask, TaskPrompts
 
 
 def _as_they_are(rows: Iterable[Record], tokenizer: Tokenizer | None = None) -> TaskPrompts:
@@ -72,7 +72,6 @@ def load_task(spec: str, tokenizer: Tokenizer | None = None, name: str | None = 
     if not fit:
         why = f"the model's tokenizer writes none of {unfit} as it needs" if unfit else "there is none to be had"
         raise EmptyPrompts(f"no prompt is left of '{spec}', since {why}; give another file or task")
-    fit = fit if tokenizer is None else with_final_space(fit, tokenizer)
     return PromptSet(name or label, fit, source, unfit)
 
 

@@ -1,43 +1,29 @@
-"""Addresses of the parts of a model, of sets of parts, and of knock-outs.
-
-embed  attn.5  mlp.5  mixer.5  layer.5      whole writers; a layer is all writers of a block
-head.5.3  kv.5.1  neuron.5.77  expert.5.2   units of a writer; a kv group is all heads with its key and value
-L5H3  L5N77  L5E2  a5  m5                   short forms, as papers write them
-attn  head  attn.4-9  head.9.*  head.9.0-3  sets; `writers` is every attn, mixer and mlp
-attn.3,mlp.5                                a list: one knock-out for each entry
-attn.3+attn.7                               one joint knock-out
-head.2.1->head.5.3  attn->mlp.7             edges: from a sender, or a set of them, to a receiver
-attn.4/attn.6  attn.4/attn.5-7/mlp.7        a knock-out with the parts behind a slash frozen
-
-Knocking an edge out (path patching) replaces what the receiver writes by what it would write if it read the sender's
-ablated output and all else clean; every other component reads the clean output. An attention receiver reads it in
-query, key and value of the last token. Between two sets, those pairs are edges in which the receiver reads the sender.
-
-A frozen part keeps its value of the clean run, so that it cannot compensate for the knock-out.
-"""
+"""Reads addresses of components, of sets of them, and of knock-outs."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from hydrascope.errors import ComponentError
-
-WRITER_KINDS = ("attn", "mixer", "mlp")
-"""Kinds whose output is added to the residual stream inside a block."""
-
-UNIT_KINDS = {"head": "attn", "kv": "attn", "neuron": "mlp", "expert": "mlp"}
-"""The kinds of units, each with the kind of writer that it is part of."""
+from hydrascope.components._component import (
+    ARROW,
+    FREEZES,
+    UNIT_KINDS,
+    WRITER_KINDS,
+    Component,
+    Inventory,
+    Knockout,
+)
+from hydrascope.errors import ComponentError, closest, did_you_mean
 
 RECEIVER_KINDS = ("attn", "mixer", "mlp", "head", "kv", "neuron")
 """Kinds that can be the receiver of an edge."""
 
-ARROW = "->"
-"""Stands between the sender and the receiver of an edge."""
+MOST_PAIRS = 2**20
+"""Most pairs of parts that one item of a list may name, as an edge or as a part and a frozen one."""
 
-FREEZES = "/"
-"""Stands before each frozen part of a knock-out."""
+_KINDS = (*WRITER_KINDS, *UNIT_KINDS, "layer")
+"""Kinds that have sets."""
 
 _DIVIDING = ("head", "neuron")
 """Kinds of units into which an account can divide a writer."""
@@ -46,110 +32,23 @@ _ORDER = ("embed", "layer", "attn", "kv", "head", "mixer", "mlp", "expert", "neu
 """Kinds of one block in the order of the forward pass."""
 
 _SHORT = (
-    (re.compile(r"[lL]([0-9]+)[hH]([0-9]+)"), "head"),
-    (re.compile(r"[lL]([0-9]+)[nN]([0-9]+)"), "neuron"),
-    (re.compile(r"[lL]([0-9]+)[eE]([0-9]+)"), "expert"),
-    (re.compile(r"a([0-9]+)"), "attn"),
-    (re.compile(r"m([0-9]+)"), "mlp"),
+    (re.compile(r"[lL]([0-9]{1,18})[hH]([0-9]{1,18})"), "head"),
+    (re.compile(r"[lL]([0-9]{1,18})[nN]([0-9]{1,18})"), "neuron"),
+    (re.compile(r"[lL]([0-9]{1,18})[eE]([0-9]{1,18})"), "expert"),
+    (re.compile(r"a([0-9]{1,18})"), "attn"),
+    (re.compile(r"m([0-9]{1,18})"), "mlp"),
 )
-_NUMBER = re.compile(r"[0-9]+")
-_RANGE = re.compile(r"([0-9]+)(?:-([0-9]+))?")
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_RANGE = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
 
 
-@dataclass(frozen=True, order=True)
-class Component:
-    """One part of a model.
-
-    Attributes:
-        kind: `embed`, `attn`, `mlp`, `mixer`, `layer`, `head`, `kv`, `neuron` or `expert`.
-        layer: block index, from 0; -1 for `embed`.
-        unit: index of the unit in the block, from 0; None for whole writers and layers.
-    """
+@dataclass(frozen=True)
+class _Set:
+    """A set as it is written; None for all blocks, or all units."""
 
     kind: str
-    layer: int = -1
-    unit: int | None = None
-
-    def __str__(self) -> str:
-        if self.layer < 0:
-            return self.kind
-        return f"{self.kind}.{self.layer}" + ("" if self.unit is None else f".{self.unit}")
-
-
-@dataclass(frozen=True)
-class Knockout:
-    """What is ablated together: components, or an edge.
-
-    Attributes:
-        parts: components whose output is replaced; for an edge, its receiver.
-        sender: for an edge, the component whose ablated output the receiver reads; otherwise None.
-        frozen: components that keep their clean value.
-    """
-
-    parts: tuple[Component, ...]
-    sender: Component | None = None
-    frozen: tuple[Component, ...] = ()
-
-    def __str__(self) -> str:
-        sent = "" if self.sender is None else f"{self.sender}{ARROW}"
-        return sent + "+".join(map(str, self.parts)) + "".join(f"{FREEZES}{part}" for part in self.frozen)
-
-    @property
-    def first_layer(self) -> int:
-        """Index of the first block with an ablated part."""
-        return min(part.layer for part in self.parts)
-
-    @property
-    def kind(self) -> str:
-        """The kind of its only part, or `joint`, `edge` or `frozen`."""
-        if self.sender is not None:
-            return "edge"
-        if self.frozen:
-            return "frozen"
-        return self.parts[0].kind if len(self.parts) == 1 else "joint"
-
-
-@dataclass(frozen=True)
-class Inventory:
-    """The components that a model has.
-
-    Attributes:
-        units: number of units by kind and layer; a whole writer counts as one unit.
-        reads: pairs (earlier, later) of writers of one block in which the later one reads what the earlier wrote.
-    """
-
-    units: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
-    reads: frozenset[tuple[Component, Component]] = frozenset()
-
-    def has(self, component: Component) -> bool:
-        """Whether the model has this component."""
-        count = self.units.get(component.kind, {}).get(component.layer, 0)
-        return (component.unit or 0) < count
-
-    def sees(self, receiver: Component, sender: Component) -> bool:
-        """Whether the receiver reads what the sender writes; no part reads its own layer."""
-        return receiver.layer > sender.layer or (_writer(sender), _writer(receiver)) in self.reads
-
-    def expand(self, kind: str, layers: Iterable[int], units: Iterable[int] | None) -> list[Component]:
-        """List the components of one kind in some blocks.
-
-        Args:
-            kind: a kind that the model has.
-            layers: block indices, from 0.
-            units: indices of units in each block, from 0; None for all.
-
-        Returns:
-            The components that exist, block by block.
-        """
-        found = []
-        for layer in layers:
-            count = self.units[kind].get(layer, 0)
-            if kind in UNIT_KINDS:
-                wanted = range(count) if units is None else [u for u in units if u < count]
-                found += [Component(kind, layer, unit) for unit in wanted]
-            elif count:
-                found.append(Component(kind, layer))
-        return found
+    layers: range | None = None
+    units: range | None = None
 
 
 def parse_component(text: str) -> Component:
@@ -180,7 +79,36 @@ def parse_component(text: str) -> Component:
             return Component(kind, *numbers)
     raise ComponentError(
         f"'{text}' is not a component address; write for example attn.5, mlp.5, layer.5, head.5.3 or L5H3"
+        + _meant(text)
     )
+
+
+def _meant(text: str) -> str:
+    """What a slip such as `atn.5`, `attn5` or a module's name `h.5.attn` may stand for, in brackets."""
+    words, numbers = re.findall("[A-Za-z]{3,}", text[:80]), re.findall(_NUMBER, text[:80])
+    kind = next(filter(None, (closest(word, (*_KINDS, "embed", "writers")) for word in reversed(words))), None)
+    return "" if kind is None else f" (did you mean '{'.'.join([kind, *numbers])}'?)"
+
+
+def check_addresses(text: str) -> None:
+    """Refuse a list of addresses that no model could have, before one is opened.
+
+    Args:
+        text: as of `parse_knockouts`.
+
+    Raises:
+        ComponentError: an address is malformed.
+    """
+    for item in _items(text):
+        for piece in re.split(rf"{ARROW}|[+{FREEZES}]", item):
+            _read(piece.strip())
+
+
+def _items(text: str) -> list[str]:
+    items = list(dict.fromkeys(filter(None, (piece.strip() for piece in text.split(",")))))
+    if not items:
+        raise ComponentError(f"'{text}' names no component; write for example attn,mlp")
+    return items
 
 
 def parse_knockouts(text: str, inventory: Inventory) -> list[Knockout]:
@@ -197,15 +125,13 @@ def parse_knockouts(text: str, inventory: Inventory) -> list[Knockout]:
         ComponentError: an address is malformed or names a part that the model lacks.
     """
     knockouts: dict[Knockout, None] = {}
-    for item in filter(None, (piece.strip() for piece in text.split(","))):
+    for item in _items(text):
         if ARROW in item:
             knockouts |= dict.fromkeys(_parse_edges(item, inventory))
         elif FREEZES in item:
             knockouts |= dict.fromkeys(_parse_frozen(item, inventory))
         else:
             knockouts |= dict.fromkeys(_parse_parts(item, inventory))
-    if not knockouts:
-        raise ComponentError(f"'{text}' names no component; write for example attn,mlp")
     return list(knockouts)
 
 
@@ -231,6 +157,7 @@ def _parse_frozen(item: str, inventory: Inventory) -> list[Knockout]:
     for part in frozen:
         _require(part, inventory)
     found = _parse_parts(left, inventory)
+    _require_few(len(found) * len(frozen), item)
     for knockout in found:
         for part in frozen:
             if part in knockout.parts or not any(inventory.sees(part, one) for one in knockout.parts):
@@ -246,9 +173,12 @@ def _require(part: Component, inventory: Inventory) -> None:
         raise ComponentError(f"this model has no component '{part}'; {_available(part.kind, inventory)}")
 
 
-def _writer(part: Component) -> Component:
-    """The writer that contains a part; a writer contains itself."""
-    return Component(UNIT_KINDS.get(part.kind, part.kind), part.layer)
+def _require_few(pairs: int, item: str) -> None:
+    if pairs > MOST_PAIRS:
+        raise ComponentError(
+            f"'{item}' names {pairs:,} pairs of parts, more than the {MOST_PAIRS:,} that can be looked through; "
+            "name fewer at a time"
+        )
 
 
 def _parse_edges(item: str, inventory: Inventory) -> list[Knockout]:
@@ -259,6 +189,7 @@ def _parse_edges(item: str, inventory: Inventory) -> list[Knockout]:
     if len(sides) > 2 or "+" in item:
         raise ComponentError(f"'{item}' is more than one edge; write each by itself, for example head.2.1->head.5.3")
     senders, receivers = (_parse_set(side, inventory) for side in sides)
+    _require_few(len(senders) * len(receivers), item)
     for receiver in receivers:
         if receiver.kind not in RECEIVER_KINDS:
             raise ComponentError(
@@ -283,25 +214,31 @@ def _depth(part: Component) -> tuple[int, int, int]:
     return part.layer, _ORDER.index(part.kind), -1 if part.unit is None else part.unit
 
 
-def _parse_set(item: str, inventory: Inventory) -> list[Component]:
-    if item == "writers":
-        return [c for kind in WRITER_KINDS for c in inventory.expand(kind, inventory.units.get(kind, {}), None)]
+def _read(item: str) -> Component | _Set:
+    """Read a set, or the address of one component, as it is written."""
     kind, *ranges = item.split(".")
-    if not ranges and kind not in inventory.units and kind in (*WRITER_KINDS, *UNIT_KINDS, "layer"):
-        raise ComponentError(f"this model has no '{item}'; {_available(kind, inventory)}")
-    is_set = kind in inventory.units and (
-        not ranges or any(r == "*" or "-" in r for r in ranges) or (kind in UNIT_KINDS and len(ranges) == 1)
-    )
-    if not is_set:
-        return [parse_component(item)]
-    if len(ranges) > (2 if kind in UNIT_KINDS else 1):
-        raise ComponentError(f"'{item}' has too many parts; write for example {kind}.4-9")
-    layers = _indices(ranges[0], item) if ranges else None
-    units = _indices(ranges[1], item) if len(ranges) == 2 else None
-    of_kind = inventory.units[kind]
-    found = inventory.expand(kind, of_kind if layers is None else layers, units)
-    if not found or (layers is not None and any(layer not in of_kind for layer in layers)):
-        raise ComponentError(f"'{item}' names parts this model lacks; {_available(kind, inventory)}")
+    one = kind not in _KINDS or (ranges and not any(r == "*" or "-" in r for r in ranges))
+    if item == "writers" or not one or (kind in UNIT_KINDS and len(ranges) == 1):
+        if len(ranges) > (2 if kind in UNIT_KINDS else 1):
+            raise ComponentError(f"'{item}' has too many parts; write for example {kind}.4-9")
+        return _Set(kind, *(_indices(text, item) for text in ranges))
+    return parse_component(item)
+
+
+def _parse_set(item: str, inventory: Inventory) -> list[Component]:
+    wanted = _read(item)
+    if isinstance(wanted, Component):
+        return [wanted]
+    if wanted.kind == "writers":
+        return [part for kind in WRITER_KINDS for part in inventory.expand(kind)]
+    if wanted.kind not in inventory.units:
+        raise ComponentError(f"this model has no '{item}'; {_available(wanted.kind, inventory)}")
+    found = inventory.expand(wanted.kind, wanted.layers, wanted.units)
+    of_kind, layers, units = inventory.units[wanted.kind], wanted.layers, wanted.units
+    counts = [count for layer, count in of_kind.items() if layers is None or layer in layers]
+    too_far = units is not None and units.stop > max(counts, default=0)
+    if not found or too_far or (layers is not None and layers.stop - layers.start > len(counts)):
+        raise ComponentError(f"'{item}' names parts this model lacks; {_available(wanted.kind, inventory)}")
     return found
 
 
@@ -326,7 +263,8 @@ def parse_writers(text: str, inventory: Inventory) -> dict[Component, str]:
             continue
         if kind not in _DIVIDING:
             raise ComponentError(
-                f"'{item}' divides no writer into units; write for example layers, heads, neurons or head,neuron.6-7"
+                f"'{item}' divides no writer into units{did_you_mean(kind, ('layers', 'heads', 'neurons'))}; write for "
+                "example layers, heads, neurons or head,neuron.6-7"
             )
         if len(ranges) > 1 and ranges[1:] != ["*"]:
             raise ComponentError(
