@@ -32,11 +32,16 @@ ALLOWED: dict[str, set[str]] = {
     "run_settings": set(),
     "run_directory": {"errors", "ledger", "run_settings"},
     "analysis": {"errors", "_card", "components"},
+    "resilience": {"errors", "analysis"},
     "figures": {"errors", "analysis"},
-    "report": {"errors", "analysis", "figures"},
+    "report": {"errors", "analysis", "figures", "resilience"},
     "run": {
         *("errors", "components", "zoo", "prompts", "anatomy", "ablations", "engine", "ledger", "run_directory"),
         *("analysis", "_lazy"),
+    },
+    "faults": {
+        *("errors", "components", "prompts", "anatomy", "ablations", "engine", "ledger", "run_directory", "analysis"),
+        *("resilience", "report", "run", "_lazy"),
     },
     "comparison": {"errors", "analysis", "report", "results", "run_directory"},
     "results": {"errors", "_card", "components", "analysis", "ledger", "report", "run_directory"},
@@ -54,10 +59,12 @@ FACES = (
     "cli",
     "components",
     "engine",
+    "faults",
     "figures",
     "ledger",
     "prompts",
     "report",
+    "resilience",
     "run",
 )
 """Rooms whose modules are private."""
@@ -69,6 +76,7 @@ NO_MODELS = (
     "ledger",
     "run_directory",
     "analysis",
+    "resilience",
     "figures",
     "report",
     "results",
@@ -167,7 +175,7 @@ def test_transformers_is_known_to_few():
 
 PUBLIC = {
     *("load", "Model", "load_prompts", "Prompt", "PromptSet", "documents", "Document", "cut", "Cut"),
-    *("knock_out", "freeze", "compare", "Options", "Ledger", "Summary", "Compared"),
+    *("knock_out", "freeze", "stress", "compare", "Options", "Ledger", "Stress", "Summary", "Compared"),
     *("Ablation", "Zero", "Mean", "PositionMean", "Optimal", "Resample", "Noise", "Counterfactual"),
 }
 """What a user can meet, beside the errors."""
@@ -199,6 +207,9 @@ def test_public_names_are_those_that_can_be_imported():
         "hydrascope.cli",
         "hydrascope.run",
         "hydrascope.run._request",
+        "hydrascope.faults",
+        "hydrascope.faults._request",
+        "hydrascope.resilience",
         "hydrascope.analysis",
         "hydrascope.figures",
         "hydrascope.ledger",

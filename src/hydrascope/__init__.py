@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         TooFewDonors,
         UnknownModel,
     )
+    from hydrascope.faults import Stress, stress
     from hydrascope.knockout import freeze, knock_out
     from hydrascope.prompts import Cut, Document, Prompt, PromptSet, cut, documents
     from hydrascope.prompts import load as load_prompts
@@ -92,6 +93,7 @@ __all__ = [
     "Resample",
     "RunError",
     "SettingsChanged",
+    "Stress",
     "Summary",
     "TargetError",
     "TooFewDonors",
@@ -104,6 +106,7 @@ __all__ = [
     "knock_out",
     "load",
     "load_prompts",
+    "stress",
 ]
 
 __getattr__ = lazily(
@@ -117,6 +120,7 @@ __getattr__ = lazily(
         "HydrascopeError LedgerDoesNotClose MalformedPrompt MissingCounterfactual ModelError NonFinite NotCausalLM "
         "OutOfBudget OutputError PickleRefused PromptError PromptTooLong RemoteCodeRefused RunError SettingsChanged "
         "TargetError TooFewDonors UnknownModel",
+        "faults": "Stress stress",
         "knockout": "freeze knock_out",
         "prompts": "Cut Document Prompt PromptSet cut documents load_prompts=load",
         "results": "Ledger",

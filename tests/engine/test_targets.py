@@ -119,6 +119,7 @@ def test_a_difference_is_the_difference_of_two_accounts() -> None:
         np.testing.assert_allclose(both[variable], one[variable] - other[variable], rtol=0, atol=TOLERANCE)
     for variable in ("log_prob_change", "rank_change", "clean_prob"):
         np.testing.assert_array_equal(both[variable], one[variable], err_msg="these stay the target's")
+    assert (both["clean_target_first"] == (both["clean_logit"] > 0)).all(), "right is to be above the foil"
 
 
 def test_only_prompts_on_which_the_target_is_above_the_foil_are_kept() -> None:

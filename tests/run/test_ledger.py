@@ -22,9 +22,10 @@ DIMENSIONS = {
     "change": ACCOUNT,
     "change_sd": ACCOUNT,
     **dict.fromkeys(("own_change", "norm_effect", "total_effect", "total_effect_sd", "remainder", "scale_ratio"), PAIR),
-    **dict.fromkeys(("log_prob_change", "kl", "rank_change"), PAIR),
+    **dict.fromkeys(("log_prob_change", "kl", "rank_change", "target_first"), PAIR),
     "clean_logit": ("prompt",),
     "clean_prob": ("prompt",),
+    "clean_target_first": ("prompt",),
     "is_own": ("ablated", "writer"),
     "is_downstream": ("ablated", "writer"),
 }
@@ -157,6 +158,10 @@ def test_account(kept: hs.Ledger) -> None:
         assert float(ds.change_sd.max()) > 0.1
     assert (ds.kl >= -1e-6).all()
     assert (ds.rank_change >= 0).all()  # the target is the clean run's top token
+    assert (ds.clean_target_first == 1).all()
+    if ds.attrs["donors"] == 1:
+        np.testing.assert_array_equal(ds.target_first, ds.rank_change == 0)
+    assert ds.target_first.min() < 1
 
 
 def test_order_of_prompts_is_that_of_the_file(model: hs.Model, prompts: hs.PromptSet, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_without_distributions_no_row_meets_the_whole_vocabulary(
     rows.clear()
     found = ledger(hs.Resample(donors=2), scope, distribution=False).dataset
     assert not rows
-    assert not {"kl", "rank_change", "log_prob_change", "clean_prob"} & set(found)
+    assert not {"kl", "rank_change", "target_first", "log_prob_change", "clean_prob", "clean_target_first"} & set(found)
     for name in ("total_effect", "change", "norm_effect"):
         np.testing.assert_allclose(found[name], right[name], rtol=0, atol=1e-5)
 

@@ -50,7 +50,7 @@ class Reference:
         knockouts: addresses, such as head.1.2 or attn.0+mlp.2.
         clean: arrays of the clean runs: direct_effect [P, W], clean_logit and clean_prob [P].
         draws: arrays for each donor: change [R, P, K, W] and, [R, P, K], own_change, norm_effect,
-            total_effect, remainder, log_prob_change, kl, rank_change, scale_ratio.
+            total_effect, remainder, log_prob_change, kl, rank_change, target_first, scale_ratio.
     """
 
     writers: tuple[str, ...]
@@ -119,7 +119,7 @@ def reference_ledger(
     shape = (draws, len(prompts), len(knockouts))
     one_number = (
         "own_change", "norm_effect", "total_effect", "remainder",
-        "log_prob_change", "kl", "rank_change", "scale_ratio",
+        "log_prob_change", "kl", "rank_change", "target_first", "scale_ratio",
     )  # fmt: skip
     found = {name: np.zeros(shape) for name in one_number} | {"change": np.zeros((*shape, len(writers)))}
     before = {
@@ -158,6 +158,8 @@ def reference_ledger(
                 found["log_prob_change"][at] = log_q[target] - log_p[target]
                 found["kl"][at] = (log_p.exp() * (log_p - log_q)).sum()
                 found["rank_change"][at] = rank(ablated.logits, target) - rank(clean[p].logits, target)
+                margin = asked_logit(family, ablated.logits, target, foil)
+                found["target_first"][at] = rank(ablated.logits, target) == 0 if foil is None else margin > 0
                 found["scale_ratio"][at] = ratio
     return Reference(writers, tuple(map(address, knockouts)), before, found)
 

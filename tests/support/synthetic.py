@@ -139,8 +139,10 @@ def synthetic_ledger(
         "log_prob_change": (cell, 0.7 * np.minimum(total, 0.3)),
         "kl": (cell, 0.1 * total**2),
         "rank_change": (cell, np.maximum(0, np.round(-total - 1))),
+        "target_first": (cell, np.maximum(0, np.round(-total - 1)) == 0),
         "clean_logit": (("prompt",), clean),
         "clean_prob": (("prompt",), 1 / (1 + np.exp(-clean / 3))),
+        "clean_target_first": (("prompt",), np.ones_like(clean)),
     }
     if donors >= 2:
         data["change_by_half"] = (("half", *full), np.stack([runs[0::2].mean(0), runs[1::2].mean(0)]))

@@ -21,6 +21,7 @@ from hydrascope.cli._run import run
 from hydrascope.cli._runs import runs
 from hydrascope.cli._show import show
 from hydrascope.cli._streams import Terminated, prepare_streams, say, sentence, silence_output
+from hydrascope.cli._stress import stress
 from hydrascope.cli._table import table
 from hydrascope.errors import HydrascopeError
 
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for panel, verbs in {
-    "Measure": (run, freeze, inspect),
+    "Measure": (run, freeze, stress, inspect),
     "Read": (show, report, table, runs, compare),
     "What there is": (models, tasks),
 }.items():

@@ -12,6 +12,8 @@ import typer
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
+    from hydrascope.run import RunRequest
+
 Finished = Annotated[Path, typer.Argument(help="The folder of a finished run.")]
 Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the weights.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
@@ -29,14 +31,23 @@ _LATE: dict[str, Callable[[], None]] = {}
 """Verb to what adds its options, which is late since a list of verbs should not wait for it."""
 
 
+def _of_a_run() -> type[RunRequest]:
+    from hydrascope.run import RunRequest
+
+    return RunRequest
+
+
 def with_options(
-    names: Sequence[str] | None = None, usual: str | None = None
+    names: Sequence[str] | None = None,
+    usual: str | None = None,
+    request: Callable[[], type[RunRequest]] = _of_a_run,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a verb options that its `**given` takes.
 
     Args:
         names: fields of `RunRequest`, the model as the argument; None for all of them.
         usual: text of the help for options left out, instead of each one's default.
+        request: gives the class with the fields, a request of a run unless told otherwise.
     """
 
     def with_them(verb: Callable[..., None]) -> Callable[..., None]:
@@ -50,7 +61,7 @@ def with_options(
             verb.__signature__ = signature.replace(parameters=keywords)  # type: ignore[attr-defined]
 
         add([])
-        _LATE[verb.__name__] = lambda: add(_parameters(names, usual))
+        _LATE[verb.__name__] = lambda: add(_parameters(request(), names, usual))
         return verb
 
     return with_them
@@ -61,10 +72,10 @@ def add_options(verb: str) -> None:
     _LATE.get(verb, lambda: None)()
 
 
-def _parameters(names: Sequence[str] | None, usual: str | None) -> list[inspect.Parameter]:
-    from hydrascope.run import RunRequest, options_of
+def _parameters(request: type[RunRequest], names: Sequence[str] | None, usual: str | None) -> list[inspect.Parameter]:
+    from hydrascope.run import options_of
 
-    fields = options_of(RunRequest, without=()) if names is None else {n: RunRequest.model_fields[n] for n in names}
+    fields = options_of(request, without=()) if names is None else {n: request.model_fields[n] for n in names}
     return [_parameter(name, field, usual) for name, field in fields.items()]
 
 

@@ -20,14 +20,14 @@ def runs(
     as_json: AsJson = False,
 ) -> None:
     """List the runs in a folder: model, prompts, state, headline."""
-    from rich.console import Console
     from rich.text import Text
 
+    from hydrascope.cli._console import Terminal
     from hydrascope.errors import OutputError
 
     if not folder.is_dir():
         raise OutputError(f"there is no folder '{folder}'; name the one that has the runs")
-    console = Console(highlight=False)
+    console = Terminal()
     console.soft_wrap = not console.is_terminal
     found = []
     for run in _listed(folder):

@@ -120,7 +120,7 @@ def _show_sums(ledger: Ledger, folder: Path, as_json: bool, listed: bool) -> Non
         said += f" What each knock-out costs: hydrascope show {shlex.quote(str(folder))}"
     if as_json:
         found = {"note": said, "attributes": attributes, "ledger": str(folder / "ledger.zarr")}
-        print(json.dumps({**found, **({"knock_outs": _records(_costs(ledger))} if listed else {})}, indent=1))
+        print(json.dumps({**found, **({"knock_outs": records(_costs(ledger))} if listed else {})}, indent=1))
         return
     say(
         f"{ledger.dataset.sizes['ablated']:,} knock-outs of {ledger.dataset.sizes['prompt']:,} prompts. {said}\n"
@@ -163,15 +163,15 @@ def _list_costs(table: pd.DataFrame) -> None:
 
 def _as_json(ledger: Ledger, page: Path) -> dict[str, Any]:
     summary, alike, frozen = ledger.summary(), ledger.rank_agreement(), ledger.freeze()
-    claims = None if reads_each(ledger.dataset) else _records(ledger.mcgrath())
-    said = {"sentence": rank_agreement_sentence(alike), "pairs": _records(alike)}
+    claims = None if reads_each(ledger.dataset) else records(ledger.mcgrath())
+    said = {"sentence": rank_agreement_sentence(alike), "pairs": records(alike)}
     return {
         "headline": summary.headline,
         "sentences": list(summary.sentences),
         "numbers": summary.numbers,
         "agreement": said if len(alike) else None,
         "mcgrath": claims,
-        "freeze": _records(frozen) if len(frozen) else None,
+        "freeze": records(frozen) if len(frozen) else None,
         "attributes": dict(ledger.dataset.attrs),
         "rounding": rounding(ledger.dataset),
         "ledger": str(page.parent / "ledger.zarr"),
@@ -179,7 +179,16 @@ def _as_json(ledger: Ledger, page: Path) -> dict[str, Any]:
     }
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+def show_sentences(headline: str, sentences: Sequence[str]) -> None:
+    """Print what was found."""
+    console = Terminal()
+    console.soft_wrap = not console.is_terminal  # what is piped is wrapped by its reader
+    console.print(headline, style="bold")
+    for sentence in sentences:
+        console.print(f"- {sentence}")
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows for JSON, which knows no NaN."""
     found: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=15))
     return found

@@ -37,6 +37,7 @@ SCALARS = (
     "log_prob_change",
     "kl",
     "rank_change",
+    "target_first",
 )
 """Numbers kept beside the writers' changes, in the order of `Account.scalars`."""
 
@@ -69,7 +70,7 @@ class Account:
     ) -> None:
         self.together = together
         self.plan, self.tolerance, self.names, self.with_distribution = plan, tolerance, names, with_distribution
-        self.edited, self.mend = edited, mend
+        self.edited, self.mend, self.against_foil = edited, mend, read.foils is not None
         self.constants = read.constants.cpu().double().numpy()
         rows = len(names) // together
         shape = (rows, len(plan.knockouts))
@@ -110,6 +111,7 @@ class Account:
             self.clean["own_direct_effect"] = np.where(self.plan.read_apart, own, np.nan)
         if self.with_distribution:
             self.clean["clean_prob"] = np.exp(self._summed(found.log_prob[0].double().numpy()))
+            self.clean["clean_target_first"] = self._first(found.logit[0].double().numpy(), found.rank[0].numpy())
 
     def enter(self, jobs: Sequence[Job], readings: Readings) -> None:
         """Book one forward, of knock-outs or of their controls but not of both."""
@@ -151,6 +153,7 @@ class Account:
                 self._summed(log_prob[1:] - log_prob[0]),
                 self._summed(readings.distribution.kl[1:].double().numpy()),
                 self._summed(rank[1:] - rank[0]),
+                self._first(logit[1:], rank[1:]),
             ]
         )
         for row, job in enumerate(jobs):
@@ -158,6 +161,13 @@ class Account:
             self.change_square[:, job.knockout] += booked[row] ** 2
             self.total_square[:, job.knockout] += total[row] ** 2
             self.scalars[:, :, job.knockout] += scalars[:, row]
+
+    def _first(
+        self, logit: Float[np.ndarray, "*_ items"], rank: Float[np.ndarray, "*_ items"]
+    ) -> Float[np.ndarray, "*_ rows"]:
+        """1 where every token of the answer is the most probable one, or the answer above its foil; otherwise 0."""
+        right = np.asarray(self._summed(logit) > 0 if self.against_foil else self._summed(rank) == 0)
+        return right.astype(np.float64)
 
     def _apart(self, values: Float[np.ndarray, "*_ items"]) -> Float[np.ndarray, "*_ rows tokens"]:
         """Values by row and token."""

@@ -26,6 +26,14 @@ from hydrascope.figures._matrix import compensation_matrix, rows_shown
 from hydrascope.figures._neurons import NTH, carried_by_few, half_by_layer, neuron_scatter, nth_neuron
 from hydrascope.figures._over_layers import is_curve
 from hydrascope.figures._paper import FORMS, Picture, chart_data, for_notebook, save_chart
+from hydrascope.figures._resilience import (
+    CURVES,
+    accuracy_curve,
+    degradation_curve,
+    importance_curves,
+    load_transfer,
+    pair_matrix,
+)
 from hydrascope.figures._theme import (
     DARK,
     KIND_LABELS,
@@ -58,6 +66,7 @@ from hydrascope.figures._units import has_unit_grid, head_answers, head_grid, un
 
 __all__ = [
     "ATTENTION",
+    "CURVES",
     "DARK",
     "FORMS",
     "GIVERS",
@@ -72,6 +81,7 @@ __all__ = [
     "TOP",
     "Picture",
     "Theme",
+    "accuracy_curve",
     "agreement_by_layer",
     "attention_by_depth",
     "attention_by_writer",
@@ -81,6 +91,7 @@ __all__ = [
     "chart_data",
     "compensation_by_prompt",
     "compensation_matrix",
+    "degradation_curve",
     "difference_by_layer",
     "direct_against_total",
     "dose_curves",
@@ -94,13 +105,16 @@ __all__ = [
     "has_unit_grid",
     "head_answers",
     "head_grid",
+    "importance_curves",
     "is_curve",
     "late_mlp_effects",
+    "load_transfer",
     "mechanisms_by_depth",
     "moved_by_layer",
     "neuron_scatter",
     "norm_ratio",
     "nth_neuron",
+    "pair_matrix",
     "parts_by_layer",
     "prompt_views",
     "rank_agreement",

@@ -80,7 +80,7 @@ class LedgerFile:
                     dtype="float32",
                     fill_value=float("nan"),
                     dimension_names=dims,
-                    attributes={"long_name": meaning.format(logit=_logit(attributes))},
+                    attributes={"long_name": meaning.format(**_words(attributes))},
                 )
             rows = sizes["prompt"]
             together = min(rows, max(batch, rows_of_a_file([len(kept)])))
@@ -236,10 +236,11 @@ def _damaged(path: Path) -> OutputError:
     )
 
 
-def _logit(attributes: Mapping[str, Any]) -> str:
-    """The account's logit, in words."""
-    difference = attributes["target_policy"] == "difference"
-    return "logit difference of target and foil" if difference else "centred target logit"
+def _words(attributes: Mapping[str, Any]) -> dict[str, str]:
+    """The account's logit, and what the model does when it is right."""
+    if attributes["target_policy"] == "difference":
+        return {"logit": "logit difference of target and foil", "first": "the target is above its foil"}
+    return {"logit": "centred target logit", "first": "the target is the most probable token"}
 
 
 @contextmanager

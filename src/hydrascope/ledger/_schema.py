@@ -42,19 +42,21 @@ VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
     "log_prob_change": (_BY_PROMPT, "change of the target's log-probability, nats"),
     "kl": (_BY_PROMPT, "KL divergence of the ablated from the clean next-token distribution, nats"),
     "rank_change": (_BY_PROMPT, "change of the target's rank"),
+    "target_first": (_BY_PROMPT, "share of draws in which {first}"),
     "null_norm_effect": (_BY_PROMPT, "norm effect of the random displacement"),
     "null_total_effect": (_BY_PROMPT, "total effect of the random displacement"),
     "clean_logit": (("prompt",), "{logit} of the clean run"),
     "clean_prob": (("prompt",), "probability of the target in the clean run"),
+    "clean_target_first": (("prompt",), "whether in the clean run {first}"),
     "clean_remainder": (("prompt",), "clean logit minus the sum of direct effects"),
     "worst_remainder": (("prompt",), "largest |remainder| / max(1, |total|) over all draws of a prompt"),
     "parity_error": (("prompt",), "largest difference of a clean logit from the untouched model's"),
 }
 """Dimensions and meaning of every variable of a ledger. In logits of the target token, or of target minus foil
-(`logit` in the text), unless said otherwise.
+(`logit` in the text), unless said otherwise; `first` is what the model does when it is right.
 """
 
-MEASURES = ("log_prob_change", "kl", "rank_change", "clean_prob")
+MEASURES = ("log_prob_change", "kl", "rank_change", "target_first", "clean_prob", "clean_target_first")
 """Variables that take the whole vocabulary of every row."""
 
 _CONTROL = ("null_change", "null_norm_effect", "null_total_effect")

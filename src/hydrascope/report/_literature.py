@@ -189,5 +189,16 @@ REFERENCES: dict[str, tuple[Reference, ...]] = {
         ),
     ),
     "comparison": (),
+    "survival": (),
+    "importance": (),
+    "pairs": (
+        Reference(
+            "There, parts that back each other up are found by knocking one out while the other is out already; a "
+            "single knock-out finds few of them (area under the curve 0.94 against 0.60 on indirect objects).",
+            GONG,
+        ),
+    ),
+    "load": (),
+    "worst": (),
 }
 """Section to its references; every section has an entry."""

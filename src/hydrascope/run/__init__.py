@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     )
     from hydrascope.run._opening import open_model, open_request
     from hydrascope.run._options import PROTOCOLS, Options
-    from hydrascope.run._record import recorded_request, stored_prompts
+    from hydrascope.run._record import record_of, recorded_request, store_prompts, stored_prompts
     from hydrascope.run._request import RunRequest, options_of
-    from hydrascope.run._runner import Progress
+    from hydrascope.run._runner import Progress, Tell
     from hydrascope.run._task import Task, default_folder, prepare
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "RunRequest",
     "Runs",
     "Task",
+    "Tell",
     "alone_with",
     "default_folder",
     "estimate",
@@ -68,7 +69,9 @@ __all__ = [
     "options_of",
     "prepare",
     "prepare_runs",
+    "record_of",
     "recorded_request",
+    "store_prompts",
     "stored_prompts",
     "versions",
 ]
@@ -83,10 +86,10 @@ __getattr__ = lazily(
         "_execution": "execute versions",
         "_opening": "open_model open_request",
         "_options": "PROTOCOLS Options",
-        "_record": "recorded_request stored_prompts",
+        "_record": "record_of recorded_request store_prompts stored_prompts",
         "_request": "RunRequest options_of",
         "_task": "Task default_folder prepare",
         "_estimate": "Estimate estimate",
-        "_runner": "Progress",
+        "_runner": "Progress Tell",
     },
 )

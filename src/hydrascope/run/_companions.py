@@ -105,6 +105,7 @@ def execute_companions(
     request: RunRequest,
     *,
     progress: Progress = lambda stage, done, total: None,
+    tell: Tell = lambda lines: None,
 ) -> None:
     """Make companion runs one after the other, or what is left of them.
 
@@ -113,11 +114,12 @@ def execute_companions(
         tasks: companions by name.
         request: what was asked; its command makes all of them.
         progress: takes stage (behind the companion's name), number done and total.
+        tell: takes what each companion says before its first number.
     """
     with locked(directory.path):
         for name, task in tasks.items():
             told = partial(_named, progress, name)
-            execute(task, directory.companion(name), command=request.command_line(), progress=told)
+            execute(task, directory.companion(name), command=request.command_line(), progress=told, tell=tell)
 
 
 def _named(progress: Progress, name: str, stage: str, done: int, total: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic.fields import FieldInfo
@@ -73,6 +73,9 @@ class RunRequest(Options, frozen=True, extra="forbid"):
         parameters: fields of the ablations by name, where the command line cannot give them.
         in_memory: what was handed over in Python and nothing can open again.
     """
+
+    verb: ClassVar[str] = "run"
+    """The command that makes it."""
 
     model: str | None = Field(
         default=None, description="A folder, a bundled name or a hub id; the bundled model if left out."
@@ -243,7 +246,7 @@ class RunRequest(Options, frozen=True, extra="forbid"):
         if what:
             return f"No command makes this run again: its {' and '.join(what)} can only be given in Python."
         usual = type(self)(protocol=self.protocol, ablation=self.ablation)
-        words = ["hydrascope", "run"] if self.model is None else ["hydrascope", "run", self.model]
+        words = ["hydrascope", self.verb] if self.model is None else ["hydrascope", self.verb, self.model]
         for name, field in options_of(type(self)).items():
             value = getattr(self, name)
             if value != (field.default if name in ("ablation", "protocol") else getattr(usual, name)):

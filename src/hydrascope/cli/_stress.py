@@ -1,0 +1,80 @@
+"""`hydrascope stress`: many faults at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hydrascope.cli._options import AsJson, Trust, with_options
+from hydrascope.cli._streams import say
+from hydrascope.progress import bars, loading
+
+if TYPE_CHECKING:
+    from hydrascope.faults import Stress, StressRequest
+
+NAMES = (
+    *("model", "prompts", "components", "rates", "masks", "pairs", "worst", "accuracy", "loss"),
+    *("protocol", "length", "texts", "ablation", "donors", "positions", "read", "skip", "target", "keep_wrong"),
+    *("bos", "seed", "writers", "detail", "memory", "device", "dtype"),
+)
+"""Fields that are options, in the order of the help."""
+
+
+def _request() -> type[StressRequest]:
+    from hydrascope.faults import StressRequest
+
+    return StressRequest
+
+
+@with_options(NAMES, request=_request)
+def stress(
+    out: Annotated[Path | None, typer.Option(help="The test's folder; the same command continues it.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away the test in that folder.")] = False,
+    trust_remote_code: Trust = False,
+    as_json: AsJson = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    **given: Any,
+) -> None:
+    """Knock out random sets of parts, pairs and the worst sets: what does the model survive?"""
+    loading(quiet=as_json)
+    from hydrascope.cli import _terminal
+    from hydrascope.faults import Stress, default_stress_folder, estimate_stress, execute_stress, prepare_stress
+    from hydrascope.run import open_request
+    from hydrascope.run_directory import folder_named
+
+    named = None if out is None else folder_named(out)
+    request = _request()(**given)
+    request.ablations()
+    _terminal.quiet()
+    test = prepare_stress(request, *open_request(request, trust_remote_code=trust_remote_code))
+    if dry_run:
+        first, *others = estimate_stress(test).items()
+        _terminal.show_estimates(first[1], dict(others), {}, as_json=as_json)
+        return
+    folder = named or default_stress_folder(test)
+    with bars(quiet=as_json) as progress:
+        tell = _terminal.silent if as_json else _terminal.introduce
+        found, directory = execute_stress(test, folder, overwrite=overwrite, progress=progress, tell=tell)
+        assert directory is not None
+        result = Stress(found, directory.path)
+        progress("report", 0, 1)
+        result.report(directory.report)
+        progress("report", 1, 1)
+    _show(result, directory.report, as_json)
+
+
+def _show(result: Stress, page: Path, as_json: bool) -> None:
+    from hydrascope.cli import _terminal
+
+    said = result.summary()
+    if not as_json:
+        _terminal.show_sentences(said.headline, said.sentences)
+        say(page)  # last, so that it can be clicked or piped
+        return
+    tables = {name: _terminal.records(table) for name, table in result.tables().items()}
+    found = {"headline": said.headline, "sentences": list(said.sentences), "numbers": dict(said.numbers)}
+    attributes = dict(result.findings.ds.attrs)
+    say(json.dumps({**found, "tables": tables, "attributes": attributes, "report": str(page)}, indent=1))

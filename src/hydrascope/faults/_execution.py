@@ -1,0 +1,216 @@
+"""A stress test from its request to its ledgers, continued where it stopped.
+
+Its folder is that of a run whose numbers are all in companions: `singles`, every part alone with its whole account;
+`sets`, random sets and pairs, with sums by kind of writer; `worst-1`, `worst-2` ..., what the search for the worst sets
+asked for next.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from hydrascope.ablations import Ablation
+from hydrascope.analysis import Findings
+from hydrascope.anatomy import Model
+from hydrascope.components import Component, Knockout, parse_knockouts
+from hydrascope.engine import edited_places
+from hydrascope.errors import AblationError, ComponentError, HydrascopeError
+from hydrascope.faults._request import StressRequest
+from hydrascope.ledger import open_dataset
+from hydrascope.prompts import PromptSet
+from hydrascope.resilience import Resilience, addresses
+from hydrascope.run import Progress, Task, Tell, execute_companions, prepare, record_of, store_prompts, versions
+from hydrascope.run_directory import COMPANIONS, RunDirectory, fresh_or_same, is_finished, locked, open_run_directory
+
+SINGLES, SETS = "singles", "sets"
+MOST_PARTS = 1000
+"""Most parts that can fail."""
+_DIVIDED = {"head": "heads", "neuron": "neuron"}
+"""Kind of part to what divides its writer in the account of the single knock-outs."""
+
+
+@dataclass(frozen=True)
+class StressTest:
+    """A stress test that is ready to go: everything checked, nothing computed.
+
+    Attributes:
+        request: what was asked.
+        singles: knock-outs of every part alone.
+    """
+
+    request: StressRequest
+    singles: Task
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Addresses of the parts, in the order of the forward pass."""
+        return tuple(map(str, self.singles.knockouts))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything that the numbers depend on."""
+        asked = self.request
+        mine = {"rates": list(asked.rates), "masks": asked.masks, "pairs": asked.pairs, "worst": asked.worst}
+        return {**self.singles.settings, **mine}
+
+    def sets(self, components: Sequence[str]) -> Task:
+        """Knock-outs of sets of parts, with sums by kind of writer only.
+
+        Args:
+            components: addresses of joint knock-outs.
+        """
+        task, text = self.singles, ",".join(components)
+        knockouts = tuple(parse_knockouts(text, task.model.anatomy.inventory))
+        options = task.options.but(components=text, detail="kinds", writers="layers")
+        return replace(task, options=options, knockouts=knockouts, decompositions=(), heads=())
+
+
+def prepare_stress(
+    request: StressRequest, model: Model, prompts: PromptSet, ablation: Ablation | None = None
+) -> StressTest:
+    """Check a stress test before the first number is computed.
+
+    Args:
+        request: what is asked.
+        model: the opened model.
+        prompts: at least one prompt.
+        ablation: the request's ablation, where it is at hand.
+
+    Raises:
+        HydrascopeError: what cannot be done, and what to do about it.
+    """
+    chosen = ablation or request.ablations()[0]
+    if chosen.learning is not None:
+        raise AblationError(
+            f"the {chosen.name} ablation learns a constant for every set of parts, and a stress test has very many "
+            "sets; choose another one, such as mean"
+        )
+    knockouts = parse_knockouts(request.components, model.anatomy.inventory)
+    joint = _together(knockouts, model)
+    # in the order of the forward pass, so that of a pair the later part is known
+    options = request.options.but(components=",".join(map(str, joint.parts)))
+    if "writers" not in request.model_fields_set:
+        options = options.but(writers=_apart(joint.parts))
+    return StressTest(request, prepare(model, prompts, chosen, options))
+
+
+def _together(knockouts: Sequence[Knockout], model: Model) -> Knockout:
+    """All parts knocked out at once.
+
+    Raises:
+        ComponentError: something else than single parts is asked for, or too few, too many, or parts of each other.
+    """
+    for knockout in knockouts:
+        if len(knockout.parts) > 1 or knockout.frozen or knockout.sender is not None:
+            raise ComponentError(
+                f"'{knockout}' is no single part, and a stress test makes sets itself; name single parts"
+            )
+    if not 2 <= len(knockouts) <= MOST_PARTS:
+        raise ComponentError(
+            f"a stress test needs 2 to {MOST_PARTS:,} parts that can fail, and --components names {len(knockouts):,}; "
+            "name more, or fewer"
+        )
+    (joint,) = parse_knockouts("+".join(map(str, knockouts)), model.anatomy.inventory)
+    try:
+        edited_places(joint, model.anatomy)
+    except ComponentError:
+        raise ComponentError(
+            "some of --components lie inside others; name only the larger or only the smaller ones"
+        ) from None
+    return joint
+
+
+def _apart(parts: Sequence[Component]) -> str:
+    """Writers that the account of single knock-outs divides, so that it shows which parts answer."""
+    found = [
+        _DIVIDED[part.kind] if part.kind == "head" else f"{_DIVIDED[part.kind]}.{part.layer}"
+        for part in parts
+        if part.kind in _DIVIDED
+    ]
+    return ",".join(dict.fromkeys(found)) or "layers"
+
+
+def default_stress_folder(test: StressTest) -> Path:
+    """`runs/stress-MODEL-PROMPTS`, or the next free number of it where another test is there."""
+    task = test.singles
+    return fresh_or_same(Path("runs") / f"stress-{task.model.source.label}-{task.prompts.name}", test.settings)
+
+
+def execute_stress(
+    test: StressTest,
+    out: Path | None,
+    *,
+    overwrite: bool = False,
+    progress: Progress = lambda stage, done, total: None,
+    tell: Tell = lambda lines: None,
+) -> tuple[Resilience, RunDirectory | None]:
+    """Make a stress test, or what is left of it.
+
+    Args:
+        test: what to do.
+        out: the test's folder, made or continued; None keeps nothing on disk afterwards.
+        overwrite: throw away the test that is in `out`.
+        progress: takes stage, number done and total.
+        tell: takes what the test says before its first number.
+
+    Returns:
+        The tables and the folder, if any.
+
+    Raises:
+        SettingsChanged: a test that is there was made with other settings.
+        HydrascopeError: what goes wrong on the way; what is finished is kept.
+    """
+    if out is None:
+        with tempfile.TemporaryDirectory(prefix="hydrascope-") as folder:
+            return execute_stress(test, Path(folder) / "stress", progress=progress, tell=tell)[0], None
+    task = test.singles
+    with locked(out):
+        facts = {"versions": versions(), **record_of(test.request, task.model, task.prompts)}
+        directory = open_run_directory(out, test.settings, facts, overwrite=overwrite)
+        store_prompts(directory, task.prompts)
+    try:
+        execute_companions(directory, {SINGLES: task}, test.request, progress=progress, tell=tell)
+        found = read(out, test.request)
+        _make(test, directory, {SETS: test.sets(found.plan.addresses(found.parts, found.stakes))}, progress)
+        while len(missing := (found := read(out, test.request)).search()[1]):
+            # every step of the search asks for sets that no ledger has, so each has a folder of its own
+            name = f"worst-{len(found.ledgers) - 1}"
+            _make(test, directory, {name: test.sets(addresses(missing, found.parts))}, progress)
+    except HydrascopeError:
+        if not (out / COMPANIONS / SINGLES).exists():
+            directory.discard()
+        raise
+    return found, directory.mark_complete()
+
+
+def _make(test: StressTest, directory: RunDirectory, tasks: Mapping[str, Task], progress: Progress) -> None:
+    execute_companions(directory, tasks, test.request, progress=progress)
+
+
+def read(folder: Path, request: StressRequest) -> Resilience:
+    """The tables of what a stress test's folder has so far.
+
+    Args:
+        folder: the test's folder.
+        request: what was asked.
+
+    Raises:
+        OutputError: not even the knock-outs of single parts are there.
+    """
+    singles = open_dataset(folder / COMPANIONS / SINGLES)
+    others = [path for name in (SETS, *_steps(folder)) if is_finished(path := folder / COMPANIONS / name)]
+    ledgers: list[xr.Dataset] = [singles, *map(open_dataset, others)]
+    parts = tuple(str(name) for name in singles["ablated"].values)
+    return Resilience(parts, Findings(singles), tuple(ledgers), request.plan, request.surviving, request.loss)
+
+
+def _steps(folder: Path) -> list[str]:
+    """Steps of the search for the worst sets, in their order."""
+    found = [path.name for path in (folder / COMPANIONS).glob("worst-*")]
+    return sorted(found, key=lambda name: int(name.removeprefix("worst-")))

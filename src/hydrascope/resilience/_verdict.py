@@ -1,0 +1,241 @@
+"""What a stress test found, in plain sentences; each is said only where its interval is clear."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from hydrascope.analysis import count, digits, listed, noun, percent, quantity, reads_each
+from hydrascope.resilience._findings import ALLOWED, Resilience
+from hydrascope.resilience._ranking import USUAL
+
+NAMED = 4
+"""Most parts, or pairs, that a sentence names."""
+
+Row = Mapping[Any, Any]
+Said = Iterator[tuple[str, dict[str, Any]]]
+"""Sentences with the numbers in them, by name."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The findings of a stress test.
+
+    Attributes:
+        headline: what the model survives.
+        sentences: everything else, most important first.
+        numbers: the numbers that the sentences state, by name.
+    """
+
+    headline: str
+    sentences: tuple[str, ...]
+    numbers: Mapping[str, Any]
+
+
+def verdict(found: Resilience) -> Verdict:
+    """Say what a stress test found."""
+    sayings = (_survival, _damage, _importance, _orders, _pairs, _singles, _worst, _additivity, _load)
+    (headline, numbers), *rest = [said for saying in sayings for said in saying(found)]
+    for _, more in rest:
+        numbers |= more
+    return Verdict(headline, tuple(sentence for sentence, _ in rest), numbers)
+
+
+def _survival(found: Resilience) -> Said:
+    what = f"{len(found.parts)} {noun(found.ds)}s"
+    if found.survived is None:
+        value, *ends = found.area()
+        yield (
+            f"Averaged over all failure rates of the {what}, the {quantity(found.ds).logit} is "
+            f"{_spread(value, *ends)}.",
+            {"area": value},
+        )
+        return
+    rate, lo, hi = found.survived
+    accuracy, rows = percent(found.accuracy), _rows(found)
+    numbers = {"survived": rate, "survived_lo": lo, "survived_hi": hi}
+    if math.isnan(rate):
+        yield f"Fewer than {accuracy} of the {rows} are right even where none of the {what} fail.", numbers
+    elif rate == 1:
+        yield f"At least {accuracy} of the {rows} stay right at every failure rate of the {what}.", numbers
+    else:
+        until = _spread(rate, lo, hi, percent)
+        yield f"At least {accuracy} of the {rows} stay right until {until} of the {what} fail at random.", numbers
+
+
+def _damage(found: Resilience) -> Said:
+    curve = found.curve()
+    row = curve.iloc[int((curve["rate"] - USUAL).abs().argmin())]
+    numbers = {name: float(row[name]) for name in ("rate", "damage", "singles", "beyond")}
+    said = (
+        f"Where each fails with probability {percent(row['rate'])}, the {quantity(found.ds).logit} falls by "
+        f"{_ends(row, 'damage')}; the losses of single parts add up to {digits(row['singles'])}"
+    )
+    if row["beyond_lo"] > 0:
+        said += ", so that what single knock-outs show is too little"
+    elif row["beyond_hi"] < 0:
+        said += ", so that what single knock-outs show is too much"
+    elif found.resampling.conclusive:
+        said += ", which it cannot be told from"
+    yield f"{said}.", numbers
+
+
+def _importance(found: Resilience) -> Said:
+    table = found.ranking
+    rate = percent(float(table["rate"].iloc[0]))
+    sure = table[~(table["under_failure_lo"] <= 0)]
+    if len(sure):
+        first = _largest(sure, "under_failure")
+        yield (
+            f"When {rate} of the others fail, {first['part']} matters most: losing it costs "
+            f"{_ends(first, 'under_failure')} logits, alone {_ends(first, 'alone')}.",
+            {"first": first["part"], "under_failure": float(first["under_failure"]), "alone": float(first["alone"])},
+        )
+    exposed = table[table["exposure_lo"] > 0]
+    if len(exposed):
+        row = _largest(exposed, "exposure")
+        tenth = _spread(row["exposure"] / 10, row["exposure_lo"] / 10, row["exposure_hi"] / 10)
+        yield (
+            f"The most exposed part is {row['part']}: for each tenth of the others that fail, its loss grows by "
+            f"{tenth} logits at first.",
+            {"exposed": row["part"], "exposure": float(row["exposure"])},
+        )
+    crossing = found.crossings
+    if len(crossing):
+        part = str(crossing["overtaken_by"].value_counts().index[0])
+        passed = crossing[crossing["overtaken_by"] == part]
+        row, named = _of(table, part), [str(name) for name in passed["part"]]
+        covered = f"; {row['covered_by']} covers for it" if row["covered_by"] else ""
+        yield (
+            f"A ranking by single knock-outs underrates {part} most: it clearly matters less than "
+            f"{listed(named)} alone, and more when {percent(float(passed['rate'].max()))} of the others "
+            f"fail{covered}.",
+            {"underrated": part, "overtaken": named, "crossings": len(crossing)},
+        )
+
+
+def _rows(found: Resilience) -> str:
+    return "tokens" if reads_each(found.ds) else "prompts"
+
+
+def _of(table: pd.DataFrame, part: Any) -> Row:
+    """The row of a part."""
+    found: Row = table[table["part"] == part].to_dict("records")[0]
+    return found
+
+
+def _largest(table: pd.DataFrame, column: str) -> Row:
+    """The row with the largest value in a column."""
+    found: Row = table.to_dict("records")[int(table[column].argmax())]
+    return found
+
+
+def _orders(found: Resilience) -> Said:
+    against = {row["order"]: row for row in found.agreement.to_dict("records") if row["other"] == "Shapley value"}
+    alone, direct = against["alone"], against["direct effect"]
+    yield (
+        f"Losses alone order the parts as the Shapley values do with tau {_ends(alone, 'tau')}, direct effects with "
+        f"tau {_ends(direct, 'tau')}.",
+        {"tau_alone": float(alone["tau"]), "tau_direct": float(direct["tau"])},
+    )
+
+
+def _pairs(found: Resilience) -> Said:
+    table = found.pairs
+    if table.empty or not found.resampling.conclusive:
+        return
+    clear = table[table["significant"]]
+    worse = clear[clear["interaction"] < 0]
+    kinds = {kind: int((worse["kind"] == kind).sum()) for kind in ("active repair", "passive redundancy")}
+    said = (
+        f"Of {count(len(table), 'pair')}, {len(worse)} clearly cost more together than alone and "
+        f"{len(clear) - len(worse)} less"
+    )
+    if any(kinds.values()):
+        said += f"; of the first, {kinds['active repair']} are active repair (the later part answers as much) and "
+        said += f"{kinds['passive redundancy']} passive redundancy (neither answers the other)"
+    yield (
+        f"{said}.",
+        {"pairs": len(table), "worse_together": len(worse), "less_together": len(clear) - len(worse), **kinds},
+    )
+    if len(worse):
+        row = _largest(worse.assign(size=-worse["interaction"]), "size")
+        kind = f" ({row['kind']})" if row["kind"] not in ("", "redundancy") else ""
+        yield (
+            f"{row['part']} and {row['other']} depend on each other most{kind}: together they cost "
+            f"{_ends(row, 'joint_loss')} logits, alone {digits(row['alone'])} and {digits(row['other_alone'])}.",
+            {"pair": f"{row['part']}+{row['other']}", "joint_loss": float(row["joint_loss"])},
+        )
+
+
+def _singles(found: Resilience) -> Said:
+    table, hidden = found.single_faults, found.hidden_pairs
+    secure = int(table["secure"].sum())
+    said = (
+        f"{secure} of {count(len(table), 'part')} can be lost one at a time: without it, at most {percent(ALLOWED)} of "
+        f"the {_rows(found)} lose {digits(found.loss)} logits or more"
+    )
+    numbers: dict[str, Any] = {"secure": secure}
+    if len(hidden):
+        share, number = float(hidden["hidden"].mean()), int(hidden["hidden"].sum())
+        numbers |= {"hidden": number, "hidden_share": share}
+        said += f"; of the {len(hidden)} pairs of such parts {number} ({percent(share)}) cannot be lost together"
+        worst = hidden[hidden["hidden"]].nlargest(NAMED, "hit")
+        if len(worst):
+            named = [f"{row['part']} with {row['other']}" for row in worst.to_dict("records")]
+            said += f", {listed(named)} first of all" if number > len(named) else f": {listed(named)}"
+    yield f"{said}.", numbers
+
+
+def _worst(found: Resilience) -> Said:
+    table = found.worst
+    if table.empty:
+        return
+    row = table.iloc[-1]
+    several = "single part" if row["size"] == 1 else f"{row['size']} parts"
+    yield (
+        f"Without the worst {several} that a search found, {row['parts'].replace('+', ', ')}, the "
+        f"{quantity(found.ds).logit} is {_ends(row, 'value')}, without random ones {digits(row['random'])}; there may "
+        "be worse.",
+        {"worst": row["parts"], "worst_value": float(row["value"]), "random_value": float(row["random"])},
+    )
+
+
+def _additivity(found: Resilience) -> Said:
+    row = found.additivity.iloc[-1]
+    said = f"Losses of single parts, added up, predict those of random sets with R² {_ends(row, 'singles')}"
+    if not math.isnan(row["pairs"]):
+        said += f", with the interactions of pairs R² {_ends(row, 'pairs')}"
+    if not math.isnan(row["line"]):
+        said += (
+            f"; a line through the sums of single losses, which allows for saturation, reaches {digits(row['line'])}"
+        )
+    numbers = {f"r2_{name}": float(row[name]) for name in ("singles", "pairs", "line")}
+    yield f"{said}.", numbers
+
+
+def _load(found: Resilience) -> Said:
+    table, sure = found.loads, found.transfers
+    sure = sure[sure["significant"] & (sure["transfer_lo"] > 0)]
+    if table.empty or sure.empty:
+        return
+    row = _largest(sure, "transfer")
+    load = _of(table, row["part"])
+    yield (
+        f"The largest share of a load is taken over by {row['taker']}, {_ends(row, 'transfer', percent)} of what "
+        f"{row['part']} loses; {load['takers']:.1f} writers share in it, counted by effective number.",
+        {"taker": row["taker"], "transfer": float(row["transfer"]), "takers": float(load["takers"])},
+    )
+
+
+def _ends(row: Any, name: str, form: Callable[[float], str] = digits) -> str:
+    return _spread(float(row[name]), float(row[f"{name}_lo"]), float(row[f"{name}_hi"]), form)
+
+
+def _spread(value: float, lo: float, hi: float, form: Callable[[float], str] = digits) -> str:
+    """A number with its interval, where there is one."""
+    return form(value) if math.isnan(lo) or math.isnan(hi) else f"{form(value)} [{form(lo)}, {form(hi)}]"

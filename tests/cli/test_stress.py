@@ -1,0 +1,56 @@
+"""`hydrascope stress`: plan, run, report, JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import hydrascope as hs
+from tests.conftest import Cli
+
+SMALL = ("--rates", "0.3,0.7", "--masks", "10", "--worst", "2", "--ablation", "zero")
+
+
+@pytest.fixture(scope="module")
+def command(model_folder: Path, prompt_file: Path) -> tuple[str, ...]:
+    return ("stress", str(model_folder), "--prompts", str(prompt_file), "--components", "attn,mlp", *SMALL)
+
+
+def test_the_plan_counts_every_run(command: tuple[str, ...], cli: Cli, tmp_path: Path) -> None:
+    said = cli(*command, "--out", tmp_path / "test", "--dry-run", "--json")
+    plan = json.loads(said.out)
+    assert plan["knockouts"] == 6
+    assert plan["companions"]["sets"]["knockouts"] > 20
+    assert plan["companions"]["worst"]["knockouts"] > 5
+    assert plan["seconds"] > 0
+    assert plan["needed_bytes"] > 0
+    assert not (tmp_path / "test").exists()
+    assert "and sets:" in cli(*command, "--dry-run").out
+
+
+def test_it_says_what_was_found_and_writes_a_page(command: tuple[str, ...], cli: Cli, tmp_path: Path) -> None:
+    out = tmp_path / "test"
+    said = cli(*command, "--out", out)
+    assert said.code == 0, said.err
+    found = hs.Stress.open(out)
+    summary = found.summary()
+    assert said.out.splitlines()[0] == summary.headline
+    assert said.out.splitlines()[-1] == str(out / "report.html")
+    page = (out / "report.html").read_text()
+    for heading in ("What the model survives", "Importance when others fail too", "Parts that fail together"):
+        assert heading in page
+    assert found.findings.plan.masks == 10
+    assert "--masks 10" in page
+    again = json.loads(cli(*command, "--out", out, "--json").out)
+    assert again["headline"] == summary.headline
+    assert [row["rate"] for row in again["tables"]["curve"]] == [0, 0.3, 0.7, 1]
+    assert len(again["tables"]["pairs"]) == 15
+
+
+def test_mistakes_are_one_sentence(command: tuple[str, ...], cli: Cli, tmp_path: Path) -> None:
+    assert "failure rate cannot be 2" in cli(*command, "--rates", "2").refusal()
+    assert "one ablation" in cli(*command, "--ablation", "zero,mean", "--out", tmp_path / "test").refusal()
+    assert "needs 2 to" in cli(*command, "--components", "attn.0", "--out", tmp_path / "test").refusal()
+    assert not (tmp_path / "test").exists()
