@@ -33,6 +33,7 @@ from hydrascope.errors import (
     HookDidNotFire,
     HydrascopeError,
     LedgerDoesNotClose,
+    ModelError,
     NonFinite,
     OutputError,
 )
@@ -308,11 +309,14 @@ def test_all_strategies_agree(name):
     assert (right.distribution.logit[1:] - right.distribution.logit[0]).abs().max() > 0.1
 
 
-def test_weights_that_are_not_finite_are_refused():
+def test_weights_that_are_not_finite_are_refused(monkeypatch):
     model = open_model("llama")
     with torch.no_grad():
         model.network.model.layers[1].mlp.down_proj.weight[0, 0] = float("nan")
     before = state(model.network)
+    with pytest.raises(ModelError, match="was changed after it was opened"):
+        ledger(model)
+    monkeypatch.setattr(type(model), "require_unchanged", lambda self: None)
     with pytest.raises(NonFinite):
         ledger(model)
     assert state(model.network) == before

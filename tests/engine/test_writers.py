@@ -191,7 +191,7 @@ def test_the_same_folder_continues_only_with_the_same_writers(tmp_path: Path) ->
     assert first.attrs["writers"] == "heads"
     xr.testing.assert_identical(first, again)
     xr.testing.assert_identical(first.drop_attrs(), ledger("gpt2", "attn,head.1.*", null_draws=1).drop_attrs())
-    with pytest.raises(SettingsChanged, match="another writers"):
+    with pytest.raises(SettingsChanged, match="--writers heads there, layers now"):
         made("layers")
 
 

@@ -56,6 +56,9 @@ VARIABLES: dict[str, tuple[tuple[str, ...], str]] = {
 (`logit` in the text), unless said otherwise; `first` is what the model does when it is right.
 """
 
+UNKNOWN = ("own_direct_effect",)
+"""Variables that are NaN where something is not known: units of a writer that the account keeps whole."""
+
 MEASURES = ("log_prob_change", "kl", "rank_change", "target_first", "clean_prob", "clean_target_first")
 """Variables that take the whole vocabulary of every row."""
 
