@@ -228,7 +228,8 @@ def test_a_logit_difference_from_a_file(model_folder: Path, rows: list[tiny.Row]
     command = ("run", model_folder, "--prompts", prompts, *SMALL, "--target", "difference", "--out", tmp_path / "out")
     said = cli(*command)
     assert said.code == 0, said.err
-    assert "logit difference" in said.out and "target" not in said.out
+    shown = cli("show", tmp_path / "out").out
+    assert "logit difference" in shown and "target" not in said.out + shown
     dataset = open_dataset(tmp_path / "out")
     assert dataset.attrs["target_policy"] == "difference"
     assert (dataset.attrs["prompts_kept"], dataset.attrs["prompts_dropped_alike"]) == (40, 1)
@@ -257,7 +258,9 @@ def test_donors_that_have_the_foil_as_answer_are_told(
     attributes = hs.Ledger.open(tmp_path / "out").dataset.attrs
     kept = attributes["prompts_kept"]
     assert attributes["donors_sharing"] == kept >= 2
-    assert f"For want of others, {kept} of {kept} donors have a prompt's answer or foil among their own" in said.out
+    assert f"For want of others, {kept} of {kept} donors have a prompt's answer or foil among their own" in (
+        cli("show", tmp_path / "out").out
+    )
     page = (tmp_path / "out" / "report.html").read_text()
     assert f"{kept} of {kept} donors have the prompt’s answer or foil among their own" in page
 

@@ -47,7 +47,7 @@ def test_it_adds_what_a_run_that_freezes_has(command: tuple[str, ...], tmp_path:
     said = cli("freeze", later)
     assert said.code == 0, said.err
     assert said.out.splitlines()[-1] == str(later / "report.html")
-    assert "Confirmed by freezing: with attn.3 held at its clean output" in said.out
+    assert "Confirmed by freezing: with attn.3 held at its clean output" in cli("show", later).out
     right, found = (hs.Ledger.open(path) for path in (whole, later))
     np.testing.assert_array_equal(found.also["freeze"].dataset["change"], right.also["freeze"].dataset["change"])
     assert found.also["freeze"].dataset.attrs["command"] == right.dataset.attrs["command"]

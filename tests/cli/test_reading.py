@@ -19,6 +19,7 @@ import hydrascope as hs
 from hydrascope.analysis import SHORT, TABLES
 from hydrascope.cli._ending import account, show_ending
 from hydrascope.cli._table import markdown
+from hydrascope.ledger import read_record, write_record
 from tests.conftest import Cli
 from tests.support.synthetic import synthetic_ledger
 from tests.support.texts import tiny_ledger
@@ -58,8 +59,8 @@ def test_the_runs_of_a_folder_are_listed_with_what_they_found(folder: Path, tmp_
     place = shutil.copytree(folder, tmp_path / "runs")
     for name in ("unfinished", "damaged"):
         shutil.copytree(place / "one", place / name)
-    record = json.loads((place / "one" / "run.json").read_text())
-    (place / "unfinished" / "run.json").write_text(json.dumps({**record, "complete": False}))
+    record = read_record(place / "one" / "run.json")
+    write_record(place / "unfinished" / "run.json", {**record, "complete": False})
     (place / "damaged" / "run.json").write_text("{")
     (place / "notes").mkdir()
     found = {Path(one["run"]).name: one for one in json.loads(cli("runs", place, "--json").out)}
@@ -113,10 +114,6 @@ def test_short_tables_have_columns_of_the_full_ones_and_no_share_that_means_noth
     for one in (ledger, tiny_ledger("kinds")):
         for name in ("self_repair", "mechanisms") if one is not ledger else ("who_repairs", "late_mlps", "mcgrath"):
             assert set(SHORT[name]) - set(one.table(name, full=True)) == set(), name
-
-
-def test_the_version_is_told(cli: Cli) -> None:
-    assert cli("--version").out == f"{hs.__version__}\n"
 
 
 def test_a_shell_can_complete_the_options_of_a_verb() -> None:

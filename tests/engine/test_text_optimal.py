@@ -323,7 +323,8 @@ def test_the_text_protocol_learns_measures_and_goes_on_after_an_interruption(
     assert cli(*command).code == 130
     monkeypatch.setattr(Learning, "learn", lambda self, some: (groups.append(list(some)), learn(self, some))[1])
     done = cli(*command)
-    assert done.code == 0 and "The least harmful constant, learned on these prompts, costs" in done.out
+    assert done.code == 0
+    assert "The least harmful constant, learned on these prompts, costs" in cli("show", tmp_path / "run").out
     assert groups == [[0], [1], [2]], "each was learned once"
     ledger = hs.Ledger.open(tmp_path / "run")
     best, mean = (one.dataset["kl"].mean("prompt") for one in (ledger.also["optimal"], ledger))

@@ -153,7 +153,7 @@ def test_from_the_command_line(
     )
     said = cli(*command, "--ablation", "resample,zero", "--dose", "0.5,1")
     assert said.code == 0, said.err
-    assert "Rank correlation of the 6 knock-outs' total effects" in said.out
+    assert "Rank correlation of the 6 knock-outs' total effects" in cli("show", tmp_path / "o").out
     ledger = hs.Ledger.open(tmp_path / "o")
     assert list(ledger.also) == ["dose-0.5", "zero"]
     assert ledger.dataset.attrs["prompts_total"] == 12

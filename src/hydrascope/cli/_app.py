@@ -53,6 +53,9 @@ def _options_of_all(
     """Knock out any part of a language model and account exactly for what the rest does about it."""
 
 
+_COMPLETING = "_HYDRASCOPE_COMPLETE"
+"""Set by a shell that asks what may follow."""
+
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # click's, or the copy that newer versions of typer carry
 
 
@@ -62,6 +65,8 @@ def main() -> None:
     prepare_streams()
     try:
         add_options(_verb(words))
+        if _COMPLETING in os.environ:
+            app(prog_name="hydrascope")  # answers the shell, and ends
         # not through its `main`, which would take interrupts and closed pipes for its own
         with typer.main.get_command(app).make_context("hydrascope", words) as context:
             context.command.invoke(context)
@@ -89,7 +94,7 @@ def main() -> None:
 def _verb(words: list[str]) -> str:
     """The verb of a command, also of one that is being typed while a shell asks what may follow."""
     typed = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS", "")
-    asked = typed.split()[1:] if "_HYDRASCOPE_COMPLETE" in os.environ else words
+    asked = typed.split()[1:] if _COMPLETING in os.environ else words
     return asked[0] if asked else ""
 
 
