@@ -28,7 +28,9 @@ from transformers import (
 )
 
 import hydrascope as hs
+from hydrascope import zoo
 from hydrascope.anatomy import _device, _load, load
+from hydrascope.anatomy._checkpoint import locate
 from hydrascope.cli import _inspection
 from hydrascope.errors import (
     HydrascopeError,
@@ -458,3 +460,13 @@ def test_a_module_in_memory_needs_no_folder() -> None:
     model = load(tiny.network(), tokenizer=tiny.tokenizer())
     assert model.source.name == "GPT2LMHeadModel"
     assert model.anatomy.n_layers == 3
+
+
+def test_a_folder_that_is_no_model_does_not_hide_a_bundled_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    bundled = zoo.default()
+    (tmp_path / bundled.name).mkdir()
+    (tmp_path / bundled.name / "run.json").write_text("{}")
+    assert locate(bundled.name).where == str(bundled.path)
+    (tmp_path / bundled.name / "config.json").write_text("{}")
+    assert locate(bundled.name).where == bundled.name

@@ -87,12 +87,17 @@ def locate(name: str, *, trust: bool = False, gguf: str = "") -> Checkpoint:
     try:
         if path.suffix.lower() == GGUF and path.is_file() and not gguf:
             path, gguf = path.parent, path.name
-        is_folder = path.is_dir()
+        is_folder = path.is_dir() and not (bundled is not None and _holds_no_model(path))
     except OSError as error:  # a part of it is too long
         raise UnknownModel(f"no model '{name[:20]}...': {reason(error)}") from error
     if gguf:
         require_gguf(name, path if is_folder else None, gguf)
     return Checkpoint(name, str(path) if is_folder else name if bundled is None else str(bundled.path), trust, gguf)
+
+
+def _holds_no_model(folder: Path) -> bool:
+    """Whether a folder has nothing that a model is opened from, so that a bundled name may mean the bundled model."""
+    return not any(folder.glob("*config.json")) and not any(folder.glob(f"*{GGUF}"))
 
 
 def open_config(checkpoint: Checkpoint) -> Any:
