@@ -10,8 +10,6 @@ import tempfile
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 import hydrascope as hs
 
@@ -23,19 +21,11 @@ SEEDS, PROMPTS, TOKENS, DONORS = 5, 60, 6, 4
 REPAIRED, WORSE = "repaired", "made worse"
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    """One token a word, `w0` and up."""
-    core = Tokenizer(models.WordLevel({f"w{i}": i for i in range(registry.VOCABULARY)}, unk_token="w0"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(tokenizer_object=core, unk_token="w0")
-
-
 def ledger(family: str, seed: int, folder: Path) -> hs.Ledger:
     """All attention layers and MLPs of one random model knocked out, on random prompts."""
     registry.build(family, seed).save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
-    words = torch.randint(4, registry.VOCABULARY, (PROMPTS, TOKENS), generator=torch.Generator().manual_seed(seed))
-    prompts = [hs.Prompt(text=" ".join(f"w{i}" for i in row), target="w5") for row in words.tolist()]
+    tokens = torch.randint(4, registry.VOCABULARY, (PROMPTS, TOKENS), generator=torch.Generator().manual_seed(seed))
+    prompts = [hs.Prompt(input_ids=tuple(row)) for row in tokens.tolist()]
     options = hs.Options(target="top")
     asked = hs.PromptSet("random", tuple(prompts))
     return hs.knock_out(hs.load(folder), asked, "attn,mlp", hs.Resample(donors=DONORS), options=options)
