@@ -152,6 +152,13 @@ def test_models_of_other_depths_are_compared_over_relative_depth_and_told_so() -
     assert row["knockouts"] == len(layers)
 
 
+@pytest.mark.parametrize("option", ["bos", "delimiter", "answer", "seed", "ablation"])
+def test_what_was_asked_otherwise_is_told(option: str) -> None:
+    first, _ = runs()
+    other = first.assign_attrs({option: "otherwise"})
+    assert "against otherwise)" in " ".join(summarise_comparison(Comparison(first, other, ("a", "b"))).sentences)
+
+
 def test_few_groups_tell_nothing() -> None:
     first, second = (ds.isel(prompt=slice(0, 4)) for ds in runs())
     told = summarise_comparison(Comparison(first, second, ("base", "tuned")))

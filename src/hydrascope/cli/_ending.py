@@ -41,7 +41,7 @@ def show_ending(ledger: Ledger, page: Path, console: Console) -> None:
     """
     summary, attributes = ledger.summary(), ledger.dataset.attrs
     more = len(summary.sentences) - SENTENCES
-    closing = f"The ledger closes to {attributes['closing_error']:.1e}; {attributes['seconds']:.1f} s. "
+    closing = f"The ledger closes to {ledger.closing().error:.1e}; {attributes['seconds']:.1f} s. "
     closing += f"{more} more sentences: " if more > 0 else "Again: "
     closing += f"hydrascope show {shlex.quote(str(page.parent))}"
     said = [Text(summary.headline, "bold"), *account(ledger, summary)]

@@ -74,6 +74,11 @@ def _known(path: Path) -> dict[str, Any]:
 
 def _headline(path: Path) -> str:
     from hydrascope.results import Ledger
+    from hydrascope.run_directory import LEDGER
 
+    if not (path / LEDGER).exists():  # a stress test keeps its runs below companions/
+        from hydrascope.faults import Stress
+
+        return Stress.open(path).summary().headline
     ledger = Ledger.open(path)
     return ledger.summary().headline if ledger.has_report else ""

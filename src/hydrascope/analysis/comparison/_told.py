@@ -98,8 +98,9 @@ def _losses(found: Comparison, table: pd.DataFrame) -> str:
     first, second = table["lost_first"], table["lost_second"]
     told = {name: int((table["outcome"] == name).sum()) for name in ("more", "less", "alike")}
     return (
-        f"Clear losses: {first.sum()} in {one}, {second.sum()} in {other}, {(first & second).sum()} in both; of these "
-        f"{other} repairs {told['more']} more, {told['less']} less, and {told['alike']} cannot be told apart."
+        f"Clear losses on what both kept: {first.sum()} in {one}, {second.sum()} in {other}, "
+        f"{(first & second).sum()} in both; of these {other} repairs {told['more']} more, {told['less']} less, and "
+        f"{told['alike']} cannot be told apart."
     )
 
 
