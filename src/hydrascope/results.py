@@ -26,8 +26,8 @@ from hydrascope.analysis import (
 )
 from hydrascope.components import parse_component
 from hydrascope.errors import ComponentError, OutputError, did_you_mean, shown
-from hydrascope.ledger import open_dataset
-from hydrascope.run_directory import COMPANIONS, FREEZE, JSON, LEDGER, folder_named, is_finished
+from hydrascope.ledger import open_dataset, unfinished
+from hydrascope.run_directory import COMPANIONS, FREEZE, JSON, LEDGER, STRESS, folder_named, is_finished, kind_of
 
 if TYPE_CHECKING:
     from hydrascope.report import Plots
@@ -61,9 +61,10 @@ class Ledger:
             LedgerDoesNotClose: its numbers do not add up.
         """
         folder = folder_named(path)
-        begun = os.path.isfile(folder / JSON) and not os.path.exists(folder / LEDGER)
-        if begun and not is_finished(folder):
-            raise OutputError(f"the run in '{folder}' has not finished; run the same command again to continue it")
+        if kind_of(folder) == STRESS:
+            raise OutputError(f"'{folder}' holds a stress test, which has no ledger of its own; use Stress.open")
+        if (folder / JSON).is_file() and not (folder / LEDGER).exists() and not is_finished(folder):
+            raise unfinished(folder)
         return cls(open_dataset(folder), folder.parent if folder.suffix == ".zarr" else folder)
 
     @cached_property

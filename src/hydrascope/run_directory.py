@@ -29,6 +29,9 @@ COMPANIONS = "companions"
 FREEZE = "freeze"
 """Name of the companion run in which responders are frozen."""
 
+RUN, STRESS = "run", "stress"
+"""Kinds of folders, by the verb that makes them."""
+
 LEDGER = "ledger.zarr"
 _FOLDERS = (LEDGER, "scratch.zarr", COMPANIONS)
 _DRAFTS = tuple(f"{name}.new" for name in (JSON, PROMPTS, *_FOLDERS))
@@ -197,6 +200,23 @@ def is_finished(path: Path) -> bool:
         OutputError: its record is not what was written.
     """
     return (path / JSON).is_file() and bool(read_record(path / JSON).get("complete"))
+
+
+def kind_of(path: Path) -> str:
+    """What a folder holds: `RUN` or `STRESS`.
+
+    A ledger proves itself, so where there is one the record is not asked. Companions, and folders without a record, say
+    nothing else and are taken for runs.
+
+    Args:
+        path: the folder, or a ledger.
+
+    Raises:
+        OutputError: there is no ledger, and the record is not what was written.
+    """
+    if (path / LEDGER).exists() or not (path / JSON).is_file():
+        return RUN
+    return str(read_record(path / JSON).get("verb", RUN))
 
 
 def folder_named(name: str | os.PathLike[str]) -> Path:

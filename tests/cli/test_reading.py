@@ -57,18 +57,22 @@ def test_the_account_of_the_ending_adds_up() -> None:
 
 def test_the_runs_of_a_folder_are_listed_with_what_they_found(folder: Path, tmp_path: Path, cli: Cli) -> None:
     place = shutil.copytree(folder, tmp_path / "runs")
-    for name in ("unfinished", "damaged"):
+    for name in ("unfinished", "damaged", "unknown"):
         shutil.copytree(place / "one", place / name)
     record = read_record(place / "one" / "run.json")
     write_record(place / "unfinished" / "run.json", {**record, "complete": False})
-    (place / "damaged" / "run.json").write_text("{")
+    for name in ("damaged", "unknown"):
+        (place / name / "run.json").write_text("{")
+    shutil.rmtree(place / "unknown" / "ledger.zarr")
     (place / "notes").mkdir()
     found = {Path(one["run"]).name: one for one in json.loads(cli("runs", place, "--json").out)}
     assert {name: one["state"] for name, one in found.items()} == {
         "one": "complete",
         "unfinished": "broken off",
-        "damaged": "unreadable",
+        "damaged": "complete",  # as show has it: its ledger is whole
+        "unknown": "unreadable",
     }
+    assert {**found["damaged"], "run": ""} == {**found["one"], "run": ""}
     headline = hs.Ledger.open(place / "one").summary().headline
     assert (found["one"]["headline"], found["one"]["model"]) == (headline, record["model"]["label"])
     listed = cli("runs", place).out.splitlines()

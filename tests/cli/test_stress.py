@@ -43,6 +43,10 @@ def test_it_says_what_was_found_and_writes_a_page(command: tuple[str, ...], cli:
         assert heading in page
     assert found.findings.plan.masks == 10
     assert "--masks 10" in page
+    (listed,) = json.loads(cli("runs", tmp_path, "--json").out)
+    assert (listed["state"], listed["headline"]) == ("complete", summary.headline)
+    with pytest.raises(hs.OutputError, match=r"holds a stress test, .* use Stress\.open"):
+        hs.Ledger.open(out)
     again = json.loads(cli(*command, "--out", out, "--json").out)
     assert again["headline"] == summary.headline
     assert [row["rate"] for row in again["tables"]["curve"]] == [0, 0.3, 0.7, 1]

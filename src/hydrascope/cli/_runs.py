@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hydrascope.cli._finished import open_finished
 from hydrascope.cli._options import AsJson
 from hydrascope.cli._streams import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from hydrascope.faults import Stress
+    from hydrascope.results import Ledger
 
 
 def runs(
@@ -60,25 +64,34 @@ def _listed(folder: Path) -> Iterator[dict[str, Any]]:
 def _known(path: Path) -> dict[str, Any]:
     from hydrascope.errors import OutputError
     from hydrascope.ledger import read_record
-    from hydrascope.run_directory import JSON
+    from hydrascope.run_directory import JSON, LEDGER
 
-    record = read_record(path / JSON)
+    try:
+        record = read_record(path / JSON)
+    except OutputError:
+        if not (path / LEDGER).exists():
+            raise
+        return _told_by_ledger(path)
     try:
         complete = bool(record["complete"])
         named = {"model": record["model"]["label"], "prompts": record["prompts"]["name"]}
     except (KeyError, TypeError) as error:
         raise OutputError(f"'{path / JSON}' is no record of a run of this version") from error
-    state, headline = ("complete", _headline(path)) if complete else ("broken off", "")
+    state, headline = ("complete", _headline(open_finished(path))) if complete else ("broken off", "")
     return {"run": str(path), **named, "state": state, "headline": headline}
 
 
-def _headline(path: Path) -> str:
+def _told_by_ledger(path: Path) -> dict[str, Any]:
+    """What is known of a run whose record is damaged: a ledger that opens is whole, whatever lies beside it."""
     from hydrascope.results import Ledger
-    from hydrascope.run_directory import LEDGER
 
-    if not (path / LEDGER).exists():  # a stress test keeps its runs below companions/
-        from hydrascope.faults import Stress
-
-        return Stress.open(path).summary().headline
     ledger = Ledger.open(path)
-    return ledger.summary().headline if ledger.has_report else ""
+    named = {"model": ledger.dataset.attrs["model_name"], "prompts": ledger.dataset.attrs["prompts_name"]}
+    return {"run": str(path), **named, "state": "complete", "headline": _headline(ledger)}
+
+
+def _headline(found: Ledger | Stress) -> str:
+    from hydrascope.results import Ledger
+
+    bare = isinstance(found, Ledger) and not found.has_report
+    return "" if bare else found.summary().headline

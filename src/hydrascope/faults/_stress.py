@@ -11,9 +11,9 @@ from hydrascope.analysis import Estimate
 from hydrascope.errors import OutputError
 from hydrascope.faults._execution import read
 from hydrascope.faults._request import StressRequest
-from hydrascope.ledger import read_record
+from hydrascope.ledger import read_record, unfinished
 from hydrascope.resilience import Resilience, Verdict, verdict
-from hydrascope.run_directory import JSON
+from hydrascope.run_directory import JSON, STRESS, kind_of
 
 TABLES = (
     *("curve", "importance", "ranking", "agreement", "crossings", "pairs", "single_faults", "hidden_pairs"),
@@ -45,13 +45,11 @@ class Stress:
             OutputError: there is no stress test, or it has not finished.
         """
         folder = Path(path)
-        record = read_record(folder / JSON) if (folder / JSON).exists() else {}
-        if "rates" not in record.get("settings", {}):
+        if kind_of(folder) != STRESS:
             raise OutputError(f"no stress test in '{folder}'; give the folder that 'hydrascope stress' wrote")
+        record = read_record(folder / JSON)
         if not record["complete"]:
-            raise OutputError(
-                f"the stress test in '{folder}' has not finished; run the same command again to continue it"
-            )
+            raise unfinished(folder, "stress test")
         return cls(read(folder, StressRequest(**record["request"])), folder)
 
     def curve(self, value: str = "logit") -> pd.DataFrame:

@@ -7,7 +7,7 @@ that it is what was written and closes.
 from hydrascope.ledger._buffer import LedgerBuffer
 from hydrascope.ledger._file import LedgerFile
 from hydrascope.ledger._json import read_record, remove, write_record, write_text
-from hydrascope.ledger._reading import open_dataset
+from hydrascope.ledger._reading import open_dataset, unfinished
 from hydrascope.ledger._schema import (
     CLOSED,
     MEASURES,
@@ -31,6 +31,7 @@ __all__ = [
     "read_record",
     "remove",
     "rows_of_a_chunk",
+    "unfinished",
     "write_record",
     "write_text",
 ]

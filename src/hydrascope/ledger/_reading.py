@@ -41,6 +41,11 @@ def open_dataset(path: Path) -> xr.Dataset:
     return named
 
 
+def unfinished(folder: Path, what: str = "run") -> OutputError:
+    """The error of a folder whose run, or what else is in it, has begun and not finished."""
+    return OutputError(f"the {what} in '{folder}' has not finished; run the same command again to continue it")
+
+
 def _read(folder: Path) -> xr.Dataset:
     name = "zarr.json"
     try:
@@ -50,9 +55,7 @@ def _read(folder: Path) -> xr.Dataset:
                 f"the ledger '{folder}' has another format than this version reads ({FORMAT}); run it again"
             )
         if CLOSED not in dataset.attrs:
-            raise OutputError(
-                f"the run in '{folder.parent}' has not finished; run the same command again to continue it"
-            )
+            raise unfinished(folder.parent)
         for name in map(str, dataset.variables):
             dataset[name].load()
     except OutputError:

@@ -24,6 +24,7 @@ def record_of(request: RunRequest, model: Model, prompts: PromptSet) -> dict[str
         prompts: the prompts as they are run.
     """
     return {
+        "verb": request.verb,
         "request": request.model_dump(mode="json"),
         "command": request.command_line(),
         "sibling_command": request.sibling_command(model.source.sibling),
