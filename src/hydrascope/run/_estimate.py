@@ -35,7 +35,7 @@ from hydrascope.engine import (
 )
 from hydrascope.ledger import numbers_kept
 from hydrascope.prompts import EncodedPrompt
-from hydrascope.run._runner import ledger_variables
+from hydrascope.run._description import ledger_variables
 from hydrascope.run._task import Task
 
 PROBE = 512

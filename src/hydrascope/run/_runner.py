@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import accumulate
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
-import xarray as xr
 
 from hydrascope.ablations import ExtraRun
 from hydrascope.analysis import prompt_weights
@@ -35,8 +33,9 @@ from hydrascope.engine import (
     room,
 )
 from hydrascope.errors import OutputError
-from hydrascope.ledger import VARIABLES, LedgerBuffer, LedgerFile, kept_variables, label_dataset, numbers_kept
+from hydrascope.ledger import VARIABLES, LedgerBuffer, LedgerFile, numbers_kept
 from hydrascope.prompts import EncodedPrompt, LeftOut, require_donors
+from hydrascope.run._description import ledger_attributes, ledger_labels, ledger_variables
 from hydrascope.run._introduction import introduction, recorded
 from hydrascope.run._task import Task
 from hydrascope.run_directory import RunDirectory
@@ -265,15 +264,14 @@ class Runner(ABC):
         rows, knockouts, entries = selection.first_rows[-1], len(plan.knockouts), len(plan.aggregation.entries)
         require_account(self.budget, room(self.directory.path), rows, knockouts, entries, numbers_kept(variables))
         attributes = {
-            **self._attributes(plan),
-            **_routed(plan),
+            **ledger_attributes(self.task, plan, self.directory.record),
             "prompts_kept": len(selection.prompts),
             **selection.dropped,
             **recorded(self.task, selection.prompts, selection.tokens, selection.left_out),
             "donors_sharing": 0 if selection.foils is None else self.sharing(selection),
         }
         together = min(rows, self.rows_together(plan, selection))
-        return LedgerFile.create(self.directory.ledger, _labels(plan, labels), together, variables, attributes)
+        return LedgerFile.create(self.directory.ledger, ledger_labels(plan, labels), together, variables, attributes)
 
     def _weighted(self, labels: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         """The labels, with how much each row counts in estimates: every group once, or every token of a text."""
@@ -293,64 +291,6 @@ class Runner(ABC):
     def _token(self, token: int) -> str:
         return str(token) if self.model.tokenizer is None else str(self.model.tokenizer.decode([token]))
 
-    def _attributes(self, plan: Plan) -> dict[str, Any]:
-        noun = self.task.noun
-        source, anatomy, record = self.model.source, self.model.anatomy, self.directory.record
-        tail = anatomy.tail
-        return {
-            "model": source.name,
-            "model_name": source.label,
-            "family": source.family,
-            "revision": source.revision,
-            "weight_digest": source.weight_digest,
-            "dtype": source.dtype,
-            "device": source.device,
-            "packing": source.packing,
-            "adapter": source.adapter,
-            "gguf": source.gguf,
-            "unused_tensors": len(source.unused),
-            "engine": self.task.engine.strategy.name,
-            "engines_passed_over": json.dumps(self.task.engine.passed_over),
-            "protocol": self.task.options.protocol,
-            "positions": self.task.positions.ablate,
-            "read": self.task.positions.read,
-            "skipped_positions": self.task.positions.skip,
-            "writers": self.task.writers,
-            "detail": plan.detail,
-            "ablation": plan.ablation.name,
-            "ablation_learned": plan.ablation.learning is not None,
-            "ablation_caveat": plan.ablation.caveat(noun),
-            "replaced_by": plan.ablation.replaced_by(noun),
-            "donors": plan.ablation.draws,
-            "dose": plan.dose,
-            "split_attention": bool(plan.heads),
-            "null_draws": plan.null_draws,
-            "seed": plan.seed,
-            "target_policy": self.task.options.target,
-            "answer": self.task.options.answer,
-            "bos": self.task.options.bos,
-            "delimiter": self.task.options.delimiter,
-            "prompts_name": self.task.prompts.name,
-            "prompts_digest": self.task.prompts.digest,
-            "prompts_total": len(self.task.prompts) + self.task.prompts.unfit,
-            "prompts_unfit": self.task.prompts.unfit,
-            "targets_truncated": self.task.encoded.n_truncated_targets,
-            "n_layers": anatomy.n_layers,
-            "n_heads": max((site.n_heads for site in anatomy.heads), default=0),
-            "d_model": anatomy.d_model,
-            "n_vocab": anatomy.n_vocab,
-            "tokens_averaged": anatomy.n_vocab if tail.averaged is None else int(tail.averaged.sum()),
-            "softcap": tail.softcap or 0.0,
-            "n_parameters": source.n_parameters,
-            "sibling": source.sibling,
-            "parallel_blocks": anatomy.parallel,
-            "closing_tolerance": self.tolerance,
-            "command": str(record["command"]),
-            "sibling_command": str(record.get("sibling_command", "")),
-            "versions": json.dumps(record["versions"], sort_keys=True),
-            "created": str(record["created"]),
-        }
-
     def _close(self, file: LedgerFile, seconds: float) -> None:
         def worst(name: str) -> float:
             return float(np.abs(np.asarray(file.group[name][:])).max())
@@ -363,39 +303,3 @@ class Runner(ABC):
                 "seconds": round(seconds, 3),
             }
         )
-
-
-def ledger_variables(plan: Plan, with_distribution: bool) -> tuple[str, ...]:
-    """Names of the variables that a run's ledger has."""
-    return kept_variables(
-        draws=plan.ablation.draws,
-        null_draws=plan.null_draws,
-        full=plan.detail == "full",
-        routed=bool(plan.routed),
-        split=bool(plan.heads),
-        with_distribution=with_distribution,
-    )
-
-
-def _labels(plan: Plan, rows: Mapping[str, np.ndarray]) -> xr.Dataset:
-    entries, masks = plan.aggregation.entries, plan.aggregation.masks
-    return label_dataset(
-        rows,
-        {
-            "ablated": np.array([str(k) for k in plan.knockouts]),
-            "ablated_layer": np.array([k.first_layer for k in plan.knockouts]),
-            "ablated_kind": np.array([k.kind for k in plan.knockouts]),
-        },
-        {
-            "writer": np.array([entry.name for entry in entries]),
-            "writer_layer": np.array([entry.layer for entry in entries]),
-            "writer_kind": np.array([entry.kind for entry in entries]),
-            "writer_unit": np.array([entry.unit for entry in entries]),
-        },
-        {"is_own": masks.own, "is_downstream": masks.downstream},
-    )
-
-
-def _routed(plan: Plan) -> dict[str, str]:
-    """Attribute that names the writers whose changes are split by routing; none for models without."""
-    return {"routed_writers": json.dumps([plan.columns[i].name for i in plan.routed])} if plan.routed else {}
