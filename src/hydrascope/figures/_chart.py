@@ -9,6 +9,8 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+from hydrascope.figures._theme import LIGHT
+
 View: TypeAlias = alt.Chart | alt.LayerChart | alt.FacetChart
 """A chart of this package: a single view, which can be as wide as its surroundings."""
 
@@ -57,6 +59,20 @@ def rule(at: float, axis: Literal["x", "y"] = "y", *, dash: Sequence[int] = ()) 
     style: dict[str, Any] = {"strokeDash": list(dash)} if dash else {}
     line: alt.Chart = alt.Chart(alt.Data(values=[{}])).mark_rule(strokeWidth=1, **style).encode(**{axis: alt.datum(at)})
     return line
+
+
+def diagonal(x: alt.X, y: alt.Y, fields: Sequence[str], low: float, high: float) -> alt.Chart:
+    """Dashed line on which both axes are equal.
+
+    Args:
+        x: channel across.
+        y: channel up.
+        fields: fields of both channels.
+        low: least value of either.
+        high: largest value.
+    """
+    ends = pd.DataFrame({field: [low, high] for field in fields})
+    return alt.Chart(ends).mark_line(strokeWidth=1.2, strokeDash=[5, 4], color=LIGHT.own).encode(x=x, y=y)
 
 
 def reading(field: str, title: str, form: str = "+.3~g") -> alt.Tooltip:

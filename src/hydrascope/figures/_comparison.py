@@ -7,7 +7,7 @@ from typing import Literal
 import altair as alt
 import pandas as pd
 
-from hydrascope.figures._chart import KNOCKED_OUT, LEGEND, View, compact, estimate, finish, reading, rule
+from hydrascope.figures._chart import KNOCKED_OUT, LEGEND, View, compact, diagonal, estimate, finish, reading, rule
 from hydrascope.figures._over_layers import depth, kind_colour, kind_shape, line_with_interval, with_labels
 from hydrascope.figures._theme import KIND_LABELS, LIGHT
 
@@ -47,8 +47,6 @@ def first_against_second(
         for channel, side, name in zip((alt.X, alt.Y), sides, names, strict=True)
     )
     number = "+.0%" if measure == "restored_with_norm" else "+.3~g"
-    ends = pd.DataFrame({side: [low, high] for side in sides})
-    line = alt.Chart(ends).mark_line(strokeWidth=1.2, strokeDash=[5, 4], color=LIGHT.own).encode(x=x, y=y)
     points = (
         alt.Chart(compact(table[["ablated", "kind", *sides, measure, f"{measure}_lo", f"{measure}_hi"]]))
         .mark_point(size=48, opacity=0.8)
@@ -66,7 +64,7 @@ def first_against_second(
     )
     title = _WORDS[measure]
     return finish(
-        line + points,
+        diagonal(x, y, sides, low, high) + points,
         title=title[0].upper() + title[1:],
         description=f"Scatter of the {title} in {names[1]} against {names[0]}; on the dashed line both are equal.",
         height=340,

@@ -14,6 +14,7 @@ from hydrascope.figures._chart import (
     UNIT,
     View,
     compact,
+    diagonal,
     estimate,
     every_nth,
     finish,
@@ -23,7 +24,6 @@ from hydrascope.figures._chart import (
     rule,
 )
 from hydrascope.figures._over_layers import depth, kind_colour, kind_shape, line_with_interval, with_labels
-from hydrascope.figures._theme import LIGHT
 
 Effect = Literal["direct_effect", "drop"]
 Agreement = Literal["r2", "share_exceeds"]
@@ -101,10 +101,8 @@ def direct_against_total(points: pd.DataFrame, *, legend: bool = True) -> View:
             ],
         )
     )
-    ends = alt.Data(values=[{"direct_effect": low, "drop": low}, {"direct_effect": high, "drop": high}])
-    agree = alt.Chart(ends).mark_line(strokeWidth=1.2, strokeDash=[5, 4], color=LIGHT.own).encode(x=x, y=y)
     return finish(
-        cloud + agree,
+        cloud + diagonal(x, y, ["direct_effect", "drop"], low, high),
         title="Every prompt and component",
         description="Scatter of minus total effect against direct effect; on the dashed line both are equal.",
         height=420,
