@@ -44,7 +44,7 @@ class HydrascopeError(Exception):
     exit_code = 2
 
     def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
+        super().__init__(sentence(message))
 
 
 def closest(word: str, known: abc.Iterable[str]) -> str | None:
@@ -64,11 +64,20 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def printable(message: str) -> str:
-    """The message in one line of limited length, without what could steer a terminal."""
-    if len(message) > LONGEST:
-        message = f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]}"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+def printable(text: str, keep: str = "") -> str:
+    """Text with everything that a terminal could obey as an escape sequence.
+
+    Args:
+        text: the text, whoever wrote it.
+        keep: characters that stay, such as line ends.
+    """
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+def sentence(message: str) -> str:
+    """A message in one printable line of limited length; its end stays, since that says what to do."""
+    line = printable(message)
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
 
 
 class ModelError(HydrascopeError):

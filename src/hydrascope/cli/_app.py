@@ -20,10 +20,10 @@ from hydrascope.cli._report import report
 from hydrascope.cli._run import run
 from hydrascope.cli._runs import runs
 from hydrascope.cli._show import show
-from hydrascope.cli._streams import Terminated, prepare_streams, say, sentence, silence_output
+from hydrascope.cli._streams import Terminated, prepare_streams, say, silence_output
 from hydrascope.cli._stress import stress
 from hydrascope.cli._table import table
-from hydrascope.errors import HydrascopeError
+from hydrascope.errors import HydrascopeError, sentence
 
 app = typer.Typer(
     pretty_exceptions_enable=False,
@@ -99,7 +99,7 @@ def _verb(words: list[str]) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    say(f"hydrascope: {sentence(message)}", error=True)
+    say(f"hydrascope: {sentence(' '.join(message.split()))}", error=True)
     return code
 
 

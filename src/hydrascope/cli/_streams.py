@@ -1,4 +1,4 @@
-"""What reaches the terminal: text that cannot steer it, and one sentence of bounded length for each error."""
+"""What reaches the terminal: text that cannot steer it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import signal
 import sys
 from types import FrameType
 
-LONGEST = 1000
-"""Most characters of an error."""
+from hydrascope.errors import printable
 
 
 class Terminated(KeyboardInterrupt):
@@ -32,19 +31,9 @@ def silence_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def printable(text: str) -> str:
-    """Text with everything that a terminal could obey as an escape sequence; line ends and tabs stay."""
-    return "".join(one if one.isprintable() or one in "\n\t" else _escaped(one) for one in text)
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
-
-
-def sentence(message: str) -> str:
-    """A message in one line of bounded length; what is left out is its middle, since its end says what to do."""
-    line = printable(" ".join(message.split()))
-    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} [...] {line[-LONGEST // 2 :]}"
+def unobeyed(text: str) -> str:
+    """Text that cannot steer the terminal; line ends and tabs stay."""
+    return printable(text, keep="\n\t")
 
 
 def say(text: object, *, error: bool = False) -> None:
@@ -54,4 +43,4 @@ def say(text: object, *, error: bool = False) -> None:
         text: what is printed, line by line.
         error: print it on standard error.
     """
-    print(printable(str(text)), file=sys.stderr if error else sys.stdout)
+    print(unobeyed(str(text)), file=sys.stderr if error else sys.stdout)
