@@ -69,6 +69,18 @@ def test_blocks_and_writers(name, dtype):
     assert anatomy.reads == (frozenset() if family.parallel else reads)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_a_huge_stream_at_some_tokens_does_not_drown_the_writes_at_others(dtype):
+    network = build("llama").to(dtype)
+    with torch.no_grad():
+        network.get_input_embeddings().weight[::3] *= 3000
+    anatomy = examine(network, None, name="llama").anatomy
+    assert names(anatomy) == [
+        f"{kind}.{layer}" for layer, kind in product(range(FAMILIES["llama"].n_layers), ("attn", "mlp"))
+    ]
+    assert {gain for writer in anatomy.writers for gain in writer.gains} == {1.0}
+
+
 @every_family
 def test_heads_and_sizes(name):
     family, anatomy = FAMILIES[name], model(name).anatomy

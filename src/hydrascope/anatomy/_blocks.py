@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -81,8 +82,12 @@ def take_apart(trace: Trace, path: str, tolerance: float) -> Block:
             continue
         names.append(call.path)
         outputs.append(output)
-    flat = [t.double().flatten().cpu().numpy() for t in (x, y, *outputs)]
-    slack = tolerance * max(1.0, float(x.double().norm() / (y - x).double().norm().clamp_min(1e-30)))
+    # many models keep a huge stream at their first token, whose rounding would drown every write elsewhere
+    size = torch.maximum(x.double().norm(dim=-1, keepdim=True), y.double().norm(dim=-1, keepdim=True))
+    size = size.clamp_min(1e-30)
+    flat = [(t.double() / size).flatten().cpu().numpy() for t in (x, y, *outputs)]
+    before, added = (float(np.linalg.norm(values)) for values in (flat[0], flat[1] - flat[0]))
+    slack = tolerance * max(1.0, before / max(added, 1e-30))
     solution: Sum | None = solve(flat[0], flat[1], flat[2:], min(slack, 0.05))
     if solution is None:
         raise AnatomyRefused(
