@@ -63,7 +63,8 @@ class Ledger:
         folder = folder_named(path)
         if kind_of(folder) == STRESS:
             raise OutputError(f"'{folder}' holds a stress test, which has no ledger of its own; use Stress.open")
-        if (folder / JSON).is_file() and not (folder / LEDGER).exists() and not is_finished(folder):
+        begun = os.path.isfile(folder / JSON) and not os.path.exists(folder / LEDGER)
+        if begun and not is_finished(folder):
             raise unfinished(folder)
         return cls(open_dataset(folder), folder.parent if folder.suffix == ".zarr" else folder)
 
