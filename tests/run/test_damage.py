@@ -180,6 +180,8 @@ STATES: dict[str, tuple[Damage, str]] = {
     "no numbers": (lambda out: shutil.rmtree(out / "ledger.zarr" / "change"), "labels or attributes"),
     "no file of numbers": (lambda out: chunk(out / "ledger.zarr", "change").unlink(), "'change' of 40 of its 40 rows"),
     "no metadata": (lambda out: (out / "ledger.zarr" / "zarr.json").unlink(), "'zarr.json' cannot be read"),
+    "half a label": (lambda out: truncate(chunk(out / "ledger.zarr", "text")), "its 'text' cannot be read"),
+    "half an index": (lambda out: truncate(chunk(out / "ledger.zarr", "writer")), "its 'writer' cannot be read"),
     "half a file": (lambda out: truncate(chunk(out / "ledger.zarr", "change")), "its 'change' cannot be read"),
 }
 """Damage of a finished ledger, and what is said of it."""
