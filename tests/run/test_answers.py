@@ -151,6 +151,8 @@ def test_a_limit_takes_prompts_evenly(model_folder: Path, prompt_file: Path, tmp
     assert "limit cannot be 0; give 1 or more" in cli(*command, "0").refusal()
     few = cli(*command, "2").refusal()
     assert "has too few donors: 1 with another target than its token 'w" in few and "(--donors 1)" in few
+    said = cli(*command, "10", "--no-freeze", "--detail", "kinds", "--out", tmp_path / "out")
+    assert f"on 10 of 10 prompts of '{prompt_file.stem}' (spread over all 40), by resample" in said.err
 
 
 def test_a_delimiter_is_one_of_the_settings() -> None:
