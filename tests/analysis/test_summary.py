@@ -170,7 +170,7 @@ def test_attention_that_answers_what_mlps_take_away_again_is_not_called_repair()
     (sentence,) = (one for one in told.details if "by freezing" in one)
     assert sentence.startswith("Confirmed by freezing: with attn.6 held at its clean output ")
     assert "of what later attention gives back is gone" in sentence
-    assert told.numbers["frozen_removed"] > 0.8
+    assert float(told.numbers["frozen_removed"]) > 0.8
 
 
 def test_the_norm_alone_is_told_as_the_norm_s() -> None:

@@ -82,7 +82,7 @@ def test_repeated_texts_are_measured_once_and_counted() -> None:
     once = measured(texts[:4], hs.Resample(donors=1), **where)
     np.testing.assert_array_equal(found["total_effect"], once["total_effect"])
     assert measured(texts, hs.Zero(), **where).attrs["prompts_dropped_repeated"] == 0
-    with pytest.raises(TooFewDonors, match="and 1 different ones have 6 tokens, so each has 0 donors"):
+    with pytest.raises(TooFewDonors, match="and 1 different ones have 6 tokens, so each has 0 to draw from"):
         measured(texts[4:5] * 9, hs.Resample(donors=1), **where)
 
 
