@@ -141,7 +141,7 @@ def test_a_run_says_first_what_it_is_made_on(
     facts = dict(run_facts(hs.Ledger.open(tmp_path / "out").dataset))
     assert f"3 “{rows[3].text}”: “{asked[3]['target']}” wanted, “w{rows[3].top}” said" in facts["Left out"]
     assert facts["Example"] == f"prompt 0, <s>|{pieces} -> 'w{rows[0].top}'"
-    assert "1 dropped because the tokenizer begins no token where their answers begin" in facts["Prompts"]
+    assert "1 dropped because the tokenizer cannot write their answers, or not where they begin" in facts["Prompts"]
     assert cli(*command, "--out", tmp_path / "json", "--json").err == ""
 
 
