@@ -13,4 +13,5 @@ def show(run: Finished, as_json: AsJson = False) -> None:
 
     ledger = Ledger.open(run)
     assert ledger.path is not None
+    _terminal.warn_of_damage(ledger)
     _terminal.show_result(ledger, ledger.path / REPORT, as_json, listed=True)
