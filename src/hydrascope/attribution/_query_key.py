@@ -1,0 +1,167 @@
+"""The query-key fix of AtP* (Kramar et al. 2024, arXiv 2403.00745), for parts that later attention reads.
+
+A softmax that is saturated has no slope, and a gradient through it sees nothing of a change that would move it. So a
+part's write moves the input x of every later block l by d, along the residual stream alone; the block's own code
+computes its attention weights A anew from the queries and keys of x + d, and only what follows is linear:
+
+    correction = sum_l <dL/dA_l, A_l(x_l + d) - A_l(x_l) - (dA_l/dx_l) d>
+
+Its last term is what attribution patching has already counted of the same path. The cost is, for every part, draw and
+later block, the block's norm, queries, keys and weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from hydrascope.anatomy import Model, first_tensor, hidden_argument, replace_first_tensor
+from hydrascope.attribution._graded import GradedRun
+from hydrascope.components import UNIT_KINDS, Component
+from hydrascope.engine import Strategy, frozen_weights, prove_attention_split, watching
+from hydrascope.errors import AnatomyRefused, NonFinite
+from hydrascope.run import Batch
+
+ROWS = 1024
+"""Single-token rows whose weights are computed together."""
+
+
+def require_watchable(model: Model, strategy: Strategy) -> None:
+    """Refuse models whose attention weights cannot be computed anew from a changed residual stream.
+
+    Raises:
+        AnatomyRefused: the reason, in a sentence.
+    """
+    why = ""
+    if not (strategy.staircase or strategy.by_block):
+        why = "rows of this model cannot share their prompt's keys and values"
+    elif abs(model.anatomy.embed_gain - 1) > 1e-6:
+        why = "the blocks of this model multiply the residual stream"
+    else:
+        try:
+            prove_attention_split(model, strategy)
+        except AnatomyRefused:
+            why = "the attention weights of this model cannot be watched"
+    if why:
+        raise AnatomyRefused("query-key fix", f"{why}; leave the score query_key out")
+
+
+class _SeenWeights(Exception):
+    """Ends a block's forward as soon as its attention weights are known."""
+
+
+class QueryKeyFix:
+    """Corrections of attribution patching for one batch.
+
+    Args:
+        graded: the batch's clean run, watched.
+        batch: the batch.
+    """
+
+    def __init__(self, graded: GradedRun, batch: Batch) -> None:
+        self.graded, self.batch, self.model = graded, batch, graded.model
+        self.layout = graded.layout
+        self.slopes = graded.weight_gradients()
+        self.prefix = batch.clean.prefix if batch.context.strategy.staircase else ()
+        self._clean: dict[int, tuple[Tensor, Tensor]] = {}
+        for layer in self.slopes:
+            self._clean[layer] = self._linearised(layer)
+
+    def corrections(
+        self, displacements: Mapping[Component, Sequence[Float[Tensor, "draws prompts edited _"]]]
+    ) -> list[Float[np.ndarray, "draws prompts"]]:
+        """What the fix adds to attribution patching of every part, draw by draw."""
+        parts = list(displacements)
+        draws, prompts = next(iter(displacements.values()))[0].shape[:2]
+        found = np.zeros((len(parts), draws, prompts))
+        together = max(1, ROWS // (draws * prompts))
+        for first in range(0, len(parts), together):
+            some = parts[first : first + together]
+            written = torch.stack([self._written(part, displacements[part]) for part in some])
+            for layer in self.slopes:
+                before = [number for number, part in enumerate(some) if part.layer < layer]
+                if before:
+                    missed = self._missed(layer, written[before].flatten(0, 1))
+                    found[[first + number for number in before]] += missed.reshape(len(before), draws, prompts)
+        return list(found)
+
+    def _written(self, part: Component, displacements: Sequence[Tensor]) -> Float[Tensor, "draws prompts edited d"]:
+        """Change of the residual stream by a part's own write."""
+        anatomy, module = self.model.anatomy, self.model.network.get_submodule
+        if part.kind == "embed":
+            return displacements[0]
+        writer = anatomy.writer(anatomy.written_by(part)[0])
+        if part.kind not in UNIT_KINDS:
+            return sum(gain * moved for gain, moved in zip(writer.gains, displacements, strict=True))  # type: ignore[return-value]
+        (place,) = anatomy.places(part)
+        (moved,) = displacements
+        inside = self.batch.context.pools[place.site][torch.as_tensor(list(self.batch.rows))].to(self.model.device)
+        changed = inside.expand(len(moved), *inside.shape).clone()
+        changed[..., place.span] += moved.to(inside)
+
+        def write(x: Tensor) -> Tensor:
+            out: Tensor = module(place.site.module)(x.flatten(0, -3) if x.ndim > 3 else x)
+            return out if writer.modules[0] == place.site.module else module(writer.modules[0])(out)
+
+        with torch.no_grad():
+            after, before = write(changed), write(inside)
+        return writer.gains[0] * (after.view(len(moved), *before.shape) - before)
+
+    def _linearised(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Clean weights of a block, and the gradient of <dL/dA, A> with respect to the block's input."""
+        stream = self._stream(layer).clone()
+        with torch.enable_grad(), frozen_weights(self.model.network):
+            stream.requires_grad_()
+            weights = self._weights(layer, stream)
+            (slope,) = torch.autograd.grad(weights, stream, self.slopes[layer])
+        return weights.detach(), slope
+
+    def _missed(self, layer: int, moved: Float[Tensor, "rows prompts edited d"]) -> Float[np.ndarray, "rows prompts"]:
+        """What the gradient misses of the changes that a block's weights make, for rows of changed input."""
+        together = max(1, ROWS // moved.shape[1]) if self.prefix else 1
+        return np.concatenate([self._missed_by(layer, some) for some in moved.split(together)])
+
+    def _missed_by(
+        self, layer: int, moved: Float[Tensor, "rows prompts edited d"]
+    ) -> Float[np.ndarray, "rows prompts"]:
+        clean, slope = self._clean[layer]
+        change = torch.zeros(len(moved), *slope.shape, dtype=slope.dtype, device=slope.device)
+        for row, one in enumerate(moved):
+            self.layout.put(change[row], 0, slice(None), one)
+        with torch.enable_grad(), frozen_weights(self.model.network):
+            weights = self._weights(layer, (self._stream(layer) + change).flatten(0, 1))
+        if not torch.isfinite(weights).all():
+            raise NonFinite(f"attention weights of block {layer} are NaN or infinite; {self.model.mend}")
+        product = (weights - clean) * self.slopes[layer]
+        gained = product.sum((1, 3, 4)).T if self.prefix else product.view(len(moved), self.layout.prompts, -1).sum(-1)
+        linear = (change * slope).view(len(moved), self.layout.prompts, -1).sum(-1)
+        found: np.ndarray = (gained - linear).double().cpu().numpy()
+        return found
+
+    def _stream(self, layer: int) -> Tensor:
+        stream = hidden_argument(*self.graded.calls[layer])
+        assert stream is not None
+        return stream.detach()
+
+    def _weights(self, layer: int, rows: Tensor) -> Tensor:
+        """Attention weights of a block whose input is `rows`, by the block's own code."""
+        args, kwargs = self.graded.calls[layer]
+        if first_tensor(args) is not None:
+            args = replace_first_tensor(args, rows)
+        else:
+            kwargs = {**kwargs, "hidden_states": rows}
+        seen: list[Tensor] = []
+
+        def see(module: nn.Module, weights: Tensor) -> Tensor:
+            seen.append(weights)
+            raise _SeenWeights
+
+        block = self.model.network.get_submodule(self.model.anatomy.layers[layer])
+        with watching(self.model.network, see, self.prefix), suppress(_SeenWeights):
+            block(*args, **kwargs)
+        return seen[0]
