@@ -143,8 +143,12 @@ class Plain:
 
 
 def _down(slow: Any, family: Family, layer: int) -> nn.Module | None:
-    inside = "mlp.down_proj" if family.model_type == "gemma2" else family.mlp
-    return slow.get_submodule(family.path(layer, inside)) if "experts" not in inside and "." in inside else None
+    """The projection that MLP neurons enter, before a post-norm; None for routed experts."""
+    mlp = slow.get_submodule(family.path(layer, family.mlp))
+    if getattr(mlp, "weight", None) is None or mlp.weight.ndim == 2:
+        return mlp if hasattr(mlp, "weight") else None
+    down: nn.Module = slow.get_submodule(family.path(layer, "mlp.down_proj"))
+    return down
 
 
 def place(family: Family, part: str) -> tuple[tuple[str, int], slice]:
@@ -152,6 +156,19 @@ def place(family: Family, part: str) -> tuple[tuple[str, int], slice]:
     width = {"head": family.head_dim, "neuron": 1}.get(kind)
     stretch = slice(None) if width is None else slice(int(unit[0]) * width, (int(unit[0]) + 1) * width)
     return (kind, int(layer)), stretch
+
+
+def reading(family: Family, ids: Sequence[int], prompt: int, *, texts: bool) -> Callable[[Tensor], Tensor]:
+    """The logit difference at the last token, or the mean centred logit of a text's own tokens."""
+    cap = family.soft_cap
+
+    def read(logits: Tensor) -> Tensor:
+        free = logits if cap is None else cap * (logits / cap).atanh()
+        if texts:
+            return torch.stack([free[t, ids[t + 1]] - free[t].mean() for t in range(1, len(ids) - 1)]).mean()
+        return free[-1, TARGETS[prompt]] - free[-1, FOILS[prompt]]
+
+    return read
 
 
 def by_autograd(name: str, run: Task, *, texts: bool) -> dict[str, np.ndarray]:
@@ -163,22 +180,11 @@ def by_autograd(name: str, run: Task, *, texts: bool) -> dict[str, np.ndarray]:
         table = resample_table(given, TARGETS, run.ablation.draws, SEED, FOILS)
     else:
         table = np.zeros((1, len(given)), int)
-    cap = family.soft_cap
-
-    def read_of(p: int) -> Callable[[Tensor], Tensor]:
-        def read(logits: Tensor) -> Tensor:
-            free = logits if cap is None else cap * (logits / cap).atanh()
-            if texts:
-                where = range(1, len(given[p]) - 1)
-                centred = [free[t, given[p][t + 1]] - free[t].mean() for t in where]
-                return torch.stack(centred).mean()
-            return free[-1, TARGETS[p]] - free[-1, FOILS[p]]
-
-        return read
+    reads = [reading(family, ids, p, texts=texts) for p, ids in enumerate(given)]
 
     def plain(p: int, drop: int | None = None) -> Plain:
         at = range(len(given[p])) if texts else [len(given[p]) - 1]
-        return Plain(slow, family, given[p], at, read_of(p), drop=drop)
+        return Plain(slow, family, given[p], at, reads[p], drop=drop)
 
     clean = [plain(p) for p in range(len(given))]
     found: dict[str, np.ndarray] = {kind: np.zeros((len(given), len(parts))) for kind in KINDS.kinds}
@@ -206,9 +212,9 @@ def agree(found: xr.Dataset, expected: dict[str, np.ndarray]) -> None:
         np.testing.assert_allclose(found.estimate.sel(score=kind), numbers, atol=2e-4 * scale, rtol=0, err_msg=kind)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "gpt_neox", "mixtral"])
+@pytest.mark.parametrize("name", FAMILIES)
 def test_last_token_is_plain_autograd(name: str) -> None:
-    components = COMPONENTS if name != "mixtral" else "attn,mlp,head.1.0-1"
+    components = COMPONENTS if len(model(name).anatomy.neurons) == FAMILIES[name].n_layers else "attn,mlp,head.1.0-1"
     run = task(model(name), prompts(), hs.Resample(donors=2), components)
     agree(attribute(run, KINDS), by_autograd(name, run, texts=False))
 
@@ -328,7 +334,7 @@ def corrections(name: str, run: Task, *, texts: bool) -> np.ndarray:
     for p, prompt in enumerate(run.encoded.prompts):
         ids = list(prompt.ids)
         at = list(range(len(ids))) if texts else [len(ids) - 1]
-        read = lambda logits: logits[-1, TARGETS[p]] - logits[-1, FOILS[p]]  # noqa: B023, E731
+        read = reading(family, ids, p, texts=False)
         zero = torch.zeros(len(at), 32, dtype=torch.float64)
 
         def moved(layer: int, shift: Tensor) -> Plain:
@@ -342,6 +348,7 @@ def corrections(name: str, run: Task, *, texts: bool) -> np.ndarray:
             own[:, stretch] = clean.values[where][:, stretch]
             if where[0] == "head":
                 own = own @ slow.get_submodule(family.path(where[1], family.o_proj)).weight.T.detach()
+            own = own * family.multiplier
             for layer in range(where[1] + 1, family.n_layers):
                 shift = zero.clone().requires_grad_()
                 start = moved(layer, shift)
@@ -352,13 +359,20 @@ def corrections(name: str, run: Task, *, texts: bool) -> np.ndarray:
     return found
 
 
-@pytest.mark.parametrize("texts", [False, True])
-def test_the_query_key_fix_is_that_of_plain_forwards(texts: bool) -> None:
-    more = {"positions": "all"} if texts else {}
-    run = task(model("llama"), prompts(), hs.Zero(), "attn,mlp,head.0.0-1", **more)
+@pytest.mark.parametrize(
+    ("name", "components", "texts"),
+    [
+        ("llama", "attn,mlp,head.0.0-1", False),
+        ("llama", "attn,mlp,head.0.0-1", True),
+        ("granite", "attn,mlp,head.0.0-1", False),
+        ("gemma2", "attn,mlp", False),
+    ],
+)
+def test_the_query_key_fix_is_that_of_plain_forwards(name: str, components: str, texts: bool) -> None:
+    run = task(model(name), prompts(), hs.Zero(), components, **({"positions": "all"} if texts else {}))
     found = attribute(run, Scores(("attribution_patching", "query_key"))).estimate
     missed = (found.sel(score="query_key") - found.sel(score="attribution_patching")).values
-    expected = corrections("llama", run, texts=texts)
+    expected = corrections(name, run, texts=texts)
     assert np.abs(expected).max() > 0.1
     np.testing.assert_allclose(missed, expected, atol=2e-4 * np.abs(expected).max(), rtol=0)
 
