@@ -262,7 +262,7 @@ def test_affine_models_are_scored_exactly(ablation: Ablation, positions: str) ->
 def test_donors_and_values_are_those_of_the_exact_run(ablation: Ablation) -> None:
     """Both add the same to every place, on a model in which nothing is affine."""
     run = task(model("llama"), prompts(), ablation)
-    with dealt(run, lambda stage, done, total: None) as (selection, plan, batches):
+    with dealt(run, 64, lambda stage, done, total: None) as (selection, plan, batches):
         moved = {
             (selection.prompts[number].index, k): batch.context.displacements(k, batch.rows)[0][:, i]
             for batch in batches
@@ -392,7 +392,7 @@ def test_clean_read_outs_are_the_engines_and_the_model_is_left_as_it_was(more: d
     run = task(opened, prompts(), hs.Zero(), "attn", **more)
     ledger, _ = execute(run)
     weights = [weight.detach().clone() for weight in opened.network.parameters()]
-    with dealt(run, lambda stage, done, total: None) as (selection, _, batches):
+    with dealt(run, 64, lambda stage, done, total: None) as (selection, _, batches):
         found: list[float] = []
         order: list[int] = []
         for batch in batches:
@@ -413,8 +413,8 @@ def test_clean_read_outs_are_the_engines_and_the_model_is_left_as_it_was(more: d
 def test_rows_that_share_a_pass_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     run = task(model("gpt2"), prompts(), hs.Resample(donors=2))
     together = attribute(run).estimate
-    for name, value in (("GRADED_ROWS", 1), ("SHARE", 10**9)):
-        monkeypatch.setattr(f"hydrascope.attribution._attribute.{name}", value)
+    for name, value in (("GRADED_ROWS", 1), ("MOVED_SHARE", 10**9)):
+        monkeypatch.setattr(f"hydrascope.attribution._estimates.{name}", value)
     np.testing.assert_allclose(attribute(run).estimate, together, rtol=1e-4, atol=1e-5)
 
 

@@ -4,35 +4,24 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 import xarray as xr
 from jaxtyping import Float
-from torch import Tensor
 
-from hydrascope.ablations import Ablation
 from hydrascope.analysis import ablated_direct, prompt_weights
-from hydrascope.anatomy import Model, Place, Site
-from hydrascope.attribution._graded import GradedRun
-from hydrascope.attribution._query_key import QueryKeyFix, require_watchable
-from hydrascope.attribution._scores import SCORES, Score, Scores
+from hydrascope.anatomy import Model
+from hydrascope.attribution._estimates import Estimates, chunks
+from hydrascope.attribution._query_key import require_watchable
+from hydrascope.attribution._scores import Scores
 from hydrascope.components import Knockout
-from hydrascope.engine import Footprint, Plan, texts_at_once
 from hydrascope.errors import ComponentError, ModelError, RunError
-from hydrascope.run import Batch, Progress, Selection, Task, dealt
+from hydrascope.run import Progress, Selection, Task, dealt
 
-GRADED_ROWS = 256
-"""Single-token rows whose graph is kept at once."""
-
-GRAPH_SHARE = 4
-"""A graph takes one part in so many of the memory budget."""
-
-SHARE = 8
-"""Displacements that are alive at once take one part in so many of the memory budget."""
+PROMPTS = 64
+"""Prompts of one length that are estimated together at the last token, at most."""
 
 SINGLE = ("embed", "attn", "mixer", "mlp", "head", "kv", "neuron")
 """Kinds of parts that a gradient is taken at."""
@@ -70,14 +59,20 @@ def attribute(
     if "query_key" in scores.kinds:
         require_watchable(task.model, task.engine.strategy)
     started = time.monotonic()
-    with dealt(task, progress) as (selection, plan, batches):
+    with dealt(task, PROMPTS, progress) as (selection, plan, batches):
         shape = (len(scores.kinds), len(selection.prompts), len(plan.knockouts))
-        found, passes = np.full(shape, np.nan), _Passes(dict.fromkeys(scores.kinds, 0.0))
+        found, seconds, passes = np.full(shape, np.nan), np.zeros(len(scores.kinds)), 0.0
         for batch in batches:
-            found[:, list(batch.prompts)] = _estimates(task, plan, batch, scores, passes)
+            began = time.monotonic()
+            for some in chunks(plan, batch):
+                estimates = Estimates(plan, batch, some, scores)
+                made = estimates.all()
+                for row, kind in enumerate(scores.kinds):
+                    found[row][np.ix_(batch.prompts, some)] = made[kind].T
+                    seconds[row] += estimates.seconds[kind]
+            passes += time.monotonic() - began
             progress("attribution", max(batch.prompts) + 1, len(selection.prompts))
-    clean = time.monotonic() - started - passes.total
-    return _labelled(found, task, selection, scores, passes, clean)
+    return _labelled(found, task, selection, scores, seconds, time.monotonic() - started - passes)
 
 
 def direct_attribution(ledger: xr.Dataset) -> xr.DataArray:
@@ -92,127 +87,20 @@ def direct_attribution(ledger: xr.Dataset) -> xr.DataArray:
     return ledger["total_effect"].copy(data=-ablated_direct(ledger)).rename("direct_attribution")
 
 
-@dataclass
-class _Passes:
-    """What the passes cost so far.
-
-    Attributes:
-        seconds: wall time by score; a pass that several scores share counts for each.
-        total: wall time of all.
-    """
-
-    seconds: dict[Score, float]
-    total: float = 0.0
-
-    def spent(self, since: float, *kinds: Score) -> float:
-        """Book the time since then for some scores, and return the time now."""
-        now = time.monotonic()
-        self.total += now - since
-        for kind in kinds:
-            if kind in self.seconds:
-                self.seconds[kind] += now - since
-        return now
-
-
-def _estimates(
-    task: Task, plan: Plan, batch: Batch, scores: Scores, passes: _Passes
-) -> Float[np.ndarray, "scores prompts ablated"]:
-    found = np.zeros((len(scores.kinds), len(batch.rows), len(plan.knockouts)))
-    rows = dict(zip(scores.kinds, found, strict=True))
-    context, run = batch.context, partial(GradedRun, task.model, batch.context.strategy, batch.clean, batch.items)
-    for some in _chunks(plan, batch):
-        now = time.monotonic()
-        moved = {k: context.displacements(k, batch.rows) for k in some}
-        sites = list(dict.fromkeys(place.site for k in some for place in plan.edited[k]))
-        now = passes.spent(now, *SCORES)
-        if set(rows) - {"grad_drop"}:
-            graded = run(sites, scores.value, watched="query_key" in rows)
-            (slopes,) = _by_row(graded.gradients())
-            patching = {k: _dot(plan.edited[k], moved[k], slopes) for k in some}
-            for k in some if "attribution_patching" in rows else ():
-                rows["attribution_patching"][:, k] = patching[k].mean(0)
-            for k in some if "activation_gradient" in rows else ():
-                own = [context.own(place, batch.rows)[None].float() for place in plan.edited[k]]
-                rows["activation_gradient"][:, k] = -_dot(plan.edited[k], own, slopes)[0]
-            now = passes.spent(now, "attribution_patching", "activation_gradient", "query_key")
-            if "query_key" in rows:
-                missed = QueryKeyFix(graded, batch).corrections({plan.knockouts[k].parts[0]: moved[k] for k in some})
-                for k, one in zip(some, missed, strict=True):
-                    rows["query_key"][:, k] = (patching[k] + one).mean(0)
-                now = passes.spent(now, "query_key")
-        if "grad_drop" in rows:
-            blocks = range(task.model.anatomy.n_layers)
-            together = _rows_together(batch)
-            for first in blocks[::together]:
-                for slopes in _by_row(run(sites, scores.value, dropped=blocks[first : first + together]).gradients()):
-                    for k in some:
-                        absolute = np.abs(_dot(plan.edited[k], moved[k], slopes)).mean(0)
-                        others = len(blocks) - (plan.knockouts[k].first_layer >= 0)
-                        rows["grad_drop"][:, k] += absolute / others
-            passes.spent(now, "grad_drop")
-    return found
-
-
-def _by_row(slopes: Mapping[Site, Tensor]) -> Iterator[dict[Site, Float[Tensor, "prompts edited _"]]]:
-    """Gradients of one row of every prompt after the other."""
-    for row in zip(*slopes.values(), strict=True):
-        yield dict(zip(slopes, row, strict=True))
-
-
-def _rows_together(batch: Batch) -> int:
-    """Rows of a prompt that share a forward: many single tokens, or as many tokens as a forward of texts has."""
-    prompts, tokens = batch.clean.ids.shape
-    if batch.context.strategy.staircase:
-        model = batch.context.model
-        row = Footprint.of(model, tokens, copies_prefix=False).row * model.anatomy.n_layers
-        return max(1, min(GRADED_ROWS, batch.context.budget.bytes // GRAPH_SHARE // row) // prompts)
-    return texts_at_once(batch.clean.ids.device, prompts * tokens, 1)
-
-
-def _chunks(plan: Plan, batch: Batch) -> Iterator[list[int]]:
-    """Knock-outs whose displacements fit a share of the memory budget; they share a graph."""
-    room = batch.context.budget.bytes // SHARE
-    edited = len(batch.rows) * len(batch.clean.layout.edited) * 4
-    some: list[int] = []
-    taken = 0
-    for k, places in enumerate(plan.edited):
-        size = sum(place.width for place in places) * edited * plan.ablation.draws
-        if some and taken + size > room:
-            yield some
-            some, taken = [], 0
-        some.append(k)
-        taken += size
-    if some:
-        yield some
-
-
-def _dot(
-    places: Sequence[Place], values: Sequence[Tensor], slopes: Mapping[Site, Tensor]
-) -> Float[np.ndarray, "draws prompts"]:
-    """Inner products of values with gradients, over all places, positions and entries."""
-    found = sum(
-        (value * slopes[place.site][..., place.span].to(value)).sum((-1, -2)).double()
-        for place, value in zip(places, values, strict=True)
-    )
-    assert isinstance(found, Tensor)
-    return found.numpy()
-
-
 def _labelled(
     found: Float[np.ndarray, "scores prompts ablated"],
     task: Task,
     selection: Selection,
     scores: Scores,
-    passes: _Passes,
+    seconds: Float[np.ndarray, " scores"],
     clean: float,
 ) -> xr.Dataset:
     groups = np.array([prompt.group for prompt in selection.prompts])
     each = task.positions.read == "each"
-    ablation: Ablation = task.ablation
     dataset = xr.Dataset(
         {
             "estimate": (("score", "prompt", "ablated"), found),
-            "seconds": (("score",), np.array([passes.seconds[kind] for kind in scores.kinds])),
+            "seconds": (("score",), seconds),
         },
         coords={
             "score": list(scores.kinds),
@@ -225,7 +113,7 @@ def _labelled(
         },
         attrs={
             "value": scores.value,
-            "ablation": json.dumps(ablation.settings, sort_keys=True),
+            "ablation": json.dumps(task.ablation.settings, sort_keys=True),
             "dose": task.dose,
             "seed": task.options.seed,
             "clean_seconds": clean,

@@ -12,7 +12,7 @@ later block, the block's norm, queries, keys and weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -73,26 +73,26 @@ class QueryKeyFix:
             self._clean[layer] = self._linearised(layer)
 
     def corrections(
-        self, displacements: Mapping[Component, Sequence[Float[Tensor, "draws prompts edited _"]]]
-    ) -> list[Float[np.ndarray, "draws prompts"]]:
+        self, parts: Sequence[Component], displacements: Sequence[Sequence[Float[Tensor, "draws prompts edited _"]]]
+    ) -> Float[np.ndarray, "parts draws prompts"]:
         """What the fix adds to attribution patching of every part, draw by draw."""
-        parts = list(displacements)
-        draws, prompts = next(iter(displacements.values()))[0].shape[:2]
+        draws, prompts = displacements[0][0].shape[:2]
         found = np.zeros((len(parts), draws, prompts))
         together = max(1, ROWS // (draws * prompts))
         for first in range(0, len(parts), together):
             some = parts[first : first + together]
-            written = torch.stack([self._written(part, displacements[part]) for part in some])
+            written = torch.stack([self._written(*one) for one in zip(some, displacements[first:], strict=False)])
             for layer in self.slopes:
                 before = [number for number, part in enumerate(some) if part.layer < layer]
                 if before:
                     missed = self._missed(layer, written[before].flatten(0, 1))
                     found[[first + number for number in before]] += missed.reshape(len(before), draws, prompts)
-        return list(found)
+        return found
 
     def _written(self, part: Component, displacements: Sequence[Tensor]) -> Float[Tensor, "draws prompts edited d"]:
         """Change of the residual stream by a part's own write."""
         anatomy, module = self.model.anatomy, self.model.network.get_submodule
+        displacements = [moved.to(self.model.device) for moved in displacements]
         if part.kind == "embed":
             return displacements[0]
         writer = anatomy.writer(anatomy.written_by(part)[0])

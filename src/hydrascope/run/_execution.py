@@ -109,13 +109,14 @@ def _execute(
 
 
 @contextmanager
-def dealt(task: Task, progress: Progress) -> Iterator[tuple[Selection, Plan, Iterator[Batch]]]:
+def dealt(task: Task, together: int, progress: Progress) -> Iterator[tuple[Selection, Plan, Iterator[Batch]]]:
     """What a run of the task is measured on, without measuring it.
 
     Clean runs are made and donors dealt out as the run does, in a folder that goes when the block ends.
 
     Args:
         task: what would be run.
+        together: largest number of prompts of a batch at the last token.
         progress: takes stage, number done and total.
 
     Yields:
@@ -124,7 +125,7 @@ def dealt(task: Task, progress: Progress) -> Iterator[tuple[Selection, Plan, Ite
     budget = Budget.read(task.options.memory, *task.model.devices)
     with tempfile.TemporaryDirectory(prefix="hydrascope-") as folder:
         runner = runner_of(task)(task, RunDirectory(Path(folder), {}), budget, progress, lambda lines: None)
-        yield runner.deal()
+        yield runner.deal(together)
 
 
 def runner_of(task: Task) -> type[Runner]:

@@ -155,11 +155,15 @@ class Runner(ABC):
         self._measure(plan, selection, file, learned)
         self._close(file, time.monotonic() - started)
 
-    def deal(self) -> tuple[Selection, Plan, Iterator[Batch]]:
-        """What would be measured, with every donor dealt out: prompts, plan and batches."""
+    def deal(self, together: int) -> tuple[Selection, Plan, Iterator[Batch]]:
+        """What would be measured, with every donor dealt out: prompts, plan and batches.
+
+        Args:
+            together: largest number of prompts of a batch at the last token.
+        """
         selection = self.select()
         plan = self.plan(selection)
-        rows, together = selection.first_rows[-1], self.rows_together(plan, selection)
+        rows = selection.first_rows[-1]
         written = (range(first, min(first + together, rows)) for first in range(0, rows, together))
         groups = self.groups(plan, selection, written, self._learned(plan, selection), lambda rows: False)
         return selection, plan, (batch for group in groups for batch in group.batches)
