@@ -18,9 +18,11 @@ from hydrascope.ablations import Ablation
 from hydrascope.anatomy import examine
 from hydrascope.attribution import Scores, attribute, direct_attribution
 from hydrascope.attribution._graded import GradedRun
+from hydrascope.attribution._query_key import require_watchable
 from hydrascope.engine import BatchContext, Job
 from hydrascope.errors import AnatomyRefused, ComponentError, ModelError, NonFinite, RunError
 from hydrascope.run import Task, dealt, execute, prepare
+from tests.support import digits
 from tests.support.dealt import resample_table
 from tests.support.families import FAMILIES, VOCABULARY, Family, build
 from tests.support.planted import Recipe, build_recipe, planted
@@ -377,11 +379,28 @@ def test_the_query_key_fix_is_that_of_plain_forwards(name: str, components: str,
     np.testing.assert_allclose(missed, expected, atol=2e-4 * np.abs(expected).max(), rtol=0)
 
 
-def test_log_probabilities_are_read_as_the_exact_run_reads_them() -> None:
-    """With a small dose, first order is all there is."""
-    run = replace(task(model("gemma2"), prompts(), hs.Zero(), "attn,mlp", target="label"), dose=2e-3)
-    found = attribute(run, Scores(("attribution_patching",), "log_prob")).estimate.values[0]
-    right = exact(run, "log_prob_change").values
+@pytest.mark.parametrize("value", ["logit", "log_prob"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"target": "label"},
+        {"target": "label", "positions": "0,-2", "read": "last"},
+        {"target": "top", "positions": "all", "read": "each"},
+        {"target": "label", "answer": "whole"},
+    ],
+    ids=["last", "elsewhere", "texts", "answers"],
+)
+def test_of_a_small_dose_first_order_is_all_there_is(more: dict[str, Any], value: Any) -> None:
+    """Every kind of run is read as the exact one reads it."""
+    opened, given = model("llama"), prompts()
+    if more.get("answer") == "whole":
+        opened = examine(build("llama"), digits.tokenizer(VOCABULARY), name="llama")
+        said = {"The war is": "of", "The year is": "un", "The peace ended in the year": "2001"}
+        given = hs.load_prompts([{"prompt": text, "target": answer} for text, answer in said.items()])
+    run = replace(task(opened, given, hs.Zero(), "attn,mlp", **more), dose=2e-3)
+    found = attribute(run, Scores(("attribution_patching",), value)).estimate[0]
+    right = exact(run, "total_effect" if value == "logit" else "log_prob_change").values
+    assert found.shape == right.shape
     assert np.abs(right).max() > 1e-3
     np.testing.assert_allclose(found, right, atol=0.1 * np.abs(right).max())
 
@@ -471,6 +490,13 @@ def test_attention_that_cannot_be_watched_has_no_query_key_fix() -> None:
     with pytest.raises(AnatomyRefused, match="leave the score query_key out"):
         attribute(run, ALL)
     assert attribute(run).estimate.notnull().all()
+
+
+def test_blocks_that_multiply_the_stream_have_no_query_key_fix() -> None:
+    like = model("llama")
+    opened = replace(like, anatomy=replace(like.anatomy, embed_gain=2.0))
+    with pytest.raises(AnatomyRefused, match="multiply the residual stream"):
+        require_watchable(opened, task(like, prompts(), hs.Zero()).engine.strategy)
 
 
 @pytest.mark.parametrize("wrong", [{"kinds": ()}, {"kinds": ("grad_dorp",)}, {"kinds": ("grad_drop",) * 2}])
