@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from hydrascope.anatomy import Place, Site
@@ -41,30 +41,36 @@ class Estimates:
     """
 
     def __init__(self, plan: Plan, batch: Batch, knockouts: Sequence[int], scores: Scores) -> None:
+        started = time.monotonic()
         self.plan, self.batch, self.knockouts, self.scores = plan, batch, knockouts, scores
         self.model, self.context = batch.context.model, batch.context
         self.places = [plan.edited[k] for k in knockouts]
         self.moved = [batch.context.displacements(k, batch.rows) for k in knockouts]
+        self.moved_by_site = _together(self.places, self.moved)
         self.seconds: dict[Score, float] = {}
+        self._prepared = time.monotonic() - started
 
     def all(self) -> dict[Score, Estimate]:
         """Every score that is asked for; `seconds` has what each took, shared passes included."""
-        makers = {
-            "grad_drop": self._grad_drop,  # first, so that only one graph is alive
-            "attribution_patching": self._attribution_patching,
-            "activation_gradient": self._activation_gradient,
-            "query_key": self._query_key,
-        }
         found: dict[Score, Estimate] = {}
-        shared = 0.0
-        for kind in sorted(self.scores.kinds, key=list(makers).index):
+        if "grad_drop" in self.scores.kinds:  # before the other graph, so that only one is alive
+            found["grad_drop"] = self._timed("grad_drop", self._grad_drop, self._prepared)
+        if set(self.scores.kinds) - {"grad_drop"}:
             started = time.monotonic()
-            if kind != "grad_drop" and not shared:
-                self._patching  # noqa: B018 - a pass that several scores share counts for each
-                shared = time.monotonic() - started
-            before = time.monotonic()
-            found[kind] = makers[kind]()
-            self.seconds[kind] = time.monotonic() - before + (0.0 if kind == "grad_drop" else shared)
+            self._pass_back()
+            shared = self._prepared + time.monotonic() - started
+            makers: dict[Score, Callable[[], Estimate]] = {
+                "attribution_patching": self._attribution_patching,
+                "activation_gradient": self._activation_gradient,
+                "query_key": self._query_key,
+            }
+            found |= {k: self._timed(k, make, shared) for k, make in makers.items() if k in self.scores.kinds}
+        return found
+
+    def _timed(self, kind: Score, make: Callable[[], Estimate], before: float) -> Estimate:
+        started = time.monotonic()
+        found = make()
+        self.seconds[kind] = before + time.monotonic() - started
         return found
 
     def _run(self, dropped: Sequence[int | None] = (None,), *, watched: bool = False) -> GradedRun:
@@ -73,17 +79,11 @@ class Estimates:
         strategy = self.context.strategy
         return GradedRun(self.model, strategy, batch.clean, batch.items, sites, value, dropped=dropped, watched=watched)
 
-    @cached_property
-    def _graded(self) -> GradedRun:
-        return self._run(watched="query_key" in self.scores.kinds)
-
-    @cached_property
-    def _slopes(self) -> dict[Site, Tensor]:
-        return next(_by_row(self._graded.gradients()))
-
-    @cached_property
-    def _patching(self) -> Float[np.ndarray, "knockouts draws prompts"]:
-        return self._products(self.moved, self._slopes)
+    def _pass_back(self) -> None:
+        """The plain backward pass, which all scores but GradDrop share."""
+        self._graded = self._run(watched="query_key" in self.scores.kinds)
+        (self._slopes,) = _by_row(self._graded.gradients())
+        self._patching = self._products(self.moved_by_site, self._slopes)
 
     def _attribution_patching(self) -> Estimate:
         found: Estimate = self._patching.mean(1)
@@ -91,7 +91,7 @@ class Estimates:
 
     def _activation_gradient(self) -> Estimate:
         own = [[self.context.own(one, self.batch.rows)[None].float() for one in places] for places in self.places]
-        return -self._products(own, self._slopes)[:, 0]
+        return -self._products(_together(self.places, own), self._slopes)[:, 0]
 
     def _query_key(self) -> Estimate:
         parts = [self.plan.knockouts[k].parts[0] for k in self.knockouts]
@@ -104,7 +104,7 @@ class Estimates:
         summed: Estimate = np.zeros((len(self.knockouts), len(self.batch.rows)))
         for first in blocks[::together]:
             for slopes in _by_row(self._run(blocks[first : first + together]).gradients()):
-                summed += np.abs(self._products(self.moved, slopes)).mean(1)
+                summed += np.abs(self._products(self.moved_by_site, slopes)).mean(1)
         others = [len(blocks) - (self.plan.knockouts[k].first_layer >= 0) for k in self.knockouts]
         summed /= np.array(others)[:, None]
         return summed
@@ -119,18 +119,44 @@ class Estimates:
         return max(1, min(GRADED_ROWS, self.context.budget.bytes // GRAPH_SHARE // row) // prompts)
 
     def _products(
-        self, values: Sequence[Sequence[Tensor]], slopes: Mapping[Site, Tensor]
+        self, values: Sequence[_Stretches], slopes: Mapping[Site, Tensor]
     ) -> Float[np.ndarray, "knockouts draws prompts"]:
         """Inner products of each knock-out's values with gradients, over all places, positions and entries."""
+        found = np.zeros((len(self.knockouts), values[0].values.shape[1], len(self.batch.rows)))
+        for one in values:
+            slope = slopes[one.site][..., one.entries].to(one.values)
+            found[one.knockouts] += torch.einsum("kdpew,pekw->kdp", one.values, slope).double().numpy()
+        return found
 
-        def product(place: Place, value: Tensor) -> Tensor:
-            return (value * slopes[place.site][..., place.span].to(value)).sum((-1, -2)).double()
 
-        found = [
-            torch.stack([product(place, value) for place, value in zip(places, some, strict=True)]).sum(0)
-            for places, some in zip(self.places, values, strict=True)
-        ]
-        return torch.stack(found).numpy()
+class _Stretches(NamedTuple):
+    """Values of many knock-outs at equally wide places of one site, multiplied together: neurons are many.
+
+    Attributes:
+        knockouts: which knock-outs, each once.
+        site: the site.
+        entries: which of its entries each place has.
+        values: the values.
+    """
+
+    knockouts: list[int]
+    site: Site
+    entries: Int[Tensor, "knockouts width"]
+    values: Float[Tensor, "knockouts draws prompts edited width"]
+
+
+def _together(places: Sequence[Sequence[Place]], values: Sequence[Sequence[Tensor]]) -> list[_Stretches]:
+    """Values by knock-out and place, gathered by site and width."""
+    alike: dict[tuple[Site, int], list[tuple[int, Place, Tensor]]] = {}
+    for number, some in enumerate(zip(places, values, strict=True)):
+        for place, value in zip(*some, strict=True):
+            alike.setdefault((place.site, place.width), []).append((number, place, value))
+    found = []
+    for (site, _), entries in alike.items():
+        numbers, where, each = zip(*entries, strict=True)
+        index = torch.tensor([range(place.start, place.stop) for place in where])
+        found.append(_Stretches(list(numbers), site, index, torch.stack(each)))
+    return found
 
 
 def _by_row(slopes: Mapping[Site, Tensor]) -> Iterator[dict[Site, Float[Tensor, "prompts edited _"]]]:
