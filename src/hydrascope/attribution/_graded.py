@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hydrascope.anatomy import Arguments, Hooks, Model, Site, hooked, weights_loaded
+from hydrascope.anatomy import Arguments, Hooks, Model, Site, hidden_argument, hooked, weights_loaded
 from hydrascope.attribution._scores import Value
 from hydrascope.engine import CleanRun, Items, ReachedHead, Strategy, frozen_weights, watching
 from hydrascope.errors import AnatomyRefused, NonFinite
@@ -39,6 +39,7 @@ class GradedRun:
         read: read-out of every row and item.
         weights: by block, clean attention weights; empty unless watched.
         calls: arguments of every block's call; empty unless watched.
+        streams: the residual stream that enters every block; empty unless watched.
 
     Raises:
         HookDidNotFire: a site was not passed exactly once.
@@ -63,6 +64,7 @@ class GradedRun:
         self.read = torch.empty(0)
         self.weights: dict[int, Tensor] = {}
         self.calls: list[Arguments] = []
+        self.streams: list[Tensor] = []
         self._zeros: dict[Site, Tensor] = {}
         self._weight_zeros: dict[int, Tensor] = {}
         self._items, self._value = items, value
@@ -120,7 +122,10 @@ class GradedRun:
             written.register_hook(drop)
 
     def _keep_call(self, arguments: Arguments) -> Arguments:
+        stream = hidden_argument(*arguments)
+        assert stream is not None
         self.calls.append(arguments)
+        self.streams.append(stream.detach().clone())  # some models add to it in place
         return arguments
 
     def _see_weights(self, module: nn.Module, weights: Tensor) -> Tensor:

@@ -12,15 +12,16 @@ later block, the block's norm, queries, keys and weights.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hydrascope.anatomy import Model, first_tensor, hidden_argument, replace_first_tensor
+from hydrascope.anatomy import Model, first_tensor, replace_first_tensor
 from hydrascope.attribution._graded import GradedRun
 from hydrascope.components import UNIT_KINDS, Component
 from hydrascope.engine import Strategy, frozen_weights, prove_attention_split, watching
@@ -28,7 +29,7 @@ from hydrascope.errors import AnatomyRefused, NonFinite
 from hydrascope.run import Batch
 
 ROWS = 1024
-"""Single-token rows whose weights are computed together."""
+"""Tokens of all rows whose weights are computed together."""
 
 
 def require_watchable(model: Model, strategy: Strategy) -> None:
@@ -68,9 +69,22 @@ class QueryKeyFix:
         self.layout = graded.layout
         self.slopes = graded.weight_gradients()
         self.prefix = batch.clean.prefix if batch.context.strategy.staircase else ()
-        self._clean: dict[int, tuple[Tensor, Tensor]] = {}
-        for layer in self.slopes:
-            self._clean[layer] = self._linearised(layer)
+        # rows share what a block is called with besides the stream where they belong to one text, or are single tokens
+        tokens = self.layout.prompts * self.layout.tokens
+        self.together = max(1, ROWS // tokens) if self.prefix or self.layout.prompts == 1 else 1
+        self._seen: list[Tensor] = []
+        with self._watching():
+            self._clean = {layer: self._linearised(layer) for layer in self.slopes}
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        network = self.model.network
+        with watching(network, self._see, self.prefix), torch.enable_grad(), frozen_weights(network):
+            yield
+
+    def _see(self, module: nn.Module, weights: Tensor) -> NoReturn:
+        self._seen.append(weights)
+        raise _SeenWeights
 
     def corrections(
         self, parts: Sequence[Component], displacements: Sequence[Sequence[Float[Tensor, "draws prompts edited _"]]]
@@ -85,8 +99,10 @@ class QueryKeyFix:
             for layer in self.slopes:
                 before = [number for number, part in enumerate(some) if part.layer < layer]
                 if before:
-                    missed = self._missed(layer, written[before].flatten(0, 1))
-                    found[[first + number for number in before]] += missed.reshape(len(before), draws, prompts)
+                    with self._watching():
+                        each = [self._missed(layer, one) for one in written[before].flatten(0, 1).split(self.together)]
+                    missed = np.concatenate(each).reshape(len(before), draws, prompts)
+                    found[[first + number for number in before]] += missed
         return found
 
     def _written(self, part: Component, displacements: Sequence[Tensor]) -> Float[Tensor, "draws prompts edited d"]:
@@ -114,27 +130,18 @@ class QueryKeyFix:
 
     def _linearised(self, layer: int) -> tuple[Tensor, Tensor]:
         """Clean weights of a block, and the gradient of <dL/dA, A> with respect to the block's input."""
-        stream = self._stream(layer).clone()
-        with torch.enable_grad(), frozen_weights(self.model.network):
-            stream.requires_grad_()
-            weights = self._weights(layer, stream)
-            (slope,) = torch.autograd.grad(weights, stream, self.slopes[layer])
+        stream = self.graded.streams[layer].clone().requires_grad_()
+        weights = self._weights(layer, stream)
+        (slope,) = torch.autograd.grad(weights, stream, self.slopes[layer])
         return weights.detach(), slope
 
     def _missed(self, layer: int, moved: Float[Tensor, "rows prompts edited d"]) -> Float[np.ndarray, "rows prompts"]:
         """What the gradient misses of the changes that a block's weights make, for rows of changed input."""
-        together = max(1, ROWS // moved.shape[1]) if self.prefix else 1
-        return np.concatenate([self._missed_by(layer, some) for some in moved.split(together)])
-
-    def _missed_by(
-        self, layer: int, moved: Float[Tensor, "rows prompts edited d"]
-    ) -> Float[np.ndarray, "rows prompts"]:
         clean, slope = self._clean[layer]
         change = torch.zeros(len(moved), *slope.shape, dtype=slope.dtype, device=slope.device)
         for row, one in enumerate(moved):
             self.layout.put(change[row], 0, slice(None), one)
-        with torch.enable_grad(), frozen_weights(self.model.network):
-            weights = self._weights(layer, (self._stream(layer) + change).flatten(0, 1))
+        weights = self._weights(layer, (self.graded.streams[layer] + change).flatten(0, 1))
         if not torch.isfinite(weights).all():
             raise NonFinite(f"attention weights of block {layer} are NaN or infinite; {self.model.mend}")
         product = (weights - clean) * self.slopes[layer]
@@ -143,11 +150,6 @@ class QueryKeyFix:
         found: np.ndarray = (gained - linear).double().cpu().numpy()
         return found
 
-    def _stream(self, layer: int) -> Tensor:
-        stream = hidden_argument(*self.graded.calls[layer])
-        assert stream is not None
-        return stream.detach()
-
     def _weights(self, layer: int, rows: Tensor) -> Tensor:
         """Attention weights of a block whose input is `rows`, by the block's own code."""
         args, kwargs = self.graded.calls[layer]
@@ -155,13 +157,6 @@ class QueryKeyFix:
             args = replace_first_tensor(args, rows)
         else:
             kwargs = {**kwargs, "hidden_states": rows}
-        seen: list[Tensor] = []
-
-        def see(module: nn.Module, weights: Tensor) -> Tensor:
-            seen.append(weights)
-            raise _SeenWeights
-
-        block = self.model.network.get_submodule(self.model.anatomy.layers[layer])
-        with watching(self.model.network, see, self.prefix), suppress(_SeenWeights):
-            block(*args, **kwargs)
-        return seen[0]
+        with suppress(_SeenWeights):
+            self.model.network.get_submodule(self.model.anatomy.layers[layer])(*args, **kwargs)
+        return self._seen.pop()
