@@ -34,7 +34,8 @@ def attribute(
 
     Prompts, donors and replacement values are those of a run of the same task, drawn by the same code with the same
     seed, so that estimates and the run's ledger can be compared number by number. A batch costs a forward and a few
-    backward passes of its clean run, whatever the number of knock-outs.
+    backward passes of its clean run, whatever the number of knock-outs; only the query-key fix grows with parts and
+    draws. On whole texts with a single draw an exact run may well be no slower.
 
     Args:
         task: what the exact run is asked, from `hydrascope.run.prepare` or `prepare_runs`.
