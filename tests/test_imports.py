@@ -39,6 +39,7 @@ ALLOWED: dict[str, set[str]] = {
         *("errors", "components", "zoo", "prompts", "anatomy", "ablations", "engine", "ledger", "run_directory"),
         *("analysis", "_lazy"),
     },
+    "attribution": {"errors", "components", "anatomy", "ablations", "engine", "analysis", "run"},
     "faults": {
         *("errors", "components", "prompts", "anatomy", "ablations", "engine", "ledger", "run_directory", "analysis"),
         *("resilience", "report", "run", "_lazy"),
@@ -56,6 +57,7 @@ FACES = (
     "ablations",
     "analysis",
     "anatomy",
+    "attribution",
     "cli",
     "components",
     "engine",

@@ -26,7 +26,7 @@ from hydrascope.anatomy import Directions, directions, examine
 from hydrascope.components import Component
 from hydrascope.engine import CleanRun, Edit, Intervention, Readings, choose_engine, record, run_interventions
 from tests.support.families import FAMILIES, VOCABULARY, Family, build_from
-from tests.support.planted import Recipe, _build, planted
+from tests.support.planted import Recipe, build_recipe, planted
 from tests.support.reference import Part, centred_logits, double_copy, run
 
 torch.set_num_threads(1)
@@ -258,7 +258,7 @@ def motif(copier: int, backup: float, erased: float) -> tuple[hs.Model, hs.Promp
     like = planted("backup")
     pairs = zip(like.prompts, like.targets, strict=True)
     prompts = tuple(hs.Prompt(input_ids=tuple(ids), target_id=target) for ids, target in pairs)
-    return examine(_build(recipe), None, name="motif"), hs.PromptSet("motif", prompts[::4]), like.strengths[::4]
+    return examine(build_recipe(recipe), None, name="motif"), hs.PromptSet("motif", prompts[::4]), like.strengths[::4]
 
 
 @over_few_cases

@@ -269,7 +269,7 @@ def test_a_backup_head_only_looks_elsewhere() -> None:
 def test_a_head_that_looks_everywhere_only_finds_something_else() -> None:
     """Head 1 of block 2 attends to all tokens alike and, here, copies what stands on the answers' axes."""
     right = planted.planted("neither")
-    model = planted._build(right.recipe)
+    model = planted.build_recipe(right.recipe)
     share, first = 0.5, planted.HEAD_DIM + 6
     attention = model.model.layers[2].self_attn
     with torch.no_grad():
@@ -285,7 +285,7 @@ def test_a_head_that_looks_everywhere_only_finds_something_else() -> None:
 
 def twins() -> tuple[Any, list[list[int]], list[int]]:
     """Two tokens with the same to give; what block 1 writes draws block 3's head 0 to the second one alone."""
-    model = planted._build(planted.Recipe(copiers={1: 1.0, 3: 1.0}))
+    model = planted.build_recipe(planted.Recipe(copiers={1: 1.0, 3: 1.0}))
     attention = model.model.layers[3].self_attn
     subjects, twin = [planted.SUBJECTS[subject] for subject in range(4)], planted.FILLERS[0]
     ids = [[planted.BOS, subject, twin, planted.QUERY] for subject in subjects]

@@ -148,7 +148,7 @@ def test_an_exact_backup() -> None:
 def test_a_vote_of_three_survives_one_fault_and_not_two() -> None:
     """Three copiers of 0.4 each against a token whose logit lies between one vote and two."""
     recipe = plant.Recipe(copiers={0: 0.4, 1: 0.4, 2: 0.4})
-    model = plant._build(recipe)
+    model = plant.build_recipe(recipe)
     base = plant.planted("neither")
     with torch.no_grad():
         model.lm_head.weight[plant.FILLERS[0], plant.ONE] = 1.64 / plant.GAIN

@@ -250,7 +250,7 @@ def planted(name: str) -> Planted:
     prompts = [_prompt(subject) for subject in range(len(SUBJECTS))]
     count = np.arange(len(SUBJECTS))
     return Planted(
-        model=_build(recipe),
+        model=build_recipe(recipe),
         family=replace(FAMILY, epsilon=0.01) if recipe.real_norm else FAMILY,
         recipe=recipe,
         prompts=prompts,
@@ -296,7 +296,7 @@ def _hum(kind: str, layer: int) -> np.ndarray:
     return 0.3 * np.random.default_rng([kind == "mlp", layer]).normal(size=(8, 6))
 
 
-def _build(recipe: Recipe) -> PreTrainedModel:
+def build_recipe(recipe: Recipe) -> PreTrainedModel:
     model = build_from(FAMILY)
     weights = {name: np.zeros(tuple(parameter.shape)) for name, parameter in model.named_parameters()}
     for name in weights:

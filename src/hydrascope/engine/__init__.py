@@ -14,12 +14,13 @@ from hydrascope.engine._activations import (
     statistics_of_texts,
     values_of,
 )
+from hydrascope.engine._attention import watching
 from hydrascope.engine._axes import Column, Detail, Masks, columns
 from hydrascope.engine._clean import CleanRun, record
 from hydrascope.engine._clean_cache import CleanBatches, CleanCache, batches_of_prompts, batches_of_texts
 from hydrascope.engine._constants import ConstantStore
 from hydrascope.engine._edges import blocks_to_receiver, sender_places
-from hydrascope.engine._forward import Readings, run_interventions
+from hydrascope.engine._forward import ReachedHead, Readings, run_interventions
 from hydrascope.engine._interventions import Edit, Intervention
 from hydrascope.engine._measure import BatchContext, Constants, Items, measure
 from hydrascope.engine._memory import (
@@ -36,7 +37,7 @@ from hydrascope.engine._memory import (
     same_length_batches,
     texts_at_once,
 )
-from hydrascope.engine._optimal import CANDIDATES, KLObjective, Learning, require_learnable
+from hydrascope.engine._optimal import CANDIDATES, KLObjective, Learning, frozen_weights, require_learnable
 from hydrascope.engine._plan import Job, Plan, edited_places, frozen_places
 from hydrascope.engine._positions import Layout, Positions, Read
 from hydrascope.engine._strategies import ExpandedCache, FromBlock, SharedPrefix, Strategy, WholeSequence
@@ -84,6 +85,7 @@ __all__ = [
     "Masks",
     "Plan",
     "Positions",
+    "ReachedHead",
     "Read",
     "Readings",
     "SharedPrefix",
@@ -102,6 +104,7 @@ __all__ = [
     "edited_places",
     "forward_size",
     "frozen_places",
+    "frozen_weights",
     "measure",
     "position_means",
     "prompts_at_once",
@@ -122,4 +125,5 @@ __all__ = [
     "statistics_of_texts",
     "texts_at_once",
     "values_of",
+    "watching",
 ]

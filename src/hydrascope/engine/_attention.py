@@ -82,6 +82,36 @@ def recording(network: Any, recorder: Recorder) -> AbstractContextManager[None]:
     return attending(network, RECORDED, _RECORDER, recorder)
 
 
+_WATCHER: ContextVar[Callable[[nn.Module, Tensor], Tensor] | None] = ContextVar("hydrascope_watcher", default=None)
+
+
+@contextmanager
+def watching(
+    network: Any, see: Callable[[nn.Module, Tensor], Tensor], prefix: Sequence[KeysValues] = ()
+) -> Iterator[None]:
+    """Let `see` take the weights of each attention module, before values are summed with them.
+
+    It gets them by row, head, query and key, or, of single tokens with a shared prefix, by prompt, key-value group,
+    intervention, head of the group and key, and returns what goes on. This holds while gradients are enabled.
+
+    Args:
+        network: the model, on the attention interface.
+        see: takes the module and its weights.
+        prefix: keys and values that single tokens attend to; none for whole rows.
+    """
+    token = _WATCHER.set(see)
+    try:
+        with shared_prefix(network, prefix) if prefix else attending(network, RECORDED, _RECORDER, None):
+            yield
+    finally:
+        _WATCHER.reset(token)
+
+
+def _watched(module: nn.Module, weights: Tensor) -> Tensor:
+    see = _WATCHER.get()
+    return weights if see is None else see(module, weights)
+
+
 def recorded_attention(
     module: nn.Module,
     query: Float[Tensor, "rows heads tokens dk"],
@@ -109,7 +139,7 @@ def recorded_attention(
         scores = scores + attention_mask[..., :keys]
     if s_aux is not None:
         scores = torch.cat([scores, s_aux.to(scores).view(1, -1, 1, 1).expand(rows, -1, tokens, 1)], -1)
-    weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
+    weights = _watched(module, scores.softmax(-1, dtype=torch.float32).to(value.dtype))
     returned = weights[..., :keys].reshape(rows, kv, -1, keys) @ value
     if (recorder := current_recorder()) is not None:
         recorder.record(module, products(recorder.layout, weights, value))
@@ -193,7 +223,7 @@ def shared_prefix_attention(
     if torch.is_grad_enabled():
         q = _by_prompt(query, n, prompts, kv) * scale
         own = _by_prompt(key, n, prompts, kv), _by_prompt(value, n, prompts, kv)
-        return _differentiable(q, *own, keys, values, softcap, s_aux).view(rows, 1, heads, dv), None
+        return _differentiable(module, q, *own, keys, values, softcap, s_aux).view(rows, 1, heads, dv), None
     # Rows are brought into prompt-major order while they are scaled, and back while the own value is added, so that
     # each tensor is passed over once.
     q = query.new_empty(prompts, kv, n, g, dk)
@@ -244,6 +274,7 @@ def _products(
 
 
 def _differentiable(
+    module: nn.Module,
     q: Float[Tensor, "prompts kv n group dk"],
     own_key: Float[Tensor, "prompts kv n _ dk"],
     own_value: Float[Tensor, "prompts kv n _ dv"],
@@ -263,7 +294,7 @@ def _differentiable(
     if s_aux is not None:
         sinks = s_aux.to(scores).view(1, q.shape[1], 1, q.shape[3], 1)
         scores = torch.cat([scores, sinks.expand(*scores.shape[:-1], 1)], -1)
-    weights = scores.softmax(-1, dtype=torch.float32).to(values.dtype)
+    weights = _watched(module, scores.softmax(-1, dtype=torch.float32).to(values.dtype))
     seen = (weights.flatten(2, 3)[..., :tokens] @ values).view(*q.shape[:-1], -1)
     return (seen + weights[..., tokens : tokens + 1] * own_value).permute(2, 0, 1, 3, 4).contiguous()
 

@@ -60,8 +60,23 @@ class BatchContext:
 
     def replacement(self, place: Place, draw: int, rows: Sequence[int]) -> Float[Tensor, "prompts edited _"]:
         """The ablation's values for some prompts at a place under one draw."""
+        return self._replacements(place, slice(draw, draw + 1), rows)[0]
+
+    def _replacements(self, place: Place, draws: slice, rows: Sequence[int]) -> Float[Tensor, "draws prompts edited _"]:
         source = self.reference.get(place.site, self.pools[place.site])[..., place.span]
-        return self.plan.ablation.replace(source, self.plan.table[draw : draw + 1, rows], len(self.keys))[0]
+        return self.plan.ablation.replace(source, self.plan.table[draws][:, rows], len(self.keys))
+
+    def displacements(self, knockout: int, rows: Sequence[int]) -> list[Float[Tensor, "draws prompts edited _"]]:
+        """What a knock-out of parts adds at each of its places: the dose of (replacement - own value), draw by draw."""
+        found = []
+        for number, place in enumerate(self.plan.edited[knockout]):
+            if knockout in self.learned:
+                value: Tensor = self.learned[knockout][number]
+            else:
+                value = self._replacements(place, slice(None), rows)
+            own = self.own(place, rows).float()
+            found.append(self.plan.dose * (value.to(own) - own).expand(self.plan.ablation.draws, *own.shape))
+        return found
 
     def intervention(self, job: Job, rows: Sequence[int], edges: Mapping[Drawn, EdgeValues]) -> Intervention:
         """The edits of one job: at every place (1 - dose) of the prompt's own value and dose of the replacement.

@@ -231,7 +231,7 @@ def divergence(
     """
     order = in_order_of_depth(interventions)
     forward = _Graded(model, clean, [interventions[i] for i in order], strategy, with_clean=strategy.staircase)
-    with hooked() as hooks, suppress(ReachedHead), _frozen(model.network):
+    with hooked() as hooks, suppress(ReachedHead), frozen_weights(model.network):
         forward.attach(hooks)
         strategy.run(model.network, clean, len(interventions) + forward.with_clean)
     forward.check_fired(hooks)
@@ -277,7 +277,7 @@ class _Graded(Rows):
 
 
 @contextmanager
-def _frozen(network: nn.Module) -> Iterator[None]:
+def frozen_weights(network: nn.Module) -> Iterator[None]:
     """Keep nothing for gradients of weights."""
     wanting = [weight for weight in network.parameters() if weight.requires_grad]
     try:

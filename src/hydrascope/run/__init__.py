@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         prepare_runs,
     )
     from hydrascope.run._estimate import Estimate, estimate
-    from hydrascope.run._execution import execute, versions
+    from hydrascope.run._execution import dealt, execute, versions
     from hydrascope.run._given import (
         AblationsLike,
         ModelLike,
@@ -36,12 +36,13 @@ if TYPE_CHECKING:
     from hydrascope.run._options import PROTOCOLS, Options
     from hydrascope.run._record import record_of, recorded_request, store_prompts, stored_prompts
     from hydrascope.run._request import RunRequest, options_of
-    from hydrascope.run._runner import Progress, Tell
+    from hydrascope.run._runner import Batch, Progress, Selection, Tell
     from hydrascope.run._task import Task, default_folder, prepare
 
 __all__ = [
     "PROTOCOLS",
     "AblationsLike",
+    "Batch",
     "Estimate",
     "ModelLike",
     "Options",
@@ -50,9 +51,11 @@ __all__ = [
     "PromptsLike",
     "RunRequest",
     "Runs",
+    "Selection",
     "Task",
     "Tell",
     "alone_with",
+    "dealt",
     "default_folder",
     "estimate",
     "execute",
@@ -83,13 +86,13 @@ __getattr__ = lazily(
         "_given": "AblationsLike ModelLike PathLike PromptsLike given_ablations given_model given_options "
         "given_prompts",
         "_companions": "Runs execute_companions execute_runs freeze_at_most freezing prepare_runs",
-        "_execution": "execute versions",
+        "_execution": "dealt execute versions",
         "_opening": "open_model open_request",
         "_options": "PROTOCOLS Options",
         "_record": "record_of recorded_request store_prompts stored_prompts",
         "_request": "RunRequest options_of",
         "_task": "Task default_folder prepare",
         "_estimate": "Estimate estimate",
-        "_runner": "Progress Tell",
+        "_runner": "Batch Progress Selection Tell",
     },
 )

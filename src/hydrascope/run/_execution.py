@@ -5,20 +5,22 @@ from __future__ import annotations
 import platform
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import xarray as xr
 
-from hydrascope.engine import Budget
+from hydrascope.engine import Budget, Plan
 from hydrascope.errors import HydrascopeError, OutputError
 from hydrascope.ledger import LedgerFile, open_dataset
 from hydrascope.run._answer_run import AnswerRun
 from hydrascope.run._prompt_run import PromptRun
 from hydrascope.run._record import record_of, store_prompts
 from hydrascope.run._request import RunRequest
-from hydrascope.run._runner import Progress, Runner, Tell
+from hydrascope.run._runner import Batch, Progress, Runner, Selection, Tell
 from hydrascope.run._task import Task
 from hydrascope.run._text_run import TextRun
 from hydrascope.run_directory import LEDGER, RunDirectory, locked, open_run_directory
@@ -83,9 +85,6 @@ def _execute(
     tell: Tell,
 ) -> tuple[xr.Dataset, RunDirectory]:
     started = time.monotonic()
-    kind: type[Runner] = PromptRun if task.positions.is_last else TextRun
-    if task.positions.span > 1:
-        kind = AnswerRun
     budget = Budget.read(task.options.memory, *task.model.devices)
     facts = {"memory": budget.bytes, "command": command, "versions": versions(), "created": _now()}
     if request is not None:
@@ -98,7 +97,7 @@ def _execute(
             if task.options.memory is None:  # batches, and so rounding, are those before the kill
                 budget = Budget(int(directory.record["memory"]))
             try:
-                kind(task, directory, budget, progress, tell).finish(started)
+                runner_of(task)(task, directory, budget, progress, tell).finish(started)
             except OutputError:
                 raise  # room can be made, and what is done is worth keeping
             except HydrascopeError:
@@ -107,6 +106,33 @@ def _execute(
                 raise
             directory = directory.mark_complete()
     return open_dataset(directory.ledger), directory
+
+
+@contextmanager
+def dealt(task: Task, together: int, progress: Progress) -> Iterator[tuple[Selection, Plan, Iterator[Batch]]]:
+    """What a run of the task is measured on, without measuring it.
+
+    Clean runs are made and donors dealt out as the run does, in a folder that goes when the block ends.
+
+    Args:
+        task: what would be run.
+        together: largest number of prompts of a batch at the last token.
+        progress: takes stage, number done and total.
+
+    Yields:
+        The prompts that stay, the plan, and batches with the values that replace those of every part.
+    """
+    budget = Budget.read(task.options.memory, *task.model.devices)
+    with tempfile.TemporaryDirectory(prefix="hydrascope-") as folder:
+        runner = runner_of(task)(task, RunDirectory(Path(folder), {}), budget, progress, lambda lines: None)
+        yield runner.deal(together)
+
+
+def runner_of(task: Task) -> type[Runner]:
+    """The kind of run that a task is: of last tokens, of whole answers, or of texts."""
+    if task.positions.is_last:
+        return PromptRun
+    return AnswerRun if task.positions.span > 1 else TextRun
 
 
 def versions() -> dict[str, str]:

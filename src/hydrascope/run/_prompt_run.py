@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 import numpy as np
@@ -25,7 +25,6 @@ from hydrascope.engine import (
     prompts_in_account,
     same_length_batches,
 )
-from hydrascope.ledger import LedgerFile
 from hydrascope.prompts import select_prompts
 from hydrascope.run._runner import Batch, Group, Progress, Runner, Selection, Tell
 from hydrascope.run._task import Task
@@ -111,12 +110,12 @@ class PromptRun(Runner):
         self,
         plan: Plan,
         selection: Selection,
-        file: LedgerFile,
+        written: Iterable[range],
         learned: Mapping[int, Constants],
         is_done: Callable[[range], bool],
     ) -> Iterator[Group]:
         """The ledger's batches, each cut by the length of its prompts."""
-        for rows, _ in file.batches():
+        for rows in written:
             yield Group(rows, len(rows), self._batches(plan, selection, learned, rows))
 
     def _batches(
@@ -131,4 +130,6 @@ class PromptRun(Runner):
             )
             some = [rows[i] for i in within]
             clean = self.cache.take([places[prompts[row].index] for row in some])
-            yield Batch(context, some, within, clean, selection.items(some, [str(prompts[row].index) for row in some]))
+            yield Batch(
+                context, some, some, within, clean, selection.items(some, [str(prompts[row].index) for row in some])
+            )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import accumulate
@@ -91,6 +91,7 @@ class Batch:
 
     Attributes:
         context: model, plan and values.
+        prompts: numbers of the prompts in the selection.
         rows: rows of the prompts in the plan's table and the pools.
         within: ledger rows of the prompts, counted from the group's first.
         clean: clean run of the prompts.
@@ -98,6 +99,7 @@ class Batch:
     """
 
     context: BatchContext
+    prompts: Sequence[int]
     rows: Sequence[int]
     within: Sequence[int]
     clean: CleanRun
@@ -147,12 +149,23 @@ class Runner(ABC):
         selection = self.select()
         plan = self.plan(selection)
         file = self._ledger(plan, selection)
-        learned: Mapping[int, Constants] = {}
-        if plan.ablation.learning is not None:
-            learned = self._constants(plan, partial(self.learning, plan, selection))
+        learned = self._learned(plan, selection)
         self.tell(introduction(self.task, selection.prompts, selection.tokens, selection.left_out))
         self._measure(plan, selection, file, learned)
         self._close(file, time.monotonic() - started)
+
+    def deal(self, together: int) -> tuple[Selection, Plan, Iterator[Batch]]:
+        """What would be measured, with every donor dealt out: prompts, plan and batches.
+
+        Args:
+            together: largest number of prompts of a batch at the last token.
+        """
+        selection = self.select()
+        plan = self.plan(selection)
+        rows = selection.first_rows[-1]
+        written = (range(first, min(first + together, rows)) for first in range(0, rows, together))
+        groups = self.groups(plan, selection, written, self._learned(plan, selection), lambda rows: False)
+        return selection, plan, (batch for group in groups for batch in group.batches)
 
     @abstractmethod
     def select(self) -> Selection:
@@ -183,11 +196,19 @@ class Runner(ABC):
         self,
         plan: Plan,
         selection: Selection,
-        file: LedgerFile,
+        written: Iterable[range],
         learned: Mapping[int, Constants],
         is_done: Callable[[range], bool],
     ) -> Iterator[Group]:
-        """All rows of the ledger in order; finished ones come without batches."""
+        """All rows of the ledger in order; finished ones come without batches.
+
+        Args:
+            plan: the plan of all batches.
+            selection: what the run is about.
+            written: rows that share the ledger's files.
+            learned: constants by knock-out, where the ablation learns them.
+            is_done: tells whether rows are finished.
+        """
 
     def _measure(self, plan: Plan, selection: Selection, file: LedgerFile, learned: Mapping[int, Constants]) -> None:
         counted, total = 0, plan.interventions * len(selection.prompts)
@@ -198,7 +219,8 @@ class Runner(ABC):
             self.progress("knock-outs", counted, total)
 
         with LedgerBuffer(file, self.wait) as buffer:
-            for group in self.groups(plan, selection, file, learned, buffer.is_done):
+            written = (rows for rows, _ in file.batches())
+            for group in self.groups(plan, selection, written, learned, buffer.is_done):
                 if buffer.is_done(group.rows):
                     counting(plan.interventions * group.prompts)
                 else:
@@ -248,11 +270,13 @@ class Runner(ABC):
             ) from error
         return store
 
-    def _constants(self, plan: Plan, learning: Callable[[], Learning]) -> dict[int, Constants]:
-        """Constants of all knock-outs; missing ones are learned now."""
+    def _learned(self, plan: Plan, selection: Selection) -> Mapping[int, Constants]:
+        """Constants of all knock-outs, where the ablation learns them; missing ones are learned now."""
+        if plan.ablation.learning is None:
+            return {}
         store = ConstantStore.open(self.directory.scratch, plan)
         if not store.complete:
-            store.fill(learning(), partial(self.progress, "learning"))
+            store.fill(self.learning(plan, selection), partial(self.progress, "learning"))
         return store.constants()
 
     def _ledger(self, plan: Plan, selection: Selection) -> LedgerFile:

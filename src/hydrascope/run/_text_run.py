@@ -6,7 +6,7 @@ Each intervention costs a whole text from its block on; where the last token is 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import groupby
@@ -30,7 +30,7 @@ from hydrascope.engine import (
     texts_at_once,
     values_of,
 )
-from hydrascope.ledger import LedgerFile, rows_of_a_chunk
+from hydrascope.ledger import rows_of_a_chunk
 from hydrascope.prompts import EncodedPrompt, LeftOut, select_prompts
 from hydrascope.run._runner import Batch, Group, Runner, Selection
 
@@ -148,7 +148,7 @@ class TextRun(Runner):
         self,
         plan: Plan,
         selection: Selection,
-        file: LedgerFile,
+        written: Iterable[range],
         learned: Mapping[int, Constants],
         is_done: Callable[[range], bool],
     ) -> Iterator[Group]:
@@ -202,7 +202,8 @@ class TextRun(Runner):
             context = BatchContext(
                 self.model, here, strategy, values, keys, self.budget, self.tolerance, reference, learned
             )
-            batch = Batch(context, list(some), range(len(rows)), clean, selection.items(whole, names))
+            items = selection.items(whole, names)
+            batch = Batch(context, whole, list(some), range(len(rows)), clean, items)
             yield Group(rows, len(some), iter((batch,)))
             first = some.stop
 
