@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from playwright.sync_api import sync_playwright
 
+import hydrascope as hs
 from hydrascope.analysis import repair
 from hydrascope.figures import DARK, LIGHT
 from hydrascope.report import write_report
 from hydrascope.report._numbers import fixed
+from hydrascope.results import Ledger
 from tests.support.synthetic import synthetic_ledger
 from tests.support.texts import tiny_ledger
 
@@ -222,6 +224,21 @@ def test_every_chart_can_be_downloaded_in_three_forms(browser: Any, report: Path
     assert visit.complaints == []
     assert all(url.startswith(("file:", "data:", "blob:")) for url in visit.requests)
     page.close()
+
+
+def test_a_comparison_is_drawn_and_its_charts_can_be_downloaded(browser: Any, tmp_path: Path) -> None:
+    runs = [synthetic_ledger(seed=seed).assign_attrs(model_name=f"model-{seed}") for seed in (0, 1)]
+    path = hs.compare(*map(Ledger, runs)).report(tmp_path / "comparison.html")
+    visit = Visit(browser.new_page(**VIEWS["light"]), path, "light")
+    charts = visit.charts()
+    assert len(charts) > 4
+    assert all(chart["marks"] and "could not" not in chart["text"] for chart in charts)
+    with visit.page.expect_download() as found:
+        visit.page.locator(".downloads button", has_text="SVG").first.click()
+    assert Path(found.value.path()).read_bytes().startswith(b"<svg")
+    assert visit.complaints == []
+    assert all(url.startswith(("file:", "data:", "blob:")) for url in visit.requests)
+    visit.page.close()
 
 
 def test_a_heading_sorts_the_table_with_missing_values_last(browser: Any, report: Path) -> None:
