@@ -12,8 +12,12 @@ import numpy as np
 import pytest
 from playwright.sync_api import sync_playwright
 
+import hydrascope as hs
+from hydrascope.analysis import repair
 from hydrascope.figures import DARK, LIGHT
 from hydrascope.report import write_report
+from hydrascope.report._numbers import fixed
+from hydrascope.results import Ledger
 from tests.support.synthetic import synthetic_ledger
 from tests.support.texts import tiny_ledger
 
@@ -125,7 +129,7 @@ def test_no_chart_sticks_out_of_a_phone(browser: Any, report: Path) -> None:
 def test_switching_the_theme_recolours_the_charts_and_keeps_what_was_chosen(browser: Any, report: Path) -> None:
     visit = Visit(browser.new_page(**VIEWS["light"]), report, "light")
     page = visit.page
-    page.locator("#balance select").select_option("mlp.2")
+    page.locator("#knocked").select_option("mlp.2")
     page.wait_for_function("document.querySelector('#balance svg').textContent.includes('Without mlp.2')")
 
     def bars(colour: str) -> int:
@@ -137,7 +141,7 @@ def test_switching_the_theme_recolours_the_charts_and_keeps_what_was_chosen(brow
     visit.wait("dark")
     assert (bars(LIGHT.attn), bars(DARK.attn)) == (0, 1)
     assert "Without mlp.2" in page.locator("#balance svg").text_content()
-    assert page.locator("#balance select").input_value() == "mlp.2"
+    assert page.locator("#knocked").input_value() == "mlp.2"
     assert visit.complaints == []
     page.close()
 
@@ -149,17 +153,92 @@ def test_a_link_leads_to_a_choice_and_a_choice_is_in_the_address(browser: Any, r
     page.goto(f"{report.as_uri()}#ablated=mlp.2")
     page.wait_for_function(DRAWN.format("light"), timeout=60_000)
     assert "Without mlp.2" in page.locator("#balance svg").text_content()
-    assert page.locator("#balance select").input_value() == "mlp.2"
-    page.locator("#compensation select").select_option("attn.1")
+    assert page.locator("#knocked").input_value() == "mlp.2"
+    page.locator("#knocked").select_option("attn.1")
     page.wait_for_function("location.hash === '#ablated=attn.1'")
     page.evaluate("location.hash = '#ablated=attn.3'")
     page.wait_for_function("document.querySelector('#balance svg').textContent.includes('Without attn.3')")
-    assert page.locator("#compensation select").input_value() == "attn.3"
+    assert "Without attn.3" in page.locator("#compensation svg").first.text_content()
     page.evaluate("location.hash = '#ablated=nothing.9'")
     page.evaluate("location.hash = '#numbers'")
     assert "Without attn.3" in page.locator("#balance svg").text_content()
     assert complaints == []
     page.close()
+
+
+def test_a_choice_is_told_alike_by_chart_sentence_equation_caption_and_prompts(browser: Any, report: Path) -> None:
+    visit = Visit(browser.new_page(**VIEWS["light"]), report, "light")
+    page, table = visit.page, repair(synthetic_ledger()).set_index("ablated")
+    for name in ("mlp.2", "attn.1"):
+        page.locator("#knocked").select_option(name)
+        for chart in ("balance", "compensation"):
+            page.wait_for_function(f"document.querySelector('#{chart} svg').textContent.includes('Without {name}')")
+        total, own = (fixed(float(table[column][name]), 3) for column in ("total_effect", "own_change"))
+        said = page.locator("#sentence").inner_text()
+        assert f"Without {name} " in said and total in said and own in said
+        terms = page.locator(".hero .equation dd").all_inner_texts()
+        assert (terms[0], terms[-1]) == (own, f"= {total}")
+        assert f"for {name};" in page.locator(".hero figcaption").inner_text()
+        assert page.locator("#all-prompts .chosen").inner_text() == name
+        here = synthetic_ledger().sel(ablated=name)
+        cells = page.locator("#all-prompts tbody tr td:last-child").evaluate_all(
+            "cells => cells.map(cell => Number(cell.dataset.value))"
+        )
+        np.testing.assert_allclose(cells, here["total_effect"].values, atol=5.1e-4)
+    assert visit.complaints == []
+    page.close()
+
+
+def test_the_top_is_no_longer_than_a_screen(browser: Any, report: Path) -> None:
+    visit = Visit(browser.new_page(viewport={"width": 1400, "height": 900}), report, "light")
+    foot = visit.page.locator("ul.verdict").evaluate("list => list.getBoundingClientRect().bottom")
+    assert foot <= 900
+    visit.page.close()
+
+
+def test_prompts_are_found_by_their_words(browser: Any, report: Path) -> None:
+    visit = Visit(browser.new_page(**VIEWS["light"]), report, "light")
+    rows, words = visit.page.locator("#all-prompts tbody tr"), str(synthetic_ledger()["text"].values[7])
+    visit.page.locator("#search").fill(words.upper())
+    shown = [row.inner_text() for row in rows.all() if row.is_visible()]
+    assert shown and all(words in text for text in shown) and len(shown) < rows.count()
+    assert visit.page.locator("#found").inner_text() == f"{len(shown)} of {rows.count()}"
+    visit.page.locator("#search").fill("")
+    assert all(row.is_visible() for row in rows.all())
+    assert visit.complaints == []
+    visit.page.close()
+
+
+def test_every_chart_can_be_downloaded_in_three_forms(browser: Any, report: Path) -> None:
+    visit = Visit(browser.new_page(**VIEWS["light"]), report, "light")
+    page = visit.page
+    assert page.locator(".downloads").count() == page.locator(".chart").count()
+    begins = {"SVG": b"<svg", "PNG": b"\x89PNG", "CSV": b"ablated,part,value"}
+    for form, start in begins.items():
+        with page.expect_download() as found:
+            page.locator("#balance .downloads button", has_text=form).press("Enter")
+        assert found.value.suggested_filename == f"balance-1.{form.lower()}"
+        content = Path(found.value.path()).read_bytes()
+        assert content.startswith(start)
+    assert content.count(b"\n") == 5
+    assert visit.complaints == []
+    assert all(url.startswith(("file:", "data:", "blob:")) for url in visit.requests)
+    page.close()
+
+
+def test_a_comparison_is_drawn_and_its_charts_can_be_downloaded(browser: Any, tmp_path: Path) -> None:
+    runs = [synthetic_ledger(seed=seed).assign_attrs(model_name=f"model-{seed}") for seed in (0, 1)]
+    path = hs.compare(*map(Ledger, runs)).report(tmp_path / "comparison.html")
+    visit = Visit(browser.new_page(**VIEWS["light"]), path, "light")
+    charts = visit.charts()
+    assert len(charts) > 4
+    assert all(chart["marks"] and "could not" not in chart["text"] for chart in charts)
+    with visit.page.expect_download() as found:
+        visit.page.locator(".downloads button", has_text="SVG").first.click()
+    assert Path(found.value.path()).read_bytes().startswith(b"<svg")
+    assert visit.complaints == []
+    assert all(url.startswith(("file:", "data:", "blob:")) for url in visit.requests)
+    visit.page.close()
 
 
 def test_a_heading_sorts_the_table_with_missing_values_last(browser: Any, report: Path) -> None:

@@ -25,6 +25,7 @@ from hydrascope.analysis import Findings, _closing, repair, summarise
 from hydrascope.errors import OutputError
 from hydrascope.report import _facts, _scripts, render, write_report
 from hydrascope.report._caveats import caveats
+from hydrascope.report._choice import choices
 from hydrascope.report._html import in_script
 from hydrascope.report._listing import Cell, Listing
 from hydrascope.report._literature import REFERENCES
@@ -171,7 +172,7 @@ def test_only_tables_with_many_columns_are_wider_than_the_text() -> None:
     whole = synthetic_ledger(n_prompts=20)
     page = Parsed(render(divided(whole, ["mlp.6", "mlp.7"], width=6)))
     tables = [str(attrs["class"]) for tag, attrs in page.tags if "scroller" in str(attrs.get("class", ""))]
-    assert tables == ["scroller", "scroller wide", "scroller wide"]
+    assert tables == ["scroller", "scroller wide", "scroller wide", "scroller high"]
     few = Listing("caption", ("a", "b"), ((Cell("x", 0.0), Cell("1", 1.0)),))
     assert not few.wide
 
@@ -191,7 +192,7 @@ def test_headings_are_in_order_and_every_chart_has_a_description() -> None:
 
 def test_the_table_holds_the_numbers_of_the_analysis() -> None:
     ds, html, _ = base()
-    page, table = Parsed(html.split('id="numbers"')[1]), repair(ds)
+    page, table = Parsed(html.split('id="numbers"')[1].split('id="all-prompts"')[0]), repair(ds)
     values = [float(str(attrs["data-value"])) for tag, attrs in page.tags if tag == "td"]
     rows = np.array(values).reshape(len(table), -1)
     columns = ["direct_effect", "own_change", "compensation_attn", "compensation_mlp", "norm_effect"]
@@ -220,8 +221,8 @@ def test_a_number_has_one_value_one_interval_and_one_sign_on_the_page() -> None:
     ds, html, page = base()
     focus = summarise(Findings(ds)).focus
     plain = html.replace("\u202f", " ").replace("\xa0", " ")
-    head = re.findall(r'<th scope="col"><button type="button">(.*?)</button>', plain.split('id="numbers"')[1])
-    numbers = plain.split('id="numbers"')[1]
+    numbers = plain.split('id="numbers"')[1].split('id="all-prompts"')[0]
+    head = re.findall(r'<th scope="col"><button type="button">(.*?)</button>', numbers)
     row = re.search(rf'<th scope="row"[^>]*>{re.escape(focus)}</th>(.*?)</tr>', numbers, re.S)
     assert row
     cells = re.findall(r"<td data-value=[^>]*>(.*?)(?:<small>(.*?)</small>)?</td>", row[1])
@@ -252,6 +253,57 @@ def test_the_balance_shown_first_is_the_one_the_verdict_describes() -> None:
         float(text.replace("−", "-").replace(" ", "").lstrip("+=")) for text in (own, attention, mlps, norm, total)
     ]
     assert sum(values[:4]) == pytest.approx(values[4], abs=2.1e-3)
+
+
+def test_adapter_gguf_file_and_unused_tensors_are_told_where_there_are_any() -> None:
+    ds, _, _ = base()
+    assert not {"Adapter", "GGUF file", "Unused tensors"} & set(dict(_facts.run_facts(ds)))
+    told = dict(_facts.run_facts(ds.assign_attrs(adapter="org/lora", gguf="small.Q4_0.gguf", unused_tensors=1)))
+    assert told["Adapter"] == "org/lora"
+    assert told["GGUF file"] == "small.Q4_0.gguf"
+    assert told["Unused tensors"] == "1 of the checkpoint has no place in the model"
+    two = dict(_facts.run_facts(ds.assign_attrs(unused_tensors=2)))
+    assert two["Unused tensors"] == "2 of the checkpoint have no place in the model"
+
+
+def test_every_dropped_prompt_is_listed_with_its_reason() -> None:
+    ds = synthetic_ledger(n_prompts=8, n_layers=2)
+    rows = [
+        {"index": 90, "text": "One and", "target": " two", "why": "the model puts another token first", "said": " six"},
+        {"index": 91, "text": "A", "target": " B", "why": "the answer begins at no border", "said": None},
+    ]
+    text = Parsed(render(ds.assign_attrs(left_out=json.dumps(rows)))).text
+    assert "90 “One and” wanted “ two”: the model puts another token first: “ six”" in text
+    assert "91 “A” wanted “ B”: the answer begins at no border" in text
+
+
+WRONG = re.compile(
+    r"\ba (?:attention|[aeio]\w|MLP|own)|\ban (?:[bcdfgjkpqtvwyz]\w|layer|head|neuron)"
+    r"|\b1 (?:prompts|groups|heads|layers|neurons|texts|documents|knock-outs|others|donors|tokens|points)\b"
+    r"|\bare 1 \w|\beach has 1 donors|(?<![.\d])(?!1\b)\d+ (?:prompt|group|head|neuron|knock-out)\b(?!’|-)"
+)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"n_prompts": 1, "n_groups": 1, "donors": 1},
+        {"n_prompts": 4, "n_groups": 2, "null": False},
+        {"ablated": [f"head.{layer}.{unit}" for layer in range(8) for unit in range(2)]},
+        {"ablated": [f"neuron.{layer}.1" for layer in range(8)]},
+        {"ablated": ["mlp.7"], "n_prompts": 12},
+        {"ablated": ["layer.2", "attn.3+attn.5"], "n_prompts": 20},
+        {"strength": -1.0, "n_prompts": 20},
+    ],
+    ids=["layers", "one prompt", "few prompts", "heads", "neurons", "one MLP", "mixed", "against the answer"],
+)
+def test_sentences_are_grammatical(options: dict[str, Any]) -> None:
+    found = [match[0] for match in WRONG.finditer(Parsed(render(synthetic_ledger(**options))).text)]
+    assert found == []
+    ds = synthetic_ledger(**options)
+    for sentence in (json.loads(choices(Run(Findings(ds), summarise(Findings(ds)).focus)).payload)).values():
+        assert not WRONG.search(" ".join((sentence[0], sentence[2])))
 
 
 def test_sibling_of_a_bundled_model_is_named_with_the_command_that_runs_it() -> None:

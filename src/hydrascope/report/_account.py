@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from hydrascope import figures
-from hydrascope.analysis import TOP_TOKENS, WHOLE, noun, self_repair_by_depth
+from hydrascope.analysis import TOP_TOKENS, WHOLE, count, noun, self_repair_by_depth
 from hydrascope.report._numbers import fixed, number, summands
 from hydrascope.report._run import Run
 from hydrascope.report._section import Draft, Section, Words
@@ -18,19 +20,13 @@ def balance(run: Run) -> Section | None:
     draft = Draft("balance", "The total effect of one knock-out, decomposed")
     draft.add(figures.balance(run.tables.repair, run.focus, unit=run.unit), "wide")
     steps = figures.balance_steps(run.tables.repair)
-    steps = steps[steps["ablated"] == run.focus]
-    *parts, total = (float(value) for value in steps["value"])
-    names = [str(name) for name in steps["part"]]
-    missed = number(abs(sum(parts) - total), 2)
+    equation, caption = decomposed(run, steps[steps["ablated"] == run.focus])
     answer = run.quantity.answer
     return draft.finished(
         "The first bar is the own change: what the knocked-out part itself no longer writes; each bar below starts "
         "where the one above ended, and the last, measured on its own at the model’s output, ends where they end.",
-        [
-            f"Means over {run.ds.sizes['prompt']:,} prompts, in {run.unit}, for {run.focus}; the sum misses the "
-            f"measured total by {missed}. Any other knock-out can be chosen."
-        ],
-        equation=_sum(names, parts, total),
+        [caption],
+        equation=equation,
         words=(
             (
                 "direct effect",
@@ -42,6 +38,22 @@ def balance(run: Run) -> Section | None:
             ("total effect", f"how much the {answer} changes in the end: the sum of all of these"),
         ),
     )
+
+
+def decomposed(run: Run, steps: pd.DataFrame) -> tuple[Words, str]:
+    """The terms of one total effect with their values, and the caption below them.
+
+    Args:
+        run: the run.
+        steps: from `figures.balance_steps`, of one knock-out.
+    """
+    *parts, total = (float(value) for value in steps["value"])
+    counted = count(run.ds.sizes["prompt"], "prompt")
+    caption = (
+        f"{'Of' if counted.startswith('1 ') else 'Means over'} {counted}, in {run.unit}, for "
+        f"{steps['ablated'].iloc[0]}; the sum misses the measured total by {number(abs(sum(parts) - total), 2)}."
+    )
+    return _sum([str(name) for name in steps["part"]], parts, total), caption
 
 
 def self_repair(run: Run) -> Section | None:

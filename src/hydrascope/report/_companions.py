@@ -33,7 +33,7 @@ def freeze(run: Run) -> Section | None:
         return None
     table, measures = frozen_kind(run)
     shown = run.first(list(dict.fromkeys(table["ablated"])))
-    draft = Draft("freeze", "Freezing the responders: who is needed")
+    draft = Draft("freeze", "Freezing")
     for measure, title in measures.items():
         draft.add(figures.repair_frozen(table, shown, measure, title, unit=run.unit))
     if table.loc[table["role"] == "responder", "ablated"].nunique() > 1:

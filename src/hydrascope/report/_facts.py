@@ -31,6 +31,8 @@ _TARGETS = {
 }
 
 
+EXAMPLE = 110
+"""Most characters of the prompt in the header."""
 LISTED, LISTED_TEXT = 12, 80
 """Most prompts left out that are listed, and most characters of each."""
 
@@ -39,14 +41,29 @@ def headline_facts(ds: xr.Dataset) -> Pairs:
     """The few facts under the title."""
     a = ds.attrs
     rows = f"{ds.sizes['prompt']:,}"
+    dropped = int(a["prompts_total"]) - int(a["prompts_kept"])
     return (
-        *((("Tokens", rows), ("Documents", f"{groups(ds):,}")) if reads_each(ds) else (("Prompts", rows),)),
+        *(
+            (("Tokens", rows), ("Documents", f"{groups(ds):,}"))
+            if reads_each(ds)
+            else (("Prompts", f"{rows} kept, {dropped:,} dropped"),)
+        ),
+        ("Task", str(a["prompts_name"])),
         ("Knock-outs", f"{ds.sizes['ablated']:,}"),
         ("Replaced by", _replaced_by(a)),
         ("Layers", f"{int(a['n_layers'])}"),
         ("Parameters", _millions(int(a["n_parameters"]))),
         ("Date", str(a["created"])[:10]),
     )
+
+
+def example(ds: xr.Dataset) -> tuple[str, str]:
+    """One prompt of the run, its end where it is long, and its answer."""
+    if reads_each(ds):
+        return "", ""
+    text = " ".join(str(ds["text"].values[0]).split())
+    shown = text if len(text) <= EXAMPLE else f"…{text[-EXAMPLE:]}"
+    return shown, str(ds["target"].values[0]).strip()
 
 
 def run_facts(ds: xr.Dataset) -> Pairs:
@@ -57,6 +74,9 @@ def run_facts(ds: xr.Dataset) -> Pairs:
     read = f"every position that has a next token{_skipped(a)}" if reads_each(ds) else "the last position"
     pairs = [
         ("Model", f"{_plain_name(str(a['model']))}, {size}"),
+        ("Adapter", str(a.get("adapter", ""))),
+        ("GGUF file", str(a.get("gguf", ""))),
+        ("Unused tensors", _unused(int(a.get("unused_tensors", 0)))),
         ("Blocks", "attention and MLP side by side" if a["parallel_blocks"] else "MLP after attention"),
         ("Weights", " ".join(part for part in (str(a["revision"]), f"digest {a['weight_digest']}") if part)),
         *(_texts(ds, digest) if reads_each(ds) else _prompts(ds, digest)),
@@ -76,6 +96,12 @@ def run_facts(ds: xr.Dataset) -> Pairs:
     if str(a.get("detail", "full")) != "full":
         pairs.append(("Kept", "sums by kind of writer and by what the writer did in the clean run"))
     return tuple((name, value) for name, value in pairs if value)
+
+
+def _unused(tensors: int) -> str:
+    if not tensors:
+        return ""
+    return f"{tensors:,} of the checkpoint {'has' if tensors == 1 else 'have'} no place in the model"
 
 
 def _prompts(ds: xr.Dataset, digest: str) -> Pairs:

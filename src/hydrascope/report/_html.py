@@ -16,6 +16,9 @@ from hydrascope.errors import OutputError
 from hydrascope.figures import DARK, LIGHT, recolouring, vega_config
 from hydrascope.report._scripts import bundle
 
+SCRIPTS = ("charts.js", "downloads.js", "tables.js", "prompts.js", "choice.js")
+"""Scripts of every page in the order in which they run; the last one draws the charts."""
+
 
 def filled(template: str, **values: Any) -> str:
     """A template of `assets/` with styles, scripts and both themes inside.
@@ -38,7 +41,7 @@ def filled(template: str, **values: Any) -> str:
     return environment.get_template(template).render(
         themes=in_script(json.dumps(themes)),
         css=Markup(_asset("page.css")),
-        js=Markup(_asset("page.js")),
+        js=Markup("\n".join(map(_asset, SCRIPTS))),
         bundle=Markup(bundle()),
         in_script=in_script,
         **values,

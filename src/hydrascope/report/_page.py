@@ -25,6 +25,7 @@ from hydrascope.report import (
     _units,
 )
 from hydrascope.report._caveats import caveats
+from hydrascope.report._choice import Choices, PromptTable, all_prompts, choices
 from hydrascope.report._facts import Pairs
 from hydrascope.report._html import filled, write
 from hydrascope.report._listing import Listing, knockouts
@@ -83,6 +84,19 @@ class Page:
     opening: str
     scope: str
     version: str
+    example: tuple[str, str] = ("", "")
+    choices: Choices | None = None
+    prompts: PromptTable | None = None
+
+    @property
+    def drawn(self) -> tuple[Section, ...]:
+        """Sections that have something to show."""
+        return tuple(one for one in self.sections if not one.reason)
+
+    @property
+    def absent(self) -> tuple[Section, ...]:
+        """Sections that are told of in one place, each with its reason."""
+        return tuple(one for one in self.sections if one.reason)
 
 
 def write_report(ds: xr.Dataset | Findings, path: Path) -> Path:
@@ -115,6 +129,7 @@ def _page(findings: Findings) -> Page:
     ds, closed, versions = findings.ds, findings.closing, _facts.versions(findings.ds)
     found = summarise(findings)
     run = Run(findings, found.focus)
+    offered = choices(run)
     hero, *sections = [made for section in SECTIONS if (made := section(run)) is not None]
     return Page(
         model=str(ds.attrs["model_name"]),
@@ -136,4 +151,7 @@ def _page(findings: Findings) -> Page:
         opening=_facts.opening(ds, run.focus),
         scope=SCOPE_OF_TOKENS if run.of_tokens else SCOPE,
         version=versions.get("hydrascope", ""),
+        example=_facts.example(ds),
+        choices=offered,
+        prompts=all_prompts(run, offered),
     )

@@ -140,5 +140,5 @@ def _listing(table: pd.DataFrame, shown: str) -> Listing:
         f"Of all neurons kept apart, the {len(table)} that change most without {shown}: means over prompts in logits, "
         "with 95 % intervals in small print. The four parts are taken prompt by prompt and sum to the change; the last "
         "column is the share of prompts on which a neuron is among the fewest that carry half of the repair.",
-        "The neurons that move most",
+        f"The neurons that move most without {shown}",
     )
