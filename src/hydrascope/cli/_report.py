@@ -16,9 +16,9 @@ def report(
     out: Annotated[Path | None, typer.Option(help="Where to write the page; report.html in the run's folder.")] = None,
 ) -> None:
     """Write a finished run's report again."""
-    from hydrascope.results import Ledger
+    from hydrascope.cli._finished import open_finished
     from hydrascope.run_directory import REPORT
 
-    ledger = Ledger.open(run)
-    assert ledger.path is not None
-    say(ledger.report(out or ledger.path / REPORT))
+    found = open_finished(run)
+    assert found.path is not None
+    say(found.report(out or found.path / REPORT))

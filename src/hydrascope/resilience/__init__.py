@@ -4,6 +4,7 @@ Pure functions from the ledgers of a stress test to tables; nothing here needs a
 are knocked out, `Resilience` has every table of the ledgers that come of it, and `verdict` tells them in sentences.
 """
 
+from hydrascope.resilience._comparison import ResilienceComparison
 from hydrascope.resilience._curve import degradation, quadrature, survived
 from hydrascope.resilience._findings import ALLOWED, Resilience
 from hydrascope.resilience._importance import FOLDS, Importance
@@ -23,6 +24,7 @@ __all__ = [
     "Importance",
     "Plan",
     "Resilience",
+    "ResilienceComparison",
     "SetValues",
     "Verdict",
     "additivity",
