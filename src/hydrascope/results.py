@@ -25,7 +25,7 @@ from hydrascope.analysis import (
     summarise,
 )
 from hydrascope.components import parse_component
-from hydrascope.errors import ComponentError, OutputError, did_you_mean, shown
+from hydrascope.errors import ComponentError, OutputError, RunError, did_you_mean, shown
 from hydrascope.ledger import open_dataset, unfinished
 from hydrascope.run_directory import COMPANIONS, FREEZE, JSON, LEDGER, STRESS, folder_named, is_finished, kind_of
 
@@ -63,18 +63,33 @@ class Ledger:
         folder = folder_named(path)
         if kind_of(folder) == STRESS:
             raise OutputError(f"'{folder}' holds a stress test, which has no ledger of its own; use Stress.open")
-        if (folder / JSON).is_file() and not (folder / LEDGER).exists() and not is_finished(folder):
+        begun = os.path.isfile(folder / JSON) and not os.path.exists(folder / LEDGER)
+        if begun and not is_finished(folder):
             raise unfinished(folder)
         return cls(open_dataset(folder), folder.parent if folder.suffix == ".zarr" else folder)
 
     @cached_property
     def also(self) -> dict[str, Ledger]:
-        """Ledgers of the finished companion runs, by name."""
+        """Ledgers of the finished companion runs, by name, but for those in `damaged`."""
+        return {name: one for name, one in self._companions.items() if isinstance(one, Ledger)}
+
+    @property
+    def damaged(self) -> dict[str, str]:
+        """What is wrong with companion runs that cannot be believed, by name."""
+        return {name: one for name, one in self._companions.items() if isinstance(one, str)}
+
+    @cached_property
+    def _companions(self) -> dict[str, Ledger | str]:
+        """Every finished companion run, or why it is not read: one bad one must not hide the run."""
         folder = None if self.path is None else self.path / COMPANIONS
-        if folder is None or not folder.is_dir():
-            return {}
-        finished = [path for path in sorted(folder.iterdir()) if is_finished(path)]
-        return {path.name: Ledger.open(path) for path in finished}
+        found: dict[str, Ledger | str] = {}
+        for path in sorted(folder.iterdir()) if folder is not None and folder.is_dir() else ():
+            try:
+                if is_finished(path):
+                    found[path.name] = Ledger.open(path)
+            except RunError as error:
+                found[path.name] = str(error)
+        return found
 
     @cached_property
     def findings(self) -> Findings:

@@ -214,7 +214,7 @@ def kind_of(path: Path) -> str:
     Raises:
         OutputError: there is no ledger, and the record is not what was written.
     """
-    if (path / LEDGER).exists() or not (path / JSON).is_file():
+    if os.path.exists(path / LEDGER) or not os.path.isfile(path / JSON):  # a name can be too long for a Path's own
         return RUN
     return str(read_record(path / JSON).get("verb", RUN))
 

@@ -101,6 +101,7 @@ def test_a_run_beside_itself_differs_in_nothing() -> None:
     told = summarise_comparison(found)
     assert "repaired more or less" in told.headline
     assert "asked for alike" in " ".join(told.sentences)
+    assert "with donors from all" not in " ".join(told.sentences)
 
 
 def test_only_shared_prompts_and_knockouts_are_paired_in_whatever_order_they_stand() -> None:
@@ -116,6 +117,7 @@ def test_only_shared_prompts_and_knockouts_are_paired_in_whatever_order_they_sta
         == first["ablated"].values[[4, 8, 11]].tolist()
     )
     sub = Comparison(first.isel(prompt=kept), second.isel(prompt=kept), ("base", "tuned")).knockouts
+    assert "with donors from all of that run's prompts" in " ".join(summarise_comparison(found).sentences)
     names = found.knockouts["ablated"].tolist()
     np.testing.assert_allclose(
         found.knockouts["total_effect"], sub.set_index("ablated").loc[names, "total_effect"].to_numpy()

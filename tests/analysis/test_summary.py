@@ -163,6 +163,14 @@ def test_attention_that_answers_what_mlps_take_away_again_is_not_called_repair()
     assert found.headline.startswith("No clear loss of a part is repaired on the whole")
     assert found.headline.endswith("logits without attn.4, though not repaired on the whole.")
     assert not any(word in " ".join(found.sentences) for word in REPAIR)
+    assert "Not yet confirmed by freezing: hydrascope freeze holds what answers attn.4." in found.details
+    frozen = ds.sel(ablated=["attn.4"]).copy(deep=True)
+    frozen["change"].loc[{"writer": "attn.6"}] = 0
+    told = summarise(Findings(ds, DRAWS, frozen=frozen.assign_coords(ablated=["attn.4/attn.6"])))
+    (sentence,) = (one for one in told.details if "by freezing" in one)
+    assert sentence.startswith("Confirmed by freezing: with attn.6 held at its clean output ")
+    assert "of what later attention gives back is gone" in sentence
+    assert float(told.numbers["frozen_removed"]) > 0.8
 
 
 def test_the_norm_alone_is_told_as_the_norm_s() -> None:

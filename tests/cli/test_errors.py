@@ -112,7 +112,7 @@ def test_wrong_commands(arguments: str, says: str, cli: Cli) -> None:
         ('{"prompt": ""}\n', "p.jsonl, line 1: the prompt is empty"),
         ('{"prompt": 3}\n', "p.jsonl, line 1: 'prompt' is 3"),
         ('{"prompt": "w4 w5", "target": ""}\n', "the target is empty"),
-        ('{"prompt": "w4 w5", "target": "elsewhere"}\n', "starts with a token unknown to the tokenizer"),
+        ('{"prompt": "w4 w5", "target": "elsewhere"}\n', "does not know the first token of target 'elsewhere'"),
         ('{"prompt": "w4 w5", "target_id": 60}\n', "the target has token id 60, but the model has ids 0 to 59"),
         ('{"input_ids": [4, 99]}\n', "the prompt holds token id 99, but the model has ids 0 to 59"),
         ('{"prompt": "w4"}\n{"prompt": "' + "w6 " * 16 + '"}\n', "has 17 tokens, but the model's context holds 16"),

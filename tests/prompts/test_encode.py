@@ -201,7 +201,7 @@ def test_foils_are_found_as_targets_are(byte_level: PreTrainedTokenizerFast, wor
     assert prompt.pair == (prompt.target_id, prompt.foil_id)
     assert one(byte_level, Prompt("France is", foil="Japan", foil_id=7)).prompts[0].foil_id == 7
     assert one(byte_level, Prompt("France is", foil="Japan")).prompts[0].pair is None
-    with pytest.raises(TargetError, match="foil 'Rome' starts with a token unknown to the tokenizer; give a foil that"):
+    with pytest.raises(TargetError, match="does not know the first token of foil 'Rome'; give answers that"):
         one(words, Prompt("The capital is", foil="Rome"))
     with pytest.raises(TargetError, match="the foil is empty"):
         one(words, Prompt("France", foil=""))
@@ -233,9 +233,25 @@ def test_truncated_targets_are_counted_or_refused(byte_level: PreTrainedTokenize
 
 
 def test_the_unknown_token_is_no_target_unless_it_is_meant(words: PreTrainedTokenizerFast) -> None:
-    with pytest.raises(TargetError, match="target 'Rome' starts with a token unknown to the tokenizer"):
+    with pytest.raises(TargetError, match="the tokenizer does not know the first token of target 'Rome'"):
         one(words, Prompt("The capital is", target="Rome"))
     assert target_of(words, "The capital is ", "<unk>") == ("<unk>", False)
+
+
+def test_prompts_whose_answers_cannot_be_written_are_left_out_together(words: PreTrainedTokenizerFast) -> None:
+    asked = [("Rome", None), ("capital", None), ("Oslo", None), ("capital", "Rome")]
+    prompts = load([Prompt("The capital is", target=target, foil=foil) for target, foil in asked], name="asked")
+    found = encode(prompts, words, **LIMITS)
+    why = "the tokenizer does not know the first token of"
+    assert [prompt.index for prompt in found.prompts] == [1]
+    assert [(one.index, one.why) for one in found.left_out] == [
+        (0, f"{why} target 'Rome'"),
+        (2, f"{why} target 'Oslo'"),
+        (3, f"{why} foil 'Rome'"),
+    ]
+    without_foils = encode(prompts, words, **LIMITS, needed=("target",))
+    assert [(prompt.index, prompt.foil_id) for prompt in without_foils.prompts] == [(1, None), (3, None)]
+    assert len(encode(prompts, words, **LIMITS, needed=()).prompts) == 4
 
 
 def test_targets_that_are_none(words: PreTrainedTokenizerFast) -> None:
@@ -252,7 +268,7 @@ def test_targets_that_are_none(words: PreTrainedTokenizerFast) -> None:
 
     with pytest.raises(TargetError, match=r"^prompt 0 \(counted from 0, 'France'\): the target is empty; give it"):
         one(words, Prompt("France", target=""))
-    with pytest.raises(TargetError, match=r"target '\?' has no tokens; leave it out$"):
+    with pytest.raises(TargetError, match=r"the tokenizer has no token for target '\?'; give"):
         one(Deaf(), Prompt("France", target="?"))
 
 

@@ -82,7 +82,7 @@ def test_repeated_texts_are_measured_once_and_counted() -> None:
     once = measured(texts[:4], hs.Resample(donors=1), **where)
     np.testing.assert_array_equal(found["total_effect"], once["total_effect"])
     assert measured(texts, hs.Zero(), **where).attrs["prompts_dropped_repeated"] == 0
-    with pytest.raises(TooFewDonors, match="and 1 different ones have 6 tokens, so each has 0 donors"):
+    with pytest.raises(TooFewDonors, match="and 1 different ones have 6 tokens, so each has 0 to draw from"):
         measured(texts[4:5] * 9, hs.Resample(donors=1), **where)
 
 
@@ -151,6 +151,8 @@ def test_a_limit_takes_prompts_evenly(model_folder: Path, prompt_file: Path, tmp
     assert "limit cannot be 0; give 1 or more" in cli(*command, "0").refusal()
     few = cli(*command, "2").refusal()
     assert "has too few donors: 1 with another target than its token 'w" in few and "(--donors 1)" in few
+    said = cli(*command, "10", "--no-freeze", "--detail", "kinds", "--out", tmp_path / "out")
+    assert f"on 10 of 10 prompts of '{prompt_file.stem}' (spread over all 40), by resample" in said.err
 
 
 def test_a_delimiter_is_one_of_the_settings() -> None:

@@ -180,6 +180,8 @@ STATES: dict[str, tuple[Damage, str]] = {
     "no numbers": (lambda out: shutil.rmtree(out / "ledger.zarr" / "change"), "labels or attributes"),
     "no file of numbers": (lambda out: chunk(out / "ledger.zarr", "change").unlink(), "'change' of 40 of its 40 rows"),
     "no metadata": (lambda out: (out / "ledger.zarr" / "zarr.json").unlink(), "'zarr.json' cannot be read"),
+    "half a label": (lambda out: truncate(chunk(out / "ledger.zarr", "text")), "its 'text' cannot be read"),
+    "half an index": (lambda out: truncate(chunk(out / "ledger.zarr", "writer")), "its 'writer' cannot be read"),
     "half a file": (lambda out: truncate(chunk(out / "ledger.zarr", "change")), "its 'change' cannot be read"),
 }
 """Damage of a finished ledger, and what is said of it."""
@@ -224,13 +226,18 @@ def test_a_repeated_run_does_not_believe_it_either(
     assert same(run(model, prompts, out), open_dataset(finished))
 
 
-def test_a_damaged_companion_is_not_passed_over(finished: Path, tmp_path: Path) -> None:
+def test_a_damaged_companion_is_told_and_hides_no_sound_run(finished: Path, tmp_path: Path, cli: Cli) -> None:
     out = shutil.copytree(finished, tmp_path / "out")
     companion = copied(finished, out / "companions" / "mean", lambda out: None)
     assert set(hs.Ledger.open(out).also) == {"mean"}
     truncate(companion / "ledger.zarr" / "zarr.json")
-    with pytest.raises(OutputError, match=r"companions/mean/ledger.zarr' is damaged"):
-        _ = hs.Ledger.open(out).also
+    found = hs.Ledger.open(out)
+    assert found.also == {} and set(found.damaged) == {"mean"}
+    assert "companions/mean/ledger.zarr' is damaged" in found.damaged["mean"]
+    said = cli("show", out)
+    assert (said.code, said.out.splitlines()[0]) == (0, found.summary().headline)
+    (told,) = said.err.splitlines()
+    assert told == f"companion mean is left out: {found.damaged['mean']}"
 
 
 # --- a run that goes on ------------------------------------------------------------------------

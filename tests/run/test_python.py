@@ -177,6 +177,11 @@ REFUSED: list[tuple[str, Call]] = [
     ("seed cannot be 1.5; give a whole number", knocked_out(seed=1.5)),
     ("'text' is no set of options; give hydrascope.Options(...)", knocked_out(options="text")),
     ("there is no option 'nul_draws' (did you mean 'null_draws'?)", knocked_out(options={"nul_draws": 0})),
+    ("'donors' is no option of how a run is made; give it to the ablation", knocked_out(options={"donors": 2})),
+    ("'dose' is no option of how a run is made; give it to the call", knocked_out(options={"dose": 0.5})),
+    ("'limit' is no option of how a run is made; take fewer prompts", knocked_out(options={"limit": 3})),
+    ("'text' has no name; give every option by name", lambda x: hs.Options("text")),  # type: ignore[call-arg]
+    ("'a' is no place in 'asked'; prompts are counted from 0", lambda x: x.prompts["a"]),
     ("freeze cannot be 'often'; give true or false", knocked_out(freeze="often")),
     ("3 names no folder", knocked_out(out=3)),
     ("'' names no folder", knocked_out(out="")),

@@ -106,7 +106,7 @@ def with_donors(texts: Sequence[EncodedPrompt], ablation: Ablation) -> list[Enco
         tokens, count = lengths.most_common(1)[0]
         raise TooFewDonors(
             f"a donor at several positions must be as long as the text, and {count} different ones have {tokens} "
-            f"tokens, so each has {count - 1} donors and {ablation.draws} were asked for; take fewer (--donors), or "
-            "give more texts of one length"
+            f"tokens, so each has {count - 1} to draw from and {ablation.draws} were asked for; take fewer (--donors), "
+            "or give more texts of one length"
         )
     return found

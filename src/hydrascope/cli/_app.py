@@ -99,7 +99,8 @@ def _verb(words: list[str]) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    say(f"hydrascope: {sentence(' '.join(message.split()))}", error=True)
+    line = sentence(" ".join(message.split()))
+    say(f"hydrascope: {line}", error=True)
     return code
 
 

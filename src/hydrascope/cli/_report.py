@@ -16,9 +16,13 @@ def report(
     out: Annotated[Path | None, typer.Option(help="Where to write the page; report.html in the run's folder.")] = None,
 ) -> None:
     """Write a finished run's report again."""
+    from hydrascope.cli import _terminal
     from hydrascope.cli._finished import open_finished
+    from hydrascope.results import Ledger
     from hydrascope.run_directory import REPORT
 
     found = open_finished(run)
     assert found.path is not None
+    if isinstance(found, Ledger):
+        _terminal.warn_of_damage(found)
     say(found.report(out or found.path / REPORT))

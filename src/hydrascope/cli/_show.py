@@ -17,6 +17,7 @@ def show(run: Finished, as_json: AsJson = False) -> None:
     assert found.path is not None
     page = found.path / REPORT
     if isinstance(found, Ledger):
+        _terminal.warn_of_damage(found)
         _terminal.show_result(found, page, as_json, listed=True)
     else:
         show_stress(found, page, as_json)

@@ -40,6 +40,12 @@ def silent(lines: Sequence[str]) -> None:
     """Say nothing, where only JSON is printed."""
 
 
+def warn_of_damage(ledger: Ledger) -> None:
+    """Say on standard error which companion runs are left out of what is shown, and why."""
+    for name, why in ledger.damaged.items():
+        say(f"companion {name} is left out: {why}", error=True)
+
+
 def reported(dataset: xr.Dataset, folder: Path, progress: Told) -> Ledger:
     """A finished run with its companions so far; its report is written if it can have one."""
     ledger = Ledger(dataset, folder)

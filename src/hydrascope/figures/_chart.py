@@ -61,18 +61,20 @@ def rule(at: float, axis: Literal["x", "y"] = "y", *, dash: Sequence[int] = ()) 
     return line
 
 
-def diagonal(x: alt.X, y: alt.Y, fields: Sequence[str], low: float, high: float) -> alt.Chart:
+def diagonal(x: Any, y: Any, fields: Sequence[str], low: float, high: float) -> alt.Chart:
     """Dashed line on which both axes are equal.
 
     Args:
-        x: channel across.
+        x: channel across, of altair.
         y: channel up.
         fields: fields of both channels.
         low: least value of either.
         high: largest value.
     """
     ends = pd.DataFrame({field: [low, high] for field in fields})
-    return alt.Chart(ends).mark_line(strokeWidth=1.2, strokeDash=[5, 4], color=LIGHT.own).encode(x=x, y=y)
+    line = alt.Chart(ends).mark_line(strokeWidth=1.2, strokeDash=[5, 4], color=LIGHT.own)
+    drawn: alt.Chart = line.encode(x=x, y=y)
+    return drawn
 
 
 def reading(field: str, title: str, form: str = "+.3~g") -> alt.Tooltip:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
+import zarr
+from zarr.storage import LocalStore
 
 from hydrascope.errors import LedgerDoesNotClose, OutputError
 from hydrascope.ledger._schema import CLOSED, FORMAT, UNKNOWN
@@ -47,7 +50,6 @@ def unfinished(folder: Path, what: str = "run") -> OutputError:
 
 
 def _read(folder: Path) -> xr.Dataset:
-    name = "zarr.json"
     try:
         dataset = lazily(folder)
         if dataset.attrs.get("format") != FORMAT:
@@ -56,14 +58,24 @@ def _read(folder: Path) -> xr.Dataset:
             )
         if CLOSED not in dataset.attrs:
             raise unfinished(folder.parent)
-        for name in map(str, dataset.variables):
-            dataset[name].load()
+        dataset.load()
     except OutputError:
         raise
     except Exception as error:  # what can be wrong in a damaged file has no end of names
         why = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:120]
-        raise _damaged(folder, f"its '{name}' cannot be read ({why})") from error
+        raise _damaged(folder, f"its '{_unreadable(folder)}' cannot be read ({why})") from error
     return dataset
+
+
+def _unreadable(folder: Path) -> str:
+    """Name of the first array that cannot be read by itself, or of the file that describes them."""
+    with suppress(Exception):
+        for name, array in zarr.open_group(LocalStore(folder), mode="r").arrays():
+            try:
+                array[...]
+            except Exception:  # each codec has errors of its own
+                return str(name)
+    return "zarr.json"
 
 
 def _require_undamaged(folder: Path, dataset: xr.Dataset) -> None:

@@ -117,7 +117,7 @@ class Encoded:
     Attributes:
         prompts: the prompts in the order of the set.
         bos: policy for the beginning-of-sequence token.
-        left_out: prompts whose answers begin at no border of tokens.
+        left_out: prompts whose answers the tokenizer cannot write, or begins at no border of tokens.
     """
 
     prompts: tuple[EncodedPrompt, ...]
@@ -162,8 +162,9 @@ def encode(
     puts none.
 
     Targets and foils are what the tokenizer makes of prompt and answer beyond the prompt; tokens of nothing but the
-    delimiter end the prompt, and its counterfactual. A prompt is left out where one token holds its end and the
-    beginning of an answer that is needed, or where the answers that are do not begin behind the same tokens.
+    delimiter end the prompt, and its counterfactual. A prompt is left out where an answer that is needed has no token,
+    or one unknown to the tokenizer first; where one token holds the prompt's end and its beginning; or where the
+    answers that are needed do not begin behind the same tokens.
 
     Args:
         prompt_set: the prompts.
@@ -177,8 +178,8 @@ def encode(
             one), `none`, or a text.
         answers: `first` reads the first token of each answer; `whole` gives the model all but the last (teacher
             forcing), which counterfactuals get too.
-        needed: which of `target` and `foil` a prompt is left out without; others are forgotten where they begin behind
-            another token than the target.
+        needed: which of `target` and `foil` a prompt is left out without; others are forgotten where they cannot be
+            written, or begin behind another token than the target.
 
     Returns:
         The encoded prompts, in order, and those left out.
@@ -186,8 +187,8 @@ def encode(
     Raises:
         MalformedPrompt: a text has no tokens, or an id is outside the vocabulary.
         PromptTooLong: a prompt or counterfactual has more than `context` tokens.
-        TargetError: a target or foil is empty, unknown to the tokenizer, outside the vocabulary, or of several tokens
-            although one is required; or all prompts are left out.
+        TargetError: a target or foil is empty, outside the vocabulary, or of several tokens although one is required;
+            or all prompts are left out.
         PromptError: there is text but no tokenizer, `always` but no such token, or a policy is unknown.
     """
     given = ((bos, Bos), (single_token_targets, SingleToken), (answers, Answers))
@@ -201,8 +202,8 @@ def encode(
     left_out = tuple(one for one in found if isinstance(one, LeftOut))
     if left_out and not prompts:
         raise TargetError(
-            f"no prompt is left of {len(found)}: of {_named(0, left_out[0].text)}, {left_out[0].why}; end prompts "
-            "where an answer's token begins, or say with --delimiter what stands between"
+            f"no prompt is left of {len(found)}: of {_named(0, left_out[0].text)}, {left_out[0].why}; give answers "
+            "that the tokenizer writes, behind prompts that end where their token begins (--delimiter: what is between)"
         )
     return Encoded(prompts, bos, left_out)
 
@@ -249,14 +250,12 @@ class _Encoder:
                 found = self._continued(where, what, shown, given, words, delimiter)
             else:
                 continue
-            start = found.start if found is not None and start is None else start
-            if found is not None and found.start == start:
+            why = self._unreadable(what, words, token, found)
+            start = found.start if found is not None and not why and start is None else start
+            if found is not None and not why and found.start == start:
                 answers[what] = found.answer
             elif what in self.needed:
-                why = "its answers do not begin behind the same token"
-                if found is None:
-                    why = f"one token holds the end of the prompt and the beginning of {what} '{words}'"
-                return LeftOut(index, shown, prompt.target, why)
+                return LeftOut(index, shown, prompt.target, why or "its answers do not begin behind the same token")
         start = start or Start(before)
         target, foil = (answers.get(what, ()) for what in ("target", "foil"))
         forced = tuple(self._in_vocabulary(where, "target", one) for one in target[:-1]) if self.whole else ()
@@ -342,21 +341,25 @@ class _Encoder:
             found = continued(self.tokenizer, text, answer, delimiter)
         else:
             found = continued_ids(self.tokenizer, ids, text, answer, delimiter)
-        if found is not None:
+        if found is not None and found.answer:
             self._check(where, what, answer, found.answer)
         return found
 
+    def _unreadable(self, what: str, words: str | None, token: int | None, found: Continuation | None) -> str:
+        """Why the first token of an answer cannot be read; empty where it can."""
+        if found is None:
+            return f"one token holds the end of the prompt and the beginning of {what} '{words}'"
+        if not found.answer:
+            return f"the tokenizer has no token for {what} '{words}'"
+        if self.tokenizer is None or token is not None or words is None:
+            return ""
+        unknown = found.answer[0] == self.tokenizer.unk_token_id and words.strip() != self.tokenizer.unk_token
+        return f"the tokenizer does not know the first token of {what} '{words}'" if unknown else ""
+
     def _check(self, where: str, what: str, given: str, tokens: tuple[int, ...]) -> None:
-        """Refuse an answer whose first token cannot be read."""
+        """Refuse an answer of several tokens where one is required, or of none of the model's."""
         assert self.tokenizer is not None
-        if not tokens:
-            raise TargetError(f"{where}: {what} '{given}' has no tokens; leave it out")
-        first, unknown = tokens[0], self.tokenizer.unk_token_id
-        if first == unknown and given.strip() != self.tokenizer.unk_token:
-            raise TargetError(
-                f"{where}: {what} '{given}' starts with a token unknown to the tokenizer; "
-                f"give a {what} that it can write"
-            )
+        first = tokens[0]
         if len(tokens) > 1 and self.single_token_targets == "require":
             pieces = ", ".join(repr(self.tokenizer.decode([token])) for token in tokens)
             raise TargetError(

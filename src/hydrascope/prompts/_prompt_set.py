@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import overload
 
 from hydrascope._card import card
-from hydrascope.errors import EmptyPrompts, MalformedPrompt
+from hydrascope.errors import EmptyPrompts, MalformedPrompt, PromptError, shown
 
 Message = Mapping[str, str]
 """One turn of a conversation: who speaks, under `role`, and what, under `content`."""
@@ -89,6 +89,7 @@ class PromptSet:
         prompts: the prompts in order; elsewhere, a prompt's index is its position here.
         source: where the prompts came from: a path, `bundled`, `generated`, `hub:...` or `memory`.
         unfit: number of prompts left out because the model's tokenizer does not write them as their task needs.
+        spread_over: number of prompts that these were taken from; None if they are all.
 
     Raises:
         EmptyPrompts: there is no prompt.
@@ -98,6 +99,7 @@ class PromptSet:
     prompts: tuple[Prompt, ...]
     source: str = "memory"
     unfit: int = 0
+    spread_over: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
@@ -129,7 +131,7 @@ class PromptSet:
             raise EmptyPrompts(f"{n} of '{self.name}' are no prompts; take at least 1")
         if n >= len(self):
             return self
-        return replace(self, prompts=tuple(self.prompts[i * len(self) // n] for i in range(n)))
+        return replace(self, prompts=tuple(self.prompts[i * len(self) // n] for i in range(n)), spread_over=len(self))
 
     def _repr_html_(self) -> str:
         first, groups = self.prompts[0], {prompt.group for prompt in self.prompts}
@@ -156,7 +158,10 @@ class PromptSet:
     def __getitem__(self, key: int | slice) -> Prompt | PromptSet:
         if isinstance(key, slice):
             return replace(self, prompts=self.prompts[key])
-        return self.prompts[key]
+        try:
+            return self.prompts[key]
+        except TypeError:
+            raise PromptError(f"{shown(key)} is no place in '{self.name}'; prompts are counted from 0") from None
 
 
 def _check_text(name: str, value: object) -> None:

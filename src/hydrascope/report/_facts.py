@@ -90,7 +90,7 @@ def _prompts(ds: xr.Dataset, digest: str) -> Pairs:
         (int(a["prompts_dropped_wrong"]), wrong),
         (int(a.get("prompts_dropped_alike", 0)), "answer and foil begin with the same token"),
         (int(a.get("prompts_unfit", 0)), "the tokenizer does not write them as the task needs"),
-        (int(a.get("prompts_dropped_joined", 0)), "the tokenizer begins no token where their answers begin"),
+        (int(a.get("prompts_dropped_joined", 0)), "the tokenizer cannot write their answers, or not where they begin"),
     )
     dropped = [f"{count:,} dropped because {reason}" for count, reason in reasons if count]
     if (rest := given - kept - sum(count for count, _ in reasons)) > 0:

@@ -11,7 +11,7 @@ from hydrascope.resilience._importance import FOLDS, Importance
 from hydrascope.resilience._pairs import additivity, hidden_pairs, pair_table, single_faults
 from hydrascope.resilience._plan import Plan
 from hydrascope.resilience._ranking import agreement, crossings, ranking
-from hydrascope.resilience._sets import Faults, addresses
+from hydrascope.resilience._sets import Faults, addresses, members
 from hydrascope.resilience._two_ways import two_ways
 from hydrascope.resilience._values import SetValues
 from hydrascope.resilience._verdict import Verdict, verdict
@@ -33,6 +33,7 @@ __all__ = [
     "crossings",
     "degradation",
     "hidden_pairs",
+    "members",
     "next_sets",
     "pair_table",
     "quadrature",

@@ -40,11 +40,12 @@ def introduction(
         left_out: prompts that do not stay.
     """
     source, given = task.model.source, len(task.prompts) + task.prompts.unfit
+    taken = f" (spread over all {task.prompts.spread_over:,})" if task.prompts.spread_over else ""
     what = textwrap.shorten(task.options.components, 60, placeholder="…")
     return [
         f"model: {source.label}, {task.model.anatomy.n_layers} layers, {source.dtype} on {task.model.device.type}",
         f"task: {len(task.knockouts):,} knock-outs ({what}) on {len(kept):,} of {given:,} {task.noun}s of "
-        f"'{task.prompts.name}', by {task.ablation.name}, reading {_reading(task)}",
+        f"'{task.prompts.name}'{taken}, by {task.ablation.name}, reading {_reading(task)}",
         *_reasons(task, len(kept), given, left_out),
         *_listed(task, left_out),
         *_tokenised(kept, task.noun),

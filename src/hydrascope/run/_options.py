@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from numbers import Integral
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -100,6 +100,13 @@ Listing = Annotated[str, BeforeValidator(_joined)]
 
 class Checked(BaseModel, frozen=True, extra="forbid"):
     """Data that is checked as it is made; a mistake is one sentence, and None stands for not given."""
+
+    if not TYPE_CHECKING:  # which reads the arguments from the fields
+
+        def __init__(self, *values: Any, **fields: Any) -> None:
+            if values:
+                raise RunError(f"{shown(values[0])} has no name; give every option by name, as in protocol='text'")
+            super().__init__(**fields)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -203,6 +210,16 @@ class Options(Checked, frozen=True, extra="forbid"):
         return self
 
 
+_ELSEWHERE = {
+    "donors": "give it to the ablation, as in Resample(donors=15)",
+    "limit": "take fewer prompts, as in load_prompts(...).spread(100)",
+    "length": "cut the text with it, as in cut(documents(...), ..., Cut(length=128), ...)",
+    "texts": "cut the text with it, as in cut(documents(...), ..., Cut(limit=100), ...)",
+    **dict.fromkeys(("model", "prompts", "ablation", "dose", "freeze", "out"), "give it to the call itself"),
+    **dict.fromkeys(("device", "dtype", "adapter", "merge", "gguf", "allow_unused"), "give it to load"),
+}
+"""What `Options` lacks and the command line has, and where it goes in Python."""
+
 _EXPECTED = {
     "greater_than_equal": "give {ge} or more",
     "literal_error": "choose {expected}",
@@ -221,6 +238,8 @@ def _sentence(error: ValidationError, kind: type[BaseModel]) -> str:
     name, context = str(first["loc"][0]), first.get("ctx", {})
     if first["type"] == "extra_forbidden":
         hint = did_you_mean(name, kind.model_fields)
+        if name in _ELSEWHERE and kind is Options:
+            return f"'{name}' is no option of how a run is made; {_ELSEWHERE[name]}"
         return f"there is no option '{name}'{hint}; choose from {', '.join(kind.model_fields)}"
     otherwise = first["msg"][:1].lower() + first["msg"][1:]
     remedy = _EXPECTED.get(first["type"], otherwise).format(**context).replace("'", "")

@@ -165,9 +165,12 @@ def _prompts(found: Comparison) -> str:
     noun = "token" if access.reads_each(found.first) else "prompt"
     shared, sizes = found.pairing.first.sizes["prompt"], (found.first.sizes["prompt"], found.second.sizes["prompt"])
     units = f" in {found.resampling.units} groups" if found.resampling.by_group else ""
+    # a run of the shared prompts alone would draw donors from fewer, and could lose more or less
+    apart = f", each as its run measured it, with donors from all of that run's {noun}s" if {*sizes} != {shared} else ""
     return (
         f"Differences are taken {noun} by {noun} over the {shared:,} that both kept{units} (of {sizes[0]:,} and "
-        f"{sizes[1]:,}); brackets are 95 % intervals, and what is called more or less holds for all losses together."
+        f"{sizes[1]:,}){apart}; brackets are 95 % intervals, and what is called more or less holds for all losses "
+        "together."
     )
 
 

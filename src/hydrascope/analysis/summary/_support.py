@@ -8,6 +8,7 @@ import pandas as pd
 from hydrascope.analysis import _ledger_access as access
 from hydrascope.analysis._erasure import late
 from hydrascope.analysis.summary._told import Row, Told, extreme, reads_once, where
+from hydrascope.analysis.summary._verdict import answered
 from hydrascope.analysis.summary._words import count, digits, percent, signed, spread
 
 _LATE = {"attn": "late attention changes", "mlp": "the late MLPs change", "mixer": "the late mixers change"}
@@ -41,21 +42,27 @@ def tell_responder(told: Told) -> None:
 
 @where(reads_once)
 def tell_freeze(told: Told) -> None:
-    """Whether the repair hung on its strongest responder."""
-    if told.finding != "repair":
+    """Whether the repair, or else attention's answer to attention, hung on its strongest responder."""
+    answers = answered(told) if told.conclusive else pd.DataFrame()
+    if told.finding == "repair":
+        ablated, measure, who = told.ablated, "compensation", "later writers give"
+    elif len(answers):
+        ablated, measure, who = str(answers.iloc[0]["ablated"]), "attention", "later attention gives"
+    else:
         return
     table = told.findings.freeze
-    here = table[(table["ablated"] == told.ablated) & table["meaningful"] & (table["measure"] == "compensation")]
+    here = table[(table["ablated"] == ablated) & table["meaningful"] & (table["measure"] == measure)]
     frozen, others = (_row(here, role) for role in ("responder", "controls"))
     if frozen is None or frozen["repair"] < 0:
-        told.detail(f"Not yet confirmed by freezing: hydrascope freeze holds what answers {told.ablated}.")
+        told.detail(f"Not yet confirmed by freezing: hydrascope freeze holds what answers {ablated}.")
         return
     told.number("frozen_responder", str(frozen["frozen"]))
     removed = told.reading("frozen_removed", told.column("removed", frozen))
     clear = removed.sign > 0
+    whose = "" if ablated == told.ablated else f" for {ablated}"
     sentence = (
         f"{'Confirmed' if clear else 'Not confirmed'} by freezing: with {frozen['frozen']} held at its clean output "
-        f"{spread(removed, form=percent)} of what later writers give back is gone"
+        f"{spread(removed, form=percent)} of what {who} back{whose} is gone"
     )
     if others is not None:
         usual = told.reading("frozen_removed_control", told.column("removed", others))
