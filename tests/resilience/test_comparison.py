@@ -48,8 +48,8 @@ def test_differences_are_those_of_the_same_prompts_and_masks(folders: list[Path]
         test.values().of(joint)[:, 0] - test.values().of(alone).sum(1) + test.values().clean
         for test in (first.findings, second.findings)
     ]
-    low, high = stats.ttest_1samp(each[1] - each[0], 0).confidence_interval(0.95)
-    np.testing.assert_allclose(pairs.loc[0, ["difference_lo", "difference_hi"]].to_numpy(float), [low, high], atol=1e-9)
+    ends = np.array(stats.ttest_1samp(each[1] - each[0], 0).confidence_interval(0.95), float)
+    np.testing.assert_allclose(pairs.loc[0, ["difference_lo", "difference_hi"]].to_numpy(float), ends, atol=1e-9)
 
 
 def test_what_both_share_cancels(folders: list[Path]) -> None:
