@@ -24,7 +24,11 @@ def compare(
     import json
 
     from hydrascope.comparison import compare as compared
+    from hydrascope.run_directory import STRESS, kind_of
 
+    if any(kind_of(run) == STRESS for run in runs):
+        _stress_tests(runs, as_json)
+        return
     found = compared(*runs)
     page = found.report(out or runs[1] / PAGE)
     if as_json:
@@ -38,3 +42,31 @@ def compare(
         say(f"{pair.names[1]} beside {pair.names[0]}")
         say("\n".join([one.headline, *(f"- {sentence}" for sentence in one.sentences), ""]))
     say(page)
+
+
+def _stress_tests(runs: list[Path], as_json: bool) -> None:
+    """Stress tests beside the first one, in sentences and tables; there is no page of them."""
+    import json
+
+    from hydrascope.cli import _terminal
+    from hydrascope.faults import Stress
+
+    first, *others = map(Stress.open, runs)
+    found = [one.beside(first) for one in others]
+    if not as_json:
+        for one in found:
+            say(f"{one.names[1]} beside {one.names[0]}")
+            say("\n".join(f"- {sentence}" for sentence in one.sentences))
+        return
+    told = [
+        {
+            "first": one.names[0],
+            "second": one.names[1],
+            "sentences": one.sentences,
+            "curve": _terminal.records(one.curve()),
+            "importance": _terminal.records(one.importance),
+            "pairs": _terminal.records(one.pairs),
+        }
+        for one in found
+    ]
+    say(json.dumps({"comparisons": told}, indent=1))

@@ -17,10 +17,12 @@ def report(
 ) -> None:
     """Write a finished run's report again."""
     from hydrascope.cli import _terminal
+    from hydrascope.cli._finished import open_finished
     from hydrascope.results import Ledger
     from hydrascope.run_directory import REPORT
 
-    ledger = Ledger.open(run)
-    assert ledger.path is not None
-    _terminal.warn_of_damage(ledger)
-    say(ledger.report(out or ledger.path / REPORT))
+    found = open_finished(run)
+    assert found.path is not None
+    if isinstance(found, Ledger):
+        _terminal.warn_of_damage(found)
+    say(found.report(out or found.path / REPORT))

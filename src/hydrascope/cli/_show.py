@@ -8,10 +8,16 @@ from hydrascope.cli._options import AsJson, Finished
 def show(run: Finished, as_json: AsJson = False) -> None:
     """Say again what a finished run found; of one that kept only sums by kind, list its knock-outs."""
     from hydrascope.cli import _terminal
+    from hydrascope.cli._finished import open_finished
+    from hydrascope.cli._stress import show_stress
     from hydrascope.results import Ledger
     from hydrascope.run_directory import REPORT
 
-    ledger = Ledger.open(run)
-    assert ledger.path is not None
-    _terminal.warn_of_damage(ledger)
-    _terminal.show_result(ledger, ledger.path / REPORT, as_json, listed=True)
+    found = open_finished(run)
+    assert found.path is not None
+    page = found.path / REPORT
+    if isinstance(found, Ledger):
+        _terminal.warn_of_damage(found)
+        _terminal.show_result(found, page, as_json, listed=True)
+    else:
+        show_stress(found, page, as_json)

@@ -63,10 +63,17 @@ def stress(
         progress("report", 0, 1)
         result.report(directory.report)
         progress("report", 1, 1)
-    _show(result, directory.report, as_json)
+    show_stress(result, directory.report, as_json)
 
 
-def _show(result: Stress, page: Path, as_json: bool) -> None:
+def show_stress(result: Stress, page: Path, as_json: bool) -> None:
+    """Say what a stress test found.
+
+    Args:
+        result: the finished test.
+        page: path of its report.
+        as_json: everything as JSON instead.
+    """
     from hydrascope.cli import _terminal
 
     said = result.summary()

@@ -23,15 +23,18 @@ def table(
 ) -> None:
     """Print a table of a finished run as CSV or Markdown."""
     from hydrascope.analysis import TABLES
+    from hydrascope.cli._finished import open_finished
+    from hydrascope.faults import TABLES as STRESS_TABLES
+    from hydrascope.faults import Stress
     from hydrascope.ledger import write_text
-    from hydrascope.results import Ledger
 
-    ledger = Ledger.open(run)
+    opened = open_finished(run)
     if name is None:
-        for known, function in TABLES.items():
+        stressed = {known: getattr(Stress, known) for known in STRESS_TABLES}
+        for known, function in (stressed if isinstance(opened, Stress) else TABLES).items():
             say(f"{known}: {(function.__doc__ or '').splitlines()[0]}")
         return
-    found = ledger.table(name, full=full)
+    found = opened.table(name) if isinstance(opened, Stress) else opened.table(name, full=full)
     text = found.to_csv(index=False) if form == "csv" else markdown(found)
     if out is None:
         say(text.rstrip("\n"))

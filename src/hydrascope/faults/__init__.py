@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from hydrascope.faults._estimate import estimate_stress
     from hydrascope.faults._execution import StressTest, default_stress_folder, execute_stress, prepare_stress
     from hydrascope.faults._request import StressRequest
-    from hydrascope.faults._stress import Stress
+    from hydrascope.faults._stress import TABLES, Stress
     from hydrascope.faults._verb import stress
 
 __all__ = [
+    "TABLES",
     "Stress",
     "StressRequest",
     "StressTest",
@@ -35,7 +36,7 @@ __getattr__ = lazily(
         "_estimate": "estimate_stress",
         "_execution": "StressTest default_stress_folder execute_stress prepare_stress",
         "_request": "StressRequest",
-        "_stress": "Stress",
+        "_stress": "TABLES Stress",
         "_verb": "stress",
     },
 )

@@ -12,7 +12,7 @@ from hydrascope.errors import OutputError
 from hydrascope.faults._execution import read
 from hydrascope.faults._request import StressRequest
 from hydrascope.ledger import read_record, unfinished
-from hydrascope.resilience import Resilience, Verdict, verdict
+from hydrascope.resilience import Resilience, ResilienceComparison, Verdict, verdict
 from hydrascope.run_directory import JSON, STRESS, kind_of
 
 TABLES = (
@@ -115,6 +115,33 @@ class Stress:
     def worst(self) -> pd.DataFrame:
         """The worst sets that a search found, a bound, beside random ones of their size."""
         return self.findings.worst.copy()
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table by its name.
+
+        Args:
+            name: one of `hydrascope.faults.TABLES`.
+
+        Raises:
+            OutputError: there is no such table.
+        """
+        if name not in TABLES:
+            raise OutputError(f"a stress test has no table '{name}'; choose from {', '.join(TABLES)}")
+        found: pd.DataFrame = getattr(self, name)()
+        return found
+
+    def beside(self, first: Stress) -> ResilienceComparison:
+        """This test beside another one with the same prompts, parts and random sets.
+
+        Args:
+            first: the test that is compared with; differences are this one's minus its.
+
+        Raises:
+            RunError: the two have no sets in common.
+        """
+        models = [str(one.findings.ds.attrs["model_name"]) for one in (first, self)]
+        names = [f"{model} ({place})" for place, model in enumerate(models, 1)] if len(set(models)) == 1 else models
+        return ResilienceComparison(first.findings, self.findings, (names[0], names[1]))
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """All tables by name; curves and importance of the logit, and the curves of all other values."""

@@ -106,6 +106,19 @@ def _interactions(values: SetValues, pairs: Sequence[tuple[int, int]]) -> Float[
     return found
 
 
+def interactions(
+    values: SetValues, pairs: Sequence[tuple[int, int]], resampling: Resampling
+) -> Float[np.ndarray, "groups pairs"]:
+    """Interactions of pairs by group of prompts.
+
+    Args:
+        values: values of the sets.
+        pairs: indices of the two parts of each measured pair.
+        resampling: groups of prompts.
+    """
+    return by_group(_interactions(values, pairs), resampling)
+
+
 def _answers(account: Findings, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
     """K of each pair with its interval, from the account; NaN where it is not kept."""
     columns = ["change", "change_lo", "change_hi", "significant"]

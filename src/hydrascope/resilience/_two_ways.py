@@ -5,7 +5,9 @@ A value averaged over groups of prompts and over masks varies with both. With x[
     error**2 = var_g(mean_m x) / G + var_m(mean_g x) / M
 
 each of which also holds what group and mask do together, so that the interval is a little too wide rather than too
-narrow. Its degrees of freedom are Satterthwaite's. What no mask changes has the variance over groups alone.
+narrow. Its degrees of freedom are Satterthwaite's. Where only n of the masks tell something, each of these has
+a leverage of 1 / n, and the variance over masks is divided by what that leaves, 1 - 1 / n. What no mask changes has the
+variance over groups alone.
 """
 
 from __future__ import annotations
@@ -86,13 +88,16 @@ def two_ways(cells: Sequence[Sampled], resampling: Resampling, informative: Sequ
     parts = np.array([[_variance(cell.mean(1)), _variance(cell.mean(0))] for cell in cells]).reshape(-1, 2)
     if not resampling.conclusive:
         return TwoWays(value, np.full(len(cells), np.nan), np.ones(len(cells)))
-    masks = [cell.shape[1] for cell in cells]
-    telling = np.array(masks if informative is None else informative)
+    masks = np.array([cell.shape[1] for cell in cells])
+    telling = masks if informative is None else np.array(informative)
     below = np.maximum(1, np.stack([[len(cell) for cell in cells], telling], 1).reshape(-1, 2) - 1)
+    several = (telling > 1) & (masks > 1)
+    # `_variance` has the leverage of 1 / M in it
+    parts[several, 1] *= (1 - 1 / masks[several]) / (1 - 1 / telling[several])
     both, squares = parts.sum(1), (parts**2 / below).sum(1)
     freedom = np.ones(len(cells))
     np.divide(both**2, squares, out=freedom, where=squares > 0)
-    error = np.where((telling < 2) & (np.array(masks) > 1), np.nan, np.sqrt(both))
+    error = np.where((telling < 2) & (masks > 1), np.nan, np.sqrt(both))
     return TwoWays(value, np.where(error <= 1e-9 * np.abs(value), 0 * error, error), freedom)
 
 
