@@ -76,9 +76,10 @@ def _headline(path: Path) -> str:
     from hydrascope.results import Ledger
     from hydrascope.run_directory import LEDGER
 
-    if not (path / LEDGER).exists():  # a stress test keeps its runs below companions/
+    if not (path / LEDGER).exists():  # these keep their runs below companions/
         from hydrascope.faults import Stress
+        from hydrascope.ranking import Rank, is_ranking
 
-        return Stress.open(path).summary().headline
+        return (Rank if is_ranking(path) else Stress).open(path).summary().headline
     ledger = Ledger.open(path)
     return ledger.summary().headline if ledger.has_report else ""
