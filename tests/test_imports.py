@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "run_directory": {"errors", "ledger", "run_settings"},
     "analysis": {"errors", "_card", "components"},
     "resilience": {"errors", "analysis"},
+    "significance": {"errors", "components", "analysis", "resilience"},
     "figures": {"errors", "analysis"},
     "report": {"errors", "analysis", "figures", "resilience"},
     "run": {
@@ -43,6 +44,10 @@ ALLOWED: dict[str, set[str]] = {
     "faults": {
         *("errors", "components", "prompts", "anatomy", "ablations", "engine", "ledger", "run_directory", "analysis"),
         *("resilience", "report", "run", "_lazy"),
+    },
+    "ranking": {
+        *("errors", "components", "prompts", "anatomy", "ablations", "ledger", "run_directory", "analysis", "_lazy"),
+        *("attribution", "faults", "resilience", "run", "significance"),
     },
     "comparison": {"errors", "analysis", "report", "results", "run_directory"},
     "results": {"errors", "_card", "components", "analysis", "ledger", "report", "run_directory"},
@@ -65,9 +70,11 @@ FACES = (
     "figures",
     "ledger",
     "prompts",
+    "ranking",
     "report",
     "resilience",
     "run",
+    "significance",
 )
 """Rooms whose modules are private."""
 
@@ -79,6 +86,7 @@ NO_MODELS = (
     "run_directory",
     "analysis",
     "resilience",
+    "significance",
     "figures",
     "report",
     "results",
@@ -177,7 +185,7 @@ def test_transformers_is_known_to_few():
 
 PUBLIC = {
     *("load", "Model", "load_prompts", "Prompt", "PromptSet", "documents", "Document", "cut", "Cut"),
-    *("knock_out", "freeze", "stress", "compare", "Options", "Ledger", "Stress", "Summary", "Compared"),
+    *("knock_out", "freeze", "stress", "rank", "compare", "Options", "Ledger", "Stress", "Rank", "Summary", "Compared"),
     *("Ablation", "Zero", "Mean", "PositionMean", "Optimal", "Resample", "Noise", "Counterfactual"),
 }
 """What a user can meet, beside the errors."""
@@ -211,6 +219,9 @@ def test_public_names_are_those_that_can_be_imported():
         "hydrascope.run._request",
         "hydrascope.faults",
         "hydrascope.faults._request",
+        "hydrascope.ranking",
+        "hydrascope.ranking._request",
+        "hydrascope.significance",
         "hydrascope.resilience",
         "hydrascope.analysis",
         "hydrascope.figures",

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from hydrascope.knockout import freeze, knock_out
     from hydrascope.prompts import Cut, Document, Prompt, PromptSet, cut, documents
     from hydrascope.prompts import load as load_prompts
+    from hydrascope.ranking import Rank, rank
     from hydrascope.results import Ledger
     from hydrascope.run import Options
 
@@ -89,6 +90,7 @@ __all__ = [
     "PromptError",
     "PromptSet",
     "PromptTooLong",
+    "Rank",
     "RemoteCodeRefused",
     "Resample",
     "RunError",
@@ -106,6 +108,7 @@ __all__ = [
     "knock_out",
     "load",
     "load_prompts",
+    "rank",
     "stress",
 ]
 
@@ -121,6 +124,7 @@ __getattr__ = lazily(
         "OutOfBudget OutputError PickleRefused PromptError PromptTooLong RemoteCodeRefused RunError SettingsChanged "
         "TargetError TooFewDonors UnknownModel",
         "faults": "Stress stress",
+        "ranking": "Rank rank",
         "knockout": "freeze knock_out",
         "prompts": "Cut Document Prompt PromptSet cut documents load_prompts=load",
         "results": "Ledger",

@@ -29,7 +29,7 @@ COMPANIONS = "companions"
 FREEZE = "freeze"
 """Name of the companion run in which responders are frozen."""
 
-RUN, STRESS = "run", "stress"
+RUN, STRESS, RANK = "run", "stress", "rank"
 """Kinds of folders, by the verb that makes them."""
 
 LEDGER = "ledger.zarr"
@@ -203,7 +203,7 @@ def is_finished(path: Path) -> bool:
 
 
 def kind_of(path: Path) -> str:
-    """What a folder holds: `RUN` or `STRESS`.
+    """What a folder holds: `RUN`, `STRESS` or `RANK`.
 
     A ledger proves itself, so where there is one the record is not asked. Companions, and folders without a record, say
     nothing else and are taken for runs.

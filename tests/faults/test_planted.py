@@ -27,7 +27,7 @@ def stressed(name: str) -> hs.Stress:
         model = plant.planted("neither").model
     else:
         # attn.1 (and attn.2) raise an axis that the head does not read; mlp.3 reads it and writes on the answers
-        model = plant._build(
+        model = plant.build_recipe(
             plant.Recipe(copiers={0: 1.0}, junk={1: 1.0, 2: 1.0} if name == "duplicates" else {1: 1.0})
         )
         mlp = model.model.layers[3].mlp

@@ -25,7 +25,14 @@ ASKED_TO_REFUSE = tuple(
         ),
         *("run._execution", "run._given", "run._options", "run._request", "run._task"),
         *("ablations._base", "ablations._noise", "ablations._optimal", "ablations._resample", "results"),
-        *("run_directory", "faults._request", "faults._verb", "attribution._scores"),
+        *(
+            "run_directory",
+            "faults._request",
+            "faults._verb",
+            "attribution._scores",
+            "ranking._request",
+            "ranking._verb",
+        ),
     )
 )
 """Modules that take what a user wrote, of whatever type, and answer with a sentence of their own."""

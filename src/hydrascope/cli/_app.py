@@ -16,6 +16,7 @@ from hydrascope.cli._freeze import freeze
 from hydrascope.cli._inspect import inspect
 from hydrascope.cli._lists import models, tasks
 from hydrascope.cli._options import add_options
+from hydrascope.cli._rank import rank
 from hydrascope.cli._report import report
 from hydrascope.cli._run import run
 from hydrascope.cli._runs import runs
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for panel, verbs in {
-    "Measure": (run, freeze, stress, inspect),
+    "Measure": (run, freeze, stress, rank, inspect),
     "Read": (show, report, table, runs, compare),
     "What there is": (models, tasks),
 }.items():

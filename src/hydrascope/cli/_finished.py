@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hydrascope.faults import Stress
+    from hydrascope.ranking import Rank
     from hydrascope.results import Ledger
 
 
-def open_finished(folder: Path) -> Ledger | Stress:
-    """Open a finished run, or a finished stress test.
+def open_finished(folder: Path) -> Ledger | Stress | Rank:
+    """Open a finished run, stress test or ranking.
 
     Args:
         folder: its folder.
@@ -19,12 +20,17 @@ def open_finished(folder: Path) -> Ledger | Stress:
     Raises:
         OutputError: nothing finished is there, or it is not what was written.
     """
-    from hydrascope.run_directory import STRESS, kind_of
+    from hydrascope.run_directory import RANK, STRESS, kind_of
 
-    if kind_of(folder) == STRESS:
+    kind = kind_of(folder)
+    if kind == STRESS:
         from hydrascope.faults import Stress
 
         return Stress.open(folder)
+    if kind == RANK:
+        from hydrascope.ranking import Rank
+
+        return Rank.open(folder)
     from hydrascope.results import Ledger
 
     return Ledger.open(folder)

@@ -9,7 +9,9 @@ def show(run: Finished, as_json: AsJson = False) -> None:
     """Say again what a finished run found; of one that kept only sums by kind, list its knock-outs."""
     from hydrascope.cli import _terminal
     from hydrascope.cli._finished import open_finished
+    from hydrascope.cli._rank import show_rank
     from hydrascope.cli._stress import show_stress
+    from hydrascope.faults import Stress
     from hydrascope.results import Ledger
     from hydrascope.run_directory import REPORT
 
@@ -19,5 +21,7 @@ def show(run: Finished, as_json: AsJson = False) -> None:
     if isinstance(found, Ledger):
         _terminal.warn_of_damage(found)
         _terminal.show_result(found, page, as_json, listed=True)
-    else:
+    elif isinstance(found, Stress):
         show_stress(found, page, as_json)
+    else:
+        show_rank(found, as_json)

@@ -27,14 +27,18 @@ def table(
     from hydrascope.faults import TABLES as STRESS_TABLES
     from hydrascope.faults import Stress
     from hydrascope.ledger import write_text
+    from hydrascope.ranking import TABLES as RANK_TABLES
+    from hydrascope.ranking import Rank
+    from hydrascope.results import Ledger
 
     opened = open_finished(run)
     if name is None:
-        stressed = {known: getattr(Stress, known) for known in STRESS_TABLES}
-        for known, function in (stressed if isinstance(opened, Stress) else TABLES).items():
+        methods = {Stress: STRESS_TABLES, Rank: RANK_TABLES}.get(type(opened))
+        offered = TABLES if methods is None else {known: getattr(type(opened), known) for known in methods}
+        for known, function in offered.items():
             say(f"{known}: {(function.__doc__ or '').splitlines()[0]}")
         return
-    found = opened.table(name) if isinstance(opened, Stress) else opened.table(name, full=full)
+    found = opened.table(name, full=full) if isinstance(opened, Ledger) else opened.table(name)
     text = found.to_csv(index=False) if form == "csv" else markdown(found)
     if out is None:
         say(text.rstrip("\n"))

@@ -13,7 +13,14 @@ from hydrascope._lazy import lazily
 
 if TYPE_CHECKING:
     from hydrascope.faults._estimate import estimate_stress
-    from hydrascope.faults._execution import StressTest, default_stress_folder, execute_stress, prepare_stress
+    from hydrascope.faults._execution import (
+        StressTest,
+        default_stress_folder,
+        execute_stress,
+        of_sets,
+        prepare_singles,
+        prepare_stress,
+    )
     from hydrascope.faults._request import StressRequest
     from hydrascope.faults._stress import TABLES, Stress
     from hydrascope.faults._verb import stress
@@ -26,6 +33,8 @@ __all__ = [
     "default_stress_folder",
     "estimate_stress",
     "execute_stress",
+    "of_sets",
+    "prepare_singles",
     "prepare_stress",
     "stress",
 ]
@@ -34,7 +43,7 @@ __getattr__ = lazily(
     __name__,
     {
         "_estimate": "estimate_stress",
-        "_execution": "StressTest default_stress_folder execute_stress prepare_stress",
+        "_execution": "StressTest default_stress_folder execute_stress of_sets prepare_singles prepare_stress",
         "_request": "StressRequest",
         "_stress": "TABLES Stress",
         "_verb": "stress",

@@ -25,7 +25,17 @@ from hydrascope.faults._request import StressRequest
 from hydrascope.ledger import open_dataset
 from hydrascope.prompts import PromptSet
 from hydrascope.resilience import Resilience, addresses
-from hydrascope.run import Progress, Task, Tell, execute_companions, prepare, record_of, store_prompts, versions
+from hydrascope.run import (
+    Progress,
+    RunRequest,
+    Task,
+    Tell,
+    execute_companions,
+    prepare,
+    record_of,
+    store_prompts,
+    versions,
+)
 from hydrascope.run_directory import COMPANIONS, RunDirectory, fresh_or_same, is_finished, locked, open_run_directory
 
 SINGLES, SETS = "singles", "sets"
@@ -65,10 +75,20 @@ class StressTest:
         Args:
             components: addresses of joint knock-outs.
         """
-        task, text = self.singles, ",".join(components)
-        knockouts = tuple(parse_knockouts(text, task.model.anatomy.inventory))
-        options = task.options.but(components=text, detail="kinds", writers="layers")
-        return replace(task, options=options, knockouts=knockouts, decompositions=(), heads=())
+        return of_sets(self.singles, components)
+
+
+def of_sets(task: Task, components: Sequence[str]) -> Task:
+    """Knock-outs of sets of parts, with sums by kind of writer only.
+
+    Args:
+        task: knock-outs of every part alone.
+        components: addresses of joint knock-outs, also with frozen parts.
+    """
+    text = ",".join(components)
+    knockouts = tuple(parse_knockouts(text, task.model.anatomy.inventory))
+    options = task.options.but(components=text, detail="kinds", writers="layers")
+    return replace(task, options=options, knockouts=knockouts, decompositions=(), heads=())
 
 
 def prepare_stress(
@@ -85,11 +105,26 @@ def prepare_stress(
     Raises:
         HydrascopeError: what cannot be done, and what to do about it.
     """
+    return StressTest(request, prepare_singles(request, model, prompts, ablation))
+
+
+def prepare_singles(request: RunRequest, model: Model, prompts: PromptSet, ablation: Ablation | None = None) -> Task:
+    """Check knock-outs of every part alone, which sets of them can follow.
+
+    Args:
+        request: what is asked.
+        model: the opened model.
+        prompts: at least one prompt.
+        ablation: the request's ablation, where it is at hand.
+
+    Raises:
+        HydrascopeError: what cannot be done, and what to do about it.
+    """
     chosen = ablation or request.ablations()[0]
     if chosen.learning is not None:
         raise AblationError(
-            f"the {chosen.name} ablation learns a constant for every set of parts, and a stress test has very many "
-            "sets; choose another one, such as mean"
+            f"the {chosen.name} ablation learns a constant for every set of parts, and there are very many "
+            "sets here; choose another one, such as mean"
         )
     knockouts = parse_knockouts(request.components, model.anatomy.inventory)
     joint = _together(knockouts, model)
@@ -97,7 +132,7 @@ def prepare_stress(
     options = request.options.but(components=",".join(map(str, joint.parts)))
     if "writers" not in request.model_fields_set:
         options = options.but(writers=_apart(joint.parts))
-    return StressTest(request, prepare(model, prompts, chosen, options))
+    return prepare(model, prompts, chosen, options)
 
 
 def _together(knockouts: Sequence[Knockout], model: Model) -> Knockout:

@@ -1,0 +1,101 @@
+"""A finished ranking with its tables as methods, for notebooks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from hydrascope.errors import OutputError
+from hydrascope.ledger import read_record, unfinished
+from hydrascope.ranking._execution import read
+from hydrascope.ranking._request import RankRequest
+from hydrascope.resilience import Verdict
+from hydrascope.run_directory import JSON, RANK, kind_of
+from hydrascope.significance import Significance, told
+
+TABLES = ("ranking", "backups", "freezing", "detection", "agreement", "misjudged")
+"""Methods of `Rank` that return tables."""
+
+
+@dataclass(frozen=True)
+class Rank:
+    """Every score of importance beside the exact one, and who backs the primaries up.
+
+    Attributes:
+        findings: the tables behind all methods.
+        path: folder of the ranking; None for one that was not kept.
+    """
+
+    findings: Significance
+    path: Path | None = None
+
+    @classmethod
+    def open(cls, path: str | Path) -> Rank:
+        """Open a finished ranking.
+
+        Args:
+            path: folder of the ranking.
+
+        Raises:
+            OutputError: there is no ranking, or it has not finished.
+        """
+        folder = Path(path)
+        if kind_of(folder) != RANK:
+            raise OutputError(f"no ranking in '{folder}'; give the folder that 'hydrascope rank' wrote")
+        record = read_record(folder / JSON)
+        if not record["complete"]:
+            raise unfinished(folder, "ranking")
+        return cls(read(folder, RankRequest(**record["request"]), record), folder)
+
+    @property
+    def primaries(self) -> tuple[str, ...]:
+        """Parts whose backups were sought."""
+        return self.findings.primaries
+
+    def ranking(self) -> pd.DataFrame:
+        """Every part by every score, with ranks."""
+        return self.findings.ranking.copy()
+
+    def backups(self) -> pd.DataFrame:
+        """Whose loss matters more once the primaries are out: conditional co-ablation scores."""
+        return self.findings.backups.copy()
+
+    def freezing(self) -> pd.DataFrame:
+        """What of the primaries' repair goes while candidates are frozen, one by one and together."""
+        return self.findings.freezing.copy()
+
+    def detection(self) -> pd.DataFrame:
+        """How well each score finds the parts on which the repair depends, and those that were labelled."""
+        return self.findings.detection.copy()
+
+    def agreement(self) -> pd.DataFrame:
+        """How far each two scores order the parts alike."""
+        return self.findings.agreement.copy()
+
+    def misjudged(self) -> pd.DataFrame:
+        """Where cheap scores miss the total effect, and how much of that is repair."""
+        return self.findings.misjudged.copy()
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table by its name.
+
+        Args:
+            name: one of `hydrascope.ranking.TABLES`.
+
+        Raises:
+            OutputError: there is no such table.
+        """
+        if name not in TABLES:
+            raise OutputError(f"a ranking has no table '{name}'; choose from {', '.join(TABLES)}")
+        found: pd.DataFrame = getattr(self, name)()
+        return found
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """All tables by name."""
+        return {name: getattr(self, name)() for name in TABLES}
+
+    def summary(self) -> Verdict:
+        """The findings in plain sentences, with the numbers in them."""
+        return told(self.findings)

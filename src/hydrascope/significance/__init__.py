@@ -1,0 +1,30 @@
+"""Who backs whom up, and how far scores of importance agree with what a knock-out really costs.
+
+Pure functions from ledgers to tables; nothing here needs a model. `Significance` has every table of one ranking, and
+`told` says in sentences what they show.
+"""
+
+from hydrascope.significance._conditional import Effects, backups, find_primaries
+from hydrascope.significance._detection import average_precision, detection, precision_at, roc_auc
+from hydrascope.significance._findings import Significance
+from hydrascope.significance._freezing import chosen_sets, freezing
+from hydrascope.significance._scores import Score, agreement, misjudged, score_table
+from hydrascope.significance._told import told
+
+__all__ = [
+    "Effects",
+    "Score",
+    "Significance",
+    "agreement",
+    "average_precision",
+    "backups",
+    "chosen_sets",
+    "detection",
+    "find_primaries",
+    "freezing",
+    "misjudged",
+    "precision_at",
+    "roc_auc",
+    "score_table",
+    "told",
+]

@@ -1,0 +1,155 @@
+"""The tables of one ranking, each computed once, on first use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from jaxtyping import Float
+
+from hydrascope.analysis import Findings, Resampling, ablated_direct, bootstrap, divide
+from hydrascope.significance import _conditional, _detection, _freezing, _scores
+from hydrascope.significance._scores import EXACT, Score
+
+RESAMPLES = 200
+"""Bootstrap resamples of groups, for rank correlations and areas."""
+SIZES = ("grad_drop",)
+"""Cheap scores without sign, which order the parts but estimate no effect."""
+
+
+@dataclass(frozen=True)
+class Significance:
+    """Ledgers of a ranking and what they show.
+
+    Attributes:
+        parts: addresses of the parts, in the order of the forward pass.
+        primaries: those whose backups are sought.
+        later: those that read the primaries.
+        account: tables of the knock-outs of single parts: the exact sweep.
+        joint: ledger of the primaries together, and of each candidate beside them.
+        frozen: ledger of the primaries' knock-out with candidates frozen, if any can be.
+        cheap: cheap scores of the same prompts and parts, if any.
+        labels: address to whether a part is one to be found, given by the user.
+        top: parts of a set that is frozen together, and of the first ones that are compared.
+        seed: of the random sets.
+    """
+
+    parts: tuple[str, ...]
+    primaries: tuple[str, ...]
+    later: tuple[str, ...]
+    account: Findings
+    joint: xr.Dataset
+    frozen: xr.Dataset | None = None
+    cheap: xr.Dataset | None = None
+    labels: Mapping[str, bool] = field(default_factory=dict)
+    top: int = 3
+    seed: int = 0
+
+    @property
+    def ds(self) -> xr.Dataset:
+        """Ledger of the knock-outs of single parts."""
+        return self.account.ds
+
+    @cached_property
+    def resampling(self) -> Resampling:
+        """What is independent: groups of prompts, or documents."""
+        return bootstrap(self.ds, RESAMPLES)
+
+    @cached_property
+    def effects(self) -> _conditional.Effects:
+        """Effects of each candidate, alone and beside the primaries."""
+        return _conditional.Effects.read((self.ds, self.joint), self.primaries, self.parts)
+
+    @cached_property
+    def backups(self) -> pd.DataFrame:
+        """Whose loss matters more once the primaries are out; see `backups`."""
+        return _conditional.backups(self.effects, self.resampling)
+
+    @cached_property
+    def orders(self) -> Mapping[str, Float[np.ndarray, " candidates"]]:
+        """What candidates are ordered by to be frozen: their conditional score, and as a control their co-activation.
+
+        Co-activation is the squared correlation over prompts of a candidate's clean direct effect with that of the
+        primaries: who writes when they write.
+        """
+        known = ablated_direct(self.ds)
+        place = {part: column for column, part in enumerate(self.parts)}
+        primary = known[:, [place[part] for part in self.primaries]].sum(1, keepdims=True)
+        mine = known[:, [place[part] for part in self.effects.parts]]
+        a, b = (one - self.resampling.mean(one) for one in (primary, mine))
+        together = divide(self.resampling.mean(a * b) ** 2, self.resampling.mean(a * a) * self.resampling.mean(b * b))
+        return {"conditional score": self.backups["conditional"].to_numpy(float), "co-activation": together}
+
+    @cached_property
+    def sets(self) -> dict[tuple[str, ...], str]:
+        """Candidates that are frozen together; see `chosen_sets`."""
+        return _freezing.chosen_sets(self.orders, self.effects.parts, self.later, self.top, self.seed)
+
+    @cached_property
+    def freezing(self) -> pd.DataFrame:
+        """What of the repair goes while candidates are frozen; see `freezing`. Empty where none can be."""
+        if self.frozen is None:
+            return pd.DataFrame(columns=["frozen", "chosen_by", "removed", "needed"])
+        return _freezing.freezing((self.ds, self.joint), self.frozen, self.primaries, self.sets, self.resampling)
+
+    @cached_property
+    def scores(self) -> tuple[Score, ...]:
+        """All scores of all parts, the exact one first."""
+        ds = self.ds
+        total, own = (np.asarray(ds[name].values, np.float64) for name in ("total_effect", "own_change"))
+        alone, given = (self._of_all(one) for one in (self.effects.alone, self.effects.given))
+        made = [
+            Score(EXACT, total),
+            Score("own change", own),
+            Score("direct effect", -ablated_direct(ds), cheap=True),
+            Score("conditional score", given**2 - alone**2),
+            Score("coupling", (given - alone) ** 2),
+            Score("amplification", given**2, alone**2),
+        ]
+        for name in () if self.cheap is None else self.cheap["score"].values:
+            values = np.asarray(self.cheap["estimate"].sel(score=name).values, np.float64)  # type: ignore[index]
+            made.append(Score(str(name).replace("_", " "), values, cheap=str(name) not in SIZES))
+        return tuple(score for score in made if np.isfinite(score.values).any())
+
+    def _of_all(self, values: Float[np.ndarray, "prompts candidates"]) -> Float[np.ndarray, "prompts parts"]:
+        """Values of the candidates among those of all parts; NaN for the primaries."""
+        found = np.full((len(values), len(self.parts)), np.nan)
+        found[:, [self.parts.index(part) for part in self.effects.parts]] = values
+        return found
+
+    @cached_property
+    def ranking(self) -> pd.DataFrame:
+        """Every part by every score; see `score_table`."""
+        return _scores.score_table(self.scores, self.parts, self.resampling)
+
+    @cached_property
+    def agreement(self) -> pd.DataFrame:
+        """How far each two scores order the parts alike; see `agreement`."""
+        return _scores.agreement(self.scores, self.resampling, self.top)
+
+    @cached_property
+    def misjudged(self) -> pd.DataFrame:
+        """Where cheap scores miss the total effect; see `misjudged`."""
+        total, own = (np.asarray(self.ds[name].values, np.float64) for name in ("total_effect", "own_change"))
+        return _scores.misjudged(self.scores, self.parts, own, total, self.resampling)
+
+    @cached_property
+    def needed(self) -> Mapping[str, bool]:
+        """Each candidate that was frozen alone to whether repair clearly goes with it."""
+        table = self.freezing[self.freezing["chosen_by"] == "alone"]
+        return dict(zip(table["frozen"], map(bool, table["needed"]), strict=True))
+
+    @cached_property
+    def detection(self) -> pd.DataFrame:
+        """How well each score finds the candidates on which the repair depends, and those that were labelled."""
+        given = {part: label for part, label in self.labels.items() if part not in self.primaries}
+        made = [("repair depends on it", self.needed), ("given", given)]
+        found = [
+            _detection.detection(self.scores, self.parts, labels, self.resampling).assign(labels=name)
+            for name, labels in made
+        ]
+        return pd.concat(found, ignore_index=True)

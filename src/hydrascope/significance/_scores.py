@@ -1,0 +1,145 @@
+"""Scores of importance over the same parts: ranks, agreement, and the parts that a cheap one misjudges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from scipy import stats
+
+from hydrascope.analysis import Resampling, add_estimate, divide, mean_estimate, ratio_interval
+
+LEVEL = 0.95
+EXACT = "total effect"
+"""The score that all others are held to."""
+
+ByPart = Float[np.ndarray, "prompts parts"]
+PerPart = Float[np.ndarray, " parts"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One score of every part, prompt by prompt.
+
+    Attributes:
+        name: as tables print it.
+        values: one for each prompt and part; NaN where it is not known. The score is their mean.
+        below: where given, the score is the ratio of both means.
+        cheap: whether it estimates the total effect, in logits with its sign, so that its size can be held to it.
+    """
+
+    name: str
+    values: ByPart
+    below: ByPart | None = None
+    cheap: bool = False
+
+    def drawn(self, resampling: Resampling) -> Float[np.ndarray, "draws parts"]:
+        """What parts are ordered by, in every resample of groups."""
+        above = resampling.means(self.values)
+        return np.abs(above if self.below is None else divide(above, resampling.means(self.below)))
+
+    def order(self, resampling: Resampling) -> PerPart:
+        """What parts are ordered by: the score's size."""
+        found: PerPart = np.abs(self.estimate(resampling)[0])
+        return found
+
+    def estimate(self, resampling: Resampling) -> tuple[PerPart, PerPart, PerPart]:
+        """The score with the ends of its interval."""
+        if self.below is not None:
+            return ratio_interval(self.values, self.below, resampling)
+        return mean_estimate(self.values, resampling).interval
+
+
+def score_table(scores: Sequence[Score], parts: Sequence[str], resampling: Resampling) -> pd.DataFrame:
+    """Every part by every score.
+
+    Args:
+        scores: of the parts.
+        parts: addresses of the parts.
+        resampling: groups of prompts.
+
+    Returns:
+        One row per part: `part`; every score under its own name, with `_lo` and `_hi`; and `rank NAME`, 1 for the
+        largest size, NaN where the score is not known.
+    """
+    table: dict[str, Any] = {"part": np.array(parts, object)}
+    for score in scores:
+        add_estimate(table, score.name, score.estimate(resampling))
+        table[f"rank {score.name}"] = stats.rankdata(-score.order(resampling), nan_policy="omit")
+    return pd.DataFrame(table)
+
+
+def agreement(scores: Sequence[Score], resampling: Resampling, top: int) -> pd.DataFrame:
+    """How far each two scores order the parts alike, by size.
+
+    Args:
+        scores: of the same parts.
+        resampling: groups of prompts.
+        top: how many of the first parts are compared.
+
+    Returns:
+        One row per two scores: `score`, `other`, `parts`, how many both are known of; `tau`, Kendall's, with `tau_lo`
+        and `tau_hi`; `overlap`, the share of the first `top` that both have among theirs.
+    """
+    orders = [score.order(resampling) for score in scores]
+    drawn = [score.drawn(resampling) for score in scores]
+    rows = []
+    for first, second in combinations(range(len(scores)), 2):
+        a, b = orders[first], orders[second]
+        known = np.isfinite(a) & np.isfinite(b)
+        if known.sum() < 2:
+            continue
+        taus = [
+            stats.kendalltau(x[known], y[known]).statistic for x, y in zip(drawn[first], drawn[second], strict=True)
+        ]
+        ends = np.full(2, np.nan)
+        if np.isfinite(taus).any():
+            ends = np.nanquantile(taus, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        row: dict[str, Any] = {"score": scores[first].name, "other": scores[second].name, "parts": int(known.sum())}
+        value = float(stats.kendalltau(a[known], b[known]).statistic)
+        add_estimate(row, "tau", (value, float(ends[0]), float(ends[1])))
+        leading = [set(np.argsort(-one[known], kind="stable")[:top].tolist()) for one in (a, b)]
+        row["overlap"] = len(leading[0] & leading[1]) / len(leading[0])
+        rows.append(row)
+    columns = ["score", "other", "parts", "tau", "tau_lo", "tau_hi", "overlap"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def misjudged(
+    scores: Sequence[Score], parts: Sequence[str], own_change: ByPart, total_effect: ByPart, resampling: Resampling
+) -> pd.DataFrame:
+    """Where cheap scores miss the total effect, and how much of that is repair.
+
+        estimate - total = (estimate - own change) - (total - own change)
+
+    The last bracket is what the other parts gave back, or took further: the repair. The one before it is what the
+    estimate makes of the part itself: curvature of what it writes, such as saturation, and effects through others.
+
+    Args:
+        scores: of the parts; those that estimate the total effect are held to it.
+        parts: addresses of the parts.
+        own_change: of every part.
+        total_effect: of every part.
+        resampling: groups of prompts.
+
+    Returns:
+        One row per cheap score and part, the worst first within each score: `score`, `part`, `estimate`, `total`,
+        `missed` with its interval, `beyond_own`, the estimate minus the own change, and `repair` (logits).
+    """
+    own, total, rows = resampling.mean(own_change), resampling.mean(total_effect), []
+    for score in (one for one in scores if one.cheap):
+        estimate = resampling.mean(score.values)
+        table: dict[str, Any] = {"score": score.name, "part": np.array(parts, object)}
+        table |= {"estimate": estimate, "total": total}
+        add_estimate(table, "missed", mean_estimate(score.values - total_effect, resampling).interval)
+        table |= {"beyond_own": estimate - own, "repair": total - own}
+        one = pd.DataFrame(table).dropna(subset="missed")
+        rows.append(one.loc[one["missed"].abs().sort_values(ascending=False, kind="stable").index])
+    ends = ["missed", "missed_lo", "missed_hi"]
+    columns = ["score", "part", "estimate", "total", *ends, "beyond_own", "repair"]
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=columns)

@@ -1,0 +1,104 @@
+"""What a ranking found, in plain sentences with the numbers in them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from hydrascope.analysis import digits, listed, percent
+from hydrascope.resilience import Verdict
+from hydrascope.significance._findings import Significance
+from hydrascope.significance._scores import EXACT
+
+NAMED = 4
+"""Most parts that a sentence names."""
+
+Said = Iterator[tuple[str, dict[str, Any]]]
+
+
+def told(found: Significance) -> Verdict:
+    """Say what a ranking found."""
+    sayings = (_backups, _sets, _finding, _agreement, _misjudged)
+    (headline, numbers), *rest = [said for saying in sayings for said in saying(found)]
+    for _, more in rest:
+        numbers |= more
+    return Verdict(headline, tuple(sentence for sentence, _ in rest), numbers)
+
+
+def _backups(found: Significance) -> Said:
+    out, table = listed(list(found.primaries)), found.freezing
+    needed = table[table["needed"].astype(bool)]
+    if len(needed):
+        first = needed.iloc[int(needed["gone"].abs().argmax())]
+        several = f"{len(needed)} parts" if len(needed) > 1 else "one part"
+        yield (
+            f"What comes back when {out} is lost clearly depends on {several}; freezing {first['frozen']} removes "
+            f"most, {_ends(first, 'removed', share=True)}.",
+            {"needed": len(needed), "frozen": str(first["frozen"]), "removed": float(first["removed"])},
+        )
+    else:
+        yield f"What comes back when {out} is lost clearly depends on no single part.", {"needed": 0}
+    backups = found.backups[found.backups["conditional_lo"] > 0].nlargest(NAMED, "conditional")
+    if len(backups):
+        first = backups.iloc[0]
+        yield (
+            f"Losing {listed([str(part) for part in backups['part']])} matters clearly more once {out} is out: the "
+            f"loss of {first['part']} then moves the answer by {digits(math.sqrt(first['energy_given']))} logits, "
+            f"alone by {digits(math.sqrt(first['energy']))} (root mean square).",
+            {"backup": str(first["part"]), "conditional": float(first["conditional"])},
+        )
+
+
+def _sets(found: Significance) -> Said:
+    table = found.freezing
+    mine, random = (table[table["chosen_by"] == name] for name in ("conditional score", "random"))
+    if mine.empty or random.empty:
+        return
+    row = mine.iloc[0]
+    said = (
+        f"Freezing the first {found.top} by conditional score ({row['frozen'].replace(',', ', ')}) removes "
+        f"{_ends(row, 'removed', share=True)} of the repair"
+    )
+    control = table[table["chosen_by"] == "co-activation"]
+    said += f", by co-activation {percent(float(control['removed'].iloc[0]))}" if len(control) else ""
+    mean = float(random["removed"].mean())
+    yield f"{said}, random ones of their kinds {percent(mean)}.", {"set_removed": float(row["removed"]), "random": mean}
+
+
+def _finding(found: Significance) -> Said:
+    for labels, table in found.detection.groupby("labels", sort=False):
+        first = table.iloc[0]
+        exact = table[table["score"] == EXACT]
+        what = "on which the repair depends" if labels != "given" else "that were labelled"
+        said = f"Of all scores, the {first['score']} finds the {first['positives']} of {first['parts']} parts {what} "
+        said += f"best, with an AUC of {_ends(first, 'auc')}"
+        if len(exact) and first["score"] != EXACT:
+            said += f"; the total effect alone has {_ends(exact.iloc[0], 'auc')}"
+        yield f"{said}.", {f"auc {labels}": float(first["auc"])}
+
+
+def _agreement(found: Significance) -> Said:
+    cheap = [score.name for score in found.scores if score.cheap or score.name == "grad drop"]
+    table = found.agreement
+    rows = table[(table["score"] == EXACT) & table["other"].isin(cheap) & table["tau"].notna()]
+    said = [f"{row['other']} with tau {_ends(row, 'tau')}" for row in rows.to_dict("records")]
+    if said:
+        numbers = {f"tau {row['other']}": float(row["tau"]) for row in rows.to_dict("records")}
+        yield f"Cheap scores order the parts as their exact total effects do: {listed(said)}.", numbers
+
+
+def _misjudged(found: Significance) -> Said:
+    for _, table in found.misjudged.groupby("score", sort=False):
+        row = table.iloc[0]
+        yield (
+            f"By {row['score']}, {row['part']} is misjudged most: {digits(row['estimate'])} logits against "
+            f"{digits(row['total'])}; repair is {digits(row['repair'])}.",
+            {f"misjudged {row['score']}": str(row["part"])},
+        )
+
+
+def _ends(row: Any, name: str, *, share: bool = False) -> str:
+    form = percent if share else digits
+    value, lo, hi = (float(row[f"{name}{end}"]) for end in ("", "_lo", "_hi"))
+    return form(value) if math.isnan(lo) or math.isnan(hi) else f"{form(value)} [{form(lo)}, {form(hi)}]"

@@ -1,0 +1,202 @@
+"""Rankings: planted backups are found, tables against plain loops, continuing, refusing, the command."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import hydrascope as hs
+from hydrascope.anatomy import examine
+from hydrascope.errors import ComponentError, OutputError, RunError, SettingsChanged
+from hydrascope.resilience import Verdict
+from tests.conftest import Cli
+from tests.support import planted as plant
+
+pytestmark = pytest.mark.usefixtures("proved_once")
+
+
+def by(table: pd.DataFrame, column: str) -> dict[Any, dict[Any, Any]]:
+    """Rows by the value of a column."""
+    return {row[column]: row for row in table.to_dict("records")}
+
+
+def opened(name: str) -> tuple[hs.Model, hs.PromptSet]:
+    model = plant.planted(name)
+    prompts = tuple(
+        hs.Prompt(input_ids=tuple(ids), target_id=target)
+        for ids, target in zip(model.prompts, model.targets, strict=True)
+    )
+    return examine(model.model, None, name=name), hs.PromptSet("planted", prompts)
+
+
+@functools.cache
+def ranked(name: str, components: str, primaries: str | None = None) -> hs.Rank:
+    return hs.rank(*opened(name), components, hs.Zero(), primaries=primaries, top=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "components", "primary", "backups"),
+    [
+        ("backup", "attn,mlp", "attn.1", ("attn.3",)),
+        ("backup", "head", "head.1.0", ("head.3.0",)),
+        ("hydra", "attn,mlp", "attn.1", ("attn.2",)),
+    ],
+)
+def test_planted_backups_are_found(name: str, components: str, primary: str, backups: tuple[str, ...]) -> None:
+    """The primary is found as what is repaired most, and who answers it wakes up and is needed."""
+    found = ranked(name, components)
+    assert found.primaries == (primary,)
+    strength = plant.planted(name).strengths
+    table = by(found.backups(), "part")
+    response = plant.RESPONSES[name][primary]
+    for part in backups:
+        assert max(table, key=lambda one: float(table[one]["conditional"])) == part
+        assert table[part]["conditional_lo"] > 0
+        np.testing.assert_allclose(table[part]["energy"], 0, atol=1e-4)
+    needed = by(found.freezing().query("chosen_by == 'alone'"), "frozen")
+    assert max(needed, key=lambda one: float(needed[one]["gone"])) == backups[0]
+    assert set(backups) <= {part for part, row in needed.items() if row["needed"]}
+    np.testing.assert_allclose(
+        needed[backups[0]]["repair"], (response.attn + response.mlp) * strength.mean(), rtol=1e-4
+    )
+
+
+def test_an_exact_backup_by_hand() -> None:
+    """attn.3 writes u when attn.1 does not: E grows from 0 to u**2, and freezing it removes all repair."""
+    strength = plant.planted("backup").strengths
+    found = ranked("backup", "attn,mlp")
+    row = by(found.backups(), "part")["attn.3"]
+    for name in ("energy_given", "conditional", "coupling"):
+        np.testing.assert_allclose(row[name], (strength**2).mean(), rtol=1e-4, err_msg=name)
+    np.testing.assert_allclose(row["interaction"], -strength.mean(), rtol=1e-4)
+    alone = by(found.freezing().query("chosen_by == 'alone'"), "frozen")
+    np.testing.assert_allclose(alone["attn.3"]["removed"], 1, rtol=1e-4)
+    assert [part for part, row in alone.items() if row["needed"]] == ["attn.3"]
+    detection = by(found.detection(), "score")
+    assert detection["conditional score"]["auc"] == 1
+    assert detection["conditional score"]["average_precision"] == 1
+    assert detection["total effect"]["auc"] < 1
+    misjudged = by(found.misjudged().query("score == 'direct effect'"), "part")
+    np.testing.assert_allclose(misjudged["attn.1"]["missed"], -strength.mean(), rtol=1e-4)
+    np.testing.assert_allclose(misjudged["attn.1"]["repair"], strength.mean(), rtol=1e-4)
+    for row in misjudged.values():
+        np.testing.assert_allclose(row["missed"], row["beyond_own"] - row["repair"], atol=1e-5)
+
+
+def test_neurons_that_take_away_less() -> None:
+    """Each of the eraser's neurons takes away less on the prompts with its answer; those that hum do not change."""
+    found = ranked("erasure", "attn.1,neuron.3.*", "attn.1")
+    strength = plant.planted("erasure").strengths
+    gone = {part: row["gone"] for part, row in by(found.freezing().query("chosen_by == 'alone'"), "frozen").items()}
+    for unit in range(plant.N_ANSWERS):
+        mine = strength[unit :: plant.N_ANSWERS].sum() / len(strength)
+        np.testing.assert_allclose(gone.pop(f"neuron.3.{unit}"), 0.28 * mine, rtol=1e-3)
+    assert gone
+    np.testing.assert_allclose(list(gone.values()), 0, atol=1e-4)
+
+
+def test_sentences_state_the_tables() -> None:
+    found = ranked("backup", "attn,mlp")
+    said: Verdict = found.summary()
+    assert said.headline == (
+        "What comes back when attn.1 is lost clearly depends on one part; freezing attn.3 removes most, "
+        "100 % [100 %, 100 %]."
+    )
+    row = by(found.backups(), "part")["attn.3"]
+    assert said.numbers["backup"] == "attn.3"
+    assert said.numbers["conditional"] == row["conditional"]
+    assert f"then moves the answer by {np.sqrt(row['energy_given']):.2f} logits" in said.sentences[0]
+    hydra = ranked("hydra", "attn,mlp")
+    rows = hydra.agreement().query("score == 'total effect' and other == 'direct effect'")
+    assert rows["tau"].iloc[0] == hydra.summary().numbers["tau direct effect"]
+
+
+def test_a_ranking_is_continued_and_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hydrascope.ranking import _execution
+
+    model, prompts = opened("backup")
+    ask: Any = functools.partial(hs.rank, model, prompts, "attn", hs.Zero(), top=2, out=tmp_path / "rank")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RunError("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_execution.Ranking, "joint", fail)
+        with pytest.raises(RunError, match="stopped"):
+            ask()
+    with pytest.raises(OutputError, match="has not finished"):
+        hs.Rank.open(tmp_path / "rank")
+    with monkeypatch.context() as patch:
+        patch.setattr(_execution, "attribute", fail)  # what is there is not made again
+        found = ask()
+    again = hs.Rank.open(tmp_path / "rank")
+    for name, table in again.tables().items():
+        assert table.equals(found.tables()[name]), name
+    with pytest.raises(SettingsChanged, match="primaries"):
+        ask(primaries="attn.0")
+    with pytest.raises(OutputError, match="no ranking in"):
+        hs.Rank.open(tmp_path)
+
+
+def test_labels_from_files(tmp_path: Path) -> None:
+    model, prompts = opened("backup")
+    listed, table, wrong = (tmp_path / name for name in ("list.json", "table.csv", "wrong.json"))
+    listed.write_text('["a3"]')
+    table.write_text("part,label\nattn.3,1\nattn.0,no\n")
+    rank: Any = functools.partial(hs.rank, model, prompts, "attn", hs.Zero(), primaries="attn.1", cheap=False, top=2)
+    given = [rank(labels=path).detection().query("labels == 'given'") for path in (listed, table)]
+    conditional = [by(one, "score")["conditional score"] for one in given]
+    assert [(row["positives"], row["auc"]) for row in conditional] == [(1, 1), (1, 1)]
+    assert [int(row["parts"]) for row in conditional] == [3, 2]
+    for content, said in (('["attn.9"]', "not among"), ("{", "has no labels"), ('{"a3": "perhaps"}', "has no labels")):
+        wrong.write_text(content)
+        with pytest.raises(RunError, match=said):
+            rank(labels=wrong)
+    with pytest.raises(OutputError, match="cannot be read"):
+        rank(labels=tmp_path / "missing.json")
+
+
+def test_mistakes_are_told_before_the_run() -> None:
+    model, prompts = opened("backup")
+    with pytest.raises(ComponentError, match="not among the ranked parts"):
+        hs.rank(model, prompts, "attn", hs.Zero(), primaries="mlp.1")
+    with pytest.raises(ComponentError, match="all of --components are primaries"):
+        hs.rank(model, prompts, "attn.1,attn.3", hs.Zero(), primaries="attn.1,attn.3")
+    with pytest.raises(ComponentError, match="none of --components reads"):
+        hs.rank(model, prompts, "head.1.*", hs.Zero())
+
+
+def test_the_command(model_folder: Path, prompt_file: Path, cli: Cli, tmp_path: Path) -> None:
+    command = (
+        "rank",
+        str(model_folder),
+        "--prompts",
+        str(prompt_file),
+        "--components",
+        "attn,mlp",
+        "--primaries",
+        "a0",
+    )
+    out = tmp_path / "rank"
+    plan = json.loads(cli(*command, "--out", out, "--dry-run", "--json").out)
+    assert plan["knockouts"] == 6
+    assert {name: one["knockouts"] for name, one in plan["companions"].items()} == {"joint": 5, "frozen": 5}
+    assert not out.exists()
+    said = cli(*command, "--out", out)
+    assert said.code == 0, said.err
+    assert said.out.splitlines()[0] == hs.Rank.open(out).summary().headline
+    assert said.out.splitlines()[-1] == str(out)
+    again = json.loads(cli(*command, "--out", out, "--json").out)
+    assert again["primaries"] == ["attn.0"]
+    assert {row["part"] for row in again["tables"]["ranking"]} == {
+        f"{k}.{n}" for k in ("attn", "mlp") for n in range(3)
+    }
+    assert "rank attribution patching" in again["tables"]["ranking"][0]
+    assert "1 ablation" in cli(*command, "--ablation", "zero,mean").refusal().replace("one", "1")
+    assert cli("runs", tmp_path).out.splitlines()[1].strip() == hs.Rank.open(out).summary().headline
