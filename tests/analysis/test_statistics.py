@@ -113,15 +113,35 @@ def test_one_prompt_has_a_mean_and_no_interval() -> None:
     assert not joint.significant.any()
 
 
-def test_percentiles_leave_out_what_is_not_finite() -> None:
-    draws = np.random.default_rng(0).normal(size=(501, 4))
-    np.testing.assert_allclose(s.percentiles(draws), np.percentile(draws, [2.5, 97.5], axis=0))
-    draws[::5, 1] = np.nan
-    draws[1::5, 1] = np.inf
-    kept = draws[np.isfinite(draws[:, 1]), 1]
-    np.testing.assert_allclose(np.array(s.percentiles(draws))[:, 1], np.percentile(kept, [2.5, 97.5]))
-    draws[:260, 2] = np.nan
-    assert np.isnan(np.array(s.percentiles(draws))[:, 2]).all()
+def test_an_interval_from_the_spread_of_resamples_holds_its_estimate_and_leaves_out_what_is_not_finite() -> None:
+    draws = np.random.default_rng(0).normal(0.3, 0.1, size=501)
+    half = stats.t.ppf(0.975, 7) * np.std(draws)
+    assert s.spread_interval(0.1, draws, 8, (-1, 1)) == pytest.approx((0.1, 0.1 - half, 0.1 + half))
+    assert s.spread_interval(0.95, draws, 8, (-1, 1))[2] == 1
+    draws[::5], draws[1::5] = np.nan, np.inf
+    half = stats.t.ppf(0.975, 7) * np.std(draws[np.isfinite(draws)])
+    np.testing.assert_allclose(s.spread_interval(0.1, draws, 8, (-1, 1))[2], 0.1 + half)
+    draws[:260] = np.nan
+    assert np.isnan(s.spread_interval(0.1, draws, 8, (-1, 1))[1:]).all()
+    assert np.isnan(s.spread_interval(0.1, np.ones(9), 5, (-1, 1))[1:]).all()
+
+
+def test_an_interval_of_a_rank_correlation_from_few_groups_covers() -> None:
+    rng, units, covered, by_percentiles = np.random.default_rng(1), 6, 0, 0
+    for _ in range(150):
+        means = rng.normal(size=(2, 24))
+        means[1] = 0.6 * means[0] + 0.8 * means[1]
+        drawn = means[:, None] + 0.3 * (0.7 * rng.normal(size=(units, 24)) + 0.7 * rng.normal(size=(2, units, 24)))
+        weights = rng.multinomial(units, np.full(units, 1 / units), 200) / units
+        a, b = (weights @ one for one in drawn)
+        value = float(s.spearman(drawn[0].mean(0)[None], drawn[1].mean(0)[None])[0])
+        _, lo, hi = s.spread_interval(value, s.spearman(a, b), units, (-1, 1))
+        true = float(s.spearman(means[:1], means[1:])[0])
+        covered += lo <= true <= hi
+        low, high = np.quantile(s.spearman(a, b), [0.025, 0.975])
+        by_percentiles += low <= true <= high
+    assert by_percentiles / 150 < 0.88
+    assert covered / 150 >= 0.91
 
 
 def test_cluster_intervals_are_wider_where_prompts_of_a_group_agree() -> None:

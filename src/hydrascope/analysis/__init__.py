@@ -73,6 +73,7 @@ from hydrascope.analysis._statistics import (
     ratio_interval,
     resample,
     simultaneous_means,
+    spread_interval,
 )
 from hydrascope.analysis._tokens import SELECTIONS, TOP_SHARE, Tokens
 from hydrascope.analysis.comparison import Comparison, ComparisonSummary, summarise_comparison
@@ -179,6 +180,7 @@ __all__ = [
     "self_repair_by_depth",
     "shortened",
     "simultaneous_means",
+    "spread_interval",
     "summarise",
     "summarise_comparison",
     "who_repairs",

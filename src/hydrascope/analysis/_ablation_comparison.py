@@ -24,9 +24,9 @@ from hydrascope.analysis._statistics import (
     add_estimate,
     add_single,
     mean_interval,
-    percentiles,
     ratio_interval,
     spearman,
+    spread_interval,
     with_ends,
 )
 from hydrascope.analysis._tokens import selections
@@ -72,7 +72,8 @@ def rank_agreement(ledgers: Mapping[str, xr.Dataset], *, resamples: int = RESAMP
             mean_a, mean_b = resampling.mean(a, weight), resampling.mean(b, weight)
             row: dict[str, Any] = {"first": first, "second": second, "selection": selection, "measure": measure}
             row["n"] = a.shape[1]
-            add_single(row, "spearman", (spearman(mean_a[None], mean_b[None]), *percentiles(resampled[:, None])))
+            value = float(spearman(mean_a[None], mean_b[None])[0])
+            add_single(row, "spearman", spread_interval(value, resampled, resampling.units, (-1, 1)))
             below = float(np.abs(mean_a).sum())
             row["ratio"] = float(np.abs(mean_b).sum()) / below if below else float("nan")
             rows.append(row)

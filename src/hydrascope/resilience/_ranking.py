@@ -17,11 +17,12 @@ from hydrascope.analysis import (
     ablated_direct,
     add_estimate,
     false_discovery,
+    spread_interval,
 )
 from hydrascope.resilience._importance import Importance, mean_importance
 from hydrascope.resilience._load import losing
 from hydrascope.resilience._sets import pair_sets
-from hydrascope.resilience._two_ways import LEVEL, Sampled, by_group, resampled, two_ways
+from hydrascope.resilience._two_ways import Sampled, by_group, resampled, two_ways
 from hydrascope.resilience._values import SetValues
 
 USUAL = 0.3
@@ -177,10 +178,9 @@ def agreement(samples: Importance, account: Findings, resampling: Resampling, se
     for order, other in combinations(ORDERS, 2):
         value = _tau(np.array([one.mean() for one in cells[order]]), np.array([one.mean() for one in cells[other]]))
         taus = np.array([_tau(a, b) for a, b in zip(drawn[order], drawn[other], strict=True)])
-        ends = (np.nan, np.nan)
-        if np.isfinite(taus).any():
-            ends = tuple(np.nanquantile(taus, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
-        rows.append({"order": order, "other": other, "tau": value, "tau_lo": ends[0], "tau_hi": ends[1]})
+        row: dict[str, Any] = {"order": order, "other": other}
+        add_estimate(row, "tau", spread_interval(value, taus, resampling.units, (-1, 1)))
+        rows.append(row)
     return pd.DataFrame(rows)
 
 

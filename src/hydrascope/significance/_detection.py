@@ -10,8 +10,8 @@ import pandas as pd
 from jaxtyping import Bool, Float
 from scipy import stats
 
-from hydrascope.analysis import Resampling, add_estimate
-from hydrascope.significance._scores import LEVEL, Score
+from hydrascope.analysis import Resampling, add_estimate, spread_interval
+from hydrascope.significance._scores import Score
 
 Drawn = Float[np.ndarray, "draws parts"]
 Labels = Bool[np.ndarray, " parts"]
@@ -72,10 +72,9 @@ def detection(
         row: dict[str, Any] = {"score": score.name, "positives": int(truth.sum()), "parts": len(truth)}
         drawn = score.drawn(resampling)[:, known]
         for name, measure in MEASURES.items():
-            ends = np.full(2, np.nan)
-            if np.isfinite(drawn).all():
-                ends = np.quantile(measure(drawn, truth), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-            add_estimate(row, name, (float(measure(value[None], truth)[0]), float(ends[0]), float(ends[1])))
+            found = measure(drawn, truth) if np.isfinite(drawn).all() else np.full(len(drawn), np.nan)
+            estimate = float(measure(value[None], truth)[0])
+            add_estimate(row, name, spread_interval(estimate, found, resampling.units, (0, 1)))
         rows.append(row)
     rows.sort(key=lambda row: -float(row["auc"]))
     columns = ["score", "positives", "parts", *(f"{name}{end}" for name in MEASURES for end in ("", "_lo", "_hi"))]

@@ -12,9 +12,8 @@ import pandas as pd
 from jaxtyping import Float
 from scipy import stats
 
-from hydrascope.analysis import Resampling, add_estimate, divide, mean_estimate, ratio_interval
+from hydrascope.analysis import Resampling, add_estimate, divide, mean_estimate, ratio_interval, spread_interval
 
-LEVEL = 0.95
 EXACT = "total effect"
 """The score that all others are held to."""
 
@@ -97,12 +96,9 @@ def agreement(scores: Sequence[Score], resampling: Resampling, top: int) -> pd.D
         taus = [
             stats.kendalltau(x[known], y[known]).statistic for x, y in zip(drawn[first], drawn[second], strict=True)
         ]
-        ends = np.full(2, np.nan)
-        if np.isfinite(taus).any():
-            ends = np.nanquantile(taus, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         row: dict[str, Any] = {"score": scores[first].name, "other": scores[second].name, "parts": int(known.sum())}
         value = float(stats.kendalltau(a[known], b[known]).statistic)
-        add_estimate(row, "tau", (value, float(ends[0]), float(ends[1])))
+        add_estimate(row, "tau", spread_interval(value, np.array(taus), resampling.units, (-1, 1)))
         leading = [set(np.argsort(-one[known], kind="stable")[:top].tolist()) for one in (a, b)]
         row["overlap"] = len(leading[0] & leading[1]) / len(leading[0])
         rows.append(row)

@@ -56,6 +56,9 @@ def _sets(found: Significance) -> Said:
     if mine.empty or random.empty:
         return
     row = mine.iloc[0]
+    if not (row["repair_lo"] > 0 or row["repair_hi"] < 0):
+        yield f"Without {listed(list(found.primaries))} nothing clearly comes back, so there is no share to remove.", {}
+        return
     said = (
         f"Freezing the first {found.top} by conditional score ({row['frozen'].replace(',', ', ')}) removes "
         f"{_ends(row, 'removed', share=True)} of the repair"

@@ -25,8 +25,8 @@ from hydrascope.analysis._statistics._intervals import (
     mean_estimate,
     mean_interval,
     median_ratio,
-    percentiles,
     ratio_interval,
+    spread_interval,
     studentised,
 )
 from hydrascope.analysis._statistics._overlap import jaccard_by_chance
@@ -77,7 +77,6 @@ __all__ = [
     "mean_estimate",
     "mean_interval",
     "median_ratio",
-    "percentiles",
     "prompt_weights",
     "ratio_interval",
     "resample",
@@ -86,6 +85,7 @@ __all__ = [
     "slope_difference",
     "spearman",
     "split_half_slope",
+    "spread_interval",
     "studentised",
     "with_ends",
 ]

@@ -169,21 +169,27 @@ def ratio_interval(above: Array, below: Array, resampling: Resampling) -> Estima
     return jackknife(divide, resampling, resampling.sums(above), resampling.sums(below)).interval
 
 
-def percentiles(resampled: Array) -> tuple[Array, Array]:
-    """Percentile interval of each column, for what is no smooth function of sums, like a rank correlation.
+def spread_interval(value: float, resampled: Array, units: int, limits: tuple[float, float]) -> Estimate:
+    """Interval of what is no smooth function of sums, like a rank correlation, from the spread of its resamples.
+
+        value +- standard deviation of the resamples * t(units - 1 degrees of freedom), within the limits
+
+    With few groups the resamples' own percentiles hold the true value less often, and may leave out the estimate.
 
     Args:
-        resampled: the statistic in every resample, shape (resamples, cells).
+        value: the statistic.
+        resampled: the statistic in every resample, shape (resamples,).
+        units: number of independent units.
+        limits: least and largest possible value.
 
     Returns:
-        Lower and upper ends, each of shape (cells,); NaN where most resamples have no value.
+        The value with the ends of its interval; NaN where most resamples have no value.
     """
-    ends = np.full((2, resampled.shape[1]), np.nan)
-    for cell, column in enumerate(resampled.T):
-        known = column[np.isfinite(column)]
-        if 2 * len(known) > len(column):
-            ends[:, cell] = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return ends[0], ends[1]
+    known = resampled[np.isfinite(resampled)]
+    if 2 * len(known) <= len(resampled) or units < CONCLUSIVE_FROM:
+        return value, np.nan, np.nan
+    half = float(stats.t.ppf((1 + LEVEL) / 2, units - 1)) * float(np.std(known))
+    return value, max(limits[0], value - half), min(limits[1], value + half)
 
 
 def median_ratio(above: Array, below: Array, threshold: Array) -> Array:
