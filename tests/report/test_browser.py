@@ -262,6 +262,18 @@ def test_a_heading_sorts_the_table_with_missing_values_last(browser: Any, report
     visit.page.close()
 
 
+def test_the_numbers_begin_with_what_loses_most_and_say_so(browser: Any, report: Path) -> None:
+    visit = Visit(browser.new_page(**VIEWS["light"]), report, "light")
+    names = visit.page.locator("#numbers tbody th").all_inner_texts()
+    assert names == list(repair(synthetic_ledger()).sort_values("own_change", kind="stable")["ablated"])
+    head = visit.page.locator("#numbers th[aria-sort]")
+    assert (head.inner_text().split(" ")[:2], head.get_attribute("aria-sort")) == (["own", "change"], "ascending")
+    head.locator("button").press("Enter")
+    assert visit.page.locator("#numbers tbody th").all_inner_texts()[0] == names[-1]
+    assert "lose most come first" in visit.page.locator("#numbers > p").inner_text()
+    visit.page.close()
+
+
 def test_paper_is_light_and_has_no_controls(browser: Any, report: Path) -> None:
     visit = Visit(browser.new_page(**VIEWS["dark"]), report, "dark")
     page = visit.page

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from hydrascope.analysis import TOP_TOKENS
-from hydrascope.figures import GIVERS, is_curve
+from hydrascope.figures import GIVERS
 from hydrascope.report._numbers import NONE, fixed, interval, percent, signed
 from hydrascope.report._run import Run
 
@@ -42,12 +42,21 @@ Columns = Mapping[str, Callable[[Row], Cell]]
 
 @dataclass(frozen=True)
 class Listing:
-    """A table ready to be printed."""
+    """A table ready to be printed.
+
+    Attributes:
+        caption: what the numbers are.
+        columns: headings.
+        rows: cells, row by row.
+        title: heading of the table; empty where its section's is enough.
+        order: heading of the column that the rows are sorted by, and its `aria-sort`.
+    """
 
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     title: str = ""
+    order: tuple[str, str] = ("", "")
 
     @property
     def wide(self) -> bool:
@@ -55,7 +64,9 @@ class Listing:
         return len(self.columns) > 8
 
 
-def listed(table: pd.DataFrame, columns: Columns, caption: str, title: str = "") -> Listing:
+def listed(
+    table: pd.DataFrame, columns: Columns, caption: str, title: str = "", order: tuple[str, str] = ("", "")
+) -> Listing:
     """A table of the analysis, row by row.
 
     Args:
@@ -63,9 +74,10 @@ def listed(table: pd.DataFrame, columns: Columns, caption: str, title: str = "")
         columns: heading to cell; the first column names the row.
         caption: what the numbers are.
         title: heading, where the table is part of a section.
+        order: heading of the column that the rows are sorted by, and its `aria-sort`.
     """
     rows = tuple(tuple(made(row) for made in columns.values()) for row in table.to_dict("records"))
-    return Listing(caption, tuple(columns), rows, title)
+    return Listing(caption, tuple(columns), rows, title, order)
 
 
 def named(table: pd.DataFrame, column: str) -> Callable[[Row], Cell]:
@@ -121,18 +133,17 @@ _PARTS = {
 
 def _over_prompts(run: Run) -> Listing:
     table, by_kl = run.tables.repair, run.ds.attrs["target_policy"] == "kl"
-    total, by_layer = len(table), is_curve(table)
+    total, in_the_run = len(table), named(table, "ablated")
     if by_kl:
         table = table.nlargest(ROWS, "kl")
-    elif total > ROWS or not by_layer:
-        strongest_first = table["own_change"].abs().nlargest(ROWS).index
-        table = table.loc[strongest_first.sort_values() if by_layer else strongest_first]
+    else:
+        table = table.loc[table["own_change"].abs().nlargest(ROWS).index].sort_values("own_change", kind="stable")
     parts = {name: label for name, label in _PARTS.items() if name in table and table[name].notna().any()}
     # effects of a few hundredths need a third decimal to be told apart
     places = 2 if table[list(parts)].abs().max().max() >= 1 else 3
     strongest = _strongest(run.tables.who_repairs)
 
-    columns: dict[str, Callable[[Row], Cell]] = {"knocked out": named(table, "ablated")}
+    columns: dict[str, Callable[[Row], Cell]] = {"knocked out": in_the_run}
     columns |= {"KL (nats)": estimate("kl", 3)} if by_kl else {}
     columns |= {label: estimate(name, places) for name, label in parts.items()}
     columns |= {"restored": share("restored"), "restored with norm": share("restored_with_norm")}
@@ -148,18 +159,18 @@ def _over_prompts(run: Run) -> Listing:
     )
     if by_kl:
         caption += " Those that change the distribution most, by KL divergence from the clean one, come first."
-    elif not by_layer:
-        caption += " Those that lose most come first."
+    else:
+        caption += " Those that lose most come first, by own change."
     if total > ROWS:
         caption += f" The {ROWS} of {total:,} knock-outs that {'change' if by_kl else 'lose'} most are listed."
-    return listed(table, columns, caption)
+    return listed(table, columns, caption, order=("KL (nats)", "descending") if by_kl else ("own change", "ascending"))
 
 
 def _over_tokens(run: Run) -> Listing:
     table = run.tables.self_repair
     top, every = (table[table["selection"] == selection] for selection in ("top", "all"))
     total = len(top)
-    top = top.loc[top["self_repair"].abs().nlargest(ROWS).index]
+    top = top.loc[top["self_repair"].abs().nlargest(ROWS).index].sort_values("own_change", kind="stable")
     beside = {str(row["ablated"]): row for row in every.to_dict("records")}
     order = {str(name): i for i, name in enumerate(run.ds["ablated"].values)}
 
@@ -179,11 +190,12 @@ def _over_tokens(run: Run) -> Listing:
         f"Means over each part’s top tokens ({TOP_TOKENS} with the largest direct effect), ablated minus clean, in "
         "logits of the text’s next token, with 95 % intervals in small print; the last two columns are of all tokens. "
         "Own change and self-repair sum to the total effect. “Median” is that of single tokens’ shares. No share where "
-        "the replacement left the part in place. Press a heading to sort."
+        "the replacement left the part in place. Those that lose most come first, by own change. Press a "
+        "heading to sort."
     )
     if total > ROWS:
         caption += f" The {ROWS} of {total:,} with the largest self-repair are listed."
-    return listed(top, columns, caption)
+    return listed(top, columns, caption, order=("own change", "ascending"))
 
 
 def _strongest(who: pd.DataFrame) -> dict[str, Cell]:
