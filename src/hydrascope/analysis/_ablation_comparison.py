@@ -22,7 +22,6 @@ from hydrascope.analysis._statistics import (
     RESAMPLES,
     Array,
     add_estimate,
-    add_single,
     mean_interval,
     ratio_interval,
     spearman,
@@ -72,8 +71,8 @@ def rank_agreement(ledgers: Mapping[str, xr.Dataset], *, resamples: int = RESAMP
             mean_a, mean_b = resampling.mean(a, weight), resampling.mean(b, weight)
             row: dict[str, Any] = {"first": first, "second": second, "selection": selection, "measure": measure}
             row["n"] = a.shape[1]
-            value = float(spearman(mean_a[None], mean_b[None])[0])
-            add_single(row, "spearman", spread_interval(value, resampled, resampling.units, (-1, 1)))
+            value = float(spearman(mean_a[None], mean_b[None]).item())
+            add_estimate(row, "spearman", spread_interval(value, resampled, resampling.units, (-1, 1)))
             below = float(np.abs(mean_a).sum())
             row["ratio"] = float(np.abs(mean_b).sum()) / below if below else float("nan")
             rows.append(row)
