@@ -112,7 +112,7 @@ class Significance:
         ]
         for name in () if self.cheap is None else self.cheap["score"].values:
             values = np.asarray(self.cheap["estimate"].sel(score=name).values, np.float64)  # type: ignore[index]
-            made.append(Score(str(name).replace("_", " "), values, cheap=str(name) not in SIZES))
+            made.append(Score(str(name).replace("_", " "), values, cheap=True, signed=str(name) not in SIZES))
         return tuple(score for score in made if np.isfinite(score.values).any())
 
     def _of_all(self, values: Float[np.ndarray, "prompts candidates"]) -> Float[np.ndarray, "prompts parts"]:

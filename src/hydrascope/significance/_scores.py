@@ -29,13 +29,15 @@ class Score:
         name: as tables print it.
         values: one for each prompt and part; NaN where it is not known. The score is their mean.
         below: where given, the score is the ratio of both means.
-        cheap: whether it estimates the total effect, in logits with its sign, so that its size can be held to it.
+        cheap: whether it estimates the total effect without measuring it.
+        signed: whether an estimate is in logits with its sign, so that its size can be held to the total effect.
     """
 
     name: str
     values: ByPart
     below: ByPart | None = None
     cheap: bool = False
+    signed: bool = True
 
     def drawn(self, resampling: Resampling) -> Float[np.ndarray, "draws parts"]:
         """What parts are ordered by, in every resample of groups."""
@@ -128,7 +130,7 @@ def misjudged(
         `missed` with its interval, `beyond_own`, the estimate minus the own change, and `repair` (logits).
     """
     own, total, rows = resampling.mean(own_change), resampling.mean(total_effect), []
-    for score in (one for one in scores if one.cheap):
+    for score in (one for one in scores if one.cheap and one.signed):
         estimate = resampling.mean(score.values)
         table: dict[str, Any] = {"score": score.name, "part": np.array(parts, object)}
         table |= {"estimate": estimate, "total": total}

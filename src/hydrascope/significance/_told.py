@@ -82,7 +82,7 @@ def _finding(found: Significance) -> Said:
 
 
 def _agreement(found: Significance) -> Said:
-    cheap = [score.name for score in found.scores if score.cheap or score.name == "grad drop"]
+    cheap = [score.name for score in found.scores if score.cheap]
     table = found.agreement
     rows = table[(table["score"] == EXACT) & table["other"].isin(cheap) & table["tau"].notna()]
     said = [f"{row['other']} with tau {_ends(row, 'tau')}" for row in rows.to_dict("records")]
