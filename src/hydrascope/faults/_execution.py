@@ -20,7 +20,7 @@ from hydrascope.analysis import Findings
 from hydrascope.anatomy import Model
 from hydrascope.components import Component, Knockout, parse_knockouts
 from hydrascope.engine import edited_places
-from hydrascope.errors import AblationError, ComponentError, HydrascopeError
+from hydrascope.errors import AblationError, ComponentError
 from hydrascope.faults._request import StressRequest
 from hydrascope.ledger import open_dataset
 from hydrascope.prompts import PromptSet
@@ -31,12 +31,10 @@ from hydrascope.run import (
     Task,
     Tell,
     execute_companions,
+    folder_of_companions,
     prepare,
-    record_of,
-    store_prompts,
-    versions,
 )
-from hydrascope.run_directory import COMPANIONS, RunDirectory, fresh_or_same, is_finished, locked, open_run_directory
+from hydrascope.run_directory import COMPANIONS, RunDirectory, fresh_or_same, is_finished
 
 SINGLES, SETS = "singles", "sets"
 MOST_PARTS = 1000
@@ -205,11 +203,7 @@ def execute_stress(
         with tempfile.TemporaryDirectory(prefix="hydrascope-") as folder:
             return execute_stress(test, Path(folder) / "stress", progress=progress, tell=tell)[0], None
     task = test.singles
-    with locked(out):
-        facts = {"versions": versions(), **record_of(test.request, task.model, task.prompts)}
-        directory = open_run_directory(out, test.settings, facts, overwrite=overwrite)
-        store_prompts(directory, task.prompts)
-    try:
+    with folder_of_companions(out, test.request, task, test.settings, SINGLES, overwrite=overwrite) as directory:
         execute_companions(directory, {SINGLES: task}, test.request, progress=progress, tell=tell)
         found = read(out, test.request)
         _make(test, directory, {SETS: test.sets(found.plan.addresses(found.parts, found.stakes))}, progress)
@@ -217,10 +211,6 @@ def execute_stress(
             # every step of the search asks for sets that no ledger has, so each has a folder of its own
             name = f"worst-{len(found.ledgers) - 1}"
             _make(test, directory, {name: test.sets(addresses(missing, found.parts))}, progress)
-    except HydrascopeError:
-        if not (out / COMPANIONS / SINGLES).exists():
-            directory.discard()
-        raise
     return found, directory.mark_complete()
 
 

@@ -21,14 +21,14 @@ from hydrascope.analysis import Findings
 from hydrascope.anatomy import Model
 from hydrascope.attribution import Scores, attribute
 from hydrascope.components import FREEZES, Component, parse_component, parse_knockouts
-from hydrascope.errors import ComponentError, HydrascopeError
+from hydrascope.errors import ComponentError
 from hydrascope.faults import of_sets, prepare_singles
 from hydrascope.ledger import open_dataset, remove
 from hydrascope.prompts import PromptSet
 from hydrascope.ranking._labels import read_labels
 from hydrascope.ranking._request import RankRequest
-from hydrascope.run import Progress, Task, Tell, execute_companions, record_of, store_prompts, versions
-from hydrascope.run_directory import COMPANIONS, RunDirectory, fresh_or_same, locked, open_run_directory
+from hydrascope.run import Progress, Task, Tell, execute_companions, folder_of_companions
+from hydrascope.run_directory import COMPANIONS, RunDirectory, fresh_or_same
 from hydrascope.significance import Significance, find_primaries
 
 SINGLES, JOINT, FROZEN, SCORES = "singles", "joint", "frozen", "scores.zarr"
@@ -161,11 +161,7 @@ def execute_rank(
         with tempfile.TemporaryDirectory(prefix="hydrascope-") as folder:
             return execute_rank(ranking, Path(folder) / "rank", progress=progress, tell=tell)[0], None
     task, request = ranking.singles, ranking.request
-    with locked(out):
-        facts = {"versions": versions(), **record_of(request, task.model, task.prompts)}
-        directory = open_run_directory(out, ranking.settings, facts, overwrite=overwrite)
-        store_prompts(directory, task.prompts)
-    try:
+    with folder_of_companions(out, request, task, ranking.settings, SINGLES, overwrite=overwrite) as directory:
         execute_companions(directory, {SINGLES: task}, request, progress=progress, tell=tell)
         if ranking.cheap:
             _attribute(task, directory.companion(SCORES), progress)
@@ -173,15 +169,11 @@ def execute_rank(
         primaries = ranking.primaries(account)
         execute_companions(directory, {JOINT: ranking.joint(primaries)}, request, progress=progress)
         later = ranking.later(primaries)
-        directory = _noted(directory, primaries, later)
+        noted = _noted(directory, primaries, later)
         if later:
-            together = read(out, request, directory.record).sets
-            execute_companions(directory, {FROZEN: ranking.frozen(primaries, together)}, request, progress=progress)
-    except HydrascopeError:
-        if not directory.companion(SINGLES).exists():
-            directory.discard()
-        raise
-    return read(out, request, directory.record), directory.mark_complete()
+            together = read(out, request, noted.record).sets
+            execute_companions(noted, {FROZEN: ranking.frozen(primaries, together)}, request, progress=progress)
+    return read(out, request, noted.record), noted.mark_complete()
 
 
 def _noted(directory: RunDirectory, primaries: tuple[str, ...], later: tuple[str, ...]) -> RunDirectory:

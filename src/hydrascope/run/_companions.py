@@ -7,10 +7,12 @@ and it goes when the main run is overwritten. Earlier companions that are not as
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
@@ -18,13 +20,14 @@ from hydrascope.ablations import Ablation
 from hydrascope.analysis import FREEZE_CONTROLS, FREEZE_MOST, Findings, choose_freezes, freezes_of
 from hydrascope.anatomy import Model
 from hydrascope.components import Component, Knockout, parse_knockouts
-from hydrascope.errors import RunError
+from hydrascope.errors import HydrascopeError, RunError
 from hydrascope.prompts import PromptSet
-from hydrascope.run._execution import execute
+from hydrascope.run._execution import execute, versions
+from hydrascope.run._record import record_of, store_prompts
 from hydrascope.run._request import RunRequest
 from hydrascope.run._runner import Progress, Tell
 from hydrascope.run._task import Task, prepare
-from hydrascope.run_directory import FREEZE, RunDirectory, locked
+from hydrascope.run_directory import FREEZE, RunDirectory, locked, open_run_directory
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,37 @@ def execute_companions(
         for name, task in tasks.items():
             told = partial(_named, progress, name)
             execute(task, directory.companion(name), command=request.command_line(), progress=told, tell=tell)
+
+
+@contextmanager
+def folder_of_companions(
+    out: Path, request: RunRequest, task: Task, settings: Mapping[str, Any], first: str, *, overwrite: bool = False
+) -> Iterator[RunDirectory]:
+    """The folder of what is measured in companion runs alone, made or continued.
+
+    An error that comes before the first companion has begun leaves nothing behind.
+
+    Args:
+        out: the folder.
+        request: what was asked.
+        task: a companion, with the model and the prompts of all.
+        settings: everything that the numbers depend on.
+        first: name of the first companion.
+        overwrite: throw away what is in `out`.
+
+    Raises:
+        SettingsChanged: what is there was made with other settings.
+    """
+    with locked(out):
+        facts = {"versions": versions(), **record_of(request, task.model, task.prompts)}
+        directory = open_run_directory(out, settings, facts, overwrite=overwrite)
+        store_prompts(directory, task.prompts)
+    try:
+        yield directory
+    except HydrascopeError:
+        if not directory.companion(first).exists():
+            directory.discard()
+        raise
 
 
 def _named(progress: Progress, name: str, stage: str, done: int, total: int) -> None:
