@@ -20,6 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "_digests": set(),
     "_lazy": set(),
+    "_tables": {"errors"},
     "_card": set(),
     "progress": set(),
     "components": {"errors"},
@@ -43,11 +44,11 @@ ALLOWED: dict[str, set[str]] = {
     "attribution": {"errors", "components", "anatomy", "ablations", "engine", "analysis", "run"},
     "faults": {
         *("errors", "components", "prompts", "anatomy", "ablations", "engine", "ledger", "run_directory", "analysis"),
-        *("resilience", "report", "run", "_lazy"),
+        *("resilience", "report", "run", "_lazy", "_tables"),
     },
     "ranking": {
         *("errors", "components", "prompts", "anatomy", "ablations", "ledger", "run_directory", "analysis", "_lazy"),
-        *("attribution", "faults", "resilience", "run", "significance"),
+        *("_tables", "attribution", "faults", "resilience", "run", "significance"),
     },
     "comparison": {"errors", "analysis", "report", "results", "run_directory"},
     "results": {"errors", "_card", "components", "analysis", "ledger", "report", "run_directory"},

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hydrascope.errors import OutputError, SettingsChanged, shown
-from hydrascope.ledger import read_record, remove, write_record
+from hydrascope.ledger import read_record, remove, unfinished, write_record
 from hydrascope.run_settings import difference
 
 JSON = "run.json"
@@ -217,6 +217,25 @@ def kind_of(path: Path) -> str:
     if os.path.exists(path / LEDGER) or not os.path.isfile(path / JSON):  # a name can be too long for a Path's own
         return RUN
     return str(read_record(path / JSON).get("verb", RUN))
+
+
+def finished_record(path: Path, kind: str, what: str) -> dict[str, Any]:
+    """The record of a folder that holds something else than a run, finished.
+
+    Args:
+        path: the folder.
+        kind: what it must hold, `STRESS` or `RANK`.
+        what: the kind in words.
+
+    Raises:
+        OutputError: it holds something else, it has not finished, or its record is not what was written.
+    """
+    if kind_of(path) != kind:
+        raise OutputError(f"no {what} in '{path}'; give the folder that 'hydrascope {kind}' wrote")
+    record = read_record(path / JSON)
+    if not record["complete"]:
+        raise unfinished(path, what)
+    return record
 
 
 def folder_named(name: str | os.PathLike[str]) -> Path:

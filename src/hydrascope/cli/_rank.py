@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hydrascope.cli._options import AsJson, Trust, with_options
-from hydrascope.cli._streams import say
 from hydrascope.progress import bars, loading
 
 if TYPE_CHECKING:
@@ -71,13 +69,6 @@ def show_rank(result: Rank, as_json: bool) -> None:
     """
     from hydrascope.cli import _terminal
 
-    said = result.summary()
-    if not as_json:
-        _terminal.show_sentences(said.headline, said.sentences)
-        say(result.path)  # last, so that it can be clicked or piped
-        return
-    tables = {name: _terminal.records(table) for name, table in result.tables().items()}
-    found = {"headline": said.headline, "sentences": list(said.sentences), "numbers": dict(said.numbers)}
-    found["primaries"] = list(result.primaries)
-    attributes = dict(result.findings.ds.attrs)
-    say(json.dumps({**found, "tables": tables, "attributes": attributes, "folder": str(result.path)}, indent=1))
+    assert result.path is not None
+    facts = {"primaries": list(result.primaries), "folder": str(result.path)}
+    _terminal.show_tables(result, result.path, facts, as_json)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hydrascope.cli._options import AsJson, Trust, with_options
-from hydrascope.cli._streams import say
 from hydrascope.progress import bars, loading
 
 if TYPE_CHECKING:
@@ -76,12 +74,4 @@ def show_stress(result: Stress, page: Path, as_json: bool) -> None:
     """
     from hydrascope.cli import _terminal
 
-    said = result.summary()
-    if not as_json:
-        _terminal.show_sentences(said.headline, said.sentences)
-        say(page)  # last, so that it can be clicked or piped
-        return
-    tables = {name: _terminal.records(table) for name, table in result.tables().items()}
-    found = {"headline": said.headline, "sentences": list(said.sentences), "numbers": dict(said.numbers)}
-    attributes = dict(result.findings.ds.attrs)
-    say(json.dumps({**found, "tables": tables, "attributes": attributes, "report": str(page)}, indent=1))
+    _terminal.show_tables(result, page, {"report": str(page)}, as_json)

@@ -24,17 +24,12 @@ def table(
     """Print a table of a finished run as CSV or Markdown."""
     from hydrascope.analysis import TABLES
     from hydrascope.cli._finished import open_finished
-    from hydrascope.faults import TABLES as STRESS_TABLES
-    from hydrascope.faults import Stress
     from hydrascope.ledger import write_text
-    from hydrascope.ranking import TABLES as RANK_TABLES
-    from hydrascope.ranking import Rank
     from hydrascope.results import Ledger
 
     opened = open_finished(run)
     if name is None:
-        methods = {Stress: STRESS_TABLES, Rank: RANK_TABLES}.get(type(opened))
-        offered = TABLES if methods is None else {known: getattr(type(opened), known) for known in methods}
+        offered = TABLES if isinstance(opened, Ledger) else {known: getattr(opened, known) for known in opened.TABLES}
         for known, function in offered.items():
             say(f"{known}: {(function.__doc__ or '').splitlines()[0]}")
         return

@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import transformers
@@ -22,6 +22,10 @@ from hydrascope.results import Ledger
 from hydrascope.run import Estimate
 from hydrascope.run import Progress as Told
 from hydrascope.run_directory import REPORT
+
+if TYPE_CHECKING:
+    from hydrascope.faults import Stress
+    from hydrascope.ranking import Rank
 
 
 def quiet() -> None:
@@ -192,6 +196,25 @@ def show_sentences(headline: str, sentences: Sequence[str]) -> None:
     console.print(headline, style="bold")
     for sentence in sentences:
         console.print(f"- {sentence}")
+
+
+def show_tables(found: Stress | Rank, place: Path, facts: Mapping[str, Any], as_json: bool) -> None:
+    """Say what a stress test or a ranking found.
+
+    Args:
+        found: the finished test or ranking.
+        place: path of its page or folder.
+        facts: what JSON holds beside headline, sentences, numbers and tables.
+        as_json: everything as JSON instead.
+    """
+    said = found.summary()
+    if not as_json:
+        show_sentences(said.headline, said.sentences)
+        say(place)  # last, so that it can be clicked or piped
+        return
+    told = {"headline": said.headline, "sentences": list(said.sentences), "numbers": dict(said.numbers)}
+    tables = {name: records(table) for name, table in found.tables().items()}
+    say(json.dumps({**told, "tables": tables, "attributes": dict(found.findings.ds.attrs), **facts}, indent=1))
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:

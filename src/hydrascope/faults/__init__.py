@@ -22,11 +22,10 @@ if TYPE_CHECKING:
         prepare_stress,
     )
     from hydrascope.faults._request import StressRequest
-    from hydrascope.faults._stress import TABLES, Stress
+    from hydrascope.faults._stress import Stress
     from hydrascope.faults._verb import stress
 
 __all__ = [
-    "TABLES",
     "Stress",
     "StressRequest",
     "StressTest",
@@ -45,7 +44,7 @@ __getattr__ = lazily(
         "_estimate": "estimate_stress",
         "_execution": "StressTest default_stress_folder execute_stress of_sets prepare_singles prepare_stress",
         "_request": "StressRequest",
-        "_stress": "TABLES Stress",
+        "_stress": "Stress",
         "_verb": "stress",
     },
 )

@@ -4,32 +4,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pandas as pd
 
+from hydrascope._tables import NamedTables
 from hydrascope.analysis import Estimate
-from hydrascope.errors import OutputError
 from hydrascope.faults._execution import read
 from hydrascope.faults._request import StressRequest
-from hydrascope.ledger import read_record, unfinished
+from hydrascope.ledger import read_record
 from hydrascope.resilience import Resilience, ResilienceComparison, Verdict, verdict
-from hydrascope.run_directory import JSON, STRESS, kind_of
-
-TABLES = (
-    *("curve", "importance", "ranking", "agreement", "crossings", "pairs", "single_faults", "hidden_pairs"),
-    *("additivity", "transfers", "loads", "worst"),
-)
-"""Methods of `Stress` that return tables."""
+from hydrascope.run_directory import JSON, STRESS, finished_record
 
 
 @dataclass(frozen=True)
-class Stress:
+class Stress(NamedTables):
     """What a model survives, and what each part is worth when others fail.
 
     Attributes:
         findings: the tables behind all methods.
         path: folder of the test; None for one that was not kept.
     """
+
+    TABLES: ClassVar = (
+        *("curve", "importance", "ranking", "agreement", "crossings", "pairs", "single_faults", "hidden_pairs"),
+        *("additivity", "transfers", "loads", "worst"),
+    )
+    WHAT: ClassVar = "a stress test"
 
     findings: Resilience
     path: Path | None = None
@@ -45,11 +46,7 @@ class Stress:
             OutputError: there is no stress test, or it has not finished.
         """
         folder = Path(path)
-        if kind_of(folder) != STRESS:
-            raise OutputError(f"no stress test in '{folder}'; give the folder that 'hydrascope stress' wrote")
-        record = read_record(folder / JSON)
-        if not record["complete"]:
-            raise unfinished(folder, "stress test")
+        record = finished_record(folder, STRESS, "stress test")
         return cls(read(folder, StressRequest(**record["request"])), folder)
 
     def curve(self, value: str = "logit") -> pd.DataFrame:
@@ -116,20 +113,6 @@ class Stress:
         """The worst sets that a search found, a bound, beside random ones of their size."""
         return self.findings.worst.copy()
 
-    def table(self, name: str) -> pd.DataFrame:
-        """A table by its name.
-
-        Args:
-            name: one of `hydrascope.faults.TABLES`.
-
-        Raises:
-            OutputError: there is no such table.
-        """
-        if name not in TABLES:
-            raise OutputError(f"a stress test has no table '{name}'; choose from {', '.join(TABLES)}")
-        found: pd.DataFrame = getattr(self, name)()
-        return found
-
     def beside(self, first: Stress) -> ResilienceComparison:
         """This test beside another one with the same prompts, parts and random sets.
 
@@ -146,7 +129,7 @@ class Stress:
     def tables(self) -> dict[str, pd.DataFrame]:
         """All tables by name; curves and importance of the logit, and the curves of all other values."""
         curves = {f"curve_{value}": self.curve(value) for value in self.findings.measured if value != "logit"}
-        return {**{name: getattr(self, name)() for name in TABLES}, **curves}
+        return {**super().tables(), **curves}
 
     def summary(self) -> Verdict:
         """The findings in plain sentences, with the numbers in them."""

@@ -15,12 +15,11 @@ from hydrascope._lazy import lazily
 if TYPE_CHECKING:
     from hydrascope.ranking._estimate import estimate_rank
     from hydrascope.ranking._execution import Ranking, default_rank_folder, execute_rank, prepare_rank
-    from hydrascope.ranking._rank import TABLES, Rank
+    from hydrascope.ranking._rank import Rank
     from hydrascope.ranking._request import RankRequest
     from hydrascope.ranking._verb import rank
 
 __all__ = [
-    "TABLES",
     "Rank",
     "RankRequest",
     "Ranking",
@@ -36,7 +35,7 @@ __getattr__ = lazily(
     {
         "_estimate": "estimate_rank",
         "_execution": "Ranking default_rank_folder execute_rank prepare_rank",
-        "_rank": "TABLES Rank",
+        "_rank": "Rank",
         "_request": "RankRequest",
         "_verb": "rank",
     },

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pandas as pd
 
-from hydrascope.errors import OutputError
-from hydrascope.ledger import read_record, unfinished
+from hydrascope._tables import NamedTables
 from hydrascope.ranking._execution import read
 from hydrascope.ranking._request import RankRequest
 from hydrascope.resilience import Verdict
-from hydrascope.run_directory import JSON, RANK, kind_of
+from hydrascope.run_directory import RANK, finished_record
 from hydrascope.significance import Significance, told
-
-TABLES = ("ranking", "backups", "freezing", "detection", "agreement", "misjudged")
-"""Methods of `Rank` that return tables."""
 
 
 @dataclass(frozen=True)
-class Rank:
+class Rank(NamedTables):
     """Every score of importance beside the exact one, and who backs the primaries up.
 
     Attributes:
         findings: the tables behind all methods.
         path: folder of the ranking; None for one that was not kept.
     """
+
+    TABLES: ClassVar = ("ranking", "backups", "freezing", "detection", "agreement", "misjudged")
+    WHAT: ClassVar = "a ranking"
 
     findings: Significance
     path: Path | None = None
@@ -42,11 +42,7 @@ class Rank:
             OutputError: there is no ranking, or it has not finished.
         """
         folder = Path(path)
-        if kind_of(folder) != RANK:
-            raise OutputError(f"no ranking in '{folder}'; give the folder that 'hydrascope rank' wrote")
-        record = read_record(folder / JSON)
-        if not record["complete"]:
-            raise unfinished(folder, "ranking")
+        record = finished_record(folder, RANK, "ranking")
         return cls(read(folder, RankRequest(**record["request"]), record), folder)
 
     @property
@@ -77,24 +73,6 @@ class Rank:
     def misjudged(self) -> pd.DataFrame:
         """Where cheap scores miss the total effect, and how much of that is repair."""
         return self.findings.misjudged.copy()
-
-    def table(self, name: str) -> pd.DataFrame:
-        """A table by its name.
-
-        Args:
-            name: one of `hydrascope.ranking.TABLES`.
-
-        Raises:
-            OutputError: there is no such table.
-        """
-        if name not in TABLES:
-            raise OutputError(f"a ranking has no table '{name}'; choose from {', '.join(TABLES)}")
-        found: pd.DataFrame = getattr(self, name)()
-        return found
-
-    def tables(self) -> dict[str, pd.DataFrame]:
-        """All tables by name."""
-        return {name: getattr(self, name)() for name in TABLES}
 
     def summary(self) -> Verdict:
         """The findings in plain sentences, with the numbers in them."""
