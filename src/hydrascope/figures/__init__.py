@@ -4,7 +4,7 @@ Every chart is a single responsive view that stands alone in a notebook, a page 
 light theme; `themed` gives the specification in another, `save_chart` a file for a paper.
 """
 
-from hydrascope.figures._balance import balance, balance_steps
+from hydrascope.figures._balance import BALANCED, balance, balance_steps
 from hydrascope.figures._chart import MARKS, every_nth
 from hydrascope.figures._companions import (
     dose_curves,
@@ -66,6 +66,7 @@ from hydrascope.figures._units import has_unit_grid, head_answers, head_grid, un
 
 __all__ = [
     "ATTENTION",
+    "BALANCED",
     "CURVES",
     "DARK",
     "FORMS",

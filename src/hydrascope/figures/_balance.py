@@ -17,6 +17,8 @@ COLUMNS = {
     "total": "total_effect",
 }
 """Part of a total effect to its column in `repair`."""
+BALANCED = MARKS // 18
+"""Most knock-outs in the chart of one decomposition, which has so many marks of each."""
 
 
 def balance_steps(table: pd.DataFrame) -> pd.DataFrame:
@@ -51,7 +53,7 @@ def balance(table: pd.DataFrame, shown: str | None = None, *, unit: str = UNIT) 
         unit: unit of the logits, on the axis.
     """
     steps = balance_steps(table)
-    names = [str(name) for name in strongest(table, MARKS // 18)["ablated"]]
+    names = [str(name) for name in strongest(table, BALANCED)["ablated"]]
     steps = steps[steps["ablated"].isin(names)]
     steps = steps.assign(next=steps.groupby("ablated")["part"].shift(-1))
     roles = {role: label for role, label in PART_LABELS.items() if label in set(steps["part"])}

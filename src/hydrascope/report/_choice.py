@@ -16,8 +16,6 @@ from hydrascope.report._listing import Row
 from hydrascope.report._numbers import fixed, percent, tied
 from hydrascope.report._run import Run
 
-MOST = 277
-"""Most knock-outs in the picker, those that lose most; the chart of the account holds as many."""
 _OUTCOMES = {
     "repaired": "repaired on the whole",
     "made worse": "made worse",
@@ -70,7 +68,7 @@ class Choices:
 
 def choices(run: Run) -> Choices:
     """The knock-outs that a reader can choose, each with what the page says of it."""
-    names = run.strongest(MOST)
+    names = run.strongest(figures.BALANCED)
     rows = run.losses.set_index("ablated", drop=False)
     steps = None if run.of_tokens else figures.balance_steps(rows)
     return Choices(run.focus, tuple(_choice(run, rows.loc[name].to_dict(), steps) for name in names))
