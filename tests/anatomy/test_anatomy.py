@@ -81,6 +81,20 @@ def test_a_huge_stream_at_some_tokens_does_not_drown_the_writes_at_others(dtype)
     assert {gain for writer in anatomy.writers for gain in writer.gains} == {1.0}
 
 
+def test_a_huge_write_at_some_tokens_does_not_hide_what_an_mlp_reads_at_others():
+    network = build("llama").bfloat16()
+    with torch.no_grad():
+        words = network.get_input_embeddings().weight
+        words[:, 0] = 0
+        words[::3, 0] = 1000
+        for layer in network.model.layers:
+            layer.self_attn.o_proj.weight[0] = 0
+            layer.mlp.down_proj.weight[0] = 0
+            layer.mlp.gate_proj.weight[0, 0] = layer.mlp.up_proj.weight[0, 0] = 1000
+    anatomy = examine(network, None, name="llama").anatomy
+    assert anatomy.reads == {(Component("attn", layer), Component("mlp", layer)) for layer in range(anatomy.n_layers)}
+
+
 @every_family
 def test_heads_and_sizes(name):
     family, anatomy = FAMILIES[name], model(name).anatomy

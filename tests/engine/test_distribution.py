@@ -84,6 +84,24 @@ def test_rows_that_only_pad_the_vocabulary_do_not_enter_its_mean() -> None:
     assert found.probe is not None and found.probe.shape[-1] == VOCABULARY
 
 
+@pytest.mark.parametrize("foils", [None, torch.tensor([11, 40_000, 3])])
+@pytest.mark.parametrize("with_distribution", [True, False])
+def test_half_precision_does_not_round_the_logit_that_is_accounted_for(
+    with_distribution: bool, foils: Tensor | None
+) -> None:
+    made = head(20.0).bfloat16()
+    rows = states().bfloat16()
+    weight, bias = made.weight.detach().double(), made.bias.detach().double()
+    unembedding = replace(tail(made), mean_row=weight.mean(0).float(), mean_head_bias=float(bias.mean()))
+    found = read_logits(made, unembedding, rows, TARGETS, with_distribution, foils=foils)
+    logits = rows.double() @ weight.T + bias
+    each = torch.arange(PROMPTS)
+    other = logits.mean(-1) if foils is None else logits[:, each, foils]
+    right = logits[:, each, TARGETS] - other
+    assert float((logits[:, each, TARGETS] - logits.bfloat16()[:, each, TARGETS]).abs().max()) > 0.05
+    torch.testing.assert_close(found.logit.double(), right, rtol=0, atol=5e-3 if with_distribution else 1e-4)
+
+
 class Words:
     """A tokenizer that knows all tokens but the last few rows of the unembedding."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from hydrascope.anatomy._hooks import hooked
@@ -117,8 +118,7 @@ def find_mixers(model: nn.Module, trace: Trace, blocks: tuple[Block, ...]) -> li
         for b, block in enumerate(blocks):
             if turn < len(block.writers):
                 found = block.writers[turn]
-                later = (outputs[found.module].reshape(found.write.shape) - found.write)[:, 1:]
-                mixes[b][turn] = bool(later.abs().max() > _noise(found.write, model))
+                mixes[b][turn] = bool(_changed(outputs[found.module], found.write, model)[:, 1:].any())
     return mixes
 
 
@@ -136,17 +136,21 @@ def find_reads(model: nn.Module, trace: Trace, blocks: tuple[Block, ...]) -> lis
         for b, block in enumerate(blocks):
             for later in range(turn + 1, len(block.writers)):
                 found = block.writers[later]
-                difference = outputs[found.module].reshape(found.write.shape) - found.write
-                if difference.abs().max() > _noise(found.write, model):
+                if _changed(outputs[found.module], found.write, model).any():
                     reads[b].add((turn, later))
     return reads
 
 
-def _noise(write: Tensor, model: nn.Module) -> float:
-    """The largest change of a write that rounding alone can cause."""
+def _changed(output: Tensor, write: Tensor, model: nn.Module) -> Bool[Tensor, "batch tokens"]:
+    """Where a writer's output changed by more than rounding alone can cause.
+
+    Each position is held to its own size: many models write hugely at their first token, beside which nothing changes.
+    """
     coarser = max(torch.finfo(write.dtype).eps, torch.finfo(precision(model)).eps)
     rounding = 64 * torch.finfo(torch.float32).eps + 4 * coarser
-    return float(write.float().abs().max()) * rounding
+    change = (output.reshape(write.shape).float() - write.float()).abs().amax(-1)
+    changed: Bool[Tensor, "batch tokens"] = change > write.float().abs().amax(-1) * rounding
+    return changed
 
 
 def _rerun(

@@ -22,7 +22,8 @@ class Distribution:
     """What the logits say, intervention by intervention; intervention 0 is the clean run.
 
     Attributes:
-        logit: target logit minus the mean over the vocabulary, or minus the foil's logit; before a soft-cap.
+        logit: target logit minus the mean over the vocabulary, or minus the foil's logit; before a soft-cap, multiplied
+            in float32. The other measures are of the logits in the model's own format.
         log_prob: log-probability of the target, in nats.
         kl: KL(clean || intervention) in nats.
         rank: number of tokens with a higher logit than the target.
@@ -81,15 +82,18 @@ def read_logits(
         probe = None if known is None or known.probe is None else known.probe.to(weight.device)
         if known is None and (with_distribution or with_clean_logits):
             probe = tail.cap(torch.nn.functional.linear(states[:, 0], weight, bias).float() * tail.scale)
-        target = _logit(weight, bias, tail, states, tokens)
+        # bfloat16 has steps of an eighth between 16 and 32, where logits are: many an effect is smaller
+        fine = states.to(torch.promote_types(states.dtype, torch.float32))
+        target = _logit(weight, bias, tail, fine, tokens)
         if with_distribution:
             assert probe is not None
-            other, *rest = _whole_vocabulary(weight, bias, tail, states, tokens, target, probe)
+            as_model = _logit(weight, bias, tail, states, tokens)
+            other, *rest = _whole_vocabulary(weight, bias, tail, states, tokens, as_model, probe)
         else:
-            other = (states.float() @ tail.mean_row.to(weight.device) + tail.mean_head_bias) * tail.scale
+            other = (fine.float() @ tail.mean_row.to(weight.device) + tail.mean_head_bias) * tail.scale
             rest = [torch.zeros_like(target)] * 3
         if foils is not None:
-            other = _logit(weight, bias, tail, states, foils)
+            other = _logit(weight, bias, tail, fine, foils)
     logit, log_prob, kl, rank = (measure.T.contiguous().cpu() for measure in (target - other, *rest))
     if known is not None:
         return Distribution(logit, log_prob, kl, rank, None).behind(known)
@@ -104,12 +108,12 @@ def _logit(
     tokens: Int[Tensor, " prompts"],
 ) -> Float[Tensor, "prompts interventions"]:
     """One token's logit for each prompt, before a soft-cap."""
-    logit = torch.baddbmm(_bias_of(bias, tokens, states), states, weight[tokens][:, :, None])[..., 0].float()
+    logit = torch.baddbmm(_bias_of(bias, tokens, states), states, weight[tokens][:, :, None].to(states))[..., 0].float()
     return logit * tail.scale
 
 
 def _bias_of(bias: Tensor | None, tokens: Tensor, states: Tensor) -> Tensor:
-    return states.new_zeros(1) if bias is None else bias[tokens][:, None, None]
+    return states.new_zeros(1) if bias is None else bias[tokens][:, None, None].to(states)
 
 
 def _whole_vocabulary(
