@@ -101,6 +101,7 @@ def test_a_run_beside_itself_differs_in_nothing() -> None:
     told = summarise_comparison(found)
     assert "repaired more or less" in told.headline
     assert "asked for alike" in " ".join(told.sentences)
+    assert f"The total effects of {len(found.knockouts)} shared knock-outs are the same to" in " ".join(told.sentences)
     assert "with donors from all" not in " ".join(told.sentences)
 
 

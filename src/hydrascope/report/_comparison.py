@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hydrascope import figures
+from hydrascope import analysis, figures
 from hydrascope.analysis import Comparison, summarise_comparison
 from hydrascope.report._facts import versions
 from hydrascope.report._html import filled, write
@@ -52,7 +52,7 @@ def write_comparison(found: Sequence[Comparison], path: Path) -> Path:
     ledgers = [found[0].first, *(one.second for one in found)]
     text = filled(
         "comparison.html.j2",
-        title=" and ".join([found[0].names[0], *(one.names[1] for one in found)]),
+        title=analysis.listed([found[0].names[0], *(one.names[1] for one in found)]),
         compared=blocks,
         commands=tuple(str(ds.attrs["command"]) for ds in ledgers),
         version=versions(found[0].first).get("hydrascope", ""),

@@ -114,6 +114,8 @@ def _others(table: pd.DataFrame) -> str:
 
 
 def _total_effects(found: Comparison, table: pd.DataFrame) -> str:
+    if (table["total_effect"] == 0).all():
+        return f"The total effects of {count(len(table), 'shared knock-out')} are the same to the last digit."
     sure = table[table["total_effect_p"] < SIGNIFICANT]
     first, second = (table[f"total_effect_{which}"].to_numpy(dtype=np.float64) for which in ("first", "second"))
     rank = float(spearman(first[None], second[None])[0])
