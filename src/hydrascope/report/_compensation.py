@@ -8,6 +8,7 @@ import pandas as pd
 
 from hydrascope import figures
 from hydrascope.analysis import compensation_points
+from hydrascope.report._cell_prompts import cell_prompts
 from hydrascope.report._effects import FEW, bands, thinned
 from hydrascope.report._run import Run
 from hydrascope.report._section import Draft, Section
@@ -95,15 +96,21 @@ def matrix(run: Run) -> Section | None:
     there = [kind for kind in ("attn", "mlp", "mixer") if kind in set(others["writer_kind"])]
     for i, kind in enumerate(there):
         draft.add(figures.compensation_matrix(table, kind, legend=i == 0), "wide" if len(there) == 1 else "")
-    shown, rows = len(figures.rows_shown(table)), table["ablated"].nunique()
+    shown, rows = figures.rows_shown(table), table["ablated"].nunique()
+    cells = table[table["ablated"].isin(shown) & table["writer_kind"].isin(there)]
     return draft.finished(
         "A row is a knock-out, a column a later writer: green, it writes more for the answer than in the clean run; "
         "purple, less; empty, it comes earlier and cannot respond.",
         [
             "Dots: different from zero after correction over all cells. Plain grey: the knocked-out part itself. A "
             "cell is what a writer changes in the answer directly: it shows who changed, not who was needed."
-            + (f" The {shown} of {rows} knock-outs with the strongest responses are shown." if shown < rows else "")
+            + (
+                f" The {len(shown)} of {rows} knock-outs with the strongest responses are shown."
+                if len(shown) < rows
+                else ""
+            )
         ],
+        behind=cell_prompts(run.tables.ds, cells, run.focus),
     )
 
 
