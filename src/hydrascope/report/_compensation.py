@@ -29,9 +29,11 @@ def compensation(run: Run) -> Section | None:
     table = run.tables.repair
     names = table.loc[table["own_change"].abs().nlargest(CLOUDS).index.sort_values(), "ablated"]
     points = clouds(run, [str(name) for name in names])
-    draft.add(figures.compensation_by_prompt(points, table, shown=run.focus), "tall")
-    draft.add(figures.slope_by_layer(table, "slope", layers=run.layers))
-    draft.add(figures.slope_by_layer(table, "r2", layers=run.layers, legend=False))
+    told = figures.slopes_shown(table).any()
+    draft.add(figures.compensation_by_prompt(points, table, shown=run.focus), "tall" if told else "wide")
+    if told:
+        draft.add(figures.slope_by_layer(table, "slope", layers=run.layers))
+        draft.add(figures.slope_by_layer(table, "r2", layers=run.layers, legend=False))
     control = (
         "Hollow marks: the random-direction control (norm-matched), the same part moved by a random vector of the same "
         "length; only what exceeds it is compensation for what was lost."
@@ -43,11 +45,21 @@ def compensation(run: Run) -> Section | None:
         "compensation by all others without the norm. On the dashed line, of slope −1, the loss is made good; the "
         "solid one is fitted, and a negative slope is repair.",
         [
-            f"{control} {f'{bands(run)} ' if figures.is_curve(table) else ''}What lies beyond an axis is in the table "
-            "of numbers.",
+            control,
+            f"{_slopes_told(table)} {bands(run) if figures.is_curve(table) else ''}",
             thinned(len(points)),
         ],
     )
+
+
+def _slopes_told(table: pd.DataFrame) -> str:
+    """Which slopes are drawn, in words."""
+    drawn, of = int(figures.slopes_shown(table).sum()), len(table)
+    rule = (
+        "Slopes are drawn where they can tell full repair (−1) from none (0): something comes after the part, and the "
+        "interval is narrower than 1. Lines stop at what is left out; an arrow at an edge is a value beyond the axis."
+    )
+    return f"{rule} Drawn: {drawn} of {of}."
 
 
 def clouds(run: Run, names: Sequence[str]) -> pd.DataFrame:
@@ -70,8 +82,8 @@ def kinds(run: Run) -> Section | None:
         chart = figures.restored_by_layer(table, kind, layers=run.layers, legend=i == 0)
         draft.add(chart, shape(table, kind) or alone)
     shares = (
-        "Shares are ratios of sums over prompts, given only where the part was really removed and lost something; what "
-        "lies beyond the axis is in the table."
+        "Shares are ratios of sums over prompts, given only where the part was really removed and lost something; an "
+        "arrow at an edge is a share beyond the axis, and an interval that touches an edge goes on."
         if told
         else "Shares are left out: no knock-out lost enough for a ratio to mean anything."
     )
