@@ -254,16 +254,55 @@ def test_large_values_are_written_out_on_the_axes() -> None:
     assert not re.search(r">\d+e\+\d", svg)
 
 
-def test_a_slope_beyond_the_axis_leaves_the_picture_instead_of_standing_at_its_edge() -> None:
+def arrow_rows(spec: dict[str, Any]) -> list[tuple[float, bool, dict[str, Any]]]:
+    """Edge, whether it is filled, and row of every arrow in a chart."""
+    layers = [inner for layer in spec["layer"] for inner in layer.get("layer", [layer])]
+    found = [layer for layer in layers if layer["mark"].get("shape") == "arrow"]
+    return [
+        (layer["encoding"]["y"]["datum"], layer["mark"]["filled"], row)
+        for layer in found
+        for row in spec["datasets"][layer["data"]["name"]]
+    ]
+
+
+def test_values_beyond_an_axis_are_arrows_at_its_edge_and_nothing_else() -> None:
     table = base().repair.copy()
-    table.loc[0, ["slope", "slope_lo", "slope_hi"]] = [7.0, 6.0, 8.0]
+    table.loc[0, ["slope", "slope_lo", "slope_hi"]] = [7.0, 6.6, 7.4]
+    table.loc[3, "slope_null"] = -9.0
     spec = figures.themed(figures.slope_by_layer(table, "slope", layers=LAYERS))
-    for layer in spec["layer"]:
-        for inner in layer.get("layer", [layer]):
-            assert inner["mark"]["type"] == "rule" or inner["mark"]["clip"]
-            scale = inner["encoding"]["y"].get("scale", {})
-            assert "clamp" not in scale
-            assert scale.get("domain", [0])[-1] < 2
+    arrows = arrow_rows(spec)
+    assert [(filled, row["ablated"]) for _, filled, row in arrows] == [(True, "attn.0"), (False, "mlp.1")]
+    low, high = spec["layer"][1]["layer"][-2]["encoding"]["y"]["scale"]["domain"]
+    assert [edge for edge, _, _ in arrows] == [high, low]
+    assert -3 < low < high < 2
+    drawn = [row for rows in spec["datasets"].values() for row in rows if row.get("slope") == 7]
+    assert len(drawn) == 2, "once in the line, which leaves the picture there, and once as an arrow"
+    for measure in ("restored", "restored_with_norm"):
+        table[measure] = 5.0
+    restored = figures.themed(figures.restored_by_layer(table, "attn", layers=LAYERS))
+    assert {row["share"] for _, _, row in arrow_rows(restored)} == {5.0}
+    assert len(arrow_rows(restored)) == 2 * (table["meaningful"] & (table["ablated_kind"] == "attn")).sum()
+    assert not arrow_rows(figures.themed(figures.slope_by_layer(base().repair, "slope", layers=LAYERS)))
+
+
+def test_only_slopes_that_tell_full_repair_from_none_are_drawn_and_no_line_runs_over_the_others() -> None:
+    table = base().repair.copy()
+    assert table.loc[~figures.slopes_shown(table), "ablated"].tolist() == ["mlp.7"], "nothing comes after the last one"
+    vague = table["ablated"].isin(["attn.1", "attn.3"])
+    table.loc[vague, "slope_hi"] = table.loc[vague, "slope_lo"] + 1
+    left_out = {"attn.1", "attn.3", "mlp.7"}
+    for measure in ("slope", "r2"):
+        spec = figures.themed(figures.slope_by_layer(table, measure, layers=LAYERS))
+        tables = [pd.DataFrame(rows) for rows in spec["datasets"].values() if measure in rows[0]]
+        whole = next(rows for rows in tables if len(rows) == len(table))
+        assert set(whole.loc[whole[[measure, f"{measure}_lo"]].isna().any(axis=1), "ablated"]) == left_out
+        assert set(data(spec, "null")["ablated"]) == set(table["ablated"]) - left_out
+        # a band shows nothing of layers 0 and 2, which stand alone
+        assert ["attn.0", "attn.2"] in [rows["ablated"].tolist() for rows in tables]
+        svg = vl_convert.vegalite_to_svg(json.dumps({**spec, "width": 500}))
+        lines = re.findall(r'<path d="([^"]*)" stroke="#[0-9a-f]*" stroke-width="2" stroke-linecap="round"', svg)
+        # attention: layers 0, 2, and 4 to 7; MLPs: 0 to 6
+        assert sorted(line.count("M") for line in lines) == [1, 3]
 
 
 @cache

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 import hydrascope as hs
-from hydrascope.analysis import repair
+from hydrascope.analysis import repair, who_repairs
 from hydrascope.figures import DARK, LIGHT
 from hydrascope.report import write_report
 from hydrascope.report._numbers import fixed
@@ -163,6 +163,59 @@ def test_a_link_leads_to_a_choice_and_a_choice_is_in_the_address(browser: Any, r
     page.evaluate("location.hash = '#numbers'")
     assert "Without attn.3" in page.locator("#balance svg").text_content()
     assert complaints == []
+    page.close()
+
+
+def _most(ablated: str, writer: str) -> list[list[str]]:
+    """Number, answer and change of the three prompts on which a writer changes most."""
+    here = synthetic_ledger().sel(ablated=ablated, writer=writer)
+    order = np.abs(here["change"].values).argsort()[::-1][:3]
+    return [[str(i), str(here["target"].values[i]).strip(), fixed(float(here["change"].values[i]), 3)] for i in order]
+
+
+def _behind(page: Any) -> list[list[str]]:
+    rows: list[list[str]] = page.locator("#cell tbody tr").evaluate_all(
+        "rows => rows.map(row => [0, 2, 3].map(i => row.cells[i].textContent))"
+    )
+    return rows
+
+
+def test_a_press_on_a_cell_of_the_matrix_shows_its_prompts_and_chooses_its_knockout(browser: Any, report: Path) -> None:
+    visit = Visit(browser.new_page(**VIEWS["light"]), report, "light")
+    page = visit.page
+    assert _behind(page) == _most("attn.4", "attn.6")
+    page.locator("#all-prompts th button", has_text="total effect").click()  # the prompts in another order
+    # one with a dot, one without, one of the knocked-out part itself
+    for chart, ablated, writer in ((2, "mlp.2", "mlp.3"), (1, "attn.1", "attn.7"), (2, "mlp.5", "mlp.5")):
+        tile = page.evaluate_handle(
+            f"""() => [...document.querySelectorAll('#responders-{chart} .mark-rect path')].find(
+                ({{__data__: {{datum}}}}) => datum.ablated === '{ablated}' && datum.writer === '{writer}')"""
+        )
+        tile.as_element().click(timeout=5000)
+        assert _behind(page) == _most(ablated, writer)
+        assert f"Without {ablated}, {writer} changes most" in page.locator("#cell").inner_text()
+        assert page.locator("#knocked").input_value() == ablated
+        assert page.locator("#cell select").evaluate_all("lists => lists.map(one => one.value)") == [ablated, writer]
+    assert visit.complaints == []
+    page.close()
+
+
+def test_the_prompts_behind_a_cell_are_reached_by_keyboard_and_follow_the_picker(browser: Any, report: Path) -> None:
+    visit = Visit(browser.new_page(**VIEWS["light"]), report, "light")
+    page = visit.page
+    part, writer = page.locator("#cell select.part"), page.locator("#cell select.writer")
+    part.focus()
+    page.keyboard.type("mlp.2")
+    answers = who_repairs(synthetic_ledger()).query("ablated == 'mlp.2' and not is_own").set_index("writer")["change"]
+    assert _behind(page) == _most("mlp.2", str(answers.abs().idxmax()))
+    page.keyboard.press("Tab")
+    page.keyboard.type("attn.5")
+    assert _behind(page) == _most("mlp.2", "attn.5")
+    later = [f"{kind}.{layer}" for layer in range(3, 8) for kind in ("attn", "mlp")]
+    assert sorted(writer.locator("option").all_inner_texts()) == sorted(["mlp.2", *later])
+    page.locator("#knocked").select_option("attn.4")
+    assert _behind(page) == _most("attn.4", "attn.6")
+    assert visit.complaints == []
     page.close()
 
 

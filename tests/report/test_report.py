@@ -172,7 +172,7 @@ def test_only_tables_with_many_columns_are_wider_than_the_text() -> None:
     whole = synthetic_ledger(n_prompts=20)
     page = Parsed(render(divided(whole, ["mlp.6", "mlp.7"], width=6)))
     tables = [str(attrs["class"]) for tag, attrs in page.tags if "scroller" in str(attrs.get("class", ""))]
-    assert tables == ["scroller", "scroller wide", "scroller wide", "scroller high"]
+    assert tables == ["scroller", "scroller", "scroller wide", "scroller wide", "scroller high"]
     few = Listing("caption", ("a", "b"), ((Cell("x", 0.0), Cell("1", 1.0)),))
     assert not few.wide
 

@@ -19,6 +19,7 @@ from hydrascope.figures._compensation import (
     parts_by_layer,
     restored_by_layer,
     slope_by_layer,
+    slopes_shown,
 )
 from hydrascope.figures._effects import agreement_by_layer, direct_against_total, effect_by_layer, prompt_views
 from hydrascope.figures._erasure import late_mlp_effects, released_by_layer
@@ -129,6 +130,7 @@ __all__ = [
     "runs_by_depth",
     "save_chart",
     "slope_by_layer",
+    "slopes_shown",
     "themed",
     "two_ways_by_layer",
     "unit_grid",

@@ -174,7 +174,7 @@ def half_share(table: pd.DataFrame, *, layers: int, counted: str = "") -> View:
     )
     x = depth("ablated_layer", "layer knocked out", layers) if is_curve(placed.table) else placed.x()
     shown = [KNOCKED_OUT, reading("half_share", "share", ".0%")]
-    line = line_with_interval(placed.table, "half_share", x=x, y=y, tooltip=shown)
+    line = line_with_interval(placed.table, "half_share", x=x, y=y, tooltip=shown, limits=(0, 1))
     return finish(
         alt.layer(rule(0.5, dash=[4, 3]), line),
         title=f"What half the dose does{_on(counted)}",

@@ -8,6 +8,7 @@ import altair as alt
 import pandas as pd
 
 from hydrascope.figures._chart import KNOCKED_OUT, LEGEND, View, compact, diagonal, estimate, finish, reading, rule
+from hydrascope.figures._edges import arrows, within
 from hydrascope.figures._over_layers import depth, kind_colour, kind_shape, line_with_interval, with_labels
 from hydrascope.figures._theme import KIND_LABELS, LIGHT
 
@@ -115,9 +116,9 @@ def runs_by_depth(table: pd.DataFrame, kind: str, *, legend: bool = True) -> Vie
     shown = alt.Scale(domain=SHARES_SHOWN, clamp=False)
     y = alt.Y("restored_with_norm:Q", title=None, scale=shown, axis=alt.Axis(format="%", tickCount=5))
     ends = ["restored_with_norm", "restored_with_norm_lo", "restored_with_norm_hi"]
-    base = alt.Chart(compact(rows[["run", "depth", "knockouts", *ends]])).encode(
-        x=x, color=alt.Color("run:N", scale=scale, legend=alt.Legend() if legend else None)
-    )
+    colour = alt.Color("run:N", scale=scale, legend=alt.Legend() if legend else None)
+    rows = rows[["run", "depth", "knockouts", *ends]]
+    base = alt.Chart(compact(rows)).encode(x=x, color=colour)
     tips = [
         alt.Tooltip("run:N", title="run"),
         alt.Tooltip("knockouts:Q", title="knock-outs"),
@@ -126,10 +127,12 @@ def runs_by_depth(table: pd.DataFrame, kind: str, *, legend: bool = True) -> Vie
     bars = base.mark_rule(strokeWidth=1.5, opacity=0.6, clip=True).encode(
         y=alt.Y(f"{ends[1]}:Q", scale=shown, title=None), y2=f"{ends[2]}:Q"
     )
-    points = base.mark_point(size=44, clip=True).encode(y=y, tooltip=tips)
+    points = alt.Chart(compact(within(rows, ends[0], SHARES_SHOWN))).mark_point(size=44)
+    points = points.encode(x=x, y=y, color=colour, tooltip=tips)
+    beyond = arrows(rows, ends[0], SHARES_SHOWN, x=x, color=colour, tooltip=tips)
     words = KIND_LABELS.get(kind, kind)
     return finish(
-        rule(0) + bars + base.mark_line(clip=True).encode(y=y) + points,
+        alt.layer(rule(0), bars, base.mark_line(clip=True).encode(y=y), points, *beyond),
         title=f"What comes back: {words}",
         description=f"Share of the loss that comes back over relative depth, a line per run; knocked out: {words}.",
         spare=0 if legend else LEGEND,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import altair as alt
 import numpy as np
@@ -23,6 +23,7 @@ from hydrascope.figures._chart import (
     reading,
     rule,
 )
+from hydrascope.figures._edges import Limits, arrows, within
 from hydrascope.figures._over_layers import (
     depth,
     kind_colour,
@@ -97,9 +98,9 @@ def compensation_by_prompt(points: pd.DataFrame, table: pd.DataFrame, *, shown: 
 
 
 def slope_by_layer(table: pd.DataFrame, measure: Literal["slope", "r2"], *, layers: int, legend: bool = True) -> View:
-    """Slope or R² of compensation on own change (figure 7d).
+    """Slope or R² of compensation on own change (figure 7d), of the knock-outs in `slopes_shown`.
 
-    The random-direction control is hollow where the run has one.
+    The random-direction control is hollow where the run has one. An arrow at an edge is a value beyond the axis.
 
     Args:
         table: from `analysis.repair`.
@@ -109,10 +110,13 @@ def slope_by_layer(table: pd.DataFrame, measure: Literal["slope", "r2"], *, laye
     """
     table = with_labels(table)
     slope = measure == "slope"
+    estimates = [measure, f"{measure}_lo", f"{measure}_hi", "null"]
     table = table.assign(null=table[f"{measure}_null"])
-    ends = table[[measure, f"{measure}_lo", f"{measure}_hi", "null"]].to_numpy(dtype=np.float64)
-    domain = [-end for end in reversed(_readable(-ends))] if slope else [-0.03, 1.03]
-    y = alt.Y(f"{measure}:Q", title=None, scale=alt.Scale(domain=domain), axis=alt.Axis(tickCount=5))
+    # rows stay, without values, so that no line runs over what is left out
+    table[estimates] = table[estimates].where(slopes_shown(table))
+    low, high = _readable(-table[estimates].to_numpy(dtype=np.float64)) if slope else (-1.03, 0.03)
+    limits = (-high, -low)
+    y = alt.Y(f"{measure}:Q", title=None, scale=alt.Scale(domain=list(limits)), axis=alt.Axis(tickCount=5))
     x = depth("ablated_layer", "layer knocked out", layers)
     lines = line_with_interval(
         table,
@@ -121,24 +125,36 @@ def slope_by_layer(table: pd.DataFrame, measure: Literal["slope", "r2"], *, laye
         y=y,
         tooltip=[KNOCKED_OUT, *estimate(measure, "slope" if slope else "R²", ".2f")],
         legend=legend,
+        limits=limits,
     )
-    null = table.dropna(subset=["null"])
+    null = table.dropna(subset=["null"])[["ablated", "ablated_layer", "kind", "null"]]
     title = "Slope (hollow: random direction)" if slope else "R² (hollow: random direction)"
     if null.empty:
         title = title.split(" (")[0]
+    encoded: dict[str, Any] = {
+        "x": x,
+        "color": kind_colour(table, legend),
+        "tooltip": [KNOCKED_OUT, reading("null", "random direction", ".2f")],
+    }
     hollow = (
-        alt.Chart(compact(null[["ablated", "ablated_layer", "kind", "null"]]))
-        .mark_point(filled=False, size=30, opacity=0.75, clip=True)
-        .encode(
-            x=x,
-            y="null:Q",
-            color=kind_colour(table, legend),
-            shape=kind_shape(table, legend),
-            tooltip=[KNOCKED_OUT, reading("null", "random direction", ".2f")],
-        )
+        alt.Chart(compact(within(null, "null", limits)))
+        .mark_point(filled=False, size=30, opacity=0.75)
+        .encode(y="null:Q", shape=kind_shape(table, legend), **encoded)
     )
-    layers_ = [rule(0), lines] if null.empty else [rule(0), lines, hollow]
-    return finish(alt.layer(*layers_), title=title, description=f"{title}, over the layers, by kind.", height=150)
+    control = [] if null.empty else [hollow, *arrows(null, "null", limits, filled=False, **encoded)]
+    return finish(
+        alt.layer(rule(0), lines, *control), title=title, description=f"{title}, over the layers, by kind.", height=150
+    )
+
+
+def slopes_shown(table: pd.DataFrame) -> pd.Series[bool]:
+    """Which slopes of an `analysis.repair` table can tell full repair from none.
+
+    A slope has a writer behind the knock-out that can respond, and an interval narrower than the distance between full
+    repair, -1, and none, 0; without intervals every slope with a writer behind it is shown.
+    """
+    width = table["slope_hi"] - table["slope_lo"]
+    return table["r2"].notna() & ~(width >= 1)
 
 
 def parts_by_layer(
@@ -235,8 +251,8 @@ def restored_by_layer(table: pd.DataFrame, ablated_kind: str, *, layers: int, le
         ],
         ignore_index=True,
     )
-    domain = _readable(long["share"].to_numpy(dtype=np.float64))
-    scale = alt.Scale(domain=domain)
+    limits = _readable(long["share"].to_numpy(dtype=np.float64))
+    scale = alt.Scale(domain=list(limits))
     y = alt.Y("share:Q", title="share of the loss", scale=scale, axis=alt.Axis(format="%", tickCount=5))
     x = place.x()
     colours = colour_scale({"total": CONVENTIONS["restored"], "norm": CONVENTIONS["restored_with_norm"]})
@@ -247,21 +263,21 @@ def restored_by_layer(table: pd.DataFrame, ablated_kind: str, *, layers: int, le
         scale=alt.Scale(domain=list(CONVENTIONS.values()), range=["circle", "diamond"]),
         legend=key,
     )
-    base = alt.Chart(compact(long)).encode(x=x, color=colour)
-    spans = base.mark_rule(strokeWidth=2, opacity=0.6, clip=True)
-    spans = spans.encode(y=alt.Y("share_lo:Q", scale=scale), y2="share_hi:Q")
-    dots = base.mark_point(size=50, clip=True).encode(
-        y=y,
-        shape=shape,
-        tooltip=[
+    encoded: dict[str, Any] = {
+        "x": x,
+        "color": colour,
+        "tooltip": [
             KNOCKED_OUT,
             alt.Tooltip("convention:N", title="counted"),
             *estimate("share", "restored", ".0%"),
         ],
-    )
+    }
+    spans = alt.Chart(compact(long)).mark_rule(strokeWidth=2, opacity=0.6, clip=True)
+    spans = spans.encode(x=x, color=colour, y=alt.Y("share_lo:Q", scale=scale), y2="share_hi:Q")
+    dots = alt.Chart(compact(within(long, "share", limits))).mark_point(size=50).encode(y=y, shape=shape, **encoded)
     title = f"Share restored, {many(ablated_kind)}"
     return finish(
-        alt.layer(rule(0), rule(1, dash=[5, 4]), spans, dots),
+        alt.layer(rule(0), rule(1, dash=[5, 4]), spans, dots, *arrows(long, "share", limits, **encoded)),
         title=title,
         description=f"{title}: share of the loss with intervals, over the layers.",
         height=220,
@@ -286,12 +302,12 @@ def _fitted_lines(points: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["ablated", "line", "own_change", "compensation"])
 
 
-def _readable(values: np.ndarray) -> list[float]:
+def _readable(values: np.ndarray) -> Limits:
     """Limits around 0, 1 and all but the wildest values."""
     finite = values[np.isfinite(values)]
     if not len(finite):
-        return [0.0, 1.0]
-    return [float(np.clip(finite.min(), -1.0, 0.0) - 0.1), float(np.clip(finite.max(), 1.0, 2.0) + 0.1)]
+        return (0.0, 1.0)
+    return (float(np.clip(finite.min(), -1.0, 0.0) - 0.1), float(np.clip(finite.max(), 1.0, 2.0) + 0.1))
 
 
 def _paint(chart: alt.Chart, role: str) -> alt.Chart:

@@ -11,6 +11,7 @@ import altair as alt
 import pandas as pd
 
 from hydrascope.figures._chart import View, compact, strongest
+from hydrascope.figures._edges import Limits, arrows, within
 from hydrascope.figures._theme import KIND_LABELS, LIGHT
 
 _ROLES = {
@@ -135,8 +136,11 @@ def line_with_interval(
     y: alt.Y,
     tooltip: Sequence[alt.Tooltip],
     legend: bool = True,
+    limits: Limits | None = None,
 ) -> View:
-    """A line over depth for each kind, its interval a pale band.
+    """A line over depth for each kind, its interval a pale band; both stop where a value is missing.
+
+    A value between two missing ones has an upright rule in place of the band.
 
     Args:
         table: a row per knock-out: `ablated_kind`, `ablated_layer`, `value`, the ends of its interval, and what `x`
@@ -146,21 +150,37 @@ def line_with_interval(
         y: the vertical axis.
         tooltip: tooltip of a point.
         legend: whether to explain colours and shapes.
+        limits: ends of the vertical axis where values may lie beyond it.
     """
     table = with_labels(table)
     told = [str(tip.to_dict()["field"]) for tip in (x, *tooltip)]
     columns = dict.fromkeys(["ablated_kind", "ablated_layer", "kind", value, f"{value}_lo", f"{value}_hi", *told])
-    base = alt.Chart(compact(table[list(columns)])).encode(x=x, color=kind_colour(table, legend))
+    table = table[list(columns)]
+    colour, shape = kind_colour(table, legend), kind_shape(table, legend)
+    base = alt.Chart(compact(table)).encode(x=x, color=colour)
     drawn: list[alt.Chart] = []
     # several heads of one layer are no curve
     if is_curve(table):
         if table[f"{value}_lo"].notna().any():
-            band = base.mark_area(opacity=0.18, clip=True)
-            drawn.append(band.encode(y=_renamed(y, f"{value}_lo:Q"), y2=f"{value}_hi:Q"))
+            ends = {"y": _renamed(y, f"{value}_lo:Q"), "y2": f"{value}_hi:Q"}
+            drawn.append(base.mark_area(opacity=0.18, clip=True).encode(**ends))
+            if len(single := _single(table, value)):
+                upright = alt.Chart(compact(single)).mark_rule(strokeWidth=2, opacity=0.35, clip=True)
+                drawn.append(upright.encode(x=x, color=colour, **ends))
         drawn.append(base.mark_line(clip=True).encode(y=y))
-    points = base.mark_point(size=38, clip=True)
-    drawn.append(points.encode(y=y, shape=kind_shape(table, legend), tooltip=list(tooltip)))
+    points = base if limits is None else alt.Chart(compact(within(table, value, limits))).encode(x=x, color=colour)
+    drawn.append(points.mark_point(size=38, clip=True).encode(y=y, shape=shape, tooltip=list(tooltip)))
+    if limits is not None:
+        drawn += arrows(table, value, limits, x=x, color=colour, tooltip=list(tooltip))
     return alt.layer(*drawn)
+
+
+def _single(table: pd.DataFrame, value: str) -> pd.DataFrame:
+    """Rows without a value before and behind them, of which a band shows nothing."""
+    known = table.sort_values("ablated_layer", kind="stable")[value].notna()
+    kinds = known.groupby(table["ablated_kind"])
+    beside = kinds.shift(1, fill_value=False) | kinds.shift(-1, fill_value=False)
+    return table.loc[(known & ~beside).reindex(table.index)]
 
 
 def _renamed(channel: alt.Y, field: str) -> alt.Y:

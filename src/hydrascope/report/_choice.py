@@ -12,7 +12,7 @@ import pandas as pd
 
 from hydrascope import figures
 from hydrascope.report._account import decomposed
-from hydrascope.report._listing import Row
+from hydrascope.report._listing import Row, in_words
 from hydrascope.report._numbers import fixed, percent, tied
 from hydrascope.report._run import Run
 
@@ -136,10 +136,7 @@ def all_prompts(run: Run, found: Choices) -> PromptTable | None:
     columns = (ds["prompt"].values, ds["text"].values, ds["target"].values, group)
     left = json.loads(str(ds.attrs.get("left_out", "[]")))
     return PromptTable(
-        tuple(
-            (str(i), " ".join(str(text).split()), str(target).strip(), str(g))
-            for i, text, target, g in zip(*columns, strict=True)
-        ),
+        tuple((*in_words(*prompt), str(g)) for *prompt, g in zip(*columns, strict=True)),
         json.dumps(packed, separators=(",", ":")),
         tuple((fixed(own, places), fixed(total, places)) for own, total in first.T),
         tuple((str(row["index"]), " ".join(row["text"].split()), str(row["target"]), _reason(row)) for row in left),

@@ -142,7 +142,7 @@ def _halves(table: pd.DataFrame, focus: str, where: str) -> str:
         f"straight, {fixed(-1, 0)} if all comes at the end)."
     )
     if beyond := int((~table["half_share"].between(0, 1)).sum()):
-        said += f" The shares of {beyond} lie beyond the axis."
+        said += f" The shares of {beyond} lie beyond the axis, as arrows."
     for row in table[table["ablated"] == focus].to_dict("records"):
         ends = interval(100 * float(row["half_share_lo"]), 100 * float(row["half_share_hi"]), 0)
         said += f" {focus}: {percent(float(row['half_share']))} at half the dose ({ends} %)."

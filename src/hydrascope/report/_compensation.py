@@ -8,6 +8,7 @@ import pandas as pd
 
 from hydrascope import figures
 from hydrascope.analysis import compensation_points
+from hydrascope.report._cell_prompts import cell_prompts
 from hydrascope.report._effects import FEW, bands, thinned
 from hydrascope.report._run import Run
 from hydrascope.report._section import Draft, Section
@@ -28,9 +29,11 @@ def compensation(run: Run) -> Section | None:
     table = run.tables.repair
     names = table.loc[table["own_change"].abs().nlargest(CLOUDS).index.sort_values(), "ablated"]
     points = clouds(run, [str(name) for name in names])
-    draft.add(figures.compensation_by_prompt(points, table, shown=run.focus), "tall")
-    draft.add(figures.slope_by_layer(table, "slope", layers=run.layers))
-    draft.add(figures.slope_by_layer(table, "r2", layers=run.layers, legend=False))
+    told = figures.slopes_shown(table).any()
+    draft.add(figures.compensation_by_prompt(points, table, shown=run.focus), "tall" if told else "wide")
+    if told:
+        draft.add(figures.slope_by_layer(table, "slope", layers=run.layers))
+        draft.add(figures.slope_by_layer(table, "r2", layers=run.layers, legend=False))
     control = (
         "Hollow marks: the random-direction control (norm-matched), the same part moved by a random vector of the same "
         "length; only what exceeds it is compensation for what was lost."
@@ -42,11 +45,21 @@ def compensation(run: Run) -> Section | None:
         "compensation by all others without the norm. On the dashed line, of slope −1, the loss is made good; the "
         "solid one is fitted, and a negative slope is repair.",
         [
-            f"{control} {f'{bands(run)} ' if figures.is_curve(table) else ''}What lies beyond an axis is in the table "
-            "of numbers.",
+            control,
+            f"{_slopes_told(table)} {bands(run) if figures.is_curve(table) else ''}",
             thinned(len(points)),
         ],
     )
+
+
+def _slopes_told(table: pd.DataFrame) -> str:
+    """Which slopes are drawn, in words."""
+    drawn, of = int(figures.slopes_shown(table).sum()), len(table)
+    rule = (
+        "Slopes are drawn where they can tell full repair (−1) from none (0): something comes after the part, and the "
+        "interval is narrower than 1. Lines stop at what is left out; an arrow at an edge is a value beyond the axis."
+    )
+    return f"{rule} Drawn: {drawn} of {of}."
 
 
 def clouds(run: Run, names: Sequence[str]) -> pd.DataFrame:
@@ -69,8 +82,8 @@ def kinds(run: Run) -> Section | None:
         chart = figures.restored_by_layer(table, kind, layers=run.layers, legend=i == 0)
         draft.add(chart, shape(table, kind) or alone)
     shares = (
-        "Shares are ratios of sums over prompts, given only where the part was really removed and lost something; what "
-        "lies beyond the axis is in the table."
+        "Shares are ratios of sums over prompts, given only where the part was really removed and lost something; an "
+        "arrow at an edge is a share beyond the axis, and an interval that touches an edge goes on."
         if told
         else "Shares are left out: no knock-out lost enough for a ratio to mean anything."
     )
@@ -95,15 +108,21 @@ def matrix(run: Run) -> Section | None:
     there = [kind for kind in ("attn", "mlp", "mixer") if kind in set(others["writer_kind"])]
     for i, kind in enumerate(there):
         draft.add(figures.compensation_matrix(table, kind, legend=i == 0), "wide" if len(there) == 1 else "")
-    shown, rows = len(figures.rows_shown(table)), table["ablated"].nunique()
+    shown, rows = figures.rows_shown(table), table["ablated"].nunique()
+    cells = table[table["ablated"].isin(shown) & table["writer_kind"].isin(there)]
     return draft.finished(
         "A row is a knock-out, a column a later writer: green, it writes more for the answer than in the clean run; "
         "purple, less; empty, it comes earlier and cannot respond.",
         [
             "Dots: different from zero after correction over all cells. Plain grey: the knocked-out part itself. A "
             "cell is what a writer changes in the answer directly: it shows who changed, not who was needed."
-            + (f" The {shown} of {rows} knock-outs with the strongest responses are shown." if shown < rows else "")
+            + (
+                f" The {len(shown)} of {rows} knock-outs with the strongest responses are shown."
+                if len(shown) < rows
+                else ""
+            )
         ],
+        behind=cell_prompts(run.tables.ds, cells, run.focus),
     )
 
 

@@ -16,7 +16,7 @@ from hydrascope.errors import OutputError
 from hydrascope.figures import DARK, LIGHT, recolouring, vega_config
 from hydrascope.report._scripts import bundle
 
-SCRIPTS = ("charts.js", "downloads.js", "tables.js", "prompts.js", "choice.js")
+SCRIPTS = ("charts.js", "downloads.js", "tables.js", "prompts.js", "cells.js", "choice.js")
 """Scripts of every page in the order in which they run; the last one draws the charts."""
 
 

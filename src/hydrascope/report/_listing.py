@@ -36,6 +36,12 @@ class Cell:
 Row = dict[Any, Any]
 """A record of a table of the analysis."""
 
+
+def in_words(number: object, text: object, answer: object) -> tuple[str, str, str]:
+    """Number, text and answer of a prompt as cells of a table, each on one line."""
+    return str(number), " ".join(str(text).split()), str(answer).strip()
+
+
 Columns = Mapping[str, Callable[[Row], Cell]]
 """Heading to the cell that a row has below it."""
 

@@ -37,6 +37,11 @@ def _with_slopes(run: Run) -> Choices:
     return () if run.of_tokens or run.ds.sizes["prompt"] < _effects.FEW else ONE
 
 
+def _of_slopes(run: Run) -> Choices:
+    told = _with_slopes(run) and figures.slopes_shown(run.tables.repair).any()
+    return [{"measure": name} for name in ("slope", "r2")] if told else ()
+
+
 def _of_kinds(run: Run) -> Choices:
     return () if run.of_tokens else [{"kind": kind} for kind in run.kinds]
 
@@ -211,7 +216,7 @@ class PromptFigures(Figures):
             _compensation.clouds(self._run, names), self._run.tables.repair, shown=shown
         )
 
-    @figure(lambda run: [{"measure": name} for name in ("slope", "r2") for _ in _with_slopes(run)], _FEW)
+    @figure(_of_slopes, "no slope tells full repair from none, or it has too few prompts")
     def slope_by_layer(self, measure: Literal["slope", "r2"] = "slope") -> Chart:
         """Slope, or R², of compensation on own change over depth, beside a random direction's.
 

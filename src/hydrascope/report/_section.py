@@ -10,6 +10,7 @@ from typing import Any
 import altair as alt
 
 from hydrascope import figures
+from hydrascope.report._cell_prompts import CellPrompts
 from hydrascope.report._listing import Listing
 from hydrascope.report._literature import REFERENCES, Reference
 from hydrascope.report._numbers import tied
@@ -51,6 +52,7 @@ class Section:
         words: terms and their meanings.
         reason: why there is no figure; empty where there is one.
         listing: a table below the figure.
+        behind: the prompts behind the cells of a matrix.
     """
 
     slug: str
@@ -63,6 +65,7 @@ class Section:
     words: Words = ()
     reason: str = ""
     listing: Listing | None = None
+    behind: CellPrompts | None = None
 
 
 @dataclass

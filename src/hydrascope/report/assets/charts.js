@@ -1,5 +1,7 @@
 "use strict";
 const read = (id) => { const found = document.getElementById(id); return found && JSON.parse(found.textContent); };
+const integers = (packed, Kind) => new Kind(Uint8Array.from(atob(packed), (byte) => byte.charCodeAt(0)).buffer);
+const fixed = (value, places) => value.toFixed(places).replace(/^-/, "−");
 
 // drawing: every chart in the page's theme, showing the knock-out that is chosen
 const charts = (() => {

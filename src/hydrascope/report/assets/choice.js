@@ -12,6 +12,7 @@
     if (caption) document.querySelector(".hero figcaption p").textContent = caption;
     for (const chosen of document.querySelectorAll(".chosen")) chosen.textContent = name;
     prompts.choose(name);
+    cells.choose(name);
     charts.choose(name);
   };
   const pick = (name) => { history.replaceState(null, "", `#ablated=${name}`); choose(name); };

@@ -1,9 +1,9 @@
 // all prompts: searched by their words, with the numbers of the knock-out that is chosen
 const prompts = (() => {
   const table = document.querySelector("#all-prompts table.sortable");
-  if (!table) return { choose: () => {} };
+  if (!table) return { choose: () => {}, told: () => [] };
   const { names, places, values } = read("prompt-values");
-  const numbers = new Int16Array(Uint8Array.from(atob(values), (byte) => byte.charCodeAt(0)).buffer);
+  const numbers = integers(values, Int16Array);
   const rows = [...table.tBodies[0].rows];
   const search = document.getElementById("search");
   const found = document.getElementById("found");
@@ -22,8 +22,9 @@ const prompts = (() => {
       const value = numbers[(effect * names.length + k) * rows.length + i] / 10 ** places;
       const cell = row.cells[row.cells.length - 2 + effect];
       cell.dataset.value = value;
-      cell.textContent = value.toFixed(places).replace(/^-/, "−");
+      cell.textContent = fixed(value, places);
     }));
   }
-  return { choose };
+  const told = (i) => [...rows[i].cells].slice(0, 3).map((cell) => cell.textContent);
+  return { choose, told };
 })();
