@@ -14,7 +14,7 @@ from hydrascope.resilience._ranking import agreement, crossings, ranking
 from hydrascope.resilience._sets import Faults, addresses, members
 from hydrascope.resilience._two_ways import two_ways
 from hydrascope.resilience._values import SetValues
-from hydrascope.resilience._verdict import Verdict, verdict
+from hydrascope.resilience._verdict import Verdict, secure_parts, verdict
 from hydrascope.resilience._worst import next_sets, search
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "quadrature",
     "ranking",
     "search",
+    "secure_parts",
     "single_faults",
     "survived",
     "two_ways",
