@@ -28,7 +28,7 @@ class Stress(NamedTables):
 
     TABLES: ClassVar = (
         *("curve", "importance", "ranking", "agreement", "crossings", "pairs", "single_faults", "hidden_pairs"),
-        *("additivity", "transfers", "loads", "worst"),
+        *("additivity", "transfers", "shares", "loads", "worst"),
     )
     WHAT: ClassVar = "a stress test"
 
@@ -104,6 +104,10 @@ class Stress(NamedTables):
     def transfers(self) -> pd.DataFrame:
         """Share of each part's loss that each writer behind it takes over."""
         return self.findings.transfers.copy()
+
+    def shares(self) -> pd.DataFrame:
+        """Every writer's share of all positive direct effects before each part fails and after."""
+        return self.findings.shares.copy()
 
     def loads(self) -> pd.DataFrame:
         """Where the load of each part goes when it fails."""

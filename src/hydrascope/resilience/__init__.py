@@ -8,6 +8,7 @@ from hydrascope.resilience._comparison import ResilienceComparison
 from hydrascope.resilience._curve import degradation, quadrature, survived
 from hydrascope.resilience._findings import ALLOWED, Resilience
 from hydrascope.resilience._importance import FOLDS, Importance
+from hydrascope.resilience._load import loads, shares
 from hydrascope.resilience._pairs import additivity, hidden_pairs, pair_table, single_faults
 from hydrascope.resilience._plan import Plan
 from hydrascope.resilience._ranking import agreement, crossings, ranking
@@ -33,6 +34,7 @@ __all__ = [
     "crossings",
     "degradation",
     "hidden_pairs",
+    "loads",
     "members",
     "next_sets",
     "pair_table",
@@ -40,6 +42,7 @@ __all__ = [
     "ranking",
     "search",
     "secure_parts",
+    "shares",
     "single_faults",
     "survived",
     "two_ways",

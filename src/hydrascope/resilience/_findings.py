@@ -158,6 +158,11 @@ class Resilience:
         return _load.transfers(self.account, self.resampling)
 
     @cached_property
+    def shares(self) -> pd.DataFrame:
+        """Every writer's share of the load before and after each failure; see `shares`."""
+        return _load.shares(self.account, self.resampling)
+
+    @cached_property
     def loads(self) -> pd.DataFrame:
         """Where each part's load goes; see `loads`."""
         return _load.loads(self.account, self.resampling)
