@@ -138,8 +138,8 @@ def test_an_exact_backup() -> None:
     assert backup().loads().set_index("part").loc["attn.1", "takers"] == pytest.approx(1)
     shares = backup().shares().set_index(["part", "writer"])
     expected = {"attn.1": [1, 0, -1], "attn.3": [0, 1, 1]}
-    for writer, row in expected.items():
-        for name, share in zip(("before", "after", "moved"), row, strict=True):
+    for writer, carried in expected.items():
+        for name, share in zip(("before", "after", "moved"), carried, strict=True):
             assert shares[name]["attn.1", writer] == pytest.approx(share, abs=1e-3)
     hidden = backup().hidden_pairs()
     assert hidden.loc[hidden["hidden"], ["part", "other"]].to_numpy().tolist() == [["attn.1", "attn.3"]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import rel_entr
 
 from hydrascope.analysis import Findings, resample
 from hydrascope.resilience import (
@@ -166,5 +167,5 @@ def test_shares_of_the_load_are_of_positive_effects() -> None:
     assert mine["moved"].idxmax() == "attn.6"
     far = loads(found, RESAMPLING).set_index("part")["shift"]["attn.4"]
     middle = (mine["before"] + mine["after"]) / 2
-    parted = [(mine[n] * np.log2(mine[n] / middle)).fillna(0).sum() / 2 for n in ("before", "after")]
+    parted = [rel_entr(mine[name], middle).sum() / np.log(2) / 2 for name in ("before", "after")]
     np.testing.assert_allclose(far, np.sqrt(sum(parted)))
