@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
+import networkx as nx
 import numpy as np
 from scipy import stats
 
@@ -172,6 +173,7 @@ def claims(anew: Anew, numbers: Mapping[str, Any]) -> Iterator[str]:
     yield from crossing(anew, nodes)
     yield from orders(anew, nodes)
     yield from pairs(anew)
+    yield from divided(anew)
     yield from faults(anew, numbers)
     yield from worst(anew, numbers["worst"])
     yield from additivity(anew)
@@ -278,6 +280,24 @@ def pairs(anew: Anew) -> Iterator[str]:
         yield f"{part} and {other} depend on each other most"
         yield f"together they cost {told(anew.interval(anew.lost(part, other)))} logits, "
         yield f"alone {digits(anew.mean(anew.lost(part)))} and {digits(anew.mean(anew.lost(other)))}."
+
+
+def divided(anew: Anew) -> Iterator[str]:
+    every = list(combinations(anew.names, 2))
+    ds = anew.found.ds
+    answers = [anew.mean(ds["change"].sel(ablated=k, writer=j).values.astype(float)) for k, j in every]
+    networks = {"interaction": [anew.mean(interaction(anew, *pair)) for pair in every], "answer": answers}
+    for name, some in anew.found.communities.groupby("network"):
+        graph = nx.Graph()
+        for (part, other), weight in zip(every, networks[str(name)], strict=True):
+            graph.add_edge(part, other, weight=abs(weight))
+        parts = [members.split("+") for members in some["parts"]]
+        q = nx.community.modularity(graph, parts)
+        shuffled, p = some["shuffled"].iloc[0], some["p"].iloc[0]
+        yield f"(modularity {digits(round(q, 9))}, of shuffled ones {digits(shuffled)}, p = {p:.2f})"
+        if p < 0.05:
+            yield f"fall into {len(parts)} communities"
+            yield f"the largest holds {listed(max(parts, key=len)[:4])}"
 
 
 def faults(anew: Anew, numbers: Mapping[str, Any]) -> Iterator[str]:

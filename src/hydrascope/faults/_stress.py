@@ -27,7 +27,8 @@ class Stress(NamedTables):
     """
 
     TABLES: ClassVar = (
-        *("curve", "importance", "ranking", "agreement", "crossings", "pairs", "single_faults", "hidden_pairs"),
+        *("curve", "importance", "ranking", "agreement", "crossings", "pairs", "communities"),
+        *("single_faults", "hidden_pairs"),
         *("additivity", "transfers", "shares", "loads", "worst"),
     )
     WHAT: ClassVar = "a stress test"
@@ -88,6 +89,10 @@ class Stress(NamedTables):
     def pairs(self) -> pd.DataFrame:
         """Interactions of pairs: active repair, passive redundancy, one path."""
         return self.findings.pairs.copy()
+
+    def communities(self) -> pd.DataFrame:
+        """Communities of parts that interact, or answer each other, with their modularity beside shuffled ones."""
+        return self.findings.communities.copy()
 
     def single_faults(self) -> pd.DataFrame:
         """Which parts can be lost one at a time (N-1)."""

@@ -157,6 +157,10 @@ def _pairs(found: Resilience) -> Section:
     return draft.finished(
         "Purple: both cost more together than alone; green: less, as on one path. Dots mark interactions that differ "
         "from zero, at a false discovery rate of 5 %.",
+        [
+            "Communities are those that Louvain’s search finds in the network of interactions’ sizes, or of answers’ "
+            "sizes; p says how often networks with the same sizes, shuffled among the pairs, are as modular."
+        ],
         listing=listed(
             shown,
             columns,

@@ -4,6 +4,7 @@ Pure functions from the ledgers of a stress test to tables; nothing here needs a
 are knocked out, `Resilience` has every table of the ledgers that come of it, and `verdict` tells them in sentences.
 """
 
+from hydrascope.resilience._communities import NETWORKS, communities
 from hydrascope.resilience._comparison import ResilienceComparison
 from hydrascope.resilience._curve import degradation, quadrature, survived
 from hydrascope.resilience._findings import ALLOWED, Resilience
@@ -21,6 +22,7 @@ from hydrascope.resilience._worst import next_sets, search
 __all__ = [
     "ALLOWED",
     "FOLDS",
+    "NETWORKS",
     "Faults",
     "Importance",
     "Plan",
@@ -31,6 +33,7 @@ __all__ = [
     "additivity",
     "addresses",
     "agreement",
+    "communities",
     "crossings",
     "degradation",
     "hidden_pairs",

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from hydrascope.analysis import Array, Estimate, Findings, Resampling, bootstrap
-from hydrascope.resilience import _curve, _load, _pairs, _ranking, _worst
+from hydrascope.resilience import _communities, _curve, _load, _pairs, _ranking, _worst
 from hydrascope.resilience._importance import Importance
 from hydrascope.resilience._plan import Plan
 from hydrascope.resilience._sets import Faults
@@ -136,6 +136,11 @@ class Resilience:
     def pairs(self) -> pd.DataFrame:
         """Interactions of pairs; see `pair_table`."""
         return _pairs.pair_table(self.values(), self.values("still_norm"), self.paired, self.account, self.resampling)
+
+    @cached_property
+    def communities(self) -> pd.DataFrame:
+        """Communities of parts that interact, and that answer each other; see `communities`."""
+        return _communities.communities(self.pairs, self.plan.seed)
 
     @cached_property
     def single_faults(self) -> pd.DataFrame:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from hydrascope.analysis import count, digits, listed, noun, percent, quantity, reads_each
+from hydrascope.analysis import SIGNIFICANT, count, digits, listed, noun, percent, quantity, reads_each
+from hydrascope.resilience._communities import NETWORKS
 from hydrascope.resilience._findings import ALLOWED, Resilience
 from hydrascope.resilience._ranking import USUAL
 
@@ -47,7 +48,7 @@ class Verdict:
 
 def verdict(found: Resilience) -> Verdict:
     """Say what a stress test found."""
-    sayings = (_survival, _damage, _importance, _orders, _pairs, _singles, _worst, _additivity, _load)
+    sayings = (_survival, _damage, _importance, _orders, _pairs, _communities, _singles, _worst, _additivity, _load)
     (headline, numbers), *rest = [said for saying in sayings for said in saying(found)]
     for _, more in rest:
         numbers |= more
@@ -194,6 +195,27 @@ def _of_kinds(worse: int, kinds: Mapping[str, int]) -> str:
         return f"; it is {listed(list(there))}"
     told = [f"{number} {'is' if number == 1 else 'are'} {kind}" for kind, number in there.items()]
     return f"; of those that cost more, {listed(told)}" if told else ""
+
+
+def _communities(found: Resilience) -> Said:
+    if not found.resampling.conclusive:
+        return
+    for name, some in found.communities.groupby("network", sort=False):
+        row = some.iloc[0]
+        what = NETWORKS[str(name)]
+        numbers = {f"{name}_{column}": float(row[column]) for column in ("modularity", "shuffled", "p")}
+        beside = (
+            f"modularity {digits(row['modularity'])}, of shuffled ones {digits(row['shuffled'])}, p = {row['p']:.2f}"
+        )
+        if row["p"] < SIGNIFICANT:
+            members = row["parts"].split("+")
+            more = len(members) - NAMED
+            named = listed([*members[:NAMED], *([count(more, "other")] if more > 0 else [])])
+            said = f"{what} fall into {len(some)} communities ({beside}); the largest holds {named}"
+            numbers[f"{name}_communities"] = len(some)
+        else:
+            said = f"{what} fall no more into communities than shuffled ones do ({beside})"
+        yield f"{said[0].upper()}{said[1:]}.", numbers
 
 
 def _singles(found: Resilience) -> Said:
