@@ -110,7 +110,7 @@ def _agreement(tasks: Sequence[Rated]) -> dict[str, Any]:
         freed = float(np.clip(3 * measured - 3 * once.mean() + twice.mean(), 0, 1))
         units = min(task.resampling.units for task in tasks)
         most = measured + MOST_LOST * max(0.0, measured - float(once.mean()))
-        lo, hi = (spread_interval(end, twice, units, (0, 1))[place] for end, place in ((measured, 1), (most, 2)))
+        lo, hi = (spread_interval(end, twice, units, (0.0, 1.0))[place] for end, place in ((measured, 1), (most, 2)))
         estimate = freed, min(freed, lo), max(freed, hi)
     add_estimate(row, "agreement", estimate)
     return row
