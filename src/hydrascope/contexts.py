@@ -16,7 +16,7 @@ from hydrascope.ledger import write_text
 from hydrascope.resilience import Verdict
 from hydrascope.results import Ledger
 from hydrascope.run_directory import COMPANIONS, RUN, SINGLES, folder_named, kind_of
-from hydrascope.significance.context import Contexts, told_context
+from hydrascope.significance import Contexts, told_context
 
 
 @dataclass(frozen=True)
