@@ -95,6 +95,28 @@ def test_control_variates_pay(simulated: Simulated) -> None:
     assert (ratio > 3).all(), ratio
 
 
+def test_few_masks_teach_no_regression() -> None:
+    """With 20 masks of 8 parts a fitted regression is up to 20 times worse than the difference of means."""
+    parts, masks = 8, 20
+    game = games.saturating(parts, seed=parts)
+    truth = np.stack([games.importance(game, rate) for rate in RATES], 1)
+    found = []
+    for repetition in range(40):
+        values = games.set_values(games.on_prompts(game, PROMPTS, (parts, repetition)))
+        faults = Faults.draw(values.parts, RATES, masks, seed=repetition)
+        samples = Importance.measure(values, faults, resample(np.arange(PROMPTS)))
+        mine = [[samples.at(part, node + 1).mean() for node in range(len(RATES))] for part in range(parts)]
+        means = values.of(faults.failed).mean(0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            plain = [difference_of_means(*rate) for rate in zip(means, faults.failed, strict=True)]
+        found.append((mine - truth, np.transpose(plain) - truth))
+    errors, plain_errors = (np.array(one) for one in zip(*found, strict=True))
+    errors[np.isnan(plain_errors)] = np.nan  # where every mask, or none, has the part out
+    ratio = np.nanmean(plain_errors**2, (0, 1)) / np.nanmean(errors**2, (0, 1))
+    assert min(ratio) > 0.8, ratio
+    assert np.mean(ratio) > 1.5, ratio
+
+
 def test_all_masks_at_once_are_exact() -> None:
     """Where the value is a sum over parts, the regression leaves nothing and every estimate is right."""
     alone = np.array([0.5, -1.0, 2.0, 0.25])

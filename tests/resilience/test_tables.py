@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import rel_entr
 
 from hydrascope.analysis import Findings, resample
 from hydrascope.resilience import (
@@ -11,8 +12,10 @@ from hydrascope.resilience import (
     additivity,
     degradation,
     hidden_pairs,
+    loads,
     pair_table,
     search,
+    shares,
     single_faults,
     survived,
 )
@@ -144,3 +147,25 @@ def test_with_few_groups_there_are_no_intervals() -> None:
     assert curve["value"].notna().all()
     assert curve[["value_lo", "value_hi"]].isna().all(axis=None)
     assert additivity(values, faults, few)[["singles_lo", "pairs_hi"]].isna().all(axis=None)
+
+
+def test_shares_of_the_load_are_of_positive_effects() -> None:
+    """attn.6 takes 0.6 of what attn.4 loses; what writes against the answer carries nothing, before or after."""
+    found = account(Plant("attn.4", "attn.6", 0.6))
+    table = shares(found, RESAMPLING)
+    mine = table[table["part"] == "attn.4"].set_index("writer")
+    ds = found.ds
+    before = ds["direct_effect"].mean("prompt").to_series()
+    after = before + ds["change"].sel(ablated="attn.4").mean("prompt").to_series()
+    assert (before < 0).any()
+    for name, effect in (("before", before), ("after", after)):
+        np.testing.assert_allclose(mine[name], effect.clip(lower=0) / effect.clip(lower=0).sum(), rtol=1e-5)
+        assert (mine.loc[effect < 0, name] == 0).all()
+    whole = table.groupby("part")[["before", "after", "moved"]].sum()
+    np.testing.assert_allclose(whole, np.tile([1, 1, 0], (len(whole), 1)), atol=1e-9)
+    assert mine["moved"].idxmin() == "attn.4"
+    assert mine["moved"].idxmax() == "attn.6"
+    far = loads(found, RESAMPLING).set_index("part")["shift"]["attn.4"]
+    middle = (mine["before"] + mine["after"]) / 2
+    parted = [rel_entr(mine[name], middle).sum() / np.log(2) / 2 for name in ("before", "after")]
+    np.testing.assert_allclose(far, np.sqrt(sum(parted)))

@@ -11,7 +11,9 @@ from math import comb
 
 import numpy as np
 
-from hydrascope.resilience import SetValues
+from hydrascope.analysis import Findings
+from hydrascope.resilience import Plan, Resilience, SetValues
+from tests.support.synthetic import Plant, synthetic_ledger
 
 
 def every_set(parts: int) -> np.ndarray:
@@ -65,3 +67,35 @@ def on_prompts(game: np.ndarray, prompts: int, seed: int | tuple[int, ...]) -> n
     level = rng.normal(0, 0.8, (prompts, 1))
     losses = rng.normal(0, 0.25, (prompts, parts)) @ every_set(parts).T.astype(float)
     return game + level + losses + rng.normal(0, 0.3, (prompts, len(game)))
+
+
+def measured(
+    values: np.ndarray,
+    parts: Sequence[str],
+    *plants: Plant,
+    groups: int | None = None,
+    masks: int = 20,
+    loss: float = 0.5,
+) -> Resilience:
+    """A finished stress test in which every set was measured. [P, 2^n]
+
+    Args:
+        values: what every set leaves of the logit on every prompt; right answers are those above zero.
+        parts: addresses of the parts, sub-layers of eight blocks.
+        plants: who answers whom in the account of the single parts; nothing else moves there.
+        groups: number of groups of prompts; every prompt by itself if None.
+        masks: random sets at each rate.
+        loss: logits that a prompt must lose to count.
+    """
+    ds = synthetic_ledger(
+        len(values),
+        ablated=parts,
+        plants=plants,
+        n_groups=groups or len(values),
+        norm=0.0,
+        donor_noise=0.0,
+        noise=0.0,
+    )
+    kept = {name: set_values(one, parts) for name, one in {"logit": values, "accuracy": (values > 0) * 1.0}.items()}
+    plan = Plan((0.3, 0.6), masks, pairs=len(parts), worst=2, seed=0)
+    return Resilience(tuple(parts), Findings(ds), (ds,), plan, 0.5, loss, {**kept, "still_norm": kept["logit"]})

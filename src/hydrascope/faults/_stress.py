@@ -27,8 +27,9 @@ class Stress(NamedTables):
     """
 
     TABLES: ClassVar = (
-        *("curve", "importance", "ranking", "agreement", "crossings", "pairs", "single_faults", "hidden_pairs"),
-        *("additivity", "transfers", "loads", "worst"),
+        *("curve", "importance", "ranking", "agreement", "crossings", "pairs", "communities"),
+        *("single_faults", "hidden_pairs"),
+        *("additivity", "transfers", "shares", "loads", "worst"),
     )
     WHAT: ClassVar = "a stress test"
 
@@ -89,6 +90,10 @@ class Stress(NamedTables):
         """Interactions of pairs: active repair, passive redundancy, one path."""
         return self.findings.pairs.copy()
 
+    def communities(self) -> pd.DataFrame:
+        """Communities of parts that interact, or answer each other, with their modularity beside shuffled ones."""
+        return self.findings.communities.copy()
+
     def single_faults(self) -> pd.DataFrame:
         """Which parts can be lost one at a time (N-1)."""
         return self.findings.single_faults.copy()
@@ -104,6 +109,10 @@ class Stress(NamedTables):
     def transfers(self) -> pd.DataFrame:
         """Share of each part's loss that each writer behind it takes over."""
         return self.findings.transfers.copy()
+
+    def shares(self) -> pd.DataFrame:
+        """Every writer's share of all positive direct effects before each part fails and after."""
+        return self.findings.shares.copy()
 
     def loads(self) -> pd.DataFrame:
         """Where the load of each part goes when it fails."""

@@ -9,7 +9,8 @@ import pandas as pd
 from hydrascope import figures
 from hydrascope.analysis import FEWEST_RANKED
 from hydrascope.report import _companions
-from hydrascope.report._figure import Chart, Choices, Figures, figure
+from hydrascope.report._figure import Chart, Choices, figure
+from hydrascope.report._ledger_figures import LedgerFigures
 from hydrascope.report._run import Run
 
 Frozen = Literal["attention", "compensation", "with_norm"]
@@ -46,7 +47,7 @@ def _of_ablations(run: Run) -> Choices:
     return [{"measure": measure, "selection": name} for measure in measures for name in there]
 
 
-class CompanionFigures(Figures):
+class CompanionFigures(LedgerFigures):
     """Figures of a run with companions."""
 
     @figure(_of_frozen, _THAWED)

@@ -1,18 +1,23 @@
-"""What makes a method a figure of `Ledger.plot`: the choices that a run has for it, and the look of the package."""
+"""Charts as methods that return them: what `plot` has in a ledger, a stress test and other results.
+
+A class of figures derives from `Figures`; `@figure(choices, lacking)` makes a method that returns a chart one of them.
+What a result does not have is not offered by the tab key, not written by `save_all`, and refused with the reason.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar, cast
 
 import altair as alt
 
-from hydrascope.errors import ComponentError, DetailDropped
-from hydrascope.figures import for_notebook
-from hydrascope.report._run import Run
+from hydrascope.errors import DetailDropped, OutputError
+from hydrascope.figures import FORMS, for_notebook, save_chart
 
 P = ParamSpec("P")
+Source = TypeVar("Source")
 Chart = alt.TopLevelMixin
 Choices = Iterable[dict[str, Any]]
 """Arguments with which a figure is made, one for each of its variants."""
@@ -21,77 +26,106 @@ ONE: Choices = ({},)
 """The choices of a figure without variants."""
 
 
-class Figures:
-    """The figures of one run.
+class Figures(Generic[Source]):
+    """The figures of one result.
 
     Args:
-        run: the run's tables, and the knock-out shown first.
+        run: the result's tables, from which every figure is drawn.
+
+    Attributes:
+        _WHAT: what the result is called in a sentence.
     """
 
-    def __init__(self, run: Run) -> None:
+    _WHAT: ClassVar[str] = "run"
+
+    def __init__(self, run: Source) -> None:
         self._run = run
 
+    @classmethod
+    def _names(cls) -> list[str]:
+        """Names of all figures of this class."""
+        found = [name for kind in cls.__mro__ for name, member in vars(kind).items() if hasattr(member, "choices")]
+        return list(dict.fromkeys(found))
+
     def _variants(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Every figure that the run has: its name, and its arguments."""
-        for name in NAMES:
-            if hasattr(type(self), name):
-                yield from ((name, given) for given in getattr(type(self), name).choices(self._run))
+        """Every figure that the result has: its name, and its arguments."""
+        for name in self._names():
+            yield from ((name, given) for given in getattr(type(self), name).choices(self._run))
 
     def __dir__(self) -> list[str]:
-        own = {name for name in super().__dir__() if name not in NAMES}
+        own = set(super().__dir__()).difference(self._names())
         return sorted(own | {name for name, _ in self._variants()})
 
-    def _choices(self, most: int, ablated: str | None, among: Collection[str] | None = None) -> tuple[list[str], str]:
-        """Knock-outs that a reader can choose from, and the one that is shown first.
+    def save(self, chart: Chart, path: str | Path, columns: int = 1) -> list[Path]:
+        """Write one figure at the size of a paper's column, and its data as CSV beside it.
 
         Args:
-            most: number of knock-outs, the strongest.
-            ablated: the one to show; the report's choice if None.
-            among: knock-outs that the figure can show; all of the run's if None.
+            chart: a figure of this accessor.
+            path: path of the picture; its ending says the form: pdf, svg, png or html.
+            columns: 1 for a width of 3.25 inches, 2 for 6.75; an HTML page is as wide as its window.
+
+        Returns:
+            Paths of the picture and of its data.
 
         Raises:
-            ComponentError: the figure cannot show it.
+            OutputError: the ending is none of these, or the file cannot be written.
         """
-        names = self._run.strongest(most, among)
-        names = [name for name in names if among is None or name in among]
-        known = [str(name) for name in self._run.losses["ablated"] if among is None or name in among]
-        if ablated is None:
-            return names, self._run.first(names)
-        return [name for name in known if name in {*names, self._known(ablated, known)}], ablated
+        return save_chart(chart, Path(path), columns=columns)
 
-    def _known(self, ablated: str, names: Collection[str]) -> str:
-        """The knock-out itself, if it is one of some."""
-        if ablated not in names:
-            some = ", ".join(list(names)[:8])
-            raise ComponentError(f"this figure has no knock-out '{ablated}'; it has {some}{' ...' * (len(names) > 8)}")
-        return ablated
+    def save_all(self, folder: str | Path, form: str = "pdf", columns: int = 1) -> list[Path]:
+        """Write every figure that there is, in all its variants, and its data as CSV beside it.
+
+        Args:
+            folder: folder of the files, made if there is none; files of the same names are replaced.
+            form: pdf, svg, png or html.
+            columns: 1 for a width of 3.25 inches, 2 for 6.75; an HTML page is as wide as its window.
+
+        Returns:
+            Paths of the pictures and of their data.
+
+        Raises:
+            OutputError: there is no such form, or a file cannot be written.
+        """
+        if form not in FORMS:
+            raise OutputError(f"there is no form '{form}' of a figure; choose from {', '.join(FORMS)}")
+        written = []
+        for name, given in self._variants():
+            stem = "-".join([name, *(str(value).replace("_", "-") for value in given.values())])
+            written += self.save(self._draw(name, **given), Path(folder) / f"{stem}.{form}", columns)
+        return written
+
+    def _draw(self, name: str, **given: Any) -> Chart:
+        """A figure by its name.
+
+        Args:
+            name: name of a method that returns a chart.
+            given: its arguments.
+        """
+        chart: Chart = getattr(self, name)(**given)
+        return chart
 
 
-Self_ = TypeVar("Self_", bound=Figures)
-
-NAMES: list[str] = []
-"""Names of all figures."""
+Self_ = TypeVar("Self_", bound=Figures[Any])
 
 
 def figure(
-    choices: Callable[[Run], Choices], lacking: str
+    choices: Callable[[Any], Choices], lacking: str
 ) -> Callable[[Callable[Concatenate[Self_, P], Chart]], Callable[Concatenate[Self_, P], Chart]]:
-    """Make a method a figure of the accessor.
+    """Make a method a figure, in the look of the package.
 
     Args:
-        choices: the arguments of every variant that a run has; none where it has no such figure.
-        lacking: why a run has none, for the end of a sentence.
+        choices: the arguments of every variant that a result has; none where it has no such figure.
+        lacking: why a result has none, for the end of a sentence.
     """
 
     def made(method: Callable[Concatenate[Self_, P], Chart]) -> Callable[Concatenate[Self_, P], Chart]:
         @functools.wraps(method)
         def drawn(self: Self_, *args: P.args, **given: P.kwargs) -> Chart:
             if not list(choices(self._run)):
-                raise DetailDropped(f"this run has no figure {method.__name__}: {lacking}")
+                raise DetailDropped(f"this {self._WHAT} has no figure {method.__name__}: {lacking}")
             return for_notebook(method(self, *args, **given))
 
         drawn.choices = choices  # type: ignore[attr-defined]
-        NAMES.append(method.__name__)
         return cast(Callable[Concatenate[Self_, P], Chart], drawn)
 
     return made

@@ -9,7 +9,8 @@ import pandas as pd
 from hydrascope import figures
 from hydrascope.analysis import effect_points, has_attention_split, has_heads, has_neurons, has_routing, neuron_curves
 from hydrascope.report import _compensation, _effects, _units
-from hydrascope.report._figure import ONE, Chart, Choices, Figures, figure
+from hydrascope.report._figure import ONE, Chart, Choices, figure
+from hydrascope.report._ledger_figures import LedgerFigures
 from hydrascope.report._run import Run
 
 Kind = str | None
@@ -116,7 +117,7 @@ def _of_routing(run: Run) -> Choices:
     return [{"kind": kind} for kind in run.kinds if kind in there]
 
 
-class PromptFigures(Figures):
+class PromptFigures(LedgerFigures):
     """Figures of a run that reads the last token of prompts."""
 
     @figure(_of_prompts, _TEXTS)

@@ -15,7 +15,7 @@ from hydrascope.report._literature import SCOPE
 from hydrascope.report._numbers import NONE, fixed, percent, tied
 from hydrascope.report._page import Page
 from hydrascope.report._section import Draft, Section
-from hydrascope.resilience import ALLOWED, Resilience, verdict
+from hydrascope.resilience import Resilience, secure_parts, verdict
 
 LISTED = 60
 """Most parts printed."""
@@ -157,6 +157,10 @@ def _pairs(found: Resilience) -> Section:
     return draft.finished(
         "Purple: both cost more together than alone; green: less, as on one path. Dots mark interactions that differ "
         "from zero, at a false discovery rate of 5 %.",
+        [
+            "Communities are those that Louvain’s search finds in the network of interactions’ sizes, or of answers’ "
+            "sizes; p says how often networks with the same sizes, shuffled among the pairs, are as modular."
+        ],
         listing=listed(
             shown,
             columns,
@@ -207,22 +211,17 @@ def _worst(found: Resilience) -> Section | None:
     table = found.worst
     if table.empty:
         return None
-    draft, single, hidden = Draft("worst", "Faults that are worst"), found.single_faults, found.hidden_pairs
+    draft = Draft("worst", "Faults that are worst")
     columns: Columns = {
         "size": lambda row: Cell(str(row["size"]), row["size"]),
         "worst set found": lambda row: Cell(str(row["parts"]).replace("+", ", "), math.nan),
         "leaves": estimate("value"),
         "random sets leave": estimate("random"),
     }
-    secure, many = int(single["secure"].sum()), len(single)
-    note = f"{secure} of {many} parts can be lost one at a time: without them at most {percent(ALLOWED)} of the "
-    note += f"prompts lose {fixed(found.loss)} logits or more."
-    if len(hidden):
-        note += f" Of the {len(hidden)} pairs of such parts, {int(hidden['hidden'].sum())} cannot be lost together."
     return draft.finished(
         "Greedy search with swaps, on one half of the groups; values are from the other half. There may be "
         "worse sets. Of 30 random sets the mean is given, and the range of the middle 95 %.",
-        [note],
+        [secure_parts(found)],
         listing=listed(table, columns, f"What is left, in {quantity(found.ds).axis}.", "The worst sets found"),
     )
 

@@ -8,7 +8,8 @@ from hydrascope import figures
 from hydrascope.analysis import has_attention_split, self_repair_by_depth
 from hydrascope.analysis import mechanisms_by_depth as by_depth
 from hydrascope.report import _tokens
-from hydrascope.report._figure import ONE, Chart, Choices, Figures, figure
+from hydrascope.report._figure import ONE, Chart, Choices, figure
+from hydrascope.report._ledger_figures import LedgerFigures
 from hydrascope.report._run import Run
 
 Selected = Literal["top", "all"]
@@ -28,7 +29,7 @@ def _with_split(run: Run) -> Choices:
     return _with_removed(run) if has_attention_split(run.ds) else ()
 
 
-class TextFigures(Figures):
+class TextFigures(LedgerFigures):
     """Figures of a run that reads every position of texts."""
 
     @figure(_with_removed, _PROMPTS)

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from hydrascope.analysis import Array, Estimate, Findings, Resampling, bootstrap
-from hydrascope.resilience import _curve, _load, _pairs, _ranking, _worst
+from hydrascope.resilience import _communities, _curve, _load, _pairs, _ranking, _worst
 from hydrascope.resilience._importance import Importance
 from hydrascope.resilience._plan import Plan
 from hydrascope.resilience._sets import Faults
@@ -138,6 +138,11 @@ class Resilience:
         return _pairs.pair_table(self.values(), self.values("still_norm"), self.paired, self.account, self.resampling)
 
     @cached_property
+    def communities(self) -> pd.DataFrame:
+        """Communities of parts that interact, and that answer each other; see `communities`."""
+        return _communities.communities(self.pairs, self.plan.seed)
+
+    @cached_property
     def single_faults(self) -> pd.DataFrame:
         """Which parts can be lost one at a time; see `single_faults`."""
         return _pairs.single_faults(self.values(), self.resampling, self.loss, ALLOWED)
@@ -156,6 +161,11 @@ class Resilience:
     def transfers(self) -> pd.DataFrame:
         """Shares of each part's loss that others take; see `transfers`."""
         return _load.transfers(self.account, self.resampling)
+
+    @cached_property
+    def shares(self) -> pd.DataFrame:
+        """Every writer's share of the load before and after each failure; see `shares`."""
+        return _load.shares(self.account, self.resampling)
 
     @cached_property
     def loads(self) -> pd.DataFrame:

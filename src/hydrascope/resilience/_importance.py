@@ -15,7 +15,8 @@ that the estimate stays without bias:
 
     I_i(q) = -E[(v - h) w_i] - E[h w_i]      the second known exactly
 
-h holds each part's loss alone as measured, a correction of these slopes, and sums over pairs of failed parts.
+h holds each part's loss alone as measured; with `LEARNED` masks or more also what is regressed, a correction of these
+slopes and sums over pairs of failed parts.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from hydrascope.resilience._values import SetValues
 
 FOLDS = 5
 """Parts of the masks; the regression used on one is fitted on the others."""
+LEARNED = 60
+"""Fewest masks from which a regression is learned; with fewer it adds more variance than it takes out at some rates."""
 PENALTIES = 10.0 ** np.arange(-6, 2)
 """Penalties tried in the regression, as shares of its largest eigenvalue."""
 
@@ -147,7 +150,9 @@ def _regress(
     for number in range(FOLDS):
         others, here = fold != number, fold == number
         middle, mean = features[others].mean(0), beyond[:, others].mean(1, keepdims=True)
-        coefficients = _ridge(features[others] - middle, beyond[:, others] - mean)
+        coefficients = np.zeros((len(values), len(known)))
+        if len(failed) >= LEARNED:
+            coefficients = _ridge(features[others] - middle, beyond[:, others] - mean)
         residual[:, here] = beyond[:, here] - mean - coefficients @ (features[here] - middle).T
         slopes.append(-losses - coefficients @ known)
     return _Regression(residual, np.stack(slopes), centred / (rate * (1 - rate)))
@@ -165,7 +170,7 @@ def _ridge(features: Float[np.ndarray, "masks features"], values: Sampled) -> Fl
     left, size, right = np.linalg.svd(features, full_matrices=False)
     inside = values @ left
     mean, whole = inside.mean(0), float((values.mean(0) ** 2).sum())
-    shares = size**2 / (size**2 + PENALTIES[:, None] * size[0] ** 2)
+    shares = size**2 / np.maximum(size**2 + PENALTIES[:, None] * size[0] ** 2, 1e-12)
     missed = whole - (mean**2 * (1 - (1 - shares) ** 2)).sum(1)
     free = 1 - shares.sum(1) / len(features)
     best = shares[np.argmin(np.where(free > 0.05, missed / np.maximum(free, 0.05) ** 2, np.inf))]

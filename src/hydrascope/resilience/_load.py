@@ -17,6 +17,7 @@ from scipy.spatial.distance import jensenshannon
 from hydrascope.analysis import Array, Findings, Resampling, add_estimate, ratio_interval
 
 TRANSFERS = [*("part", "taker", "transfer", "transfer_lo", "transfer_hi", "significant")]
+SHARES = ["part", "writer", "before", "after", "moved"]
 LOADS = [
     *("part", "own_change", "takers", "first_taker", "first_share", "shift", "blast_writers", "blast"),
 ]
@@ -60,6 +61,37 @@ def losing(account: Findings) -> list[str]:
     return list(table.loc[table["meaningful"] & (table["own_change"] < 0), "ablated"])
 
 
+def shares(account: Findings, resampling: Resampling) -> pd.DataFrame:
+    """Every writer's share of the whole load before a part fails and after.
+
+    A load is a positive mean direct effect. A writer that writes against the answer carries none and counts as zero, so
+    that one that turns against it drops its load, and one that turns towards it takes some on. There are no intervals:
+    near zero, where a load begins, those of the jackknife held the true share in 71 to 90 % of 1,000 simulated runs
+    with 6 to 30 groups; the transfer factors have some.
+
+    Args:
+        account: tables of the knock-outs of single parts.
+        resampling: groups of prompts.
+
+    Returns:
+        One row per part that clearly loses something and writer, its own included: `part`, `writer`, `before` and
+        `after`, each from 0 to 1 and together 1 for each part, and `moved`, after minus before.
+    """
+    ds, lost = account.ds, losing(account)
+    writers = ds["writer"].values.astype(object)
+    clean = resampling.mean(ds["direct_effect"].values)
+    rows = []
+    for part in lost:
+        after = _shares(clean + resampling.mean(ds["change"].sel(ablated=part).values))
+        table: dict[str, Any] = {"part": part, "writer": writers, "before": _shares(clean), "after": after}
+        rows.append(pd.DataFrame(table))
+    if not rows:
+        return pd.DataFrame(columns=SHARES)
+    found = pd.concat(rows, ignore_index=True)
+    found["moved"] = found["after"] - found["before"]
+    return found[SHARES]
+
+
 def loads(account: Findings, resampling: Resampling) -> pd.DataFrame:
     """Where the load of each part goes when it fails.
 
@@ -71,16 +103,14 @@ def loads(account: Findings, resampling: Resampling) -> pd.DataFrame:
         One row per part that clearly loses something: `part`; `own_change`, its lost direct effect (logits); `takers`,
         the effective number of writers that take some of it, 1 / (sum of squared shares of what is taken);
         `first_taker` and `first_share`, the writer that takes most, and the share of the loss that it takes; `shift`,
-        the Jensen-Shannon distance (base 2, from 0 to 1) of the writers' shares of all positive direct effects before
-        and after; `blast_writers`, how many writers clearly change, and `blast`, the sum of all changes' sizes over the
-        size of the loss.
+        the Jensen-Shannon distance (base 2, from 0 to 1) of all writers' `shares` of the load before and after;
+        `blast_writers`, how many writers clearly change, and `blast`, the sum of all changes' sizes over the size of
+        the loss.
     """
     factors, rows = transfers(account, resampling), []
-    names = [str(name) for name in account.ds["ablated"].values]
-    before = resampling.mean(account.ds["direct_effect"].values)
+    carried = {str(part): some for part, some in shares(account, resampling).groupby("part", sort=False)}
     own = account.repair.set_index("ablated")["own_change"]
     for part, some in factors.groupby("part", sort=False):
-        change = resampling.mean(account.ds["change"].values[:, names.index(str(part))])
         taken = some["transfer"].to_numpy(float).clip(min=0)
         first = some.iloc[int(some["transfer"].argmax())]
         rows.append(
@@ -90,7 +120,7 @@ def loads(account: Findings, resampling: Resampling) -> pd.DataFrame:
                 "takers": float(taken.sum() ** 2 / (taken**2).sum()) if taken.any() else 0.0,
                 "first_taker": str(first["taker"]) if first["transfer"] > 0 else "",
                 "first_share": max(0.0, float(first["transfer"])),
-                "shift": float(jensenshannon(_shares(before), _shares(before + change), base=2)),
+                "shift": float(jensenshannon(carried[str(part)]["before"], carried[str(part)]["after"], base=2)),
                 "blast_writers": int(some["significant"].sum()),
                 "blast": float(np.abs(some["transfer"]).sum()),
             }

@@ -9,12 +9,22 @@ from typing import Any
 
 import pandas as pd
 
-from hydrascope.analysis import count, digits, listed, noun, percent, quantity, reads_each
+from hydrascope.analysis import SIGNIFICANT, count, digits, listed, noun, percent, quantity, reads_each
+from hydrascope.resilience._communities import NETWORKS
 from hydrascope.resilience._findings import ALLOWED, Resilience
 from hydrascope.resilience._ranking import USUAL
 
 NAMED = 4
 """Most parts, or pairs, that a sentence names."""
+
+ORDERED = {"alone": "losses alone", "direct effect": "direct effects"}
+"""Orders of the parts that are held to the Shapley values, and what they are called."""
+
+KINDS = {
+    "active repair": "the later part answers as much",
+    "passive redundancy": "neither answers the other",
+}
+"""Kinds of pairs that are counted, and what they mean."""
 
 Row = Mapping[Any, Any]
 Said = Iterator[tuple[str, dict[str, Any]]]
@@ -38,7 +48,7 @@ class Verdict:
 
 def verdict(found: Resilience) -> Verdict:
     """Say what a stress test found."""
-    sayings = (_survival, _damage, _importance, _orders, _pairs, _singles, _worst, _additivity, _load)
+    sayings = (_survival, _damage, _importance, _orders, _pairs, _communities, _singles, _worst, _additivity, _load)
     (headline, numbers), *rest = [said for saying in sayings for said in saying(found)]
     for _, more in rest:
         numbers |= more
@@ -87,7 +97,7 @@ def _damage(found: Resilience) -> Said:
 def _importance(found: Resilience) -> Said:
     table = found.ranking
     rate = percent(float(table["rate"].iloc[0]))
-    sure = table[~(table["under_failure_lo"] <= 0)]
+    sure = table[table["under_failure_lo"] > 0] if found.resampling.conclusive else table
     if len(sure):
         first = _largest(sure, "under_failure")
         yield (
@@ -107,13 +117,13 @@ def _importance(found: Resilience) -> Said:
     crossing = found.crossings
     if len(crossing):
         part = str(crossing["overtaken_by"].value_counts().index[0])
-        passed = crossing[crossing["overtaken_by"] == part]
-        row, named = _of(table, part), [str(name) for name in passed["part"]]
+        passed = crossing[crossing["overtaken_by"] == part].to_dict("records")
+        row, named = _of(table, part), [str(one["part"]) for one in passed]
         covered = f"; {row['covered_by']} covers for it" if row["covered_by"] else ""
+        later = listed([f"than {one['part']} when {percent(one['rate'])} fail" for one in passed])
         yield (
-            f"A ranking by single knock-outs underrates {part} most: it clearly matters less than "
-            f"{listed(named)} alone, and more when {percent(float(passed['rate'].max()))} of the others "
-            f"fail{covered}.",
+            f"A ranking by single knock-outs underrates {part} most: alone it clearly matters less than "
+            f"{listed(named)}, and among failures more: {later}{covered}.",
             {"underrated": part, "overtaken": named, "crossings": len(crossing)},
         )
 
@@ -136,12 +146,15 @@ def _largest(table: pd.DataFrame, column: str) -> Row:
 
 def _orders(found: Resilience) -> Said:
     against = {row["order"]: row for row in found.agreement.to_dict("records") if row["other"] == "Shapley value"}
-    alone, direct = against["alone"], against["direct effect"]
-    yield (
-        f"Losses alone order the parts as the Shapley values do with tau {_ends(alone, 'tau')}, direct effects with "
-        f"tau {_ends(direct, 'tau')}.",
-        {"tau_alone": float(alone["tau"]), "tau_direct": float(direct["tau"])},
-    )
+    # parts that all cost the same have no order
+    known = {name: against[name] for name in ORDERED if not math.isnan(against[name]["tau"])}
+    if not known:
+        return
+    first, *others = known
+    said = f"{ORDERED[first]} order the parts as the Shapley values do with tau {_ends(known[first], 'tau')}"
+    for name in others:
+        said += f", {ORDERED[name]} with tau {_ends(known[name], 'tau')}"
+    yield f"{said[0].upper()}{said[1:]}.", {f"tau_{name.split()[0]}": float(row["tau"]) for name, row in known.items()}
 
 
 def _pairs(found: Resilience) -> Said:
@@ -150,17 +163,11 @@ def _pairs(found: Resilience) -> Said:
         return
     clear = table[table["significant"]]
     worse = clear[clear["interaction"] < 0]
-    kinds = {kind: int((worse["kind"] == kind).sum()) for kind in ("active repair", "passive redundancy")}
-    said = (
-        f"Of {count(len(table), 'pair')}, {len(worse)} clearly cost more together than alone and "
-        f"{len(clear) - len(worse)} less"
-    )
-    if any(kinds.values()):
-        said += f"; of the first, {kinds['active repair']} are active repair (the later part answers as much) and "
-        said += f"{kinds['passive redundancy']} passive redundancy (neither answers the other)"
+    less = len(clear) - len(worse)
+    kinds = {kind: int((worse["kind"] == kind).sum()) for kind in KINDS}
     yield (
-        f"{said}.",
-        {"pairs": len(table), "worse_together": len(worse), "less_together": len(clear) - len(worse), **kinds},
+        f"{_interacting(len(table), len(worse), less)}{_of_kinds(len(worse), kinds)}.",
+        {"pairs": len(table), "worse_together": len(worse), "less_together": less, **kinds},
     )
     if len(worse):
         row = _largest(worse.assign(size=-worse["interaction"]), "size")
@@ -172,23 +179,81 @@ def _pairs(found: Resilience) -> Said:
         )
 
 
+def _interacting(pairs: int, worse: int, less: int) -> str:
+    told = [
+        f"{number} clearly {'costs' if number == 1 else 'cost'} {word}"
+        for number, word in ((worse, "more"), (less, "less"))
+        if number
+    ]
+    found = listed(told or ["none clearly costs more or less"])
+    return f"Of {count(pairs, 'pair')}, {found} together than alone"
+
+
+def _of_kinds(worse: int, kinds: Mapping[str, int]) -> str:
+    there = {f"{kind} ({KINDS[kind]})": number for kind, number in kinds.items() if number}
+    if worse == 1 and there:
+        return f"; it is {listed(list(there))}"
+    told = [f"{number} {'is' if number == 1 else 'are'} {kind}" for kind, number in there.items()]
+    return f"; of those that cost more, {listed(told)}" if told else ""
+
+
+def _communities(found: Resilience) -> Said:
+    if not found.resampling.conclusive:
+        return
+    for name, some in found.communities.groupby("network", sort=False):
+        row = some.iloc[0]
+        what = NETWORKS[str(name)]
+        numbers = {f"{name}_{column}": float(row[column]) for column in ("modularity", "shuffled", "p")}
+        beside = (
+            f"modularity {digits(row['modularity'])}, of shuffled ones {digits(row['shuffled'])}, p = {row['p']:.2f}"
+        )
+        if row["p"] < SIGNIFICANT:
+            members = row["parts"].split("+")
+            more = len(members) - NAMED
+            named = listed([*members[:NAMED], *([count(more, "other")] if more > 0 else [])])
+            said = f"{what} fall into {len(some)} communities ({beside}); the largest holds {named}"
+            numbers[f"{name}_communities"] = len(some)
+        else:
+            said = f"{what} fall no more into communities than shuffled ones do ({beside})"
+        yield f"{said[0].upper()}{said[1:]}.", numbers
+
+
 def _singles(found: Resilience) -> Said:
-    table, hidden = found.single_faults, found.hidden_pairs
-    secure = int(table["secure"].sum())
-    said = (
-        f"{secure} of {count(len(table), 'part')} can be lost one at a time: without it, at most {percent(ALLOWED)} of "
-        f"the {_rows(found)} lose {digits(found.loss)} logits or more"
-    )
-    numbers: dict[str, Any] = {"secure": secure}
-    if len(hidden):
-        share, number = float(hidden["hidden"].mean()), int(hidden["hidden"].sum())
-        numbers |= {"hidden": number, "hidden_share": share}
-        said += f"; of the {len(hidden)} pairs of such parts {number} ({percent(share)}) cannot be lost together"
-        worst = hidden[hidden["hidden"]].nlargest(NAMED, "hit")
-        if len(worst):
-            named = [f"{row['part']} with {row['other']}" for row in worst.to_dict("records")]
-            said += f", {listed(named)} first of all" if number > len(named) else f": {listed(named)}"
-    yield f"{said}.", numbers
+    numbers: dict[str, Any] = {"secure": int(found.single_faults["secure"].sum())}
+    if len(hidden := found.hidden_pairs):
+        numbers["hidden"] = int(hidden["hidden"].sum())
+    yield secure_parts(found), numbers
+
+
+def secure_parts(found: Resilience) -> str:
+    """Say how many parts can be lost one at a time, and which pairs of those cannot be lost together."""
+    table = found.single_faults
+    secure, many = int(table["secure"].sum()), len(table)
+    lose = f"{percent(ALLOWED)} of the {_rows(found)} lose {digits(found.loss)} logits or more"
+    if secure == 0:
+        said = f"None of the {many} parts can be lost, even one at a time: whichever is out, more than {lose}"
+    elif secure == 1:
+        said = f"1 of {many} parts can be lost: without it, at most {lose}"
+    else:
+        which = f"All {many}" if secure == many else f"{secure} of {many}"
+        said = f"{which} parts can be lost one at a time: whichever of them is out, at most {lose}"
+    return f"{said}{_hidden(found.hidden_pairs)}."
+
+
+def _hidden(table: pd.DataFrame) -> str:
+    if table.empty:
+        return ""
+    pairs = table.sort_values("hit", ascending=False, kind="stable")
+    named = [f"{row['part']} with {row['other']}" for row in pairs[pairs["hidden"]].to_dict("records")]
+    if len(table) == 1:
+        row = table.iloc[0]
+        can = "cannot" if row["hidden"] else "can"
+        return f"; the only measured pair of such parts, {row['part']} with {row['other']}, {can} be lost together"
+    if not named:
+        return f"; all {len(table)} measured pairs of such parts can be lost together"
+    said = f"; of the {len(table)} measured pairs of such parts, {len(named)} cannot be lost together"
+    more = len(named) > NAMED
+    return f"{said}, {listed(named[:NAMED])} first of all" if more else f"{said}: {listed(named)}"
 
 
 def _worst(found: Resilience) -> Said:
@@ -206,7 +271,8 @@ def _worst(found: Resilience) -> Said:
 
 
 def _additivity(found: Resilience) -> Said:
-    row = found.additivity.iloc[-1]
+    if found.additivity.empty or math.isnan((row := found.additivity.iloc[-1])["singles"]):
+        return
     said = f"Losses of single parts, added up, predict those of random sets with R² {_ends(row, 'singles')}"
     if not math.isnan(row["pairs"]):
         said += f", with the interactions of pairs R² {_ends(row, 'pairs')}"
@@ -227,7 +293,7 @@ def _load(found: Resilience) -> Said:
     load = _of(table, row["part"])
     yield (
         f"The largest share of a load is taken over by {row['taker']}, {_ends(row, 'transfer', percent)} of what "
-        f"{row['part']} loses; {load['takers']:.1f} writers share in it, counted by effective number.",
+        f"{row['part']} loses; the effective number of writers that take some of it is {load['takers']:.1f}.",
         {"taker": row["taker"], "transfer": float(row["transfer"]), "takers": float(load["takers"])},
     )
 
