@@ -51,6 +51,7 @@ ALLOWED: dict[str, set[str]] = {
         *("_tables", "attribution", "faults", "resilience", "run", "significance"),
     },
     "comparison": {"errors", "analysis", "report", "results", "run_directory"},
+    "contexts": {"errors", "_tables", "ledger", "resilience", "results", "run_directory", "significance"},
     "results": {"errors", "_card", "components", "analysis", "ledger", "report", "run_directory"},
     "knockout": {
         *("errors", "ablations", "analysis", "anatomy", "progress", "prompts", "results", "run", "run_directory"),
@@ -92,6 +93,7 @@ NO_MODELS = (
     "report",
     "results",
     "comparison",
+    "contexts",
 )
 """Rooms that work where torch and transformers are not installed."""
 
@@ -186,7 +188,8 @@ def test_transformers_is_known_to_few():
 
 PUBLIC = {
     *("load", "Model", "load_prompts", "Prompt", "PromptSet", "documents", "Document", "cut", "Cut"),
-    *("knock_out", "freeze", "stress", "rank", "compare", "Options", "Ledger", "Stress", "Rank", "Summary", "Compared"),
+    *("knock_out", "freeze", "stress", "rank", "compare", "context", "Options", "Ledger", "Stress", "Rank"),
+    *("Summary", "Compared", "Context"),
     *("Ablation", "Zero", "Mean", "PositionMean", "Optimal", "Resample", "Noise", "Counterfactual"),
 }
 """What a user can meet, beside the errors."""

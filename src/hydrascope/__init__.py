@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hydrascope.analysis import Summary
     from hydrascope.anatomy import Model, load
     from hydrascope.comparison import Compared, compare
+    from hydrascope.contexts import Context, context
     from hydrascope.errors import (
         AblationError,
         AnatomyRefused,
@@ -63,6 +64,7 @@ __all__ = [
     "AnatomyRefused",
     "Compared",
     "ComponentError",
+    "Context",
     "Counterfactual",
     "Cut",
     "DetailDropped",
@@ -102,6 +104,7 @@ __all__ = [
     "UnknownModel",
     "Zero",
     "compare",
+    "context",
     "cut",
     "documents",
     "freeze",
@@ -119,6 +122,7 @@ __getattr__ = lazily(
         "analysis": "Summary",
         "anatomy": "Model load",
         "comparison": "Compared compare",
+        "contexts": "Context context",
         "errors": "AblationError AnatomyRefused ComponentError DetailDropped EmptyPrompts HookDidNotFire "
         "HydrascopeError LedgerDoesNotClose MalformedPrompt MissingCounterfactual ModelError NonFinite NotCausalLM "
         "OutOfBudget OutputError PickleRefused PromptError PromptTooLong RemoteCodeRefused RunError SettingsChanged "

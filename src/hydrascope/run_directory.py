@@ -28,6 +28,8 @@ REPORT = "report.html"
 COMPANIONS = "companions"
 FREEZE = "freeze"
 """Name of the companion run in which responders are frozen."""
+SINGLES = "singles"
+"""Name of the companion run, of a stress test or a ranking, in which every part is knocked out alone."""
 
 RUN, STRESS, RANK = "run", "stress", "rank"
 """Kinds of folders, by the verb that makes them."""

@@ -74,6 +74,7 @@ from hydrascope.analysis._statistics import (
     resample,
     simultaneous_means,
     spread_interval,
+    with_ends,
 )
 from hydrascope.analysis._tokens import SELECTIONS, TOP_SHARE, Tokens
 from hydrascope.analysis.comparison import Comparison, ComparisonSummary, summarise_comparison
@@ -184,4 +185,5 @@ __all__ = [
     "summarise",
     "summarise_comparison",
     "who_repairs",
+    "with_ends",
 ]

@@ -12,6 +12,7 @@ import typer
 
 from hydrascope import zoo
 from hydrascope.cli._compare import compare
+from hydrascope.cli._context import context
 from hydrascope.cli._freeze import freeze
 from hydrascope.cli._inspect import inspect
 from hydrascope.cli._lists import models, tasks
@@ -31,7 +32,7 @@ app = typer.Typer(
 )
 for panel, verbs in {
     "Measure": (run, freeze, stress, rank, inspect),
-    "Read": (show, report, table, runs, compare),
+    "Read": (show, report, table, runs, compare, context),
     "What there is": (models, tasks),
 }.items():
     for verb in verbs:

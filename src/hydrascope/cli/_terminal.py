@@ -24,6 +24,7 @@ from hydrascope.run import Progress as Told
 from hydrascope.run_directory import REPORT
 
 if TYPE_CHECKING:
+    from hydrascope.contexts import Context
     from hydrascope.faults import Stress
     from hydrascope.ranking import Rank
 
@@ -212,9 +213,14 @@ def show_tables(found: Stress | Rank, place: Path, facts: Mapping[str, Any], as_
         show_sentences(said.headline, said.sentences)
         say(place)  # last, so that it can be clicked or piped
         return
+    say(json.dumps({**told_as_json(found), "attributes": dict(found.findings.ds.attrs), **facts}, indent=1))
+
+
+def told_as_json(found: Stress | Rank | Context) -> dict[str, Any]:
+    """Headline, sentences, numbers and tables, for JSON."""
+    said = found.summary()
     told = {"headline": said.headline, "sentences": list(said.sentences), "numbers": dict(said.numbers)}
-    tables = {name: records(table) for name, table in found.tables().items()}
-    say(json.dumps({**told, "tables": tables, "attributes": dict(found.findings.ds.attrs), **facts}, indent=1))
+    return {**told, "tables": {name: records(table) for name, table in found.tables().items()}}
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from hydrascope.faults._execution import SETS, SINGLES, StressTest
+from hydrascope.faults._execution import SETS, StressTest
 from hydrascope.resilience import addresses, next_sets
 from hydrascope.run import Estimate, estimate
+from hydrascope.run_directory import SINGLES
 
 
 def estimate_stress(test: StressTest) -> dict[str, Estimate]:

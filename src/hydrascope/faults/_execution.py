@@ -34,9 +34,9 @@ from hydrascope.run import (
     folder_of_companions,
     prepare,
 )
-from hydrascope.run_directory import COMPANIONS, RunDirectory, fresh_or_same, is_finished
+from hydrascope.run_directory import COMPANIONS, SINGLES, RunDirectory, fresh_or_same, is_finished
 
-SINGLES, SETS = "singles", "sets"
+SETS = "sets"
 MOST_PARTS = 1000
 """Most parts that can fail."""
 _DIVIDED = {"head": "heads", "neuron": "neuron"}

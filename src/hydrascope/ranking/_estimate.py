@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from hydrascope.ranking._execution import FROZEN, JOINT, SINGLES, Ranking
+from hydrascope.ranking._execution import FROZEN, JOINT, Ranking
 from hydrascope.run import Estimate, estimate
+from hydrascope.run_directory import SINGLES
 
 
 def estimate_rank(ranking: Ranking) -> dict[str, Estimate]:

@@ -28,10 +28,10 @@ from hydrascope.prompts import PromptSet
 from hydrascope.ranking._labels import read_labels
 from hydrascope.ranking._request import RankRequest
 from hydrascope.run import Progress, Task, Tell, execute_companions, folder_of_companions
-from hydrascope.run_directory import COMPANIONS, RunDirectory, fresh_or_same
+from hydrascope.run_directory import COMPANIONS, SINGLES, RunDirectory, fresh_or_same
 from hydrascope.significance import Significance, find_primaries
 
-SINGLES, JOINT, FROZEN, SCORES = "singles", "joint", "frozen", "scores.zarr"
+JOINT, FROZEN, SCORES = "joint", "frozen", "scores.zarr"
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,10 @@ from hydrascope.significance._findings import Significance
 from hydrascope.significance._freezing import chosen_sets, freezing
 from hydrascope.significance._scores import Score, agreement, misjudged, score_table
 from hydrascope.significance._told import told
+from hydrascope.significance.context import Contexts, told_context
 
 __all__ = [
+    "Contexts",
     "Effects",
     "Score",
     "Significance",
@@ -27,4 +29,5 @@ __all__ = [
     "roc_auc",
     "score_table",
     "told",
+    "told_context",
 ]

@@ -1,0 +1,104 @@
+"""One model's runs on several tasks, in Python: `hydrascope.context`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pandas as pd
+
+from hydrascope._tables import NamedTables
+from hydrascope.errors import OutputError, RunError
+from hydrascope.ledger import write_text
+from hydrascope.resilience import Verdict
+from hydrascope.results import Ledger
+from hydrascope.run_directory import COMPANIONS, RUN, SINGLES, folder_named, kind_of
+from hydrascope.significance import Contexts, told_context
+
+
+@dataclass(frozen=True)
+class Context(NamedTables):
+    """How the importance of parts depends on task, group of prompts, prompt and donor.
+
+    Attributes:
+        findings: the tables behind all methods.
+    """
+
+    TABLES: ClassVar = ("variance", "agreement", "effects", "somewhere")
+    WHAT: ClassVar = "a context"
+
+    findings: Contexts
+
+    def variance(self) -> pd.DataFrame:
+        """The share of task, group, prompt and donor in the variance of each part's effect."""
+        return self.findings.variance.copy()
+
+    def agreement(self) -> pd.DataFrame:
+        """How far tasks order the parts alike: Kendall's W."""
+        return self.findings.agreement.copy()
+
+    def effects(self) -> pd.DataFrame:
+        """The effect of every part in every task, and whether it matters or idles there."""
+        return self.findings.effects.copy()
+
+    def somewhere(self) -> pd.DataFrame:
+        """Parts that matter in one task and idle in another, with the prompts on which they matter most."""
+        return self.findings.somewhere.copy()
+
+    def summary(self) -> Verdict:
+        """The findings in plain sentences, with the numbers in them."""
+        return told_context(self.findings)
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write every table as CSV.
+
+        Args:
+            folder: where to write; made if it is not there.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
+        where = folder_named(folder)
+        try:
+            where.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"'{where}' cannot be made: {error.strerror or error}") from error
+        for name, table in self.tables().items():
+            write_text(where / f"{name}.csv", table.to_csv(index=False))
+        return where
+
+
+def context(*runs: Ledger | str | os.PathLike[str]) -> Context:
+    """Say how far the importance of a model's parts depends on what it is asked.
+
+    Args:
+        runs: runs of one model with one ablation and the same parts, each on a task of its own: ledgers, or folders of
+            finished runs, stress tests or rankings. One is enough to split the variance within a task.
+
+    Returns:
+        Tables and sentences.
+
+    Raises:
+        RunError: there is no run, or the runs differ in more than their prompts.
+        OutputError: a folder holds nothing finished.
+    """
+    if not runs:
+        raise RunError("name one finished run or more, each on a task of its own")
+    ledgers = [run if isinstance(run, Ledger) else _opened(folder_named(run)) for run in runs]
+    datasets = [one.dataset.compute() for one in ledgers]
+    return Context(Contexts(dict(zip(_names(ledgers), datasets, strict=True))))
+
+
+def _opened(folder: Path) -> Ledger:
+    return Ledger.open(folder if kind_of(folder) == RUN else folder / COMPANIONS / SINGLES)
+
+
+def _names(ledgers: Sequence[Ledger]) -> list[str]:
+    """Name of each run's prompts, with its place where that tells no two runs apart."""
+    prompts = [str(one.dataset.attrs["prompts_name"]) for one in ledgers]
+    if len(set(prompts)) == len(prompts):
+        return prompts
+    return [f"{name} ({place})" for place, name in enumerate(prompts, start=1)]
