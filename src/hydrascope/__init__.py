@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         ComponentError,
         DetailDropped,
         EmptyPrompts,
+        ExportRefused,
         HookDidNotFire,
         HydrascopeError,
         LedgerDoesNotClose,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         TooFewDonors,
         UnknownModel,
     )
+    from hydrascope.exporting import Exported, export
     from hydrascope.faults import Stress, stress
     from hydrascope.knockout import freeze, knock_out
     from hydrascope.prompts import Cut, Document, Prompt, PromptSet, cut, documents
@@ -68,6 +70,8 @@ __all__ = [
     "DetailDropped",
     "Document",
     "EmptyPrompts",
+    "ExportRefused",
+    "Exported",
     "HookDidNotFire",
     "HydrascopeError",
     "Ledger",
@@ -104,6 +108,7 @@ __all__ = [
     "compare",
     "cut",
     "documents",
+    "export",
     "freeze",
     "knock_out",
     "load",
@@ -119,10 +124,11 @@ __getattr__ = lazily(
         "analysis": "Summary",
         "anatomy": "Model load",
         "comparison": "Compared compare",
-        "errors": "AblationError AnatomyRefused ComponentError DetailDropped EmptyPrompts HookDidNotFire "
+        "errors": "AblationError AnatomyRefused ComponentError DetailDropped EmptyPrompts ExportRefused HookDidNotFire "
         "HydrascopeError LedgerDoesNotClose MalformedPrompt MissingCounterfactual ModelError NonFinite NotCausalLM "
         "OutOfBudget OutputError PickleRefused PromptError PromptTooLong RemoteCodeRefused RunError SettingsChanged "
         "TargetError TooFewDonors UnknownModel",
+        "exporting": "Exported export",
         "faults": "Stress stress",
         "ranking": "Rank rank",
         "knockout": "freeze knock_out",
