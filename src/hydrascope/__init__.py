@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         ComponentError,
         DetailDropped,
         EmptyPrompts,
+        ExportRefused,
         HookDidNotFire,
         HydrascopeError,
         LedgerDoesNotClose,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
         TooFewDonors,
         UnknownModel,
     )
+    from hydrascope.exporting import Exported, export
     from hydrascope.faults import Stress, stress
     from hydrascope.knockout import freeze, knock_out
     from hydrascope.prompts import Cut, Document, Prompt, PromptSet, cut, documents
@@ -70,6 +72,8 @@ __all__ = [
     "DetailDropped",
     "Document",
     "EmptyPrompts",
+    "ExportRefused",
+    "Exported",
     "HookDidNotFire",
     "HydrascopeError",
     "Ledger",
@@ -107,6 +111,7 @@ __all__ = [
     "context",
     "cut",
     "documents",
+    "export",
     "freeze",
     "knock_out",
     "load",
@@ -123,10 +128,11 @@ __getattr__ = lazily(
         "anatomy": "Model load",
         "comparison": "Compared compare",
         "contexts": "Context context",
-        "errors": "AblationError AnatomyRefused ComponentError DetailDropped EmptyPrompts HookDidNotFire "
+        "errors": "AblationError AnatomyRefused ComponentError DetailDropped EmptyPrompts ExportRefused HookDidNotFire "
         "HydrascopeError LedgerDoesNotClose MalformedPrompt MissingCounterfactual ModelError NonFinite NotCausalLM "
         "OutOfBudget OutputError PickleRefused PromptError PromptTooLong RemoteCodeRefused RunError SettingsChanged "
         "TargetError TooFewDonors UnknownModel",
+        "exporting": "Exported export",
         "faults": "Stress stress",
         "ranking": "Rank rank",
         "knockout": "freeze knock_out",

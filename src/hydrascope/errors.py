@@ -7,6 +7,7 @@
         PickleRefused           only pickled weights, no safetensors
         NotCausalLM             the model does not predict the next token
         AnatomyRefused          a check of the anatomy or of the engine failed
+        ExportRefused           the model cannot be saved without some of its parts
       PromptError
         EmptyPrompts            nothing to run on
         MalformedPrompt         a line of a prompt file cannot be read
@@ -110,6 +111,10 @@ class AnatomyRefused(ModelError):
     def __init__(self, check: str, detail: str) -> None:
         super().__init__(f"check '{check}' failed: {detail}")
         self.check = check
+
+
+class ExportRefused(ModelError):
+    """The model cannot be saved without some of its parts, or would compute something else."""
 
 
 class PromptError(HydrascopeError):

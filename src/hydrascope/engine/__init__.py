@@ -40,6 +40,7 @@ from hydrascope.engine._memory import (
 from hydrascope.engine._optimal import CANDIDATES, KLObjective, Learning, frozen_weights, require_learnable
 from hydrascope.engine._plan import Job, Plan, edited_places, frozen_places
 from hydrascope.engine._positions import Layout, Positions, Read
+from hydrascope.engine._removal import Trunk
 from hydrascope.engine._strategies import ExpandedCache, FromBlock, SharedPrefix, Strategy, WholeSequence
 from hydrascope.engine._units import UnitDecomposition, decompose_writers, readouts
 from hydrascope.engine.proof import (
@@ -90,6 +91,7 @@ __all__ = [
     "Readings",
     "SharedPrefix",
     "Strategy",
+    "Trunk",
     "UnitDecomposition",
     "ValueStore",
     "Values",

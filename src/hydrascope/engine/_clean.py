@@ -161,7 +161,7 @@ def record(
             hooks.on_input(module(model.anatomy.layers[0]), "embed", disturb)
         if keep == "streams":
             for path in model.anatomy.layers[:-1]:
-                hooks.on_return(module(path), path, lambda output: returned.append(_off_device(output)))
+                hooks.on_return(module(path), path, lambda output: returned.append(off_device(output)))
             for head in model.anatomy.heads:
                 _keep_entrance(model, hooks, head, entrances)
         keep_experts(model, hooks, sites, values, layout)
@@ -198,13 +198,14 @@ def _keep_entrance(model: Model, hooks: Hooks, head: HeadSite, entrances: dict[i
         inside.append(tensor.detach().cpu())
 
     def leave(output: Any) -> None:
-        entrances[head.layer] = Entrance(attention, head.module, inside.pop(), _off_device(output))
+        entrances[head.layer] = Entrance(attention, head.module, inside.pop(), off_device(output))
 
     hooks.on_input(model.network.get_submodule(head.module), f"entrance of block {head.layer}", enter)
     hooks.on_return(model.network.get_submodule(attention), f"attention of block {head.layer}", leave)
 
 
-def _off_device(output: Any) -> Any:
+def off_device(output: Any) -> Any:
+    """What a block returned, with its stream in the machine's memory."""
     stream = first_tensor(output)
     assert stream is not None
     return replace_first_tensor(output, stream.detach().cpu())

@@ -184,12 +184,12 @@ class FromBlock:
         """Run all rows with all tokens; the blocks below the first pass the kept stream on."""
         assert clean.streams is not None
         entrance = clean.streams.entrances.get(self.first_block) if self.inside else None
-        with _resuming(network, clean.streams, self.first_block, rows), _entering(network, entrance, rows):
+        with resuming(network, clean.streams, self.first_block, rows), _entering(network, entrance, rows):
             network(input_ids=clean.ids.repeat(rows, 1), use_cache=False)
 
 
 @contextmanager
-def _resuming(network: nn.Module, streams: Streams, first_block: int, rows: int) -> Iterator[None]:
+def resuming(network: nn.Module, streams: Streams, first_block: int, rows: int) -> Iterator[None]:
     """Let blocks below the first pass on their input, the last of them the kept stream."""
     blocks = [network.get_submodule(path) for path in streams.blocks[:first_block]]
 
@@ -204,7 +204,7 @@ def _resuming(network: nn.Module, streams: Streams, first_block: int, rows: int)
     given = {
         block: instead(output, block is blocks[-1]) for block, output in zip(blocks, streams.returned, strict=False)
     }
-    with _forwards(given):
+    with forwards_exchanged(given):
         yield
 
 
@@ -223,12 +223,12 @@ def _entering(network: nn.Module, entrance: Entrance | None, rows: int) -> Itera
         inside = inside.repeat(rows, *(1,) * (inside.ndim - 1))
         return replace_first_tensor(entrance.returned, projection(inside))
 
-    with _forwards({network.get_submodule(entrance.attention): forward}):
+    with forwards_exchanged({network.get_submodule(entrance.attention): forward}):
         yield
 
 
 @contextmanager
-def _forwards(given: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+def forwards_exchanged(given: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
     """Exchange modules' forwards inside a `with` block."""
     modules: list[Any] = list(given)
     own = [module.__dict__.get("forward") for module in modules]

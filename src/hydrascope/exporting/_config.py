@@ -1,0 +1,39 @@
+"""The config of a model with fewer blocks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+_COUNTS = re.compile(r"(.*_)?(n_layers?|layers)")
+"""Names of what counts all blocks."""
+_FIRST = ("first_k_dense_replace", "first_k_dense", "num_dense_layers")
+"""Names of what counts the blocks at the beginning that are of another kind."""
+_NEVER = re.compile(r".*token_ids?")
+"""Names of lists that can be as long as the model is deep, and are of something else."""
+
+
+def shorten(config: Any, depth: int, kept: Sequence[int]) -> None:
+    """Change a config to that of the model with some of its blocks.
+
+    Whatever list is as long as the model is deep, or has numbers for keys, is taken for one of its blocks. Whether that
+    was all there is to change, the comparison of the written folder tells.
+
+    Args:
+        config: the config of the text model.
+        depth: number of blocks before.
+        kept: indices of the blocks that stay, in order.
+    """
+    changed: dict[str, Any] = {}
+    for name, value in vars(config).items():
+        if isinstance(value, list | tuple) and len(value) == depth and not _NEVER.fullmatch(name):
+            changed[name] = type(value)(value[i] for i in kept)
+        elif isinstance(value, dict) and value and all(type(key) is int for key in value):
+            changed[name] = {new: value[old] for new, old in enumerate(kept) if old in value}
+        elif type(value) is int and name in _FIRST:
+            changed[name] = sum(i < value for i in kept)
+        elif type(value) is int and value == depth and _COUNTS.fullmatch(name):
+            changed[name] = len(kept)
+    for name, value in changed.items():
+        setattr(config, name, value)

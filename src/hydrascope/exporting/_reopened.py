@@ -1,0 +1,120 @@
+"""The written folder opened by the plain library, and held to the model without the parts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from jaxtyping import Int
+from torch import Tensor
+
+from hydrascope.anatomy import Model, precision
+from hydrascope.components import Component
+from hydrascope.engine import Trunk
+from hydrascope.errors import ExportRefused
+
+TOKENS, GENERATED = 12, 6
+"""Length of the random texts, and how many tokens each is continued by."""
+ALIKE = {torch.float64: 1e-5, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+"""Largest difference of two logits that count as equal, as a share of the largest logit."""
+
+
+def require_same(
+    model: Model, missing: Collection[Component], folder: Path, texts: Sequence[Int[Tensor, "texts tokens"]]
+) -> float:
+    """Refuse a folder that computes something else than the model without the parts.
+
+    Args:
+        model: the whole model.
+        missing: the parts that went.
+        folder: what was written.
+        texts: real texts, each tensor of one length.
+
+    Returns:
+        Largest difference of logits that was met, as a share of the largest logit.
+
+    Raises:
+        ExportRefused: it does not open, or its logits are others, with or without a cache.
+    """
+    opened = _open(model, folder)
+    generator, label = torch.Generator().manual_seed(0), model.source.label
+    few = min(TOKENS, max(2, model.context - GENERATED))
+    random = torch.randint(3, max(4, model.anatomy.n_vocab - 1), (2, few), generator=generator)
+    worst = 0.0
+    for ids in (random, *texts):
+        ids = ids.to(model.device)
+        with torch.no_grad():
+            found = opened(input_ids=ids, use_cache=False).logits
+        worst = max(worst, _difference(_expected(model, missing, ids), found))
+    if worst <= (allowed := ALIKE[precision(model.network)]) and opened.can_generate():
+        worst = max(worst, _generated(model, missing, opened, random.to(model.device)))
+    if not worst <= allowed:
+        raise ExportRefused(
+            f"'{label}' without {_named(missing)} and the folder that was written for it differ by {worst:.0e} of the "
+            "largest logit, since something in it depends on the number of its blocks; nothing was kept, so remove "
+            "heads or neurons instead"
+        )
+    return worst
+
+
+def _named(missing: Collection[Component]) -> str:
+    names = [str(part) for part in sorted(missing)]
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _open(model: Model, folder: Path) -> Any:
+    kind: Any = getattr(transformers, type(model.network).__name__, transformers.AutoModelForCausalLM)
+    try:
+        opened, info = kind.from_pretrained(
+            folder, dtype=model.dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+    except Exception as error:  # a config that no longer fits can make the library fail in any way
+        said = " ".join(str(error).split())[:200]
+        raise ExportRefused(
+            f"the library cannot open '{model.source.label}' with fewer parts ({type(error).__name__}: {said}); "
+            "nothing was kept, so remove heads or neurons instead"
+        ) from error
+    lost = [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]
+    if lost:
+        raise ExportRefused(
+            f"the library opens '{model.source.label}' with fewer parts otherwise than it was written, first "
+            f"'{sorted(map(str, lost))[0]}'; nothing was kept, so remove heads or neurons instead"
+        )
+    return opened.to(model.device).eval()
+
+
+def _expected(model: Model, missing: Collection[Component], ids: Int[Tensor, "texts tokens"]) -> Tensor:
+    return Trunk.grow(model, ids).logits(model, *missing)
+
+
+def _difference(right: Tensor, found: Tensor) -> float:
+    if right.shape != found.shape or not torch.isfinite(found).all():
+        return float("inf")
+    return float((right.double() - found.double()).abs().max() / right.double().abs().max().clamp_min(1e-30))
+
+
+def _generated(model: Model, missing: Collection[Component], opened: Any, ids: Int[Tensor, "texts tokens"]) -> float:
+    """How far logits of a continuation that is made with a cache differ from those of whole texts without one."""
+    try:
+        made = opened.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=GENERATED,
+            min_new_tokens=GENERATED,
+            do_sample=False,
+            num_beams=1,
+            use_cache=True,
+            pad_token_id=0,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+    except Exception as error:  # likewise
+        raise ExportRefused(
+            f"the folder written for '{model.source.label}' cannot continue a text ({type(error).__name__}); nothing "
+            "was kept, so remove heads or neurons instead"
+        ) from error
+    right = _expected(model, missing, made.sequences)
+    return _difference(right[:, ids.shape[1] - 1 : -1], torch.stack(made.logits, 1).to(right))

@@ -1,0 +1,218 @@
+"""Pruned models on disk: the plain library computes what the model without the parts does, or nothing is kept."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import hydrascope as hs
+from hydrascope.anatomy import examine
+from hydrascope.errors import ComponentError, ExportRefused, OutputError
+from tests.support import registry, tiny
+from tests.support.families import FAMILIES, build
+
+SAVED = (
+    *("bloom", "falcon", "gemma2", "gemma3_text", "gpt2", "gpt_neox", "gptj", "granite", "llama", "mamba", "mistral"),
+    *("mixtral", "olmo2", "opt", "phi3", "qwen2", "qwen3", "qwen3_moe", "smollm3", "stablelm"),
+)
+"""Model types whose middle block can go."""
+REFUSED = {
+    "diffllama": "differ",  # weighs the second attention by a number that grows with the block's index
+    "minicpm3": "differ",  # scales what a block adds by the number of blocks
+    "jamba": "otherwise than it was written",  # which block has experts follows from a period
+    "gpt_neo": "cannot",  # its list of attention types is nested
+}
+
+
+class Passing(nn.Module):
+    """A block that passes on what it is given, made by hand."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.block, name)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        hidden = args[0] if args else kwargs["hidden_states"]
+        returned = self.block(*args, **kwargs)
+        return hidden if isinstance(returned, torch.Tensor) else (hidden, *returned[1:])
+
+
+def passing(network: Any, path: str) -> Any:
+    """A copy of a network one of whose blocks does nothing."""
+    masked = copy.deepcopy(network)
+    holder, _, name = path.rpartition(".")
+    container: Any = masked.get_submodule(holder)
+    container[int(name)] = Passing(container[int(name)])
+    return masked
+
+
+def some_ids(vocabulary: int = registry.VOCABULARY, tokens: int = 9) -> torch.Tensor:
+    return torch.randint(3, vocabulary, (2, tokens), generator=torch.Generator().manual_seed(7))
+
+
+def logits(network: Any, ids: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        found: torch.Tensor = network(input_ids=ids, use_cache=False).logits
+    return found
+
+
+@pytest.mark.parametrize("model_type", SAVED)
+def test_without_a_block_the_library_computes_what_the_model_does(model_type: str, tmp_path: Path) -> None:
+    network = registry.build(model_type)
+    model = examine(network, None, name=model_type)
+    found = hs.export(model, "layer.1", tmp_path / "small")
+    small = AutoModelForCausalLM.from_pretrained(tmp_path / "small", dtype=torch.float32)
+    ids = some_ids()
+    right = logits(passing(network, model.anatomy.layers[1]), ids)
+    torch.testing.assert_close(logits(small, ids), right, rtol=0, atol=1e-4 * float(right.abs().max()))
+    assert (right - logits(network, ids)).abs().max() > 1e-2  # the block matters, so that a wrong one is seen
+    assert found.removed == ("layer.1",)
+    assert found.bytes[0] > found.bytes[1] == sum(weight.nbytes for weight in small.parameters())
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gemma3_text", "gpt2", "mixtral", "mamba"])
+def test_with_a_cache_it_continues_as_without(model_type: str, tmp_path: Path) -> None:
+    network = registry.build(model_type)
+    model = examine(network, None, name=model_type)
+    hs.export(model, "layer.0", tmp_path / "small")
+    small = AutoModelForCausalLM.from_pretrained(tmp_path / "small", dtype=torch.float32)
+    masked, ids = passing(network, model.anatomy.layers[0]), some_ids(tokens=4)
+    made = small.generate(ids, max_new_tokens=8, do_sample=False, pad_token_id=0, eos_token_id=None)
+    for _ in range(8):
+        ids = torch.cat([ids, logits(masked, ids)[:, -1:].argmax(-1)], 1)
+    torch.testing.assert_close(made, ids)
+
+
+@pytest.mark.parametrize("model_type", REFUSED)
+def test_what_would_compute_something_else_is_refused(model_type: str, tmp_path: Path) -> None:
+    model = examine(registry.build(model_type), None, name=model_type)
+    with pytest.raises(ExportRefused, match=REFUSED[model_type]):
+        hs.export(model, "layer.1", tmp_path / "small")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "gpt_neox", "phi", "granite"])
+@pytest.mark.parametrize(
+    "components", ["attn.1", "mlp.0,head.2.1", "head.0.*,neuron.1.3,neuron.1.7", "layer.0,head.1.2"]
+)
+def test_smaller_parts_are_zeroed(name: str, components: str, tmp_path: Path) -> None:
+    network, family = build(name), FAMILIES[name]
+    model = examine(network, None, name=name)
+    found = hs.export(model, components, tmp_path / "small")
+    small = AutoModelForCausalLM.from_pretrained(tmp_path / "small", dtype=torch.float32)
+    masked: Any = passing(network, family.path(0, "").rstrip(".")) if "layer.0" in components else network
+    width, ids = family.head_dim, some_ids()
+
+    def silence(path: str, start: int, stop: int) -> Any:
+        def hook(_: nn.Module, args: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+            inside = args[0].clone()
+            inside[..., start:stop] = 0
+            return (inside,)
+
+        return masked.get_submodule(path).register_forward_pre_hook(hook)
+
+    handles = []
+    for part in components.split(","):
+        kind, layer, *unit = part.split(".")
+        if kind == "head":
+            first, count = (0, family.n_heads) if unit[0] == "*" else (int(unit[0]), 1)
+            handles.append(silence(family.path(int(layer), family.o_proj), first * width, (first + count) * width))
+        elif kind == "neuron":
+            handles.append(silence(model.anatomy.neuron_site(int(layer)).module, int(unit[0]), int(unit[0]) + 1))
+        elif kind != "layer":
+            inside = family.attn if kind == "attn" else family.mlp
+
+            def nothing(_: nn.Module, __: Any, output: Any) -> Any:
+                return torch.zeros_like(output) if isinstance(output, torch.Tensor) else (output[0] * 0, *output[1:])
+
+            handles.append(masked.get_submodule(family.path(int(layer), inside)).register_forward_hook(nothing))
+    right = logits(masked, ids)
+    for handle in handles:
+        handle.remove()
+    torch.testing.assert_close(logits(small, ids), right, rtol=0, atol=1e-4 * float(right.abs().max()))
+    assert (right - logits(network, ids)).abs().max() > 1e-2
+    assert ("layer.0" in components) == (found.bytes[0] > found.bytes[1])
+    assert found.parameters[1] < found.parameters[0]
+
+
+def test_per_layer_lists_are_trimmed_to_the_blocks_that_stay(tmp_path: Path) -> None:
+    """Gemma's blocks alternate: without block 1 a window meets a window."""
+    model = examine(build("gemma2"), None, name="gemma2")
+    hs.export(model, "layer.1", tmp_path / "small")
+    config = json.loads((tmp_path / "small" / "config.json").read_text())
+    assert config["layer_types"] == ["sliding_attention", "sliding_attention", "full_attention"]
+    assert config["num_hidden_layers"] == 3
+
+
+def test_the_whole_model_stays_as_it_was(tmp_path: Path) -> None:
+    network = build("llama")
+    before, model = copy.deepcopy(network.state_dict()), examine(network, None, name="llama")
+    hs.export(model, "layer.0,mlp.1", tmp_path / "small")
+    assert network.config.num_hidden_layers == 3
+    for name, weight in network.state_dict().items():
+        assert torch.equal(weight, before[name])
+    model.require_unchanged()
+
+
+def test_tokenizer_generation_config_and_card_go_along(model_folder: Path, tmp_path: Path) -> None:
+    model = hs.load(model_folder)
+    model.network.generation_config.max_new_tokens = 3
+    hs.export(model, "layer.1", tmp_path / "small", texts=[[1, 5, 6, 7, 9]], measured={"perplexity": "1 to 2"})
+    small = tmp_path / "small"
+    assert AutoTokenizer.from_pretrained(small)("w4 w7")["input_ids"] == [1, 4, 7]
+    assert transformers.GenerationConfig.from_pretrained(small).max_new_tokens == 3
+    card = (small / "README.md").read_text()
+    assert "layer.1" in card
+    assert "| perplexity | 1 to 2 |" in card
+    assert "1 blocks shorter" in card
+    assert hs.load(small).anatomy.n_layers == model.anatomy.n_layers - 1
+    assert [path.name for path in tmp_path.iterdir()] == ["small"]
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "mine.txt").write_text("mine")
+    with pytest.raises(OutputError, match="not empty"):
+        hs.export(examine(tiny.network(), None, name="tiny"), "layer.1", tmp_path / "small")
+    assert [path.name for path in (tmp_path / "small").iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("components", "kind", "said"),
+    [
+        ("layer", ExportRefused, "without any block"),
+        ("attn.0->mlp.2", ExportRefused, "no part that a model can go without"),
+        ("layer.9", ComponentError, "layer.9"),
+        ("expert.0.1", ExportRefused, "no column of a projection"),
+        ("mlp.1", ExportRefused, "no single output projection"),
+    ],
+)
+def test_parts_that_cannot_go_are_refused(components: str, kind: type[Exception], said: str, tmp_path: Path) -> None:
+    model = examine(build("mixtral"), None, name="mixtral")
+    with pytest.raises(kind, match=said):
+        hs.export(model, components, tmp_path / "small")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_folder_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison itself: a column that is not zeroed leaves nothing behind."""
+    from hydrascope.exporting import _smaller
+
+    monkeypatch.setattr(_smaller, "_zero", lambda module, columns: None)
+    with pytest.raises(ExportRefused, match="differ by"):
+        hs.export(examine(build("llama"), None, name="llama"), "head.1.2", tmp_path / "small")
+    assert not list(tmp_path.iterdir())
