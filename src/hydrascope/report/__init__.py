@@ -4,12 +4,22 @@ write_report(ds, path)   writes the file, all at once or not at all
 render(ds)               returns the text of the file
 write_stress_report(found, path), render_stress(found)   of a stress test
 write_comparison(...)    writes the page on runs side by side
-plots(findings)          has every figure of the file as a method
+plots(findings)          has every figure of the file as a method, StressFigures(found) those of a stress test
 """
 
 from hydrascope.report._comparison import write_comparison
 from hydrascope.report._page import render, write_report
 from hydrascope.report._plots import Plots, plots
 from hydrascope.report._stress import render_stress, write_stress_report
+from hydrascope.report._stress_figures import StressFigures
 
-__all__ = ["Plots", "plots", "render", "render_stress", "write_comparison", "write_report", "write_stress_report"]
+__all__ = [
+    "Plots",
+    "StressFigures",
+    "plots",
+    "render",
+    "render_stress",
+    "write_comparison",
+    "write_report",
+    "write_stress_report",
+]
