@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import html
+import importlib.util
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,3 +84,29 @@ def test_notebook_ran_and_shows_what_it_found(site: Path) -> None:
 def test_notebook_is_kept_without_outputs() -> None:
     cells = json.loads((ROOT / "docs" / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
+
+
+def test_a_release_reads_on_a_package_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    assert spec is not None and spec.loader is not None
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(readme.splitlines()) <= 120
+
+    def metadata() -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        hook.Addresses(str(ROOT), {}).update(made)
+        return made
+
+    monkeypatch.delenv("HYDRASCOPE_REPOSITORY", raising=False)
+    assert metadata() == {"readme": {"content-type": "text/markdown", "text": readme}}
+    monkeypatch.setenv("HYDRASCOPE_REPOSITORY", "https://example.org/hydrascope/")
+    released = metadata()
+    targets = re.findall(r"\]\(([^)]+)\)", released["readme"]["text"])
+    assert len(targets) == len(re.findall(r"\]\(", readme)) > 20
+    for target in targets:
+        path = re.sub(r"https://example\.org/hydrascope/(blob|raw)/main/", "", target)
+        assert path != target and (ROOT / path).is_file()
+    assert "(https://example.org/hydrascope/raw/main/docs/report.png)" in released["readme"]["text"]
+    assert set(released["urls"]) == {"Repository", "Issues", "Changes"}
