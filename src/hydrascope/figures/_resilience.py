@@ -127,20 +127,18 @@ def importance_curves(table: pd.DataFrame, parts: Sequence[str], crossings: pd.D
 
 
 def _overtaking(crossings: pd.DataFrame, table: pd.DataFrame, y: alt.Y) -> list[alt.Chart]:
-    """Where a part overtakes others: a diamond on its curve, with their names."""
+    """Where a part overtakes others: a diamond on its curve, with their names in the data."""
     if crossings.empty:
         return []
     over = crossings.groupby(["overtaken_by", "rate"], sort=False)["part"].agg(", ".join).rename("over").reset_index()
     at = over.rename(columns={"overtaken_by": "part"}).merge(table[["part", "rate", "importance"]], on=["part", "rate"])
-    at["said"] = "over " + at["over"]
-    base = alt.Chart(compact(at)).encode(x=_rate("share of the other parts that fail"), y=y)
     tips = [
         alt.Tooltip("part:N", title="overtakes"),
         alt.Tooltip("over:N", title="the part"),
         reading("rate", "clear where others fail", ".0%"),
     ]
-    marks = base.mark_point(shape="diamond", size=110, fill=LIGHT.paper, stroke=LIGHT.ink, opacity=1)
-    return [marks.encode(tooltip=tips), base.mark_text(dy=-14, color=LIGHT.ink).encode(text="said:N")]
+    marks = alt.Chart(compact(at)).mark_point(shape="diamond", size=110, fill=LIGHT.paper, stroke=LIGHT.ink, opacity=1)
+    return [marks.encode(x=_rate("share of the other parts that fail"), y=y, tooltip=tips)]
 
 
 def pair_matrix(table: pd.DataFrame, parts: Sequence[str]) -> View:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from hydrascope.analysis import listed as in_words
 from hydrascope.analysis import quantity, reads_each
 from hydrascope.report import _facts
 from hydrascope.report import _stress_charts as charts
@@ -23,6 +24,10 @@ PAIRS = 20
 """Most pairs printed."""
 CROSSINGS = 6
 """Most crossings told in a caption."""
+NAMED = 4
+"""Most parts named in a caveat."""
+FLAT = 1e-4
+"""Width below which an interval has none but that of rounding, in logits."""
 
 WORDS = (
     ("failure rate", "how probable it is that a part is knocked out; each part by itself, all at once"),
@@ -114,7 +119,7 @@ def _importance(found: Resilience) -> Section:
     draft.add(charts.importance_curves(found, leading), "wide")
     return draft.finished(
         "On the left the ordinary knock-out, where nothing else fails; on the right all other parts have failed. A "
-        "curve that rises belongs to a part that others cover for.",
+        "curve that rises belongs to a part that others cover for. Diamonds: a part clearly overtakes others.",
         [
             f"The {len(leading)} parts with the largest importance at any rate are drawn. Their mean over all rates is "
             "the Shapley value, at one half the Banzhaf value.",
@@ -291,6 +296,12 @@ def _caveats(found: Resilience) -> tuple[str, ...]:
             "The failure rates leave much of 0 to 1 open, so that no Shapley value is given; the usual rates are dense "
             "enough."
         )
+    if flat := _unshaken(found):
+        said.append(
+            f"Among failures the importance of {_some(flat)} has an interval without width at some rate, since no "
+            "random set drawn there made a difference to it. What only a set would show that was not drawn, the interval does "
+            "not know; more masks (--masks) show more."
+        )
     if str(found.ds.attrs["ablation"]) == "resample" and int(found.ds.attrs["donors"]) == 1:
         said.append(
             "All parts of a set are replaced from the same donor, one for each prompt; with all parts out the last "
@@ -299,3 +310,16 @@ def _caveats(found: Resilience) -> tuple[str, ...]:
     if not found.resampling.conclusive:
         said.append("There are too few independent groups of prompts for intervals, so none are given.")
     return tuple(said)
+
+
+def _unshaken(found: Resilience) -> list[str]:
+    """Parts whose importance no random set of some rate changed."""
+    table = found.importance()
+    inside = table[(table["rate"] > 0) & (table["rate"] < 1)]
+    return list(dict.fromkeys(inside.loc[inside["importance_hi"] - inside["importance_lo"] < FLAT, "part"]))
+
+
+def _some(parts: list[str]) -> str:
+    """The first parts by name, and how many more there are."""
+    more = len(parts) - NAMED
+    return in_words([*parts[:NAMED], *([f"{more} more"] if more > 0 else [])])
