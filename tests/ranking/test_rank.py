@@ -13,7 +13,7 @@ import pytest
 
 import hydrascope as hs
 from hydrascope.anatomy import examine
-from hydrascope.errors import ComponentError, OutputError, RunError, SettingsChanged
+from hydrascope.errors import ComponentError, OutputError, PromptError, RunError, SettingsChanged
 from hydrascope.resilience import Verdict
 from tests.conftest import Cli
 from tests.support import planted as plant
@@ -99,6 +99,26 @@ def test_neurons_that_take_away_less() -> None:
         np.testing.assert_allclose(gone.pop(f"neuron.3.{unit}"), 0.28 * mine, rtol=1e-3)
     assert gone
     np.testing.assert_allclose(list(gone.values()), 0, atol=1e-4)
+
+
+def test_the_set_that_flips_an_answer_is_found_and_kept(tmp_path: Path) -> None:
+    """What attn.1 no longer writes attn.3 writes: only without both another answer comes first."""
+    model, prompts = opened("backup")
+    ask: Any = functools.partial(
+        hs.rank, model, prompts, "attn", hs.Resample(donors=2), primaries="attn.2", top=2, out=tmp_path / "rank"
+    )
+    first = int(np.argmax(plant.planted("backup").strengths))
+    assert len(ask().flips()) == 0
+    found = ask(why=first)
+    assert found.flips().equals(hs.Rank.open(tmp_path / "rank").flips())
+    assert ask().flips().equals(found.flips())  # what was asked once is kept
+    last = found.flips().iloc[-1]
+    assert (last["prompt"], last["parts"], last["flipped"]) == (first, "attn.1+attn.3", True)
+    assert found.summary().numbers[f"flips {first}"] == "attn.1+attn.3"
+    assert "flips when attn.1 and attn.3 are lost; none of them can be spared" in found.summary().sentences[0]
+    with pytest.raises(PromptError, match=r"prompt 999 is not among those .* name one of 0, 1"):
+        ask(why=999)
+    assert hs.Rank.open(tmp_path / "rank").flips().equals(found.flips())
 
 
 def test_sentences_state_the_tables() -> None:

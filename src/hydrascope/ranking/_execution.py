@@ -1,8 +1,9 @@
 """A ranking from its request to its ledgers, continued where it stopped.
 
 Its folder is that of a run whose numbers are all in companions: `singles`, every part alone with its whole account;
-`joint`, the primaries and each candidate beside them; `frozen`, the primaries with candidates frozen; and
-`scores.zarr`, cheap scores from gradients.
+`joint`, the primaries and each candidate beside them; `frozen`, the primaries with candidates frozen; `why-3-1`,
+`why-3-2` ..., what the search for a set that flips the answer of prompt 3 asked for next; and `scores.zarr`, cheap
+scores from gradients.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ from hydrascope.ledger import open_dataset, remove
 from hydrascope.prompts import PromptSet
 from hydrascope.ranking._labels import read_labels
 from hydrascope.ranking._request import RankRequest
+from hydrascope.resilience import addresses
 from hydrascope.run import Progress, Task, Tell, execute_companions, folder_of_companions
-from hydrascope.run_directory import COMPANIONS, SINGLES, RunDirectory, fresh_or_same
+from hydrascope.run_directory import COMPANIONS, SINGLES, RunDirectory, fresh_or_same, is_finished
 from hydrascope.significance import Significance, find_primaries
 
-JOINT, FROZEN, SCORES = "joint", "frozen", "scores.zarr"
+JOINT, FROZEN, FLIPS, SCORES = "joint", "frozen", "why", "scores.zarr"
 
 
 @dataclass(frozen=True)
@@ -173,12 +175,35 @@ def execute_rank(
         if later:
             together = read(out, request, noted.record).sets
             execute_companions(noted, {FROZEN: ranking.frozen(primaries, together)}, request, progress=progress)
+        if request.why is not None:
+            noted = _asked(noted, request.why)
+            _search_flip(ranking, noted, request.why, progress)
     return read(out, request, noted.record), noted.mark_complete()
 
 
 def _noted(directory: RunDirectory, primaries: tuple[str, ...], later: tuple[str, ...]) -> RunDirectory:
     """The folder with what was found, so that its tables can be read without the model."""
     return RunDirectory(directory.path, {**directory.record, "primaries": list(primaries), "later": list(later)})
+
+
+def _search_flip(ranking: Ranking, directory: RunDirectory, prompt: int, progress: Progress) -> None:
+    """Measure set after set until the search for what flips an answer is done; each step has a folder of its own."""
+    while len(missing := (found := read(directory.path, ranking.request, directory.record)).flip(prompt).missing):
+        name = f"{FLIPS}-{prompt}-{len(found.flips[prompt]) + 1}"
+        sets = of_sets(ranking.singles, addresses(missing, ranking.parts))
+        execute_companions(directory, {name: sets}, ranking.request, progress=progress)
+
+
+def _asked(directory: RunDirectory, prompt: int) -> RunDirectory:
+    """The folder with the number of the prompt that was asked about among its earlier ones."""
+    why = sorted({*directory.record.get("why", ()), prompt})
+    return RunDirectory(directory.path, {**directory.record, "why": why})
+
+
+def _steps(folder: Path, prompt: int) -> list[xr.Dataset]:
+    """Ledgers of the finished steps of a prompt's search."""
+    steps = [path for path in (folder / COMPANIONS).glob(f"{FLIPS}-{prompt}-*") if is_finished(path)]
+    return [open_dataset(path) for path in sorted(steps, key=lambda path: int(path.name.split("-")[-1]))]
 
 
 def _attribute(task: Task, path: Path, progress: Progress) -> None:
@@ -223,4 +248,5 @@ def read(folder: Path, request: RankRequest, record: Mapping[str, Any]) -> Signi
         labels=record["settings"]["labels"],
         top=request.top,
         seed=request.seed,
+        flips={prompt: _steps(folder, prompt) for prompt in record.get("why", ())},
     )

@@ -25,7 +25,7 @@ class Rank(NamedTables):
         path: folder of the ranking; None for one that was not kept.
     """
 
-    TABLES: ClassVar = ("ranking", "backups", "freezing", "detection", "agreement", "misjudged")
+    TABLES: ClassVar = ("ranking", "backups", "freezing", "detection", "agreement", "misjudged", "flips")
     WHAT: ClassVar = "a ranking"
 
     findings: Significance
@@ -73,6 +73,10 @@ class Rank(NamedTables):
     def misjudged(self) -> pd.DataFrame:
         """Where cheap scores miss the total effect, and how much of that is repair."""
         return self.findings.misjudged.copy()
+
+    def flips(self) -> pd.DataFrame:
+        """The smallest sets of parts, as far as was searched, whose loss flips an answer that was asked about."""
+        return self.findings.flip_table.copy()
 
     def summary(self) -> Verdict:
         """The findings in plain sentences, with the numbers in them."""

@@ -30,6 +30,11 @@ class RankRequest(RunRequest, frozen=True, extra="forbid"):
         default=True, description="Also estimate every effect from gradients, to hold it to the exact one."
     )
     top: int = Field(default=3, description="Parts that are frozen together, and first parts that are compared.", ge=2)
+    why: int | None = Field(
+        default=None,
+        description="Number of a prompt: also search the smallest set of parts whose loss flips its answer.",
+        ge=0,
+    )
     donors: int | None = Field(default=None, description="Replacement values per prompt (1).")
 
     @classmethod
@@ -44,5 +49,9 @@ class RankRequest(RunRequest, frozen=True, extra="forbid"):
         if self.read == "each" and self.cheap and "cheap" in self.model_fields_set:
             raise RunError(
                 "cheap scores are held to the exact run prompt by prompt; leave --cheap out with --read each"
+            )
+        if self.why is not None and (self.read == "each" or not self.distribution):
+            raise RunError(
+                "whether an answer flips is read from the next-token distribution after a prompt; leave --why out"
             )
         return self

@@ -24,6 +24,7 @@ def rank(
     labels: str | Path | None = None,
     cheap: bool | None = None,
     top: int | None = None,
+    why: int | None = None,
     seed: int | None = None,
     options: Options | None = None,
     out: str | Path | None = None,
@@ -41,6 +42,7 @@ def rank(
         labels: JSON or CSV file that says which parts are to be found.
         cheap: also estimate every effect from gradients (True).
         top: parts that are frozen together, and first parts that are compared (3).
+        why: number of a prompt; also search the smallest set of parts whose loss flips its answer.
         seed: seed of donors, noise and random sets; overrides `options`.
         options: how the runs are made.
         out: folder that keeps the ranking; the same call with the same folder continues it.
@@ -61,6 +63,7 @@ def rank(
         labels=None if labels is None else str(labels),
         cheap=cheap,
         top=top,
+        why=why,
     )
     found, directory = execute_rank(
         prepare_rank(request, model, prompts, how), folder, overwrite=overwrite, progress=progress

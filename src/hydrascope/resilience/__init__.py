@@ -17,7 +17,7 @@ from hydrascope.resilience._sets import Faults, addresses, members
 from hydrascope.resilience._two_ways import two_ways
 from hydrascope.resilience._values import SetValues
 from hydrascope.resilience._verdict import Verdict, secure_parts, verdict
-from hydrascope.resilience._worst import next_sets, search
+from hydrascope.resilience._worst import extended, next_sets, search
 
 __all__ = [
     "ALLOWED",
@@ -36,6 +36,7 @@ __all__ = [
     "communities",
     "crossings",
     "degradation",
+    "extended",
     "hidden_pairs",
     "loads",
     "members",

@@ -7,14 +7,17 @@ Pure functions from ledgers to tables; nothing here needs a model. `Significance
 from hydrascope.significance._conditional import Effects, backups, find_primaries
 from hydrascope.significance._detection import average_precision, detection, precision_at, roc_auc
 from hydrascope.significance._findings import Significance
+from hydrascope.significance._flips import LARGEST, Flip, flip_table
 from hydrascope.significance._freezing import chosen_sets, freezing
 from hydrascope.significance._scores import Score, agreement, misjudged, score_table
 from hydrascope.significance._told import told
 from hydrascope.significance.context import Contexts, told_context
 
 __all__ = [
+    "LARGEST",
     "Contexts",
     "Effects",
+    "Flip",
     "Score",
     "Significance",
     "agreement",
@@ -23,6 +26,7 @@ __all__ = [
     "chosen_sets",
     "detection",
     "find_primaries",
+    "flip_table",
     "freezing",
     "misjudged",
     "precision_at",

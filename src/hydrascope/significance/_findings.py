@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -12,7 +12,9 @@ import xarray as xr
 from jaxtyping import Float
 
 from hydrascope.analysis import Findings, Resampling, ablated_direct, bootstrap, divide
-from hydrascope.significance import _conditional, _detection, _freezing, _scores
+from hydrascope.errors import PromptError
+from hydrascope.significance import _conditional, _detection, _flips, _freezing, _scores
+from hydrascope.significance._flips import Flip
 from hydrascope.significance._scores import EXACT, Score
 
 RESAMPLES = 200
@@ -36,6 +38,7 @@ class Significance:
         labels: address to whether a part is one to be found, given by the user.
         top: parts of a set that is frozen together, and of the first ones that are compared.
         seed: of the random sets.
+        flips: of prompts by their number, ledgers of the sets whose loss was tried on their answers.
     """
 
     parts: tuple[str, ...]
@@ -48,6 +51,7 @@ class Significance:
     labels: Mapping[str, bool] = field(default_factory=dict)
     top: int = 3
     seed: int = 0
+    flips: Mapping[int, Sequence[xr.Dataset]] = field(default_factory=dict)
 
     @property
     def ds(self) -> xr.Dataset:
@@ -153,3 +157,27 @@ class Significance:
             for name, labels in made
         ]
         return pd.concat(found, ignore_index=True)
+
+    def flip(self, prompt: int) -> Flip:
+        """The search for the smallest set of parts whose loss flips the answer of a prompt, as far as it went.
+
+        Args:
+            prompt: number of the prompt.
+
+        Raises:
+            PromptError: the model does not give this answer to begin with, or there is no such prompt.
+        """
+        known = [int(one) for one in self.ds["prompt"].values]
+        right = np.asarray(self.ds["clean_target_first"].values) >= 0.5
+        if prompt not in known or not right[known.index(prompt)]:
+            there = [str(one) for one, is_right in zip(known, right, strict=True) if is_right]
+            raise PromptError(
+                f"prompt {prompt} is not among those that the model answers as wanted, so there is no answer to flip; "
+                f"name one of {', '.join(there[:8])}{' ...' if len(there) > 8 else ''}"
+            )
+        return Flip.read((self.ds, self.joint, *self.flips.get(prompt, ())), self.parts, known.index(prompt))
+
+    @cached_property
+    def flip_table(self) -> pd.DataFrame:
+        """Steps to the sets whose loss flips an answer; see `flip_table`."""
+        return _flips.flip_table([self.flip(prompt) for prompt in self.flips], self.ds)

@@ -9,6 +9,7 @@ from typing import Any
 from hydrascope.analysis import digits, listed, percent
 from hydrascope.resilience import Verdict
 from hydrascope.significance._findings import Significance
+from hydrascope.significance._flips import LARGEST
 from hydrascope.significance._scores import EXACT
 
 NAMED = 4
@@ -19,7 +20,7 @@ Said = Iterator[tuple[str, dict[str, Any]]]
 
 def told(found: Significance) -> Verdict:
     """Say what a ranking found."""
-    sayings = (_backups, _sets, _finding, _agreement, _misjudged)
+    sayings = (_backups, _flips, _sets, _finding, _agreement, _misjudged)
     (headline, numbers), *rest = [said for saying in sayings for said in saying(found)]
     for _, more in rest:
         numbers |= more
@@ -32,9 +33,10 @@ def _backups(found: Significance) -> Said:
     if len(needed):
         first = needed.iloc[int(needed["gone"].abs().argmax())]
         several = f"{len(needed)} parts" if len(needed) > 1 else "one part"
+        much = _ends(first, "removed", share=True) if _clear(first, "repair") else f"{_ends(first, 'gone')} logits"
         yield (
             f"What comes back when {out} is lost clearly depends on {several}; freezing {first['frozen']} removes "
-            f"most, {_ends(first, 'removed', share=True)}.",
+            f"most, {much}.",
             {"needed": len(needed), "frozen": str(first["frozen"]), "removed": float(first["removed"])},
         )
     else:
@@ -50,13 +52,29 @@ def _backups(found: Significance) -> Said:
         )
 
 
+def _flips(found: Significance) -> Said:
+    for prompt, steps in found.flip_table.groupby("prompt", sort=False):
+        row = steps.iloc[-1]
+        answer = f"The answer '{str(row['answer']).strip()}' of prompt {prompt}"
+        if not row["flipped"]:
+            yield f"{answer} stays first whichever sets of up to {LARGEST} parts a greedy search takes away.", {}
+            continue
+        parts = str(row["parts"]).split("+")
+        said = f"{answer} flips when {listed(parts)} {'is' if len(parts) == 1 else 'are'} lost"
+        said += "" if len(parts) == 1 else "; none of them can be spared, but a smaller set may exist"
+        others = (
+            "" if math.isnan(row["others"]) else f", which also flips {percent(row['others'])} of the other prompts"
+        )
+        yield f"{said}{others}.", {f"flips {prompt}": str(row["parts"])}
+
+
 def _sets(found: Significance) -> Said:
     table = found.freezing
     mine, random = (table[table["chosen_by"] == name] for name in ("conditional score", "random"))
     if mine.empty or random.empty:
         return
     row = mine.iloc[0]
-    if not (row["repair_lo"] > 0 or row["repair_hi"] < 0):
+    if not _clear(row, "repair"):
         yield f"Without {listed(list(found.primaries))} nothing clearly comes back, so there is no share to remove.", {}
         return
     said = (
@@ -99,6 +117,10 @@ def _misjudged(found: Significance) -> Said:
             f"{digits(row['total'])}; repair is {digits(row['repair'])}.",
             {f"misjudged {row['score']}": str(row["part"])},
         )
+
+
+def _clear(row: Any, name: str) -> bool:
+    return bool(row[f"{name}_lo"] > 0 or row[f"{name}_hi"] < 0)
 
 
 def _ends(row: Any, name: str, *, share: bool = False) -> str:
