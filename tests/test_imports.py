@@ -51,6 +51,10 @@ ALLOWED: dict[str, set[str]] = {
         *("errors", "components", "prompts", "anatomy", "ablations", "ledger", "run_directory", "analysis", "_lazy"),
         *("_tables", "attribution", "faults", "resilience", "run", "significance"),
     },
+    "pruning": {
+        *("errors", "_digests", "_lazy", "_tables", "components", "zoo", "prompts", "anatomy", "engine", "ledger"),
+        *("run_directory", "analysis", "resilience", "run", "exporting"),
+    },
     "comparison": {"errors", "analysis", "report", "results", "run_directory"},
     "results": {"errors", "_card", "components", "analysis", "ledger", "report", "run_directory"},
     "knockout": {
@@ -73,6 +77,7 @@ FACES = (
     "figures",
     "ledger",
     "prompts",
+    "pruning",
     "ranking",
     "report",
     "resilience",
@@ -189,7 +194,7 @@ def test_transformers_is_known_to_few():
 PUBLIC = {
     *("load", "Model", "load_prompts", "Prompt", "PromptSet", "documents", "Document", "cut", "Cut"),
     *("knock_out", "freeze", "stress", "rank", "compare", "Options", "Ledger", "Stress", "Rank", "Summary", "Compared"),
-    *("export", "Exported"),
+    *("export", "Exported", "prune", "Prune"),
     *("Ablation", "Zero", "Mean", "PositionMean", "Optimal", "Resample", "Noise", "Counterfactual"),
 }
 """What a user can meet, beside the errors."""
@@ -225,6 +230,8 @@ def test_public_names_are_those_that_can_be_imported():
         "hydrascope.faults._request",
         "hydrascope.ranking",
         "hydrascope.ranking._request",
+        "hydrascope.pruning",
+        "hydrascope.pruning._request",
         "hydrascope.significance",
         "hydrascope.resilience",
         "hydrascope.analysis",

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from hydrascope.knockout import freeze, knock_out
     from hydrascope.prompts import Cut, Document, Prompt, PromptSet, cut, documents
     from hydrascope.prompts import load as load_prompts
+    from hydrascope.pruning import Prune, prune
     from hydrascope.ranking import Rank, rank
     from hydrascope.results import Ledger
     from hydrascope.run import Options
@@ -94,6 +95,7 @@ __all__ = [
     "PromptError",
     "PromptSet",
     "PromptTooLong",
+    "Prune",
     "Rank",
     "RemoteCodeRefused",
     "Resample",
@@ -113,6 +115,7 @@ __all__ = [
     "knock_out",
     "load",
     "load_prompts",
+    "prune",
     "rank",
     "stress",
 ]
@@ -130,6 +133,7 @@ __getattr__ = lazily(
         "TargetError TooFewDonors UnknownModel",
         "exporting": "Exported export",
         "faults": "Stress stress",
+        "pruning": "Prune prune",
         "ranking": "Rank rank",
         "knockout": "freeze knock_out",
         "prompts": "Cut Document Prompt PromptSet cut documents load_prompts=load",

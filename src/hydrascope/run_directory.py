@@ -5,6 +5,7 @@ prompts.jsonl   the prompts as they were run
 ledger.zarr/    the ledger, appears when the knock-outs begin
 scratch.zarr/   activations that replacements are made of; gone when the run is complete
 companions/NAME/   other ablations, other doses and frozen responders; folders of the same kind
+costs.jsonl     of a pruning, what every removed set costs; prune.json, what each ranking chose
 report.html     the report
 """
 
@@ -29,12 +30,15 @@ COMPANIONS = "companions"
 FREEZE = "freeze"
 """Name of the companion run in which responders are frozen."""
 
-RUN, STRESS, RANK = "run", "stress", "rank"
+RUN, STRESS, RANK, PRUNE = "run", "stress", "rank", "prune"
 """Kinds of folders, by the verb that makes them."""
+
+COSTS, PRUNED = "costs.jsonl", "prune.json"
+"""Files of a pruning: what every removed set costs, and what each ranking chose."""
 
 LEDGER = "ledger.zarr"
 _FOLDERS = (LEDGER, "scratch.zarr", COMPANIONS)
-_DRAFTS = tuple(f"{name}.new" for name in (JSON, PROMPTS, *_FOLDERS))
+_DRAFTS = tuple(f"{name}.new" for name in (JSON, PROMPTS, PRUNED, *_FOLDERS))
 """Names that a killed write can leave in the folder; never read, written over."""
 
 
@@ -187,7 +191,8 @@ def _clear(path: Path) -> None:
             remove(draft)
             os.rename(path / name, draft)
         remove(draft)
-    remove(path / REPORT)
+    for name in (REPORT, COSTS, PRUNED):
+        remove(path / name)
 
 
 def is_finished(path: Path) -> bool:
@@ -203,7 +208,7 @@ def is_finished(path: Path) -> bool:
 
 
 def kind_of(path: Path) -> str:
-    """What a folder holds: `RUN`, `STRESS` or `RANK`.
+    """What a folder holds: `RUN`, `STRESS`, `RANK` or `PRUNE`.
 
     A ledger proves itself, so where there is one the record is not asked. Companions, and folders without a record, say
     nothing else and are taken for runs.
@@ -224,7 +229,7 @@ def finished_record(path: Path, kind: str, what: str) -> dict[str, Any]:
 
     Args:
         path: the folder.
-        kind: what it must hold, `STRESS` or `RANK`.
+        kind: what it must hold, `STRESS`, `RANK` or `PRUNE`.
         what: the kind in words.
 
     Raises:
