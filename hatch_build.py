@@ -1,6 +1,6 @@
 """Gives the package's page on an index the address of its repository, which only a release knows.
 
-`HYDRASCOPE_REPOSITORY=https://... pip wheel .` makes the README's links and picture absolute and names the project's URLs.
+`HYDRASCOPE_REPOSITORY=https://... pip wheel .` makes the README's links and picture absolute and names the URLs.
 Without it they are left as they are, to be read in a clone.
 """
 

@@ -51,6 +51,10 @@ ALLOWED: dict[str, set[str]] = {
         *("errors", "components", "prompts", "anatomy", "ablations", "ledger", "run_directory", "analysis", "_lazy"),
         *("_tables", "attribution", "faults", "resilience", "run", "significance"),
     },
+    "pruning": {
+        *("errors", "_digests", "_lazy", "_tables", "components", "zoo", "prompts", "anatomy", "engine", "ledger"),
+        *("run_directory", "analysis", "resilience", "run", "exporting"),
+    },
     "comparison": {"errors", "analysis", "report", "results", "run_directory"},
     "contexts": {"errors", "_tables", "ledger", "resilience", "results", "run_directory", "significance"},
     "results": {"errors", "_card", "components", "analysis", "ledger", "report", "run_directory"},
@@ -74,6 +78,7 @@ FACES = (
     "figures",
     "ledger",
     "prompts",
+    "pruning",
     "ranking",
     "report",
     "resilience",
@@ -192,7 +197,7 @@ PUBLIC = {
     *("load", "Model", "load_prompts", "Prompt", "PromptSet", "documents", "Document", "cut", "Cut"),
     *("knock_out", "freeze", "stress", "rank", "compare", "context", "Options", "Ledger", "Stress", "Rank"),
     *("Summary", "Compared", "Context"),
-    *("export", "Exported"),
+    *("export", "Exported", "prune", "Prune"),
     *("Ablation", "Zero", "Mean", "PositionMean", "Optimal", "Resample", "Noise", "Counterfactual"),
 }
 """What a user can meet, beside the errors."""
@@ -228,6 +233,8 @@ def test_public_names_are_those_that_can_be_imported():
         "hydrascope.faults._request",
         "hydrascope.ranking",
         "hydrascope.ranking._request",
+        "hydrascope.pruning",
+        "hydrascope.pruning._request",
         "hydrascope.significance",
         "hydrascope.resilience",
         "hydrascope.analysis",

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from hydrascope.knockout import freeze, knock_out
     from hydrascope.prompts import Cut, Document, Prompt, PromptSet, cut, documents
     from hydrascope.prompts import load as load_prompts
+    from hydrascope.pruning import Prune, prune
     from hydrascope.ranking import Rank, rank
     from hydrascope.results import Ledger
     from hydrascope.run import Options
@@ -96,6 +97,7 @@ __all__ = [
     "PromptError",
     "PromptSet",
     "PromptTooLong",
+    "Prune",
     "Rank",
     "RemoteCodeRefused",
     "Resample",
@@ -116,6 +118,7 @@ __all__ = [
     "knock_out",
     "load",
     "load_prompts",
+    "prune",
     "rank",
     "stress",
 ]
@@ -134,6 +137,7 @@ __getattr__ = lazily(
         "TargetError TooFewDonors UnknownModel",
         "exporting": "Exported export",
         "faults": "Stress stress",
+        "pruning": "Prune prune",
         "ranking": "Rank rank",
         "knockout": "freeze knock_out",
         "prompts": "Cut Document Prompt PromptSet cut documents load_prompts=load",

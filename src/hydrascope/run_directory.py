@@ -5,6 +5,7 @@ prompts.jsonl   the prompts as they were run
 ledger.zarr/    the ledger, appears when the knock-outs begin
 scratch.zarr/   activations that replacements are made of; gone when the run is complete
 companions/NAME/   other ablations, other doses and frozen responders; folders of the same kind
+costs.jsonl     of a pruning, what every removed set costs; prune.json, what each ranking chose
 report.html     the report
 """
 
@@ -31,12 +32,15 @@ FREEZE = "freeze"
 SINGLES = "singles"
 """Name of the companion run, of a stress test or a ranking, in which every part is knocked out alone."""
 
-RUN, STRESS, RANK = "run", "stress", "rank"
+RUN, STRESS, RANK, PRUNE = "run", "stress", "rank", "prune"
 """Kinds of folders, by the verb that makes them."""
+
+COSTS, PRUNED = "costs.jsonl", "prune.json"
+"""Files of a pruning: what every removed set costs, and what each ranking chose."""
 
 LEDGER = "ledger.zarr"
 _FOLDERS = (LEDGER, "scratch.zarr", COMPANIONS)
-_DRAFTS = tuple(f"{name}.new" for name in (JSON, PROMPTS, *_FOLDERS))
+_DRAFTS = tuple(f"{name}.new" for name in (JSON, PROMPTS, PRUNED, *_FOLDERS))
 """Names that a killed write can leave in the folder; never read, written over."""
 
 
@@ -189,7 +193,8 @@ def _clear(path: Path) -> None:
             remove(draft)
             os.rename(path / name, draft)
         remove(draft)
-    remove(path / REPORT)
+    for name in (REPORT, COSTS, PRUNED):
+        remove(path / name)
 
 
 def is_finished(path: Path) -> bool:
@@ -205,7 +210,7 @@ def is_finished(path: Path) -> bool:
 
 
 def kind_of(path: Path) -> str:
-    """What a folder holds: `RUN`, `STRESS` or `RANK`.
+    """What a folder holds: `RUN`, `STRESS`, `RANK` or `PRUNE`.
 
     A ledger proves itself, so where there is one the record is not asked. Companions, and folders without a record, say
     nothing else and are taken for runs.
@@ -226,7 +231,7 @@ def finished_record(path: Path, kind: str, what: str) -> dict[str, Any]:
 
     Args:
         path: the folder.
-        kind: what it must hold, `STRESS` or `RANK`.
+        kind: what it must hold, `STRESS`, `RANK` or `PRUNE`.
         what: the kind in words.
 
     Raises:

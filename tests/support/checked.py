@@ -32,6 +32,8 @@ ASKED_TO_REFUSE = tuple(
             "attribution._scores",
             "ranking._request",
             "ranking._verb",
+            "pruning._request",
+            "pruning._verb",
         ),
     )
 )

@@ -81,3 +81,13 @@ def same_subject(model: Planted, count: int) -> tuple[hs.Prompt, ...]:
         )
         for i in range(count)
     )
+
+
+def many_answers(count: int, tokens: int = 8) -> hs.PromptSet:
+    """Texts of one subject and random answers behind it, six to a document."""
+    drawn = torch.randint(len(ANSWERS), (count, tokens - 2), generator=torch.Generator().manual_seed(3))
+    texts = tuple(
+        hs.Prompt(input_ids=(BOS, SUBJECTS[i % len(SUBJECTS)], *(ANSWERS[a] for a in row)), group=f"document {i // 6}")
+        for i, row in enumerate(drawn.tolist())
+    )
+    return hs.PromptSet("answers", texts)

@@ -17,6 +17,7 @@ from hydrascope.cli._freeze import freeze
 from hydrascope.cli._inspect import inspect
 from hydrascope.cli._lists import models, tasks
 from hydrascope.cli._options import add_options
+from hydrascope.cli._prune import prune
 from hydrascope.cli._rank import rank
 from hydrascope.cli._report import report
 from hydrascope.cli._run import run
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for panel, verbs in {
-    "Measure": (run, freeze, stress, rank, inspect),
+    "Measure": (run, freeze, stress, rank, prune, inspect),
     "Read": (show, report, table, runs, compare, context),
     "What there is": (models, tasks),
 }.items():

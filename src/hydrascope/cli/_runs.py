@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hydrascope.faults import Stress
+    from hydrascope.pruning import Prune
     from hydrascope.ranking import Rank
     from hydrascope.results import Ledger
 
@@ -91,7 +92,7 @@ def _told_by_ledger(path: Path) -> dict[str, Any]:
     return {"run": str(path), **named, "state": "complete", "headline": _headline(ledger)}
 
 
-def _headline(found: Ledger | Stress | Rank) -> str:
+def _headline(found: Ledger | Stress | Rank | Prune) -> str:
     from hydrascope.results import Ledger
 
     bare = isinstance(found, Ledger) and not found.has_report

@@ -5,6 +5,6 @@ tokenizer, generation config and card, opens the folder again and holds it to th
 computes something else is refused and does not stay.
 """
 
-from hydrascope.exporting._export import Exported, export
+from hydrascope.exporting._export import Exported, export, require_free
 
-__all__ = ["Exported", "export"]
+__all__ = ["Exported", "export", "require_free"]

@@ -17,8 +17,8 @@ _NEVER = re.compile(r".*token_ids?")
 def shorten(config: Any, depth: int, kept: Sequence[int]) -> None:
     """Change a config to that of the model with some of its blocks.
 
-    Whatever list is as long as the model is deep, or has numbers for keys, is taken for one of its blocks. Whether that
-    was all there is to change, the comparison of the written folder tells.
+    Whatever list is as long as the model is deep is taken for one of its blocks. Whether that was all there is to
+    change, the comparison of the written folder tells.
 
     Args:
         config: the config of the text model.
@@ -29,8 +29,6 @@ def shorten(config: Any, depth: int, kept: Sequence[int]) -> None:
     for name, value in vars(config).items():
         if isinstance(value, list | tuple) and len(value) == depth and not _NEVER.fullmatch(name):
             changed[name] = type(value)(value[i] for i in kept)
-        elif isinstance(value, dict) and value and all(type(key) is int for key in value):
-            changed[name] = {new: value[old] for new, old in enumerate(kept) if old in value}
         elif type(value) is int and name in _FIRST:
             changed[name] = sum(i < value for i in kept)
         elif type(value) is int and value == depth and _COUNTS.fullmatch(name):

@@ -69,8 +69,7 @@ def export(
     """
     path = Path(folder)
     missing = parts_of(model, components)
-    if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
-        raise OutputError(f"'{path}' exists and is not empty; choose another folder for the smaller model")
+    require_free(path)
     model.require_unchanged()
     network = smaller(model, missing)
     draft = path.with_name(f".{path.name}.new")
@@ -99,6 +98,16 @@ def export(
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return found
+
+
+def require_free(folder: Path) -> None:
+    """Refuse a folder that has something in it.
+
+    Raises:
+        OutputError: it has.
+    """
+    if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+        raise OutputError(f"'{folder}' exists and is not empty; choose another folder for the smaller model")
 
 
 def parts_of(model: Model, components: str) -> tuple[Component, ...]:

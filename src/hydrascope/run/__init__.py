@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         freezing,
         prepare_runs,
     )
-    from hydrascope.run._estimate import Estimate, estimate
+    from hydrascope.run._estimate import Estimate, estimate, matmul_rate
     from hydrascope.run._execution import dealt, execute, versions
     from hydrascope.run._given import (
         AblationsLike,
@@ -69,6 +69,7 @@ __all__ = [
     "given_model",
     "given_options",
     "given_prompts",
+    "matmul_rate",
     "open_model",
     "open_request",
     "options_of",
@@ -94,7 +95,7 @@ __getattr__ = lazily(
         "_record": "record_of recorded_request store_prompts stored_prompts",
         "_request": "RunRequest options_of",
         "_task": "Task default_folder prepare",
-        "_estimate": "Estimate estimate",
+        "_estimate": "Estimate estimate matmul_rate",
         "_runner": "Batch Progress Selection Tell",
     },
 )

@@ -1,0 +1,264 @@
+"""A pruning from its request to its tables, continued where it stopped.
+
+Its folder has `run.json`, `costs.jsonl` with a line for every set that was run, and at the end `prune.json`: what each
+ranking chose. Rankings are worked out anew each time, from costs that are known already.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hydrascope.anatomy import Model
+from hydrascope.components import Component
+from hydrascope.errors import ComponentError, OutputError, RunError
+from hydrascope.ledger import read_record, write_record
+from hydrascope.prompts import PromptSet, encode
+from hydrascope.pruning._findings import Chosen, Findings, Judged
+from hydrascope.pruning._judge import Judge
+from hydrascope.pruning._request import ALL, PruneRequest
+from hydrascope.pruning._store import Store, name_of
+from hydrascope.pruning._texts import SPLITS, Texts, split
+from hydrascope.pruning.rankings import DRAWS, RANKINGS, Random, Ranking, Scored, ranking_named
+from hydrascope.run import Progress, alone_with, record_of, store_prompts, versions
+from hydrascope.run_directory import COSTS, PRUNED, RunDirectory, fresh_or_same, locked, open_run_directory
+
+KINDS = {"blocks": ("layer",), "sublayers": ("attn", "mixer", "mlp"), "heads": ("head",), "neurons": ("neuron",)}
+"""Kinds of components by what they are called together."""
+USUAL_SHARES, EVERY_TENTH = (0.1, 0.2, 0.3), tuple(step / 10 for step in range(1, 10))
+"""Shares of the parts that go where none are given: without a loss to keep, and with one."""
+MOST_RUN = 1000
+"""With more parts than this, rankings that run the model without each are left out unless they are named."""
+OWN = "scores"
+"""Name of the ranking by a user's own scores."""
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """A pruning that is ready to go: everything checked, nothing computed.
+
+    Attributes:
+        request: what was asked.
+        model: the opened model.
+        prompts: the text.
+        calibration: texts that rankings see.
+        test: texts of other documents.
+        parts: the parts that can go, in the order of the forward pass.
+        rankings: rankings by name, each with its draws.
+    """
+
+    request: PruneRequest
+    model: Model
+    prompts: PromptSet
+    calibration: Texts
+    test: Texts
+    parts: tuple[Component, ...]
+    rankings: Mapping[str, tuple[Ranking, ...]]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many parts go, ascending."""
+        asked, count = self.request, len(self.parts)
+        if asked.remove is not None:
+            return (asked.remove,)
+        shares = asked.shares or (USUAL_SHARES if asked.keep_loss is None else EVERY_TENTH)
+        return tuple(sorted({max(1, round(count * share)) for share in shares} - {count}))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything that the numbers depend on."""
+        asked, source = self.request, self.model.source
+        own = self.rankings[OWN][0] if OWN in self.rankings else None
+        return {
+            "weights": source.weight_digest,
+            "dtype": source.dtype,
+            "device": self.model.device.type,
+            "prompts": self.prompts.digest,
+            "bos": asked.bos,
+            "units": asked.units,
+            "sizes": list(self.sizes),
+            "ranking": list(self.rankings),
+            "scores": dict(own.scores) if isinstance(own, Scored) else None,
+            "keep_loss": asked.keep_loss,
+            "calibrate": asked.calibrate,
+            "test": asked.test,
+            "seed": asked.seed,
+        }
+
+    @property
+    def sets_run(self) -> float:
+        """About how many sets the rankings run on the text that they see."""
+        runs = [ranking.sets_run(len(self.parts), self.sizes) for (ranking, *_) in self.rankings.values()]
+        return 1 + sum(runs) + self.judged
+
+    @property
+    def judged(self) -> int:
+        """Most sets that are judged on either part of the text."""
+        return 1 + len(self.sizes) * sum(map(len, self.rankings.values()))
+
+
+def prepare_prune(request: PruneRequest, model: Model, prompts: PromptSet) -> Pruning:
+    """Check a pruning before the first number is computed.
+
+    Args:
+        request: what is asked.
+        model: the opened model.
+        prompts: the text, with documents as groups.
+
+    Raises:
+        HydrascopeError: what cannot be done, and what to do about it.
+    """
+    encoded = encode(
+        prompts,
+        model.tokenizer,
+        vocabulary=model.anatomy.n_vocab,
+        context=model.context,
+        bos=request.bos,
+        needed=(),
+    )
+    calibration, test = split(encoded.prompts, request.calibrate, request.test, request.seed)
+    found = [part for kind in KINDS[request.units] for part in model.anatomy.inventory.expand(kind)]
+    parts = tuple(sorted(found, key=lambda part: (part.layer, part.kind, part.unit or 0)))
+    if len(parts) < 2:
+        raise ComponentError(f"this model has {len(parts)} {request.units} that can go; choose other --units")
+    pruning = Pruning(request, model, prompts, calibration, test, parts, _rankings(request, parts))
+    if not pruning.sizes or pruning.sizes[-1] >= len(parts):
+        raise RunError(f"of {len(parts)} {request.units} at most {len(parts) - 1} can go; remove fewer")
+    return pruning
+
+
+def _rankings(request: PruneRequest, parts: Sequence[Component]) -> dict[str, tuple[Ranking, ...]]:
+    """The rankings that were asked for, or all that these parts allow."""
+    kinds = {part.kind for part in parts}
+    fits = {name: one for name, one in RANKINGS.items() if not one.kinds or kinds <= set(one.kinds)}
+    names = [name for name, one in fits.items() if len(parts) <= MOST_RUN or not one.runs]
+    if request.ranking != (ALL,):
+        for name in request.ranking:
+            if ranking_named(name) is not fits.get(name):
+                raise RunError(f"the ranking '{name}' cannot rank {request.units}; choose from {', '.join(fits)}")
+        names = [name for name in fits if name in request.ranking]
+    found: dict[str, tuple[Ranking, ...]] = {name: (fits[name](),) for name in names}
+    if "random" in found:
+        found["random"] = tuple(Random(draw, request.seed) for draw in range(DRAWS))
+    if request.scores is not None:
+        found[OWN] = (Scored.read(Path(request.scores)),)
+    return found
+
+
+def default_prune_folder(pruning: Pruning) -> Path:
+    """`runs/prune-MODEL-TEXT`, or the next free number of it where another pruning is there."""
+    return fresh_or_same(Path("runs") / f"prune-{pruning.model.source.label}-{pruning.prompts.name}", pruning.settings)
+
+
+def execute_prune(
+    pruning: Pruning,
+    out: Path | None,
+    *,
+    overwrite: bool = False,
+    progress: Progress = lambda stage, done, total: None,
+) -> tuple[Findings, RunDirectory | None]:
+    """Make a pruning, or what is left of it.
+
+    Args:
+        pruning: what to do.
+        out: its folder, made or continued; None keeps nothing on disk afterwards.
+        overwrite: throw away the pruning that is in `out`.
+        progress: takes stage, number done and total.
+
+    Returns:
+        The tables and the folder, if any.
+
+    Raises:
+        SettingsChanged: a pruning that is there was made with other settings.
+        HydrascopeError: what goes wrong on the way; what is known is kept.
+    """
+    if out is None:
+        with tempfile.TemporaryDirectory(prefix="hydrascope-") as folder:
+            return execute_prune(pruning, Path(folder) / "prune", progress=progress)[0], None
+    request = pruning.request
+    facts = {**record_of(request, pruning.model, pruning.prompts), "versions": versions()}
+    with locked(out), alone_with(pruning.model):
+        directory = open_run_directory(out, pruning.settings, facts, overwrite=overwrite)
+        store_prompts(directory, pruning.prompts)
+        if not directory.record["complete"]:
+            _make(pruning, out, progress)
+            directory = directory.mark_complete()
+    return read(out), directory
+
+
+def _make(pruning: Pruning, out: Path, progress: Progress) -> None:
+    known, total = Store(out / COSTS, SPLITS[0]), ceil(pruning.sets_run)
+    judge = Judge(pruning.model, pruning.calibration, known, lambda sets: progress("rank", min(sets, total), total))
+    chosen: dict[str, Chosen] = {}
+    for name, draws in pruning.rankings.items():
+        made = [draw.choose(judge, pruning.parts, pruning.sizes) for draw in draws]
+        sets = {size: tuple(tuple(name_of(one.sets[size]).split("+")) for one in made) for size in pruning.sizes}
+        scores = {str(part): float(score) for part, score in made[0].scores.items()} if len(made) == 1 else {}
+        meaning = draws[0].meaning or "scores of your own"
+        chosen[name] = Chosen(meaning, draws[0].repairs, sets, scores)
+    by_name = {str(part): part for part in pruning.parts}
+    wanted = [(), *(one for ranked in chosen.values() for sets in ranked.sets.values() for one in sets)]
+    for number, one in enumerate(wanted, 1):
+        judge.cost([by_name[part] for part in one], whole=True)
+        progress("calibration", number, len(wanted))
+    tests = Judge(pruning.model, pruning.test, Store(out / COSTS, SPLITS[1]))
+    for number, one in enumerate(wanted, 1):
+        tests.cost([by_name[part] for part in one], whole=True)
+        progress("test", number, len(wanted))
+    texts = {
+        name: {"documents": list(one.documents), "predicted": one.predicted.tolist()}
+        for name, one in zip(SPLITS, (pruning.calibration, pruning.test), strict=True)
+    }
+    rest = {"units": pruning.request.units, "parts": [str(part) for part in pruning.parts]}
+    found = {name: asdict(one) for name, one in chosen.items()}
+    write_record(out / PRUNED, {"settings": pruning.settings, **rest, "texts": texts, "chosen": found})
+
+
+def read(folder: Path) -> Findings:
+    """The tables of a finished pruning's folder.
+
+    Args:
+        folder: the folder.
+
+    Raises:
+        OutputError: something in it is not what was written.
+    """
+    record = read_record(folder / PRUNED)
+    judged = {
+        name: Judged(Store(folder / COSTS, name), tuple(one["documents"]), np.array(one["predicted"], np.float64))
+        for name, one in record["texts"].items()
+    }
+    chosen = {
+        name: Chosen(
+            one["meaning"],
+            one["repairs"],
+            {int(size): tuple(tuple(parts) for parts in sets) for size, sets in one["sets"].items()},
+            one["scores"],
+        )
+        for name, one in record["chosen"].items()
+    }
+    found = Findings(
+        record["units"],
+        tuple(record["parts"]),
+        {name: chosen[name] for name in record["settings"]["ranking"]},
+        judged[SPLITS[0]],
+        judged[SPLITS[1]],
+        record["settings"]["keep_loss"],
+    )
+    for one in judged.values():
+        lost = [
+            "+".join(parts)
+            for ranked in chosen.values()
+            for sets in ranked.sets.values()
+            for parts in sets
+            if "+".join(parts) not in one.store.known
+        ]
+        if lost or "" not in one.store.known:
+            raise OutputError(f"'{folder / COSTS}' lacks what was measured; run it again with --overwrite")
+    return found

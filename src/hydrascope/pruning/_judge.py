@@ -1,0 +1,126 @@
+"""What a set of removed parts costs on some texts, each set once.
+
+The clean stream of every text stays in memory, and a set costs the blocks from its first removed part on that are left.
+A search that removes one part after the other stands on what it has removed so far, and pays from the next part on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hydrascope.anatomy import Model
+from hydrascope.components import Component
+from hydrascope.engine import Trunk
+from hydrascope.pruning._store import Cost, Removed, Store, name_of
+from hydrascope.pruning._texts import Texts
+
+LOGIT_BYTES = 2**27
+"""Bytes of logits that a forward may make; a single text may make more."""
+
+Told = Callable[[int], None]
+"""Takes how many sets have been judged so far."""
+
+
+@dataclass
+class Judge:
+    """Judges sets of parts on some texts.
+
+    Attributes:
+        model: the model.
+        texts: the texts.
+        store: what is known already.
+        told: takes the number of sets that were run, after each.
+    """
+
+    model: Model
+    texts: Texts
+    store: Store
+    told: Told = lambda sets: None
+    ran: int = field(default=0, init=False)
+    _clean: list[Trunk] = field(default_factory=list, init=False)
+    _standing: list[Trunk] = field(default_factory=list, init=False)
+
+    @property
+    def batches(self) -> list[range]:
+        """Texts that go through the model together."""
+        return self.texts.batches(LOGIT_BYTES // (4 * self.model.anatomy.n_vocab))
+
+    @property
+    def trunks(self) -> list[Trunk]:
+        """The texts in the untouched model, batch by batch."""
+        if not self._clean:
+            self._clean = [Trunk.grow(self.model, self.ids(batch)) for batch in self.batches]
+        return self._clean
+
+    def ids(self, batch: range) -> Tensor:
+        """Token ids of a batch."""
+        return torch.tensor([self.texts.ids[i] for i in batch], device=self.model.device)
+
+    def loss(self, removed: Iterable[Component] = ()) -> float:
+        """Mean cross-entropy of a token, nats, without some parts."""
+        return float(self.cost(removed).loss.sum() / self.texts.tokens)
+
+    def kl(self, removed: Iterable[Component]) -> float:
+        """Mean KL divergence from the whole model's next-token distribution, nats, without some parts."""
+        found = self.cost(removed, whole=True).kl
+        assert found is not None
+        return float(found.sum() / self.texts.tokens)
+
+    def cost(self, removed: Iterable[Component] = (), *, whole: bool = False) -> Cost:
+        """What the model does on every text without some parts.
+
+        Args:
+            removed: the parts; none for the untouched model.
+            whole: also compare distributions with the untouched model's, which costs its unembedding once more.
+        """
+        without = frozenset(removed)
+        known = self.store.known.get(name_of(without))
+        if known is None or (whole and known.kl is None):
+            known = self._run(without, whole)
+            self.store.enter(without, known)
+            self.ran += 1
+            self.told(self.ran)
+        return known
+
+    def on_fewer(self, tokens: int) -> Judge:
+        """A judge on about so many tokens of these texts, or this one where there are no more."""
+        some = self.texts.some(tokens)
+        if len(some.ids) == len(self.texts.ids):
+            return self
+        return Judge(self.model, some, Store(self.store.path, f"{self.store.split}, {tokens} tokens"), self.told)
+
+    def stand_on(self, removed: Collection[Component]) -> None:
+        """Begin forwards of larger sets at what they add to this one."""
+        self._standing = [Trunk.grow(self.model, trunk.ids, trunk, *removed) for trunk in self.trunks]
+
+    def stand_clear(self) -> None:
+        """Forget the set that was stood on."""
+        self._standing = []
+
+    def _run(self, removed: Removed, whole: bool) -> Cost:
+        rows = np.zeros((3 if whole else 1, len(self.texts.ids)))
+        clean = self.trunks
+        nearest = self._standing if self._standing and self._standing[0].missing <= removed else clean
+        for batch, untouched, trunk in zip(self.batches, clean, nearest, strict=True):
+            logits = trunk.logits(self.model, *(removed - trunk.missing))
+            right = untouched.logits(self.model) if whole and removed else logits if whole else None
+            rows[:, batch.start : batch.stop] = _measures(logits, trunk.ids, right)
+        return Cost(*rows)
+
+
+def _measures(
+    logits: Float[Tensor, "texts tokens vocab"], ids: Tensor, right: Float[Tensor, "texts tokens vocab"] | None
+) -> Float[np.ndarray, "measures texts"]:
+    """Loss, and with the untouched model's logits KL divergence and agreement, summed over each text."""
+    found = logits[:, :-1].float().log_softmax(-1)
+    rows = [-found.gather(-1, ids[:, 1:, None])[..., 0]]
+    if right is not None:
+        whole = right[:, :-1].float().log_softmax(-1)
+        rows += [(whole.exp() * (whole - found)).sum(-1), (whole.argmax(-1) == found.argmax(-1)).float()]
+    return torch.stack([row.double().sum(-1) for row in rows]).cpu().numpy()

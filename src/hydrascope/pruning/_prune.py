@@ -1,0 +1,128 @@
+"""A finished pruning with its tables as methods, for notebooks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+
+from hydrascope._tables import NamedTables
+from hydrascope.anatomy import Model
+from hydrascope.errors import RunError
+from hydrascope.exporting import Exported, export
+from hydrascope.prompts import encode
+from hydrascope.pruning._execution import read
+from hydrascope.pruning._findings import Findings
+from hydrascope.pruning._told import spread, told
+from hydrascope.resilience import Verdict
+from hydrascope.run import stored_prompts
+from hydrascope.run_directory import PRUNE, finished_record
+
+
+@dataclass(frozen=True)
+class Prune(NamedTables):
+    """Which parts can go by which ranking, and what that costs on text that no ranking saw.
+
+    Attributes:
+        findings: the tables behind all methods.
+        path: folder of the pruning; None for one that was not kept.
+    """
+
+    TABLES: ClassVar = ("costs", "differences", "order", "exposure")
+    WHAT: ClassVar = "a pruning"
+
+    findings: Findings
+    path: Path | None = None
+
+    @classmethod
+    def open(cls, path: str | Path) -> Prune:
+        """Open a finished pruning.
+
+        Args:
+            path: its folder.
+
+        Raises:
+            OutputError: there is no pruning, or it has not finished.
+        """
+        folder = Path(path)
+        finished_record(folder, PRUNE, "pruning")
+        return cls(read(folder), folder)
+
+    def costs(self) -> pd.DataFrame:
+        """Every ranking at every size: loss, perplexity, KL divergence, agreement, and the gap to what it saw."""
+        return self.findings.costs.copy()
+
+    def differences(self) -> pd.DataFrame:
+        """Loss of every ranking minus that of every other one, on the same texts."""
+        return self.findings.differences.copy()
+
+    def order(self) -> pd.DataFrame:
+        """When each ranking removes each part, and by which score."""
+        return self.findings.order.copy()
+
+    def exposure(self) -> pd.DataFrame:
+        """Removed parts that cost more beside the others than alone: whose cheapness rests on others."""
+        return self.findings.exposure.copy()
+
+    def removed(self, size: int | None = None, ranking: str | None = None) -> tuple[str, ...]:
+        """Addresses of the parts that go.
+
+        Args:
+            size: how many; the largest that was tried if left out, or what `keep_loss` allows.
+            ranking: by which ranking; the one that moves the distribution least on the text that it saw if left out.
+
+        Raises:
+            RunError: this was not measured, or nothing can go.
+        """
+        found = self.findings
+        if size is None:
+            size = found.sizes[-1] if found.keep_loss is None else found.size_kept()
+        if size is None:
+            raise RunError(f"nothing can go within {found.keep_loss:g} times the loss; allow more, or remove less")
+        if size not in found.sizes:
+            raise RunError(f"{size} was not measured; choose from {', '.join(map(str, found.sizes))}")
+        name = ranking or found.best(size)
+        if name not in found.chosen:
+            raise RunError(f"no ranking '{name}' was measured; choose from {', '.join(found.chosen)}")
+        return found.chosen[name].sets[size][0]
+
+    def export(self, model: Model, folder: str | Path, size: int | None = None, ranking: str | None = None) -> Exported:
+        """Write the smaller model as a folder that the plain library opens, with what it costs on its card.
+
+        Args:
+            model: the model that was pruned.
+            folder: where to write; nothing may be there.
+            size: how many parts go, as of `removed`.
+            ranking: by which ranking, as of `removed`.
+
+        Raises:
+            ExportRefused: the folder would compute something else; nothing is left behind.
+        """
+        parts = self.removed(size, ranking)
+        row = self._cost(parts)
+        tokens = int(self.findings.test.predicted.sum())
+        measured = {
+            "tokens of text that no ranking saw": f"{tokens:,}",
+            "perplexity": f"{row['whole_perplexity']:.3f} whole, {row['perplexity']:.3f} without",
+            "rise of the loss, nats a token": spread(row, "rise", 4),
+            "KL divergence from the whole model, nats a token": f"{row['kl']:.4f}",
+            "tokens at which both have the same first choice": f"{row['agreed']:.1%}",
+            "chosen by": str(row["ranking"]),
+        }
+        texts = []
+        if self.path is not None:
+            prompts = stored_prompts(self.path)
+            vocabulary, context = model.anatomy.n_vocab, model.context
+            encoded = encode(prompts, model.tokenizer, vocabulary=vocabulary, context=context, needed=())
+            texts = [one.ids for one in encoded.prompts]
+        return export(model, ",".join(parts), folder, texts=texts, measured=measured)
+
+    def _cost(self, parts: tuple[str, ...]) -> dict[str, Any]:
+        table = self.findings.costs
+        return {str(name): value for name, value in table[table["removed"] == "+".join(parts)].iloc[0].items()}
+
+    def summary(self) -> Verdict:
+        """The findings in plain sentences, with the numbers in them."""
+        return told(self.findings)

@@ -1,0 +1,144 @@
+"""Parts by what they cost while others are gone too: rankings that know that backups stand in for each other.
+
+I_i(q) is what the removal of part i adds to the KL divergence from the whole model when every other part is gone with
+probability q. At q = 0 it is the removal of one part alone; at the share that is to go it is what the part costs among
+the removed. Random sets differ more than texts do, so that many are run on few tokens. The divergence takes the place
+of the loss because it depends less on which tokens a text happens to have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from math import comb
+
+import numpy as np
+
+from hydrascope.analysis import resample
+from hydrascope.components import Component
+from hydrascope.pruning._judge import Judge
+from hydrascope.pruning.rankings._base import Choice, Ranking
+from hydrascope.pruning.rankings._removal import stand
+from hydrascope.resilience import Faults, SetValues
+from hydrascope.resilience import Importance as UnderFailure
+
+MASKS, TOKENS = 64, 1024
+"""Random sets from which I_i(q) is estimated, and predicted tokens on which each is run."""
+FEW = 3
+"""Candidates by I_i(q), and as many by their last known cost, that are measured again at every step."""
+SPARE = 4
+"""How many more parts than go are measured two by two."""
+MOST_SETS = 200_000
+"""Most sets that are summed from pairs; beyond, parts are taken one by one."""
+
+
+class Importance(Ranking):
+    """The parts with the smallest I_i(q) at the share that is to go."""
+
+    name = "importance"
+    meaning = "smallest I_i(q) at the share that goes: its cost while others are gone too"
+    repairs = True
+    runs = True
+
+    def choose(self, judge: Judge, parts: Sequence[Component], sizes: Sequence[int]) -> Choice:
+        """Choose by I_i(q), at the share of each size."""
+        sets: dict[int, tuple[Component, ...]] = {}
+        scores: dict[Component, float] = {}
+        for size in sizes:
+            scores = under_removal(judge, parts, size / len(parts))
+            sets |= Choice.by_score(scores, [size]).sets
+        return Choice(sets, scores)
+
+    def sets_run(self, parts: int, sizes: Sequence[int]) -> float:
+        """Random sets for every share, each part alone, and all but each, on few tokens."""
+        return (len(sizes) * MASKS + 1.25 * parts) / 4
+
+
+class Elimination(Ranking):
+    """One part after the other: the best few are measured beside those that are gone, and the cheapest of them goes."""
+
+    name = "elimination"
+    meaning = "the few best by I_i(q) and by their last cost, measured again by divergence before every removal"
+    repairs = True
+    runs = True
+
+    def choose(self, judge: Judge, parts: Sequence[Component], sizes: Sequence[int]) -> Choice:
+        """Choose by re-evaluation of the best few by either score."""
+        among = under_removal(judge, parts, max(sizes) / len(parts))
+        fewer = judge.on_fewer(TOKENS)
+        last = {part: fewer.kl([part]) for part in parts}
+        order: list[Component] = []
+        while len(order) < max(sizes):
+            stand(judge, order)
+            before = judge.kl(order)
+            left = [part for part in parts if part not in order]
+            few = {part for score in (among, last) for part in sorted(left, key=score.__getitem__)[:FEW]}
+            last |= {part: judge.kl([*order, part]) - before for part in sorted(few)}
+            order.append(min(sorted(few), key=last.__getitem__))
+        judge.stand_clear()
+        return Choice.in_order(order, sizes)
+
+    def sets_run(self, parts: int, sizes: Sequence[int]) -> float:
+        """What I_i(q) takes at one share, and a few at every step."""
+        return (MASKS + 1.25 * parts) / 4 + 2 * FEW * max(sizes)
+
+
+class Pairs(Ranking):
+    """The set with the smallest sum of single costs and of interactions of pairs, among the cheapest parts."""
+
+    name = "pairs"
+    meaning = "smallest sum of single costs and interactions of pairs"
+    repairs = True
+    runs = True
+
+    def choose(self, judge: Judge, parts: Sequence[Component], sizes: Sequence[int]) -> Choice:
+        """Choose for every size, from all sets of the cheapest parts."""
+        clean = judge.loss()
+        alone = {part: judge.loss([part]) - clean for part in parts}
+        some = sorted(parts, key=alone.__getitem__)[: max(sizes) + SPARE]
+        costs = np.diag([alone[part] for part in some])
+        for i, j in combinations(range(len(some)), 2):
+            costs[i, j] = judge.loss([some[i], some[j]]) - clean - costs[i, i] - costs[j, j]
+        return Choice({size: tuple(some[i] for i in _cheapest(costs, size)) for size in sizes})
+
+    def sets_run(self, parts: int, sizes: Sequence[int]) -> float:
+        """Each part alone, and pairs of the cheapest."""
+        return parts + comb(min(parts, max(sizes) + SPARE), 2)
+
+
+def _cheapest(costs: np.ndarray, size: int) -> tuple[int, ...]:
+    """The set of a size with the smallest sum of an upper triangle."""
+    count = len(costs)
+    if comb(count, size) <= MOST_SETS:
+        return min(combinations(range(count), size), key=lambda some: costs[np.ix_(some, some)].sum())
+    found: tuple[int, ...] = ()
+    for _ in range(size):
+        left = [i for i in range(count) if i not in found]
+        found = min((tuple(sorted((*found, i))) for i in left), key=lambda some: costs[np.ix_(some, some)].sum())
+    return found
+
+
+def under_removal(judge: Judge, parts: Sequence[Component], rate: float) -> dict[Component, float]:
+    """I_i(q) of every part, in nats of a token.
+
+    Args:
+        judge: judges sets on the text to calibrate on.
+        parts: the parts that can go.
+        rate: q, how probable it is that each other part is gone.
+    """
+    count, names, some = len(parts), [str(part) for part in parts], judge.on_fewer(TOKENS)
+    faults = Faults.draw(names, [rate], MASKS, seed=0)
+    whole = np.ones((1, count), bool)
+    columns: list[np.ndarray] = []
+    place: dict[bytes, int] = {}
+    for one in np.concatenate([np.eye(count, dtype=bool), ~np.eye(count, dtype=bool), whole, faults.failed[0]]):
+        if one.any() and (key := np.packbits(one).tobytes()) not in place:
+            place[key] = len(columns)
+            cost = some.cost([part for part, gone in zip(parts, one, strict=True) if gone], whole=True)
+            columns.append(-cost.rows[1])
+    values = SetValues(tuple(names), np.zeros(len(some.texts.ids)), np.stack(columns, 1), place)
+    # of documents of unequal size every token counts alike, as in what is judged
+    resampling = resample(some.texts.documents, weight=np.ones(len(some.texts.ids)))
+    found = UnderFailure.measure(values, faults, resampling)
+    scale = len(some.texts.ids) / some.texts.tokens
+    return {part: scale * float(found.at(number, 1).mean()) for number, part in enumerate(parts)}

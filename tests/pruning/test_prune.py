@@ -1,0 +1,236 @@
+"""Prunings: tables against plain sums, continuing, refusing, the command and its folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+import hydrascope as hs
+from hydrascope.anatomy import examine
+from hydrascope.errors import OutputError, RunError, SettingsChanged
+from hydrascope.pruning import Judge
+from tests.conftest import Cli
+from tests.pruning.test_rankings import with_two_backups
+from tests.support import texts as support
+from tests.support import tiny
+
+CHEAP = "loss,influence,last,random"
+SIZE = {"calibrate": 60, "test": 90, "shares": (0.25, 0.5)}
+
+
+def pruned(out: Path | None = None, **more: Any) -> hs.Prune:
+    return hs.prune(support.tiny_model(), support.tiny_texts(), **{"ranking": CHEAP, **SIZE, "out": out, **more})
+
+
+@pytest.fixture
+def text_file(tmp_path: Path) -> Path:
+    """Eight documents of random words, four texts of ten tokens each."""
+    generator = torch.Generator().manual_seed(4)
+    rows = [{"text": " ".join(f"w{i}" for i in torch.randint(4, 60, (36,), generator=generator))} for _ in range(8)]
+    return tiny.write_lines(tmp_path / "words.jsonl", rows)
+
+
+def test_every_row_is_what_plain_sums_say() -> None:
+    found = pruned()
+    test, calibration = found.findings.test, found.findings.calibration
+    tokens = test.predicted.sum()
+    assert 90 <= tokens < 100
+    for row in found.costs().query("ranking != 'random'").to_dict("records"):
+        cost, clean = test.store.known[row["removed"]], test.store.known[""]
+        assert cost.kl is not None
+        assert cost.agreed is not None
+        np.testing.assert_allclose(row["rise"], (cost.loss - clean.loss).sum() / tokens)
+        np.testing.assert_allclose(row["perplexity"], np.exp(cost.loss.sum() / tokens))
+        np.testing.assert_allclose(row["kl"], cost.kl.sum() / tokens)
+        np.testing.assert_allclose(row["agreed"], cost.agreed.sum() / tokens)
+        seen = calibration.store.known[row["removed"]].loss - calibration.store.known[""].loss
+        np.testing.assert_allclose(row["gap"], row["rise"] - seen.sum() / calibration.predicted.sum())
+    assert list(found.costs()["size"].unique()) == [1, 2]
+
+
+def test_random_is_the_mean_of_its_draws() -> None:
+    found = pruned()
+    sets = found.findings.chosen["random"].sets[2]
+    assert len(sets) == 20
+    known = found.findings.test.store.known
+    mean = np.mean([known["+".join(parts)].loss.sum() for parts in sets]) - known[""].loss.sum()
+    row = found.costs().query("ranking == 'random' and size == 2").iloc[0]
+    np.testing.assert_allclose(row["rise"], mean / found.findings.test.predicted.sum())
+
+
+def test_differences_are_paired_over_documents() -> None:
+    """What makes a document hard for both rankings leaves no trace in the interval."""
+    found = pruned(test=1000)
+    table, test = found.costs(), found.findings.test
+    row = found.differences().query("size == 2 and ranking == 'last' and other == 'loss'").iloc[0]
+    rise = table[table["size"] == 2].set_index("ranking")["rise"]
+    np.testing.assert_allclose(row["difference"], rise["last"] - rise["loss"])
+    chosen = found.findings.chosen
+    each = test.cost(chosen["last"].sets[2]).loss - test.cost(chosen["loss"].sets[2]).loss
+    documents = sorted(set(test.documents))
+    without = []
+    for left in documents:
+        kept = np.array([one != left for one in test.documents])
+        without.append(each[kept].sum() / test.predicted[kept].sum())
+    assert np.isnan(row["difference_lo"]) == (len(documents) < 6)
+    if len(documents) >= 6:
+        half = (row["difference_hi"] - row["difference_lo"]) / 2
+        error = np.sqrt((len(without) - 1) / len(without) * ((np.array(without) - row["difference"]) ** 2).sum())
+        assert half > error
+
+
+def test_a_broken_off_pruning_goes_on_and_comes_to_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = pruned(tmp_path / "whole")
+    runs: list[Any] = []
+    run = Judge._run
+
+    def stops(self: Judge, removed: Any, compared: bool) -> Any:
+        if len(runs) == 5:
+            raise KeyboardInterrupt
+        runs.append(removed)
+        return run(self, removed, compared)
+
+    monkeypatch.setattr(Judge, "_run", stops)
+    with pytest.raises(KeyboardInterrupt):
+        pruned(tmp_path / "broken")
+    with pytest.raises(OutputError, match="has not finished"):
+        hs.Prune.open(tmp_path / "broken")
+    with (tmp_path / "broken" / "costs.jsonl").open("a") as file:
+        file.write('["calibration", "lay')  # a killed write
+    monkeypatch.setattr(Judge, "_run", run)
+    again = pruned(tmp_path / "broken")
+    for name in ("costs", "differences", "order", "exposure"):
+        assert again.table(name).equals(whole.table(name))
+    lines = (tmp_path / "broken" / "costs.jsonl").read_text().splitlines()
+    assert len(lines) == len((tmp_path / "whole" / "costs.jsonl").read_text().splitlines())
+    assert hs.Prune.open(tmp_path / "broken").costs().equals(whole.costs())
+
+
+def test_other_settings_and_edited_numbers_are_refused(tmp_path: Path) -> None:
+    pruned(tmp_path / "p")
+    with pytest.raises(SettingsChanged, match="seed"):
+        pruned(tmp_path / "p", seed=1)
+    costs = tmp_path / "p" / "costs.jsonl"
+    text = costs.read_text()
+    costs.write_text(text.replace("1", "2", 1))
+    with pytest.raises(OutputError, match="not what was written"):
+        hs.Prune.open(tmp_path / "p")
+    costs.write_text("\n".join(text.splitlines()[:3]) + "\n")
+    with pytest.raises(OutputError, match="lacks"):
+        hs.Prune.open(tmp_path / "p")
+    assert pruned(tmp_path / "p", seed=1, overwrite=True).costs()["size"].max() == 2
+
+
+def test_scores_of_your_own_stand_in_the_table(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text(json.dumps({"layer.0": 3, "layer.1": 1, "layer.2": 2, "layer.3": 0}))
+    (tmp_path / "mine.csv").write_text("part,score\nlayer.0,3\nlayer.1,1\nlayer.2,2\nlayer.3,0\n")
+    for name in ("mine.json", "mine.csv"):
+        found = pruned(ranking="last", scores=tmp_path / name)
+        assert found.removed(2, "scores") == ("layer.1", "layer.3")
+        assert list(found.costs()["ranking"].unique()) == ["last", "scores"]
+    (tmp_path / "mine.json").write_text(json.dumps({"layer.0": 3}))
+    with pytest.raises(RunError, match=r"3 parts have no score, first layer\.1"):
+        pruned(ranking="last", scores=tmp_path / "mine.json")
+    (tmp_path / "mine.json").write_text("[1, 2]")
+    with pytest.raises(RunError, match="holds no scores"):
+        pruned(ranking="last", scores=tmp_path / "mine.json")
+
+
+def test_as_much_goes_as_keeps_the_loss() -> None:
+    """Five parts of the planted model are free, the sixth costs some 2 % of its loss, the seventh much."""
+    free = with_two_backups("greedy", keep_loss=1.001)
+    assert free.findings.sizes == (1, 2, 3, 4, 5, 6, 7)
+    assert len(free.removed()) == 5
+    assert free.summary().headline.startswith("Without 5 of 8 sublayers")
+    assert len(with_two_backups("greedy", keep_loss=1.1).removed()) == 6
+    none = with_two_backups("last", keep_loss=1.001, shares=(0.9,))
+    assert none.summary().headline.startswith("No ranking stays within 1.001 times the loss")
+    with pytest.raises(RunError, match="nothing can go"):
+        none.removed()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"remove": 4}, "at most 3 can go"),
+        ({"ranking": "luck"}, "no ranking 'luck'"),
+        ({"ranking": "influence", "units": "heads"}, "cannot rank heads"),
+        ({"shares": (1.5,)}, "cannot be 1.5"),
+        ({"remove": 1, "keep_loss": 1.1}, "leave --keep-loss"),
+    ],
+)
+def test_what_cannot_be_is_refused(given: dict[str, Any], said: str) -> None:
+    asked = {name: value for name, value in SIZE.items() if name not in given and "remove" not in given}
+    with pytest.raises(RunError, match=said):
+        hs.prune(support.tiny_model(), support.tiny_texts(), **{"ranking": "last", **asked, **given})
+
+
+@pytest.mark.parametrize("units", ["heads", "neurons", "sublayers"])
+def test_smaller_units_go_too(units: Any, tmp_path: Path) -> None:
+    found = pruned(units=units, ranking="magnitude,taylor,last", out=tmp_path / "p")
+    exported = found.export(support.tiny_model(), tmp_path / "small")
+    assert exported.bytes[0] == exported.bytes[1]
+    assert exported.removed == tuple(sorted(exported.removed, key=lambda one: found.findings.parts.index(one)))
+
+
+def test_the_command_writes_a_folder_and_a_model(cli: Cli, model_folder: Path, text_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "p"
+    asked: tuple[Any, ...] = ("prune", model_folder, "--prompts", text_file, "--length", 10)
+    asked = (*asked, "--ranking", "loss,last", "--remove", 1, "--calibrate", 100, "--test", 100, "--out", out)
+    plan = cli(*asked, "--dry-run")
+    assert plan.code == 0
+    assert "1 of 3 parts go, by last, loss" in plan.out
+    assert not (tmp_path / "p").exists()
+    said = cli(*asked, "--export", tmp_path / "small", "--json")
+    assert said.code == 0, said
+    found = json.loads(said.out)
+    assert found["exported"]["path"] == str(tmp_path / "small")
+    small = AutoModelForCausalLM.from_pretrained(tmp_path / "small")
+    assert small.config.n_layer == 2
+    row = hs.Prune.open(tmp_path / "p").costs().query("ranking == @found['numbers']['best']").iloc[0]
+    assert f"| perplexity | {row['whole_perplexity']:.3f} whole" in (tmp_path / "small" / "README.md").read_text()
+    assert cli("show", tmp_path / "p").out.splitlines()[0] == found["headline"]
+    assert cli("table", tmp_path / "p", "costs").out.startswith("ranking,size,share")
+    assert found["headline"] in cli("runs", tmp_path).out
+    assert "has no page" in cli("report", tmp_path / "p").refusal()
+    assert "not empty" in cli(*asked, "--export", tmp_path / "small").refusal()
+    assert "no ranking in" in hs_refusal(tmp_path / "p")
+
+
+def hs_refusal(folder: Path) -> str:
+    with pytest.raises(OutputError) as error:
+        hs.Rank.open(folder)
+    return str(error.value)
+
+
+def test_a_folder_that_is_not_empty_is_refused_at_once(
+    cli: Cli, model_folder: Path, text_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("")
+    said = cli(
+        *("prune", model_folder, "--prompts", text_file, "--length", 10, "--remove", 1),
+        *("--out", tmp_path / "p", "--export", tmp_path / "full"),
+    )
+    assert "not empty" in said.refusal()
+    assert not (tmp_path / "p").exists()
+
+
+def test_sentences_state_the_tables() -> None:
+    found = pruned(ranking="loss,last", test=1000)
+    said = found.summary()
+    row = found.costs().query("size == 2 and ranking == @said.numbers['best']").iloc[0]
+    assert said.headline.startswith(f"Without 2 of 4 blocks (50 %), chosen by {row['ranking']}, the loss")
+    assert f"{row['rise']:.3f}" in said.headline
+    assert f"{row['perplexity']:.2f}" in said.headline
+
+
+def test_a_model_is_pruned_where_no_tokenizer_is() -> None:
+    assert examine(tiny.network(), None, name="bare").tokenizer is None
+    assert pruned(ranking="last").costs().shape[0] == 2
