@@ -299,8 +299,8 @@ def _caveats(found: Resilience) -> tuple[str, ...]:
     if flat := _unshaken(found):
         said.append(
             f"Among failures the importance of {_some(flat)} has an interval without width at some rate, since no "
-            "random set drawn there made a difference to it. What only a set would show that was not drawn, the interval does "
-            "not know; more masks (--masks) show more."
+            "random set drawn there made a difference to it. What only a set would show that was not drawn, the interval "
+            "does not know; more masks (--masks) show more."
         )
     if str(found.ds.attrs["ablation"]) == "resample" and int(found.ds.attrs["donors"]) == 1:
         said.append(
