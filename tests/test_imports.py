@@ -55,6 +55,8 @@ ALLOWED: dict[str, set[str]] = {
         *("errors", "_digests", "_lazy", "_tables", "components", "zoo", "prompts", "anatomy", "engine", "ledger"),
         *("run_directory", "analysis", "resilience", "run", "exporting"),
     },
+    "checking": {"errors", "comparison", "faults", "ledger", "resilience", "results", "run", "run_directory"},
+    "pytest_plugin": {"errors", "checking"},
     "comparison": {"errors", "analysis", "report", "results", "run_directory"},
     "contexts": {"errors", "_tables", "ledger", "resilience", "results", "run_directory", "significance"},
     "results": {"errors", "_card", "components", "analysis", "ledger", "report", "run_directory"},
@@ -70,6 +72,7 @@ FACES = (
     "analysis",
     "anatomy",
     "attribution",
+    "checking",
     "cli",
     "components",
     "engine",
@@ -197,7 +200,7 @@ PUBLIC = {
     *("load", "Model", "load_prompts", "Prompt", "PromptSet", "documents", "Document", "cut", "Cut"),
     *("knock_out", "freeze", "stress", "rank", "compare", "context", "Options", "Ledger", "Stress", "Rank"),
     *("Summary", "Compared", "Context"),
-    *("export", "Exported", "prune", "Prune"),
+    *("export", "Exported", "prune", "Prune", "check", "Checks"),
     *("Ablation", "Zero", "Mean", "PositionMean", "Optimal", "Resample", "Noise", "Counterfactual"),
 }
 """What a user can meet, beside the errors."""

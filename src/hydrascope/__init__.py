@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hydrascope.ablations import Ablation, Counterfactual, Mean, Noise, Optimal, PositionMean, Resample, Zero
     from hydrascope.analysis import Summary
     from hydrascope.anatomy import Model, load
+    from hydrascope.checking import Checks, check
     from hydrascope.comparison import Compared, compare
     from hydrascope.contexts import Context, context
     from hydrascope.errors import (
@@ -65,6 +66,7 @@ __all__ = [
     "Ablation",
     "AblationError",
     "AnatomyRefused",
+    "Checks",
     "Compared",
     "ComponentError",
     "Context",
@@ -109,6 +111,7 @@ __all__ = [
     "TooFewDonors",
     "UnknownModel",
     "Zero",
+    "check",
     "compare",
     "context",
     "cut",
@@ -129,6 +132,7 @@ __getattr__ = lazily(
         "ablations": "Ablation Counterfactual Mean Noise Optimal PositionMean Resample Zero",
         "analysis": "Summary",
         "anatomy": "Model load",
+        "checking": "Checks check",
         "comparison": "Compared compare",
         "contexts": "Context context",
         "errors": "AblationError AnatomyRefused ComponentError DetailDropped EmptyPrompts ExportRefused HookDidNotFire "

@@ -22,6 +22,7 @@ ASKED_TO_REFUSE = tuple(
             "prompts._encode",
             "engine._positions",
             "knockout",
+            "checking._expectations",
         ),
         *("run._execution", "run._given", "run._options", "run._request", "run._task"),
         *("ablations._base", "ablations._noise", "ablations._optimal", "ablations._resample", "results"),

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         given_prompts,
     )
     from hydrascope.run._opening import open_model, open_request
-    from hydrascope.run._options import PROTOCOLS, Options
+    from hydrascope.run._options import PROTOCOLS, Checked, Options
     from hydrascope.run._record import record_of, recorded_request, store_prompts, stored_prompts
     from hydrascope.run._request import RunRequest, options_of
     from hydrascope.run._runner import Batch, Progress, Selection, Tell
@@ -44,6 +44,7 @@ __all__ = [
     "PROTOCOLS",
     "AblationsLike",
     "Batch",
+    "Checked",
     "Estimate",
     "ModelLike",
     "Options",
@@ -91,7 +92,7 @@ __getattr__ = lazily(
         "_companions": "Runs execute_companions execute_runs folder_of_companions freeze_at_most freezing prepare_runs",
         "_execution": "dealt execute versions",
         "_opening": "open_model open_request",
-        "_options": "PROTOCOLS Options",
+        "_options": "PROTOCOLS Checked Options",
         "_record": "record_of recorded_request store_prompts stored_prompts",
         "_request": "RunRequest options_of",
         "_task": "Task default_folder prepare",
