@@ -82,3 +82,12 @@ def test_notebook_ran_and_shows_what_it_found(site: Path) -> None:
 def test_notebook_is_kept_without_outputs() -> None:
     cells = json.loads((ROOT / "docs" / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
+
+
+def test_the_page_on_reading_a_report_names_sections_that_reports_have() -> None:
+    rows = re.findall(r"^\| ([A-Z][^|]*) \|", (ROOT / "docs/howto/report.md").read_text(encoding="utf-8"), re.M)
+    modules = (ROOT / "src/hydrascope/report").glob("_*.py")
+    titles = [title for module in modules for title in re.findall(r'Draft\("[\w-]+", "([^"]+)"\)', module.read_text())]
+    named = [name for row in rows for name in row.split(", ") if not row.startswith("The claims")]
+    assert len(named) > 8
+    assert [name for name in named if not any(title.startswith(name) for title in titles)] == []
