@@ -126,5 +126,5 @@ def test_a_knockout_without_responders_does_not_lend_its_own_cell_to_the_first_s
     table = Findings(ds, 60).who_repairs
     assert cell_prompts(ds, table, "attn.4").shown == ("attn.4", "attn.6")
     others = table[~table["is_own"]]
-    strongest = others.loc[others["change"].abs().idxmax()]
+    strongest = others.iloc[int(others["change"].abs().to_numpy().argmax())]
     assert cell_prompts(ds, table, "mlp.7").shown == (strongest["ablated"], strongest["writer"])
