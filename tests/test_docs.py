@@ -110,3 +110,12 @@ def test_a_release_reads_on_a_package_index(monkeypatch: pytest.MonkeyPatch) -> 
         assert path != target and (ROOT / path).is_file()
     assert "(https://example.org/hydrascope/raw/main/docs/report.png)" in released["readme"]["text"]
     assert set(released["urls"]) == {"Repository", "Issues", "Changes"}
+
+
+def test_the_page_on_reading_a_report_names_sections_that_reports_have() -> None:
+    rows = re.findall(r"^\| ([A-Z][^|]*) \|", (ROOT / "docs/howto/report.md").read_text(encoding="utf-8"), re.M)
+    modules = (ROOT / "src/hydrascope/report").glob("_*.py")
+    titles = [title for module in modules for title in re.findall(r'Draft\("[\w-]+", "([^"]+)"\)', module.read_text())]
+    named = [name for row in rows for name in row.split(", ") if not row.startswith("The claims")]
+    assert len(named) > 8
+    assert [name for name in named if not any(title.startswith(name) for title in titles)] == []

@@ -272,8 +272,11 @@ def test_values_beyond_an_axis_are_arrows_at_its_edge_and_nothing_else() -> None
     spec = figures.themed(figures.slope_by_layer(table, "slope", layers=LAYERS))
     arrows = arrow_rows(spec)
     assert [(filled, row["ablated"]) for _, filled, row in arrows] == [(True, "attn.0"), (False, "mlp.1")]
-    low, high = spec["layer"][1]["layer"][-2]["encoding"]["y"]["scale"]["domain"]
-    assert [edge for edge, _, _ in arrows] == [high, low]
+    [scale] = [
+        inner["encoding"]["y"]["scale"] for inner in spec["layer"][1]["layer"] if inner["mark"]["type"] == "line"
+    ]
+    low, high = scale["domain"]
+    assert [edge for edge, _, _ in arrows] == [high, low] and scale["nice"] is False
     assert -3 < low < high < 2
     drawn = [row for rows in spec["datasets"].values() for row in rows if row.get("slope") == 7]
     assert len(drawn) == 2, "once in the line, which leaves the picture there, and once as an arrow"

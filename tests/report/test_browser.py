@@ -242,8 +242,10 @@ def test_a_choice_is_told_alike_by_chart_sentence_equation_caption_and_prompts(b
     page.close()
 
 
-def test_the_top_is_no_longer_than_a_screen(browser: Any, report: Path) -> None:
-    visit = Visit(browser.new_page(viewport={"width": 1400, "height": 900}), report, "light")
+@pytest.mark.parametrize("which", ["report", "text_report"])
+def test_the_top_is_no_longer_than_a_screen(browser: Any, request: pytest.FixtureRequest, which: str) -> None:
+    path = request.getfixturevalue(which)
+    visit = Visit(browser.new_page(viewport={"width": 1400, "height": 900}), path, "light")
     foot = visit.page.locator("ul.verdict").evaluate("list => list.getBoundingClientRect().bottom")
     assert foot <= 900
     visit.page.close()

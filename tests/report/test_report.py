@@ -175,6 +175,8 @@ def test_only_tables_with_many_columns_are_wider_than_the_text() -> None:
     assert tables == ["scroller", "scroller", "scroller wide", "scroller wide", "scroller high"]
     few = Listing("caption", ("a", "b"), ((Cell("x", 0.0), Cell("1", 1.0)),))
     assert not few.wide
+    said = Listing("caption", ("a", "b"), ((Cell("x", 0.0), Cell("1", 1.0)), (Cell("y", 0.0), Cell("word " * 9, 1.0))))
+    assert (set(few.wordy), set(said.wordy)) == (set(), {"b"})
 
 
 def test_headings_are_in_order_and_every_chart_has_a_description() -> None:

@@ -12,14 +12,15 @@ import pytest
 import xarray as xr
 
 import hydrascope as hs
-from hydrascope.analysis import Findings
+from hydrascope.analysis import Findings, summarise
 from hydrascope.report import render
 from hydrascope.report._caveats import caveats
+from hydrascope.report._choice import choices
 from hydrascope.report._literature import REFERENCES, STRETCHES
 from hydrascope.report._run import Run
 from hydrascope.report._tokens import CHOICES, norm_bins, token_points
 from hydrascope.results import Ledger
-from tests.report.test_report import Parsed
+from tests.report.test_report import WRONG, Parsed
 from tests.support.planted import planted
 from tests.support.texts import TEXTS, TOKENS, planted_ledger, run, same_subject, tiny_ledger
 
@@ -161,6 +162,39 @@ def test_other_parts_than_heads_have_their_own_word(tmp_path: Path) -> None:
     plain = " ".join(Parsed(path.read_text()).words)
     assert "parts of the second half" in plain
     assert "heads of the second half" not in plain
+
+
+@cache
+def shapes() -> dict[str, xr.Dataset]:
+    """Ledgers of texts of eight shapes."""
+    heads, some = tiny_ledger("kinds").dataset, tiny_ledger("full").dataset
+    one = heads["group"].values == "document 0"
+    model = planted("neither")
+    return {
+        "heads": heads,
+        "heads, writer by writer": some,
+        "one head": heads.isel(ablated=[4]),
+        "layers": tiny_ledger("kinds", "attn,mlp").dataset,
+        "one document": heads.isel(prompt=one),
+        "one token": heads.isel(prompt=[0]).assign_attrs(skipped_positions=1),
+        "several at once": tiny_ledger("kinds", "attn.1+attn.2,layer.2").dataset,
+        "nothing removed": run(model, same_subject(model, 12), hs.Resample(donors=1), "kinds", BOTH).dataset,
+    }
+
+
+@pytest.mark.parametrize("shape", shapes())
+def test_sentences_of_texts_are_grammatical(shape: str) -> None:
+    findings = Findings(shapes()[shape], DRAWS)
+    text = Parsed(render(findings)).text
+    assert [match[0] for match in WRONG.finditer(text)] == []
+    assert not re.search(r"  | ,| \.\s|\.\.|\b(\w+) \1\b(?<!that that)", _sentences(findings))
+    for said, *_ in json.loads(choices(Run(findings, summarise(findings).focus)).payload).values():
+        assert not WRONG.search(said) and said[0].isupper() and said.endswith(".")
+
+
+def _sentences(findings: Findings) -> str:
+    found = summarise(findings)
+    return "\n".join((found.headline, *found.sentences))
 
 
 def _charts(text: str) -> dict[str, str]:

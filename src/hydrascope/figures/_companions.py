@@ -19,6 +19,7 @@ from hydrascope.figures._chart import (
     reading,
     rule,
 )
+from hydrascope.figures._edges import scale_of
 from hydrascope.figures._over_layers import depth, is_curve, line_with_interval, places
 from hydrascope.figures._theme import LIGHT, PART_LABELS, colour_scale
 
@@ -169,9 +170,7 @@ def half_share(table: pd.DataFrame, *, layers: int, counted: str = "") -> View:
         counted: tokens that the totals are means over, in words; empty for all prompts.
     """
     placed = places(table, layers, by="total_effect")
-    y = alt.Y(
-        "half_share:Q", title="share of the total effect", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%")
-    )
+    y = alt.Y("half_share:Q", title="share of the total effect", scale=scale_of((0, 1)), axis=alt.Axis(format=".0%"))
     x = depth("ablated_layer", "layer knocked out", layers) if is_curve(placed.table) else placed.x()
     shown = [KNOCKED_OUT, reading("half_share", "share", ".0%")]
     line = line_with_interval(placed.table, "half_share", x=x, y=y, tooltip=shown, limits=(0, 1))

@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 
 from hydrascope.figures._chart import KNOCKED_OUT, LEGEND, View, compact, diagonal, estimate, finish, reading, rule
-from hydrascope.figures._edges import arrows, within
+from hydrascope.figures._edges import arrows, scale_of, within
 from hydrascope.figures._over_layers import depth, kind_colour, kind_shape, line_with_interval, with_labels
 from hydrascope.figures._theme import KIND_LABELS, LIGHT
 
@@ -113,7 +113,7 @@ def runs_by_depth(table: pd.DataFrame, kind: str, *, legend: bool = True) -> Vie
     names = list(dict.fromkeys(table["run"]))
     scale = alt.Scale(domain=names, range=[LIGHT.attn, LIGHT.mlp])
     x = alt.X("depth:Q", title="relative depth of what is knocked out", scale=alt.Scale(domain=[0, 1]))
-    shown = alt.Scale(domain=SHARES_SHOWN, clamp=False)
+    shown = scale_of(SHARES_SHOWN)
     y = alt.Y("restored_with_norm:Q", title=None, scale=shown, axis=alt.Axis(format="%", tickCount=5))
     ends = ["restored_with_norm", "restored_with_norm_lo", "restored_with_norm_hi"]
     colour = alt.Color("run:N", scale=scale, legend=alt.Legend() if legend else None)

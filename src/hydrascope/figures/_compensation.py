@@ -23,7 +23,7 @@ from hydrascope.figures._chart import (
     reading,
     rule,
 )
-from hydrascope.figures._edges import Limits, arrows, within
+from hydrascope.figures._edges import Limits, arrows, scale_of, within
 from hydrascope.figures._over_layers import (
     depth,
     kind_colour,
@@ -116,7 +116,7 @@ def slope_by_layer(table: pd.DataFrame, measure: Literal["slope", "r2"], *, laye
     table[estimates] = table[estimates].where(slopes_shown(table))
     low, high = _readable(-table[estimates].to_numpy(dtype=np.float64)) if slope else (-1.03, 0.03)
     limits = (-high, -low)
-    y = alt.Y(f"{measure}:Q", title=None, scale=alt.Scale(domain=list(limits)), axis=alt.Axis(tickCount=5))
+    y = alt.Y(f"{measure}:Q", title=None, scale=scale_of(limits), axis=alt.Axis(tickCount=5))
     x = depth("ablated_layer", "layer knocked out", layers)
     lines = line_with_interval(
         table,
@@ -252,8 +252,7 @@ def restored_by_layer(table: pd.DataFrame, ablated_kind: str, *, layers: int, le
         ignore_index=True,
     )
     limits = _readable(long["share"].to_numpy(dtype=np.float64))
-    scale = alt.Scale(domain=list(limits))
-    y = alt.Y("share:Q", title="share of the loss", scale=scale, axis=alt.Axis(format="%", tickCount=5))
+    y = alt.Y("share:Q", title="share of the loss", scale=scale_of(limits), axis=alt.Axis(format="%", tickCount=5))
     x = place.x()
     colours = colour_scale({"total": CONVENTIONS["restored"], "norm": CONVENTIONS["restored_with_norm"]})
     key = alt.Legend(direction="vertical", symbolOpacity=1) if legend else None
@@ -273,7 +272,7 @@ def restored_by_layer(table: pd.DataFrame, ablated_kind: str, *, layers: int, le
         ],
     }
     spans = alt.Chart(compact(long)).mark_rule(strokeWidth=2, opacity=0.6, clip=True)
-    spans = spans.encode(x=x, color=colour, y=alt.Y("share_lo:Q", scale=scale), y2="share_hi:Q")
+    spans = spans.encode(x=x, color=colour, y=alt.Y("share_lo:Q", scale=scale_of(limits)), y2="share_hi:Q")
     dots = alt.Chart(compact(within(long, "share", limits))).mark_point(size=50).encode(y=y, shape=shape, **encoded)
     title = f"Share restored, {many(ablated_kind)}"
     return finish(

@@ -16,6 +16,11 @@ INSIDE = 6
 """Pixels from the edge to the middle of an arrow, which keep it inside the plot."""
 
 
+def scale_of(limits: Limits) -> alt.Scale:
+    """A scale that ends where the limits are."""
+    return alt.Scale(domain=list(limits), nice=False)
+
+
 def within(table: pd.DataFrame, value: str, limits: Limits) -> pd.DataFrame:
     """The rows whose value is on the axis, or missing."""
     return table[~(table[value] < limits[0]) & ~(table[value] > limits[1])]

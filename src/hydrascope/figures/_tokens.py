@@ -77,7 +77,7 @@ def repair_by_depth(table: pd.DataFrame, lines: pd.DataFrame, selection: str, *,
         rule(0) + points + line,
         title=SELECTED[selection],
         description=f"Self-repair of every part over relative depth, {SELECTED[selection].lower()}.",
-        height=280,
+        height=220,
     )
 
 

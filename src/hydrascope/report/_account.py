@@ -69,17 +69,17 @@ def self_repair(run: Run) -> Section | None:
     pooled, many = run.tables.pooled_mechanisms, f"{noun(run.ds)}s"
     kept = int((~run.losses["removed"]).sum())
     left_out = f"{kept} of the {many} {'is' if kept == 1 else 'are'} left out: the replacement did not remove"
-    counted = f"means over {int(pooled['parts'].iloc[0])} {many} of the second half" if len(pooled) else ""
+    parts = count(int(pooled["parts"].iloc[0]), noun(run.ds)) if len(pooled) else ""
     return draft.finished(
         f"Each point is one of the {many}: above zero the target’s logit falls by less than it directly lost, below "
         f"zero by more; the line joins the means of the layers. Left are {TOP_TOKENS} on which each matters most, "
         "right are all tokens.",
         [
-            f"The sum: {counted}, on their top tokens, in logits." if counted else "",
+            f"The sum: means over {parts} of the second half, on top tokens, in logits." if parts else "",
             "The two charts have scales of their own."
             + (f" {left_out} {'it' if kept == 1 else 'them'}." if kept else ""),
         ],
-        equation=_pooled(run) if counted else (),
+        equation=_pooled(run) if parts else (),
         words=_WORDS,
     )
 

@@ -43,7 +43,8 @@ def cell_prompts(ds: xr.Dataset, cells: pd.DataFrame, focus: str) -> CellPrompts
     Args:
         ds: the ledger.
         cells: rows of `analysis.who_repairs`, one for each cell.
-        focus: the knock-out whose strongest responder is shown first, where the matrix has it.
+        focus: the knock-out whose strongest responder is shown first, where something responds; otherwise the cell
+            with the strongest response is.
     """
     k, w = (_codes(cells[axis], names(ds, axis)) for axis in ("ablated", "writer"))
     change = ds["change"].values[:, k, w]
@@ -54,7 +55,8 @@ def cell_prompts(ds: xr.Dataset, cells: pd.DataFrame, focus: str) -> CellPrompts
     strength = cells["change"].abs().where(~cells["is_own"], -1.0)
     strongest = cells.loc[strength.groupby(cells["ablated"], sort=False).idxmax()]
     first = dict(zip(strongest["ablated"], strongest["writer"], strict=True))
-    name = focus if focus in first else ablated[0]
+    best = str(cells["ablated"].iloc[int(strength.to_numpy().argmax())])
+    name = focus if focus in set(cells.loc[~cells["is_own"], "ablated"]) else best
     here = int(np.flatnonzero((cells["ablated"] == name) & (cells["writer"] == first[name]))[0])
     told = (ds[field].values[prompts[:, here]] for field in ("prompt", "text", "target"))
 

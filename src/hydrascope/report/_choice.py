@@ -96,7 +96,7 @@ def _mean(row: Row, name: str) -> str:
 
 def _share(row: Row) -> str:
     name = "restored" if "restored_with_norm" not in row else "restored_with_norm"
-    if not row["meaningful"]:
+    if not (row["meaningful"] and row["outcome"]):
         return ""
     low, high = row[f"{name}_lo"], row[f"{name}_hi"]
     ends = f" [{percent(low)}, {percent(high)}]" if math.isfinite(high - low) else ""

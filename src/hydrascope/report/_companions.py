@@ -113,8 +113,9 @@ def dose(run: Run) -> Section | None:
             draft.add(figures.half_share(table, layers=run.layers, counted=one.where), "wide")
         sentences.append(_halves(table, run.focus, one.where))
     return draft.finished(
-        "The part is replaced more and more: at dose 0 its output is its own, at dose 1 the replacement, in between a "
-        "mixture. Where the total lags behind its straight line, small disturbances are absorbed.",
+        "The part named above each chart is replaced more and more: at dose 0 its output is its own, at dose 1 the "
+        "replacement, in between a mixture. Where the total lags behind its straight line, small disturbances are "
+        "absorbed.",
         [
             "The part’s own change is a straight line by construction, unless something follows it inside its layer, "
             "as a norm does; bends are the others’ doing.",
@@ -175,7 +176,7 @@ def ablations(run: Run) -> Section | None:
             *(_least(chosen[chosen["selection"] == name], called, one.where) for name, one in selections.items()),
             ablation_loss_sentence(run.tables.ablation_loss),
             "A finding that only one ablation shows is a finding about that ablation. The rest of the page is about "
-            "the first.",
+            f"{run.ds.attrs['ablation']}.",
         ],
     )
 

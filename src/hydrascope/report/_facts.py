@@ -152,13 +152,18 @@ def _left_out(a: dict[str, Any]) -> str:
 def _texts(ds: xr.Dataset, digest: str) -> Pairs:
     lengths = sorted({int(length) for length in ds["length"].values})
     length = f"{lengths[0]:,}" if len(lengths) == 1 else f"{lengths[0]:,} to {lengths[-1]:,}"
-    texts = f"{len(set(ds['document'].values)):,} texts of {length} tokens from {groups(ds):,} documents"
+    counted, documents = len(set(ds["document"].values)), groups(ds)
+    texts = f"{_many(counted, 'text')} of {length} tokens from {_many(documents, 'document')}"
     return (
         ("Texts", f"{ds.attrs['prompts_name']}: {texts}{_not_lending(ds.attrs)}"),
         ("Documents", "independent of each other; texts of one document are not"),
         ("Text set", digest),
         ("Target", "the token that the text really goes on with"),
     )
+
+
+def _many(number: int, one: str) -> str:
+    return f"{number:,} {one}{'' if number == 1 else 's'}"
 
 
 def _not_lending(a: dict[str, Any]) -> str:

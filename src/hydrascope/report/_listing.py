@@ -14,6 +14,8 @@ from hydrascope.figures import GIVERS
 from hydrascope.report._numbers import NONE, fixed, interval, percent, signed
 from hydrascope.report._run import Run
 
+SENTENCE = 36
+"""Most characters of a cell that stays on one line."""
 ROWS = 200
 """Most knock-outs printed, the strongest; the ledger has them all."""
 
@@ -68,6 +70,12 @@ class Listing:
     def wide(self) -> bool:
         """Whether the table needs more room than the text has."""
         return len(self.columns) > 8
+
+    @property
+    def wordy(self) -> frozenset[str]:
+        """Headings of columns of sentences, which are set left and broken into lines."""
+        cells = ((column, row[i]) for row in self.rows for i, column in enumerate(self.columns))
+        return frozenset(column for column, cell in cells if len(cell.text) > SENTENCE)
 
 
 def listed(

@@ -14,6 +14,7 @@ from hydrascope.analysis import (
     WHOLE,
     Array,
     Tokens,
+    count,
     divide,
     mechanisms_by_depth,
     names,
@@ -62,6 +63,7 @@ def _pooled(run: Run) -> Listing:
     order = list(dict.fromkeys(table["mechanism"]))
     top, every = (table[table["selection"] == selection] for selection in SELECTIONS)
     beside = {str(row["mechanism"]): row for row in every.to_dict("records")}
+    parts = count(int(table["parts"].iloc[0]), noun(run.ds))
     return listed(
         top,
         {
@@ -71,9 +73,8 @@ def _pooled(run: Run) -> Listing:
             "all tokens": lambda row: estimate("mean", 3)(beside[row["mechanism"]]),
             "share of all": lambda row: share("share")(beside[row["mechanism"]]),
         },
-        f"Means over {int(table['parts'].iloc[0])} {noun(run.ds)}s of the second half and their tokens, in logits, and "
-        "shares of what they lost (ratios of sums, unclipped); no share where gains and losses of the parts themselves "
-        "cancel.",
+        f"Means over {parts} of the second half and their tokens, in logits, and shares of what they lost (ratios of "
+        "sums, unclipped); no share where gains and losses of the parts themselves cancel.",
         "The second half of the layers together",
     )
 
