@@ -139,7 +139,7 @@ def overtaken(crossings: pd.DataFrame, part: str) -> str:
     for rate in sorted(mine["rate"].unique()):
         where = percent(rate) if told else f"when {percent(rate)} of the others fail"
         told.append(f"{listed(list(mine.loc[mine['rate'] == rate, 'part']))} ({where})")
-    return listed(told)
+    return ", ".join(told)
 
 
 def _rows(found: Resilience) -> str:
