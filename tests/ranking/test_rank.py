@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import html
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ import pytest
 import hydrascope as hs
 from hydrascope.anatomy import examine
 from hydrascope.errors import ComponentError, OutputError, PromptError, RunError, SettingsChanged
+from hydrascope.figures import chart_data
+from hydrascope.report import render_rank
+from hydrascope.report._numbers import tied
 from hydrascope.resilience import Verdict
 from tests.conftest import Cli
 from tests.support import planted as plant
@@ -164,6 +169,34 @@ def test_a_ranking_is_continued_and_refused(tmp_path: Path, monkeypatch: pytest.
         hs.Rank.open(tmp_path)
 
 
+def test_the_page_shows_what_the_tables_have(tmp_path: Path) -> None:
+    found = ranked("backup", "attn,mlp")
+    page = found.report(tmp_path / "rank.html").read_text(encoding="utf-8")
+    assert tied(found.summary().headline) in html.unescape(page)
+    drawn = re.findall(r'id="((?:backups|freezing|flips|scores|cheap)-\d)"', page)
+    assert drawn == ["backups-1", "freezing-1", "scores-1", "cheap-1"]
+    assert "no prompt was asked about" in page
+    row = by(found.backups(), "part")["attn.3"]
+    assert f"{row['energy_given']:.2f}" in page
+    for score in found.agreement()["score"].unique():
+        assert score in page
+    assert all(f">{part}<" in page.replace("\n", "").replace(" ", "") for part in found.ranking()["part"])
+
+
+def test_every_figure_of_the_page_is_a_method_that_draws_its_table() -> None:
+    found = ranked("backup", "attn,mlp")
+    names = found.plot._names()
+    assert names == ["conditional_scores", "frozen_repair", "score_agreement", "cheap_against_exact"]
+    titles = {name: getattr(found.plot, name)().to_dict()["title"]["text"] for name in names}
+    page = render_rank(found.findings)
+    for title in titles.values():
+        assert title in page
+    assert len(chart_data(found.plot.cheap_against_exact())[0]) == len(found.misjudged())
+    frozen = found.freezing().query("chosen_by == 'alone'").set_index("frozen")["gone"]
+    drawn = chart_data(found.plot.frozen_repair())[0].set_index("frozen")["gone"]
+    np.testing.assert_allclose(drawn, frozen[drawn.index], rtol=1e-3, atol=1e-6)
+
+
 def test_labels_from_files(tmp_path: Path) -> None:
     model, prompts = opened("backup")
     listed, table, wrong = (tmp_path / name for name in ("list.json", "table.csv", "wrong.json"))
@@ -211,9 +244,15 @@ def test_the_command(model_folder: Path, prompt_file: Path, cli: Cli, tmp_path: 
     said = cli(*command, "--out", out)
     assert said.code == 0, said.err
     assert said.out.splitlines()[0] == hs.Rank.open(out).summary().headline
-    assert said.out.splitlines()[-1] == str(out)
+    page = out / "report.html"
+    assert said.out.splitlines()[-1] == str(page)
+    written = page.read_text(encoding="utf-8")
+    page.unlink()
+    assert cli("report", out).out.strip() == str(page)
+    assert page.read_text(encoding="utf-8") == written
+    assert cli("show", out).out == said.out
     again = json.loads(cli(*command, "--out", out, "--json").out)
-    assert again["primaries"] == ["attn.0"]
+    assert (again["primaries"], again["report"]) == (["attn.0"], str(page))
     assert {row["part"] for row in again["tables"]["ranking"]} == {
         f"{k}.{n}" for k in ("attn", "mlp") for n in range(3)
     }

@@ -24,4 +24,4 @@ def show(run: Finished, as_json: AsJson = False) -> None:
     elif isinstance(found, Stress):
         show_stress(found, page, as_json)
     else:
-        show_rank(found, as_json)
+        show_rank(found, page, as_json)

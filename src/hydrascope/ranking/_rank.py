@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import pandas as pd
 
 from hydrascope._tables import NamedTables
+from hydrascope.ledger import read_record
 from hydrascope.ranking._execution import read
 from hydrascope.ranking._request import RankRequest
 from hydrascope.resilience import Verdict
-from hydrascope.run_directory import RANK, finished_record
+from hydrascope.run_directory import JSON, RANK, finished_record, folder_named
 from hydrascope.significance import Significance, told
+
+if TYPE_CHECKING:
+    from hydrascope.report import RankFigures
 
 
 @dataclass(frozen=True)
@@ -81,3 +86,24 @@ class Rank(NamedTables):
     def summary(self) -> Verdict:
         """The findings in plain sentences, with the numbers in them."""
         return told(self.findings)
+
+    @cached_property
+    def plot(self) -> RankFigures:
+        """Every figure of the report as a method, such as `found.plot.frozen_repair()`; `save_all` writes them all."""
+        from hydrascope.report import RankFigures  # charts take a second to import
+
+        return RankFigures(self.findings)
+
+    def report(self, path: str | Path) -> Path:
+        """Write the HTML report.
+
+        Args:
+            path: path of the HTML file.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        from hydrascope.report import write_rank_report  # charts take a second to import
+
+        command = "" if self.path is None else str(read_record(self.path / JSON)["command"])
+        return write_rank_report(self.findings, folder_named(path), command)

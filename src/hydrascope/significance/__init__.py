@@ -9,11 +9,12 @@ from hydrascope.significance._detection import average_precision, detection, pre
 from hydrascope.significance._findings import Significance
 from hydrascope.significance._flips import LARGEST, Flip, flip_table
 from hydrascope.significance._freezing import chosen_sets, freezing
-from hydrascope.significance._scores import Score, agreement, misjudged, score_table
+from hydrascope.significance._scores import EXACT, Score, agreement, misjudged, score_table
 from hydrascope.significance._told import told
 from hydrascope.significance.context import Contexts, told_context
 
 __all__ = [
+    "EXACT",
     "LARGEST",
     "Contexts",
     "Effects",
