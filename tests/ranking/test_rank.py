@@ -20,6 +20,7 @@ from hydrascope.figures import chart_data
 from hydrascope.report import render_rank
 from hydrascope.report._numbers import tied
 from hydrascope.resilience import Verdict
+from hydrascope.significance import read_circuit
 from tests.conftest import Cli
 from tests.support import planted as plant
 
@@ -213,6 +214,26 @@ def test_labels_from_files(tmp_path: Path) -> None:
             rank(labels=wrong)
     with pytest.raises(OutputError, match="cannot be read"):
         rank(labels=tmp_path / "missing.json")
+
+
+def test_a_ranking_becomes_a_circuit_and_labels(tmp_path: Path, cli: Cli) -> None:
+    """The head that loses most is the circuit, and comes back as the label of another ranking."""
+    model, prompts = opened("backup")
+    found = hs.rank(model, prompts, "head", hs.Zero(), primaries="head.1.0", cheap=False, top=2, out=tmp_path / "rank")
+    file = tmp_path / "circuit.json"
+    assert cli("circuit", tmp_path / "rank", "--score", "own change", "--keep", 1, "--out", file).out.strip() == str(
+        file
+    )
+    nodes = read_circuit(file.read_text(encoding="utf-8")).set_index("part")
+    table = found.ranking().set_index("part")
+    np.testing.assert_allclose(nodes["score"], -table["own change"][nodes.index], atol=1e-12)
+    np.testing.assert_allclose(nodes["direct"], nodes["score"])
+    kept = list(nodes.index[nodes["in_circuit"]])
+    assert kept == [str(table["own change"].idxmin())]
+    again = hs.rank(model, prompts, "head", hs.Zero(), primaries="head.0.0", cheap=False, top=2, labels=file)
+    given = by(again.detection().query("labels == 'given'"), "score")
+    assert given["own change"]["positives"] == 1 and given["own change"]["auc"] == 1
+    assert "choose from total effect" in cli("circuit", tmp_path / "rank", "--score", "beauty").refusal()
 
 
 def test_mistakes_are_told_before_the_run() -> None:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from hydrascope import zoo
+from hydrascope.cli._circuit import circuit
 from hydrascope.cli._compare import compare
 from hydrascope.cli._context import context
 from hydrascope.cli._freeze import freeze
@@ -32,7 +33,7 @@ app = typer.Typer(
 )
 for panel, verbs in {
     "Measure": (run, freeze, stress, rank, inspect),
-    "Read": (show, report, table, runs, compare, context),
+    "Read": (show, report, table, runs, compare, context, circuit),
     "What there is": (models, tasks),
 }.items():
     for verb in verbs:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, ClassVar
 import pandas as pd
 
 from hydrascope._tables import NamedTables
-from hydrascope.ledger import read_record
+from hydrascope.ledger import read_record, write_text
 from hydrascope.ranking._execution import read
 from hydrascope.ranking._request import RankRequest
 from hydrascope.resilience import Verdict
 from hydrascope.run_directory import JSON, RANK, finished_record, folder_named
-from hydrascope.significance import Significance, told
+from hydrascope.significance import EXACT, Significance, told
 
 if TYPE_CHECKING:
     from hydrascope.report import RankFigures
@@ -107,3 +107,19 @@ class Rank(NamedTables):
 
         command = "" if self.path is None else str(read_record(self.path / JSON)["command"])
         return write_rank_report(self.findings, folder_named(path), command)
+
+    def circuit(self, path: str | Path, score: str = EXACT, keep: int | None = None) -> Path:
+        """Write a score as a circuit file of the MIB benchmark: nodes, and their edges to the logits.
+
+        Args:
+            path: path of the JSON file.
+            score: name of a score of all parts, as in `ranking`.
+            keep: nodes in the circuit, those with the largest scores; by default as many as clearly cost something.
+
+        Raises:
+            ComponentError: a ranked part is neither a head nor an MLP.
+            OutputError: the file cannot be written.
+        """
+        where = folder_named(path)
+        write_text(where, self.findings.circuit(score, keep))
+        return where

@@ -24,7 +24,7 @@ class RankRequest(RunRequest, frozen=True, extra="forbid"):
     labels: str | None = Field(
         default=None,
         description="JSON or CSV file that says which parts are to be found: a list of addresses, or address (column "
-        "'part') to true or false (column 'label').",
+        "'part') to true or false (column 'label'); or a circuit file.",
     )
     cheap: bool = Field(
         default=True, description="Also estimate every effect from gradients, to hold it to the exact one."

@@ -4,6 +4,7 @@ Pure functions from ledgers to tables; nothing here needs a model. `Significance
 `told` says in sentences what they show.
 """
 
+from hydrascope.significance._circuit import circuit_text, is_circuit, read_circuit
 from hydrascope.significance._conditional import Effects, backups, find_primaries
 from hydrascope.significance._detection import average_precision, detection, precision_at, roc_auc
 from hydrascope.significance._findings import Significance
@@ -25,12 +26,15 @@ __all__ = [
     "average_precision",
     "backups",
     "chosen_sets",
+    "circuit_text",
     "detection",
     "find_primaries",
     "flip_table",
     "freezing",
+    "is_circuit",
     "misjudged",
     "precision_at",
+    "read_circuit",
     "roc_auc",
     "score_table",
     "told",

@@ -12,13 +12,15 @@ import xarray as xr
 from jaxtyping import Float
 
 from hydrascope.analysis import Findings, Resampling, ablated_direct, bootstrap, divide
-from hydrascope.errors import PromptError
-from hydrascope.significance import _conditional, _detection, _flips, _freezing, _scores
+from hydrascope.errors import PromptError, RunError
+from hydrascope.significance import _circuit, _conditional, _detection, _flips, _freezing, _scores
 from hydrascope.significance._flips import Flip
 from hydrascope.significance._scores import EXACT, Score
 
 RESAMPLES = 200
 """Bootstrap resamples of groups, for rank correlations and areas."""
+OWN = "own change"
+"""The score that leaves repair out."""
 SIZES = ("grad_drop",)
 """Cheap scores without sign, which order the parts but estimate no effect."""
 
@@ -108,7 +110,7 @@ class Significance:
         alone, given = (self._of_all(one) for one in (self.effects.alone, self.effects.given))
         made = [
             Score(EXACT, total),
-            Score("own change", own),
+            Score(OWN, own),
             Score("direct effect", -ablated_direct(ds), cheap=True),
             Score("conditional score", given**2 - alone**2),
             Score("coupling", (given - alone) ** 2),
@@ -181,3 +183,25 @@ class Significance:
     def flip_table(self) -> pd.DataFrame:
         """Steps to the sets whose loss flips an answer; see `flip_table`."""
         return _flips.flip_table([self.flip(prompt) for prompt in self.flips], self.ds)
+
+    def circuit(self, score: str = EXACT, keep: int | None = None) -> str:
+        """A score as a circuit file; see `circuit_text`.
+
+        Args:
+            score: name of a score of all parts.
+            keep: nodes in the circuit; by default those whose loss clearly costs something.
+
+        Raises:
+            RunError: there is no such score.
+            ComponentError: a part has no node in the format.
+        """
+        known = {one.name: one for one in self.scores if np.isfinite(one.order(self.resampling)).all()}
+        if score not in known:
+            raise RunError(f"there is no score '{score}' of all parts; choose from {', '.join(known)}")
+        table = self.ranking.set_index("part").loc[list(self.parts)]
+        # effects are below zero where the answer loses
+        is_effect = score in (EXACT, OWN) or (known[score].cheap and known[score].signed)
+        value = -table[score] if is_effect else table[score]
+        scores = pd.DataFrame({"part": self.parts, "score": value.to_numpy(), "direct": -table[OWN].to_numpy()})
+        clear = int((table[f"{EXACT}_hi"] < 0).sum())
+        return _circuit.circuit_text(scores, self.ds.attrs, clear if keep is None else keep)
