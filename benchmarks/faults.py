@@ -2,12 +2,13 @@
 
     python benchmarks/faults.py > table.md
 
-Importance: random masks against enumeration of all sets. Set functions of 8 to 10 parts with interactions of all orders, on 30 prompts that differ in level, in each part's loss
-and at random. Where fewer than two masks tell of a part no interval is given, and none is counted. "Variance saved" is
-that of the plain difference of means over that of the estimate, where both are known.
+Importance: random masks against enumeration of all sets. Set functions of 8 to 10 parts with interactions of all
+orders, on 30 prompts that differ in level, in each part's loss and at random. Where fewer than two masks tell of a part
+no interval is given, and none is counted. "Variance saved" is that of the plain difference of means over that of the
+estimate, where both are known.
 
-Communities: how often p is below 5 % where there are none, because all interactions are noise of one size or of sizes that
-go with the strengths of both parts, and where two sets of parts interact among themselves.
+Communities: how often p is below 5 % where there are none, because all interactions are noise of one size or of sizes
+that go with the strengths of both parts, and where two sets of parts interact among themselves.
 """
 
 from __future__ import annotations

@@ -96,6 +96,7 @@ def measured(
         donor_noise=0.0,
         noise=0.0,
     )
+    ds = ds.drop_vars(["log_prob_change", "kl"])  # of sets, the logit and right answers are all that is known
     kept = {name: set_values(one, parts) for name, one in {"logit": values, "accuracy": (values > 0) * 1.0}.items()}
     plan = Plan((0.3, 0.6), masks, pairs=len(parts), worst=2, seed=0)
     return Resilience(tuple(parts), Findings(ds), (ds,), plan, 0.5, loss, {**kept, "still_norm": kept["logit"]})

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import pandas as pd
 
@@ -15,6 +16,9 @@ from hydrascope.faults._request import StressRequest
 from hydrascope.ledger import read_record
 from hydrascope.resilience import Resilience, ResilienceComparison, Verdict, verdict
 from hydrascope.run_directory import JSON, STRESS, finished_record
+
+if TYPE_CHECKING:
+    from hydrascope.report import StressFigures
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,13 @@ class Stress(NamedTables):
     def summary(self) -> Verdict:
         """The findings in plain sentences, with the numbers in them."""
         return verdict(self.findings)
+
+    @cached_property
+    def plot(self) -> StressFigures:
+        """Every figure of the report as a method, such as `test.plot.pair_matrix()`; `save_all` writes all."""
+        from hydrascope.report import StressFigures  # charts take a second to import
+
+        return StressFigures(self.findings)
 
     def report(self, path: str | Path) -> Path:
         """Write the HTML report.

@@ -5,7 +5,7 @@ light theme; `themed` gives the specification in another, `save_chart` a file fo
 """
 
 from hydrascope.figures._balance import BALANCED, balance, balance_steps
-from hydrascope.figures._chart import MARKS, every_nth
+from hydrascope.figures._chart import MARKS, View, every_nth
 from hydrascope.figures._companions import (
     dose_curves,
     half_share,
@@ -88,6 +88,7 @@ __all__ = [
     "TOP",
     "Picture",
     "Theme",
+    "View",
     "accuracy_curve",
     "agreement_by_layer",
     "attention_by_depth",

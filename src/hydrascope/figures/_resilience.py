@@ -91,12 +91,13 @@ def accuracy_curve(table: pd.DataFrame, threshold: float) -> View:
     )
 
 
-def importance_curves(table: pd.DataFrame, parts: Sequence[str], *, unit: str) -> View:
-    """Importance of some parts over the failure rate of the others.
+def importance_curves(table: pd.DataFrame, parts: Sequence[str], crossings: pd.DataFrame, *, unit: str) -> View:
+    """Importance of some parts over the failure rate of the others; a diamond where one clearly overtakes another.
 
     Args:
         table: from `resilience.importance_table`.
         parts: the parts drawn, `CURVES` at most.
+        crossings: from `resilience.crossings`; of other parts they are left out.
         unit: title of the vertical axis.
     """
     rows = compact(table[table["part"].isin(parts)])
@@ -115,6 +116,7 @@ def importance_curves(table: pd.DataFrame, parts: Sequence[str], *, unit: str) -
         drawn.append(band.encode(y=alt.Y("importance_lo:Q", title=unit), y2="importance_hi:Q"))
     tips = [alt.Tooltip("part:N"), reading("rate", "others fail", ".0%"), *estimate("importance", "importance", ".3~g")]
     drawn += [base.mark_line().encode(y=y), base.mark_point(size=32).encode(y=y, tooltip=tips)]
+    drawn += _overtaking(crossings[crossings[["part", "overtaken_by"]].isin(parts).all(axis=1)], table, y)
     title = "Importance when others fail too"
     return finish(
         alt.layer(*drawn, rule(0)),
@@ -122,6 +124,21 @@ def importance_curves(table: pd.DataFrame, parts: Sequence[str], *, unit: str) -
         description=f"{title}: what each of {len(parts)} parts costs over the failure rate of all others.",
         height=320,
     )
+
+
+def _overtaking(crossings: pd.DataFrame, table: pd.DataFrame, y: alt.Y) -> list[alt.Chart]:
+    """Where a part overtakes others: a diamond on its curve, with their names in the data."""
+    if crossings.empty:
+        return []
+    over = crossings.groupby(["overtaken_by", "rate"], sort=False)["part"].agg(", ".join).rename("over").reset_index()
+    at = over.rename(columns={"overtaken_by": "part"}).merge(table[["part", "rate", "importance"]], on=["part", "rate"])
+    tips = [
+        alt.Tooltip("part:N", title="overtakes"),
+        alt.Tooltip("over:N", title="the part"),
+        reading("rate", "clear where others fail", ".0%"),
+    ]
+    marks = alt.Chart(compact(at)).mark_point(shape="diamond", size=110, fill=LIGHT.paper, stroke=LIGHT.ink, opacity=1)
+    return [marks.encode(x=_rate("share of the other parts that fail"), y=y, tooltip=tips)]
 
 
 def pair_matrix(table: pd.DataFrame, parts: Sequence[str]) -> View:

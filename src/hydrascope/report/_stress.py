@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from hydrascope import figures
+from hydrascope.analysis import listed as in_words
 from hydrascope.analysis import quantity, reads_each
 from hydrascope.report import _facts
+from hydrascope.report import _stress_charts as charts
 from hydrascope.report._facts import Pairs
 from hydrascope.report._html import filled, write
 from hydrascope.report._listing import Cell, Columns, Listing, Row, estimate, listed, named, named_value
@@ -21,6 +22,12 @@ LISTED = 60
 """Most parts printed."""
 PAIRS = 20
 """Most pairs printed."""
+CROSSINGS = 6
+"""Most crossings told in a caption."""
+NAMED = 4
+"""Most parts named in a caveat."""
+FLAT = 1e-4
+"""Width below which an interval has none but that of rounding, in logits."""
 
 WORDS = (
     ("failure rate", "how probable it is that a part is knocked out; each part by itself, all at once"),
@@ -93,10 +100,9 @@ def render_stress(found: Resilience, command: str = "") -> str:
 
 def _survival(found: Resilience) -> Section:
     draft = Draft("survival", "What the model survives")
-    answer = quantity(found.ds)
-    draft.add(figures.degradation_curve(found.curve(), value=answer.axis, title=f"The {answer.answer}"))
+    draft.add(charts.degradation_curve(found))
     if found.survived is not None:
-        draft.add(figures.accuracy_curve(found.curve("accuracy"), found.accuracy))
+        draft.add(charts.accuracy_curve(found))
     return draft.finished(
         "Each part fails by itself with the probability on the horizontal axis. Bands are 95 % intervals over groups "
         "of prompts and over the random sets of parts; the thin dashed line is the share of right answers asked for.",
@@ -109,19 +115,30 @@ def _survival(found: Resilience) -> Section:
 
 
 def _importance(found: Resilience) -> Section:
-    draft, table = Draft("importance", "Importance when others fail too"), found.importance()
-    most = table.groupby("part")["importance"].max().nlargest(figures.CURVES).index
-    leading = [part for part in found.parts if part in set(most)]
-    draft.add(figures.importance_curves(table, leading, unit=f"loss in {quantity(found.ds).axis}"), "wide")
+    draft, leading = Draft("importance", "Importance when others fail too"), charts.leading(found)
+    draft.add(charts.importance_curves(found, leading), "wide")
     return draft.finished(
         "On the left the ordinary knock-out, where nothing else fails; on the right all other parts have failed. A "
-        "curve that rises belongs to a part that others cover for.",
+        "curve that rises belongs to a part that others cover for. Diamonds: a part clearly overtakes others.",
         [
             f"The {len(leading)} parts with the largest importance at any rate are drawn. Their mean over all rates is "
-            "the Shapley value, at one half the Banzhaf value."
+            "the Shapley value, at one half the Banzhaf value.",
+            _crossings(found),
         ],
         listing=_agreement(found),
     )
+
+
+def _crossings(found: Resilience) -> str:
+    rows = found.crossings.to_dict("records")
+    told = [
+        f"{row['overtaken_by']} overtakes {row['part']}, clearly where {percent(row['rate'])} of the others fail"
+        for row in rows
+    ]
+    if not told:
+        return "No part clearly overtakes another one." if found.resampling.conclusive else ""
+    more = f"; {len(told) - CROSSINGS} more are in the table of crossings" if len(told) > CROSSINGS else ""
+    return f"{'; '.join(told[:CROSSINGS])}{more}."
 
 
 def _agreement(found: Resilience) -> Listing:
@@ -142,7 +159,7 @@ def _pairs(found: Resilience) -> Section:
     draft, table = Draft("pairs", "Parts that fail together"), found.pairs
     if table.empty:
         return draft.absent("no pairs were knocked out.")
-    draft.add(figures.pair_matrix(table, found.parts), "wide")
+    draft.add(charts.pair_matrix(found), "wide")
     shown = table[table["significant"]]
     shown = shown.loc[shown["interaction"].abs().nlargest(PAIRS).index]
     columns: Columns = {
@@ -172,17 +189,10 @@ def _pairs(found: Resilience) -> Section:
 
 
 def _load(found: Resilience) -> Section:
-    draft, table = Draft("load", "Who takes over whose load"), found.transfers
-    if table.empty:
+    draft = Draft("load", "Who takes over whose load")
+    if found.transfers.empty:
         return draft.absent("no part clearly lost something of its own that a writer of the account could take over.")
-    parts = [part for part in found.parts if part in set(table["part"])][: figures.CURVES * 6]
-    writers = [str(name) for name in found.ds["writer"].values]
-    takers = [name for name in writers if name in set(table["taker"])]
-    size = table.groupby("taker")["transfer"].apply(lambda some: some.abs().max())
-    kept = set(size.nlargest(40).index)
-    shown = [name for name in takers if name in kept]
-    some = table[table["part"].isin(parts) & table["taker"].isin(shown)]
-    draft.add(figures.load_transfer(some, parts, shown), "wide")
+    draft.add(charts.load_transfer(found), "wide")
     loads = found.loads
     columns: Columns = {
         "lost": named(loads, "part"),
@@ -286,6 +296,12 @@ def _caveats(found: Resilience) -> tuple[str, ...]:
             "The failure rates leave much of 0 to 1 open, so that no Shapley value is given; the usual rates are dense "
             "enough."
         )
+    if flat := _unshaken(found):
+        said.append(
+            f"Among failures the importance of {_some(flat)} has an interval without width at some rate, since no "
+            "random set drawn there made a difference to it. What only a set would show that was not drawn, the interval does "
+            "not know; more masks (--masks) show more."
+        )
     if str(found.ds.attrs["ablation"]) == "resample" and int(found.ds.attrs["donors"]) == 1:
         said.append(
             "All parts of a set are replaced from the same donor, one for each prompt; with all parts out the last "
@@ -294,3 +310,16 @@ def _caveats(found: Resilience) -> tuple[str, ...]:
     if not found.resampling.conclusive:
         said.append("There are too few independent groups of prompts for intervals, so none are given.")
     return tuple(said)
+
+
+def _unshaken(found: Resilience) -> list[str]:
+    """Parts whose importance no random set of some rate changed."""
+    table = found.importance()
+    inside = table[(table["rate"] > 0) & (table["rate"] < 1)]
+    return list(dict.fromkeys(inside.loc[inside["importance_hi"] - inside["importance_lo"] < FLAT, "part"]))
+
+
+def _some(parts: list[str]) -> str:
+    """The first parts by name, and how many more there are."""
+    more = len(parts) - NAMED
+    return in_words([*parts[:NAMED], *([f"{more} more"] if more > 0 else [])])
