@@ -48,7 +48,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "ranking": {
         *("errors", "components", "prompts", "anatomy", "ablations", "ledger", "run_directory", "analysis", "_lazy"),
-        *("_tables", "attribution", "faults", "report", "resilience", "run", "significance"),
+        *("_tables", "attribution", "faults", "report", "resilience", "run", "run_settings", "significance"),
     },
     "comparison": {"errors", "analysis", "report", "results", "run_directory"},
     "contexts": {"errors", "_tables", "ledger", "resilience", "results", "run_directory", "significance"},

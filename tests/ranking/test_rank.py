@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import html
 import json
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from scipy import stats
 
 import hydrascope as hs
 from hydrascope.anatomy import examine
@@ -127,6 +130,33 @@ def test_the_set_that_flips_an_answer_is_found_and_kept(tmp_path: Path) -> None:
     assert hs.Rank.open(tmp_path / "rank").flips().equals(found.flips())
 
 
+def test_a_head_that_one_task_needs_is_found() -> None:
+    """Of half of the subjects nothing is to be known: the head that looks them up idles there."""
+    planted = plant.planted("hydra")
+    network, half = copy.deepcopy(planted.model), len(planted.prompts) // 2
+    with torch.no_grad():
+        network.get_input_embeddings().weight[list(plant.SUBJECTS)[half:], plant.VALUE] = 0
+    model = examine(network, None, name="gated")
+    prompts = [
+        hs.Prompt(input_ids=tuple(ids), target_id=target)
+        for ids, target in zip(planted.prompts, planted.targets, strict=True)
+    ]
+    runs = [
+        hs.knock_out(model, hs.PromptSet(name, tuple(some)), "head", hs.Zero(), options=hs.Options(keep_wrong=True))
+        for name, some in (("known", prompts[:half]), ("unknown", prompts[half:]))
+    ]
+    found = hs.context(*runs)
+    roles = found.effects().pivot(index="part", columns="task", values="role")
+    assert dict(roles.loc["head.1.0"]) == {"known": "matters", "unknown": "idle"}
+    assert (roles.drop("head.1.0")["known"] != "matters").all()
+    first = found.somewhere().iloc[0]
+    assert (first["part"], first["task"], first["idle_in"]) == ("head.1.0", "known", "unknown")
+    lost = 1 - plant.RESPONSES["hydra"]["attn.1"].attn - plant.RESPONSES["hydra"]["attn.1"].mlp
+    np.testing.assert_allclose(first["effect"], -lost * planted.strengths[:half].mean(), rtol=1e-3)
+    row = found.variance().set_index("part").loc["head.1.0"]
+    assert row["task"] > row["prompt"] > 0
+
+
 def test_sentences_state_the_tables() -> None:
     found = ranked("backup", "attn,mlp")
     said: Verdict = found.summary()
@@ -196,6 +226,42 @@ def test_every_figure_of_the_page_is_a_method_that_draws_its_table() -> None:
     frozen = found.freezing().query("chosen_by == 'alone'").set_index("frozen")["gone"]
     drawn = chart_data(found.plot.frozen_repair())[0].set_index("frozen")["gone"]
     np.testing.assert_allclose(drawn, frozen[drawn.index], rtol=1e-3, atol=1e-6)
+
+
+def test_damaged_cheap_scores_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "rank"
+    hs.rank(*opened("backup"), "attn", hs.Zero(), primaries="attn.1", top=2, out=folder)
+    scores = folder / "companions" / "scores.zarr"
+    assert len(hs.Rank.open(folder).misjudged())
+    (chunk,) = [path for path in (scores / "estimate" / "c").rglob("*") if path.is_file()]
+    whole = chunk.read_bytes()
+    for damaged in (whole[:-1] + bytes([whole[-1] ^ 1]), None):  # a flipped bit, a file that is missing
+        chunk.unlink() if damaged is None else chunk.write_bytes(damaged)
+        with pytest.raises(OutputError, match="are not what was written; remove that folder"):
+            hs.Rank.open(folder)
+
+
+def test_scores_of_a_stress_test_join_the_table(tmp_path: Path) -> None:
+    model, prompts = opened("backup")
+    test = hs.stress(model, prompts, "attn", hs.Zero(), rates=(0.3, 0.7), masks=20, out=tmp_path / "stress")
+    ask: Any = functools.partial(hs.rank, model, prompts, primaries="attn.1", cheap=False, top=2)
+    found = ask("attn", hs.Zero(), stress=tmp_path / "stress", out=tmp_path / "rank")
+    measured, table = test.ranking().set_index("part"), found.ranking().set_index("part")
+    for column, name in (("under_failure", "importance under failure"), ("shapley", "Shapley value")):
+        for end in ("", "_lo", "_hi"):
+            np.testing.assert_allclose(table[f"{name}{end}"], measured[f"{column}{end}"][table.index], rtol=1e-12)
+        assert list(table[f"rank {name}"]) == list(table[name].abs().rank(ascending=False))
+    (row,) = found.agreement().query("score == 'total effect' and other == 'Shapley value'").to_dict("records")
+    expected = stats.kendalltau(table["total effect"].abs(), table["Shapley value"].abs()).statistic
+    np.testing.assert_allclose(row["tau"], expected)
+    assert np.isnan(row["tau_lo"])  # the test's prompts are not in its table
+    assert hs.Rank.open(tmp_path / "rank").ranking().equals(found.ranking())
+    with pytest.raises(RunError, match=r"not of this ranking's parts and prompts .*components"):
+        ask("attn.0-2", hs.Zero(), stress=tmp_path / "stress")
+    with pytest.raises(RunError, match=r"not of this ranking's parts and prompts .*ablation"):
+        ask("attn", hs.Mean(), stress=tmp_path / "stress")
+    with pytest.raises(OutputError, match="no stress test in"):
+        ask("attn", hs.Zero(), stress=tmp_path / "rank")
 
 
 def test_labels_from_files(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hydrascope.ranking import Rank, RankRequest
 
 NAMES = (
-    *("model", "prompts", "limit", "components", "primaries", "labels", "cheap", "top", "why"),
+    *("model", "prompts", "limit", "components", "primaries", "labels", "cheap", "top", "stress", "why"),
     *("protocol", "length", "texts", "ablation", "donors", "positions", "read", "skip", "target", "keep_wrong"),
     *("bos", "seed", "writers", "memory", "device", "dtype"),
 )

@@ -15,7 +15,7 @@ from hydrascope.figures._theme import LIGHT
 CANDIDATES = 20
 """Most parts in a chart of candidates."""
 _ALONE, _BESIDE = "alone", "beside the primaries"
-_COLOURS = (LIGHT.attn, LIGHT.mlp, LIGHT.norm, LIGHT.mixer, LIGHT.negative_soft)
+_COLOURS = (LIGHT.attn, LIGHT.mlp, LIGHT.norm, LIGHT.mixer, LIGHT.negative_soft, LIGHT.own)
 
 
 def conditional_scores(table: pd.DataFrame) -> View:

@@ -30,7 +30,7 @@ class Rank(NamedTables):
         path: folder of the ranking; None for one that was not kept.
     """
 
-    TABLES: ClassVar = ("ranking", "backups", "freezing", "detection", "agreement", "misjudged", "flips")
+    TABLES: ClassVar = ("ranking", "backups", "freezing", "detection", "agreement", "misjudged", "calibration", "flips")
     WHAT: ClassVar = "a ranking"
 
     findings: Significance
@@ -78,6 +78,10 @@ class Rank(NamedTables):
     def misjudged(self) -> pd.DataFrame:
         """Where cheap scores miss the total effect, and how much of that is repair."""
         return self.findings.misjudged.copy()
+
+    def calibration(self) -> pd.DataFrame:
+        """How large the exact effects are beside what cheap scores estimate: a line over the parts."""
+        return self.findings.calibration.copy()
 
     def flips(self) -> pd.DataFrame:
         """The smallest sets of parts, as far as was searched, whose loss flips an answer that was asked about."""

@@ -5,7 +5,8 @@ render(ds)               returns the text of the file
 write_stress_report(found, path), render_stress(found)   of a stress test
 write_rank_report(found, path), render_rank(found)       of a ranking
 write_comparison(...)    writes the page on runs side by side
-plots(findings)          has every figure of the file as a method; StressFigures(found), RankFigures(found) those of others
+plots(findings)          has every figure of the file as a method
+StressFigures(found), RankFigures(found)   those of a stress test or a ranking
 """
 
 from hydrascope.report._comparison import write_comparison

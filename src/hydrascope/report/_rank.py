@@ -209,8 +209,13 @@ def _cheap(found: Significance) -> Section:
         "beyond its own change": lambda row: Cell(fixed(row["beyond_own"]), row["beyond_own"]),
         "repair": lambda row: Cell(fixed(row["repair"]), row["repair"]),
     }
+    lines = [
+        f"{row['score']} {fixed(row['slope'])} [{fixed(row['slope_lo'])}, {fixed(row['slope_hi'])}]"
+        for row in found.calibration.dropna(subset="slope").to_dict("records")
+    ]
     return draft.finished(
         "A point is a part by one score; on the dashed line the estimate is right.",
+        [f"For each logit estimated the exact effects change by, over the parts: {in_words(lines)}." if lines else ""],
         listing=listed(
             worst,
             columns,

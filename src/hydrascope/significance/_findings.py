@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -15,12 +15,18 @@ from hydrascope.analysis import Findings, Resampling, ablated_direct, bootstrap,
 from hydrascope.errors import PromptError, RunError
 from hydrascope.significance import _circuit, _conditional, _detection, _flips, _freezing, _scores
 from hydrascope.significance._flips import Flip
-from hydrascope.significance._scores import EXACT, Score
+from hydrascope.significance._scores import EXACT, Score, ScoreElsewhere
 
 RESAMPLES = 200
 """Bootstrap resamples of groups, for rank correlations and areas."""
 OWN = "own change"
 """The score that leaves repair out."""
+STRESS_SCORES = {
+    "under_failure": "importance under failure",
+    "shapley": "Shapley value",
+    "exposure": "exposure",
+}
+"""Column of a stress test's ranking to the name of its score."""
 SIZES = ("grad_drop",)
 """Cheap scores without sign, which order the parts but estimate no effect."""
 
@@ -40,6 +46,7 @@ class Significance:
         labels: address to whether a part is one to be found, given by the user.
         top: parts of a set that is frozen together, and of the first ones that are compared.
         seed: of the random sets.
+        stress: ranking of a stress test of the same parts, if any.
         flips: of prompts by their number, ledgers of the sets whose loss was tried on their answers.
     """
 
@@ -53,6 +60,7 @@ class Significance:
     labels: Mapping[str, bool] = field(default_factory=dict)
     top: int = 3
     seed: int = 0
+    stress: pd.DataFrame | None = None
     flips: Mapping[int, Sequence[xr.Dataset]] = field(default_factory=dict)
 
     @property
@@ -119,7 +127,14 @@ class Significance:
         for name in () if self.cheap is None else self.cheap["score"].values:
             values = np.asarray(self.cheap["estimate"].sel(score=name).values, np.float64)  # type: ignore[index]
             made.append(Score(str(name).replace("_", " "), values, cheap=True, signed=str(name) not in SIZES))
-        return tuple(score for score in made if np.isfinite(score.values).any())
+        return tuple(score for score in (*made, *self._of_stress()) if np.isfinite(score.values).any())
+
+    def _of_stress(self) -> Iterator[Score]:
+        """Scores of the stress test, in the order of the parts."""
+        if self.stress is not None:
+            table = self.stress.set_index("part").loc[list(self.parts)].astype(np.float64)
+            for column, name in STRESS_SCORES.items():
+                yield ScoreElsewhere.of(name, *(table[f"{column}{end}"].to_numpy() for end in ("", "_lo", "_hi")))
 
     def _of_all(self, values: Float[np.ndarray, "prompts candidates"]) -> Float[np.ndarray, "prompts parts"]:
         """Values of the candidates among those of all parts; NaN for the primaries."""
@@ -142,6 +157,11 @@ class Significance:
         """Where cheap scores miss the total effect; see `misjudged`."""
         total, own = (np.asarray(self.ds[name].values, np.float64) for name in ("total_effect", "own_change"))
         return _scores.misjudged(self.scores, self.parts, own, total, self.resampling)
+
+    @cached_property
+    def calibration(self) -> pd.DataFrame:
+        """How far the sizes of cheap scores can be believed; see `calibration`."""
+        return _scores.calibration(self.scores, np.asarray(self.ds["total_effect"].values, np.float64), self.resampling)
 
     @cached_property
     def needed(self) -> Mapping[str, bool]:
