@@ -56,7 +56,7 @@ def test_crossings_are_marked_and_named(drawn: StressFigures) -> None:
         mark = marks.loc[row["overtaken_by"]]
         assert (mark["rate"], mark["over"]) == (row["rate"], "mlp.7")
         np.testing.assert_allclose(mark["importance"], importance[row["overtaken_by"], row["rate"]], rtol=1e-3)
-    assert "attn.4 overtakes mlp.7, clearly where 60 % of the others fail" in _plain(drawn)
+    assert "attn.4 overtakes mlp.7 (when 60 % of the others fail); attn.6 overtakes mlp.7" in _plain(drawn)
     alone = chart_data(drawn.importance_curves(["attn.4", "attn.7"]))
     assert not any("over" in table for table in alone)
 

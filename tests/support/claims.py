@@ -228,8 +228,12 @@ def crossing(anew: Anew, nodes: Sequence[float]) -> Iterator[str]:
     if overtaken:
         part = max(overtaken, key=lambda name: len(overtaken[name]))
         others = overtaken[part]
-        yield f"underrates {part} most: alone it clearly matters less than {listed([name for name, _ in others])}, "
-        yield f"more: {listed([f'than {name} when {percent(rate)} fail' for name, rate in others])}"
+        rates = sorted({rate for _, rate in others})
+        told = [listed([name for name, at in others if at == rate]) for rate in rates]
+        first, *later = (f"{some} ({percent(rate)}" for some, rate in zip(told, rates, strict=True))
+        first = first.replace(" (", " (when ", 1)
+        yield f"underrates {part} most: alone it clearly matters less, and among failures clearly more, than {first}"
+        yield from later
 
 
 def orders(anew: Anew, nodes: Sequence[float]) -> Iterator[str]:
@@ -295,7 +299,7 @@ def divided(anew: Anew) -> Iterator[str]:
         q = nx.community.modularity(graph, parts)
         shuffled, p = some["shuffled"].iloc[0], some["p"].iloc[0]
         yield f"(modularity {digits(round(q, 9))}, of shuffled ones {digits(shuffled)}, p = {p:.2f})"
-        if p < 0.05:
+        if p <= 0.02:
             yield f"fall into {len(parts)} communities"
             yield f"the largest holds {listed(max(parts, key=len)[:4])}"
 

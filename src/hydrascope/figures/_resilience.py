@@ -15,7 +15,7 @@ CURVES = 6
 CELLS = 40
 """Most parts along a side of a matrix."""
 _COLOURS = (LIGHT.attn, LIGHT.mlp, LIGHT.norm, LIGHT.mixer, LIGHT.negative_soft, LIGHT.own)
-_MEASURED, _SINGLES, _PAIRS = "measured", "if single losses added up", "with interactions of pairs"
+_MEASURED, _SINGLES, _PAIRS = "measured", "singles added up", "with pairs"
 
 
 def _rate(title: str = "share of parts that fail at random") -> alt.X:
@@ -106,7 +106,7 @@ def importance_curves(table: pd.DataFrame, parts: Sequence[str], crossings: pd.D
         color=alt.Color(
             "part:N",
             scale=alt.Scale(domain=list(parts), range=list(_COLOURS[: len(parts)])),
-            legend=alt.Legend(symbolOpacity=1),
+            legend=alt.Legend(symbolOpacity=1, columns=3),
         ),
     )
     y = alt.Y("importance:Q", title=unit)

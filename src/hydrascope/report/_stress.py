@@ -16,14 +16,12 @@ from hydrascope.report._literature import SCOPE
 from hydrascope.report._numbers import NONE, fixed, percent, tied
 from hydrascope.report._page import Page
 from hydrascope.report._section import Draft, Section
-from hydrascope.resilience import Resilience, secure_parts, verdict
+from hydrascope.resilience import Resilience, overtaken, secure_parts, verdict
 
 LISTED = 60
 """Most parts printed."""
 PAIRS = 20
 """Most pairs printed."""
-CROSSINGS = 6
-"""Most crossings told in a caption."""
 NAMED = 4
 """Most parts named in a caveat."""
 FLAT = 1e-4
@@ -100,7 +98,7 @@ def render_stress(found: Resilience, command: str = "") -> str:
 
 def _survival(found: Resilience) -> Section:
     draft = Draft("survival", "What the model survives")
-    draft.add(charts.degradation_curve(found))
+    draft.add(charts.degradation_curve(found), "wide" if found.survived is None else "")
     if found.survived is not None:
         draft.add(charts.accuracy_curve(found))
     return draft.finished(
@@ -130,15 +128,11 @@ def _importance(found: Resilience) -> Section:
 
 
 def _crossings(found: Resilience) -> str:
-    rows = found.crossings.to_dict("records")
-    told = [
-        f"{row['overtaken_by']} overtakes {row['part']}, clearly where {percent(row['rate'])} of the others fail"
-        for row in rows
-    ]
+    table = found.crossings
+    told = [f"{part} overtakes {overtaken(table, part)}" for part in table["overtaken_by"].unique()]
     if not told:
         return "No part clearly overtakes another one." if found.resampling.conclusive else ""
-    more = f"; {len(told) - CROSSINGS} more are in the table of crossings" if len(told) > CROSSINGS else ""
-    return f"{'; '.join(told[:CROSSINGS])}{more}."
+    return f"{'; '.join(told)}."
 
 
 def _agreement(found: Resilience) -> Listing:
@@ -176,7 +170,7 @@ def _pairs(found: Resilience) -> Section:
         "from zero, at a false discovery rate of 5 %.",
         [
             "Communities are those that Louvain’s search finds in the network of interactions’ sizes, or of answers’ "
-            "sizes; p says how often networks with the same sizes, shuffled among the pairs, are as modular."
+            "sizes; p says how often shuffled networks are as modular, in which every part keeps the sum of its sizes."
         ],
         listing=listed(
             shown,
@@ -299,8 +293,8 @@ def _caveats(found: Resilience) -> tuple[str, ...]:
     if flat := _unshaken(found):
         said.append(
             f"Among failures the importance of {_some(flat)} has an interval without width at some rate, since no "
-            "random set drawn there made a difference to it. What only a set would show that was not drawn, the interval does "
-            "not know; more masks (--masks) show more."
+            "random set drawn there made a difference to it. What only a set would show that was not drawn, the "
+            "interval does not know; more masks (--masks) show more."
         )
     if str(found.ds.attrs["ablation"]) == "resample" and int(found.ds.attrs["donors"]) == 1:
         said.append(

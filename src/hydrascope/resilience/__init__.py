@@ -4,7 +4,7 @@ Pure functions from the ledgers of a stress test to tables; nothing here needs a
 are knocked out, `Resilience` has every table of the ledgers that come of it, and `verdict` tells them in sentences.
 """
 
-from hydrascope.resilience._communities import NETWORKS, communities
+from hydrascope.resilience._communities import CLEAR, NETWORKS, communities
 from hydrascope.resilience._comparison import ResilienceComparison
 from hydrascope.resilience._curve import degradation, quadrature, survived
 from hydrascope.resilience._findings import ALLOWED, Resilience
@@ -16,11 +16,12 @@ from hydrascope.resilience._ranking import agreement, crossings, ranking
 from hydrascope.resilience._sets import Faults, addresses, members
 from hydrascope.resilience._two_ways import two_ways
 from hydrascope.resilience._values import SetValues
-from hydrascope.resilience._verdict import Verdict, secure_parts, verdict
+from hydrascope.resilience._verdict import Verdict, overtaken, secure_parts, verdict
 from hydrascope.resilience._worst import extended, next_sets, search
 
 __all__ = [
     "ALLOWED",
+    "CLEAR",
     "FOLDS",
     "NETWORKS",
     "Faults",
@@ -41,6 +42,7 @@ __all__ = [
     "loads",
     "members",
     "next_sets",
+    "overtaken",
     "pair_table",
     "quadrature",
     "ranking",

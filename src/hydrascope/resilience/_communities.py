@@ -3,7 +3,9 @@
 A network of the parts has for each pair the size of its interaction, |I|, or of the later part's answer, |K|. Louvain's
 method looks for the division with the largest modularity (Newman): the share of the weight inside communities, less
 what would lie there if weight fell between parts by their strengths alone. Any network can be divided, also one of
-noise, so the modularity found is held to that found in networks whose weights are shuffled among the pairs.
+noise, so the modularity found is held to that found in shuffled networks: every part keeps its strength, the sum of its
+weights, and by how much a pair's weight exceeds what both strengths make of it goes to another pair. Shuffling the
+weights themselves would hide communities wherever a few parts are much stronger than others.
 """
 
 from __future__ import annotations
@@ -16,12 +18,20 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from hydrascope.analysis import divide
+
 SHUFFLES = 99
+CLEAR = 0.02
+"""Largest p at which communities are called so; in networks of noise alone p is below 0.05 up to 8 % of the time."""
+ROUNDS = 50
+"""Rounds of scaling, after which strengths are right to a few parts in a thousand."""
 FEWEST = 4
 """Fewest parts that are divided; shuffling the pairs of three changes nothing."""
 
 NETWORKS = {"interaction": "interactions", "answer": "answers of later parts"}
 """Columns of the table of pairs whose sizes make a network, and what a sentence calls them."""
+Matrix = Float[np.ndarray, "parts parts"]
+
 COLUMNS = ["network", "community", "size", "parts", "modularity", "shuffled", "p"]
 
 
@@ -35,7 +45,7 @@ def communities(pairs: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     Returns:
         One row per network and community, the largest first: `network`, `interaction` or `answer`; `community`, from 1;
         `size`, the number of its parts; `parts`, with + between; and of the whole network `modularity`, `shuffled`, the
-        mean of 99 networks with shuffled weights, and `p` of "no more than in shuffled ones". Nothing for a network
+        mean of 99 shuffled networks, and `p` of "no more than in shuffled ones". Nothing for a network
         without weight, with parts whose pairs were not all measured, or of fewer than four parts.
     """
     names = list(dict.fromkeys([*pairs["part"], *pairs["other"]]))
@@ -43,27 +53,26 @@ def communities(pairs: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _weights(pairs: pd.DataFrame, network: str, names: list[str]) -> Float[np.ndarray, "parts parts"]:
+def _weights(pairs: pd.DataFrame, network: str, names: list[str]) -> Matrix:
     """Sizes of all pairs, symmetric; NaN where one was not measured."""
     found = pairs.pivot(index="part", columns="other", values=network).reindex(index=names, columns=names)
     above = found.abs().to_numpy(float)
-    both: Float[np.ndarray, "parts parts"] = np.fmax(above, above.T)
+    both: Matrix = np.fmax(above, above.T)
     np.fill_diagonal(both, 0)
     return both
 
 
-def _divided(
-    network: str, weights: Float[np.ndarray, "parts parts"], names: list[str], seed: int
-) -> list[Mapping[str, Any]]:
+def _divided(network: str, weights: Matrix, names: list[str], seed: int) -> list[Mapping[str, Any]]:
     if len(names) < FEWEST or np.isnan(weights).any() or not weights.any():
         return []
     found, modularity = _search(weights, seed)
-    rng, pairs = np.random.default_rng(seed), np.triu_indices(len(names), 1)
+    rng, strengths = np.random.default_rng(seed), weights.sum(1)
+    expected = _balanced(1 - np.eye(len(names)), strengths)
+    beyond = divide(weights, expected)
     shuffled = []
     for _ in range(SHUFFLES):
-        other = np.zeros_like(weights)
-        other[pairs] = rng.permutation(weights[pairs])
-        shuffled.append(_search(other + other.T, seed)[1])
+        other = np.nan_to_num(_shuffled(beyond, rng)) * expected
+        shuffled.append(_search(_balanced(other, strengths), seed)[1])
     # equal to rounding counts as reached
     p = (1 + sum(value >= modularity - 1e-9 for value in shuffled)) / (1 + SHUFFLES)
     whole = {"modularity": modularity, "shuffled": float(np.mean(shuffled)), "p": p}
@@ -75,8 +84,27 @@ def _divided(
     ]
 
 
-def _search(weights: Float[np.ndarray, "parts parts"], seed: int) -> tuple[list[set[int]], float]:
+def _shuffled(weights: Matrix, rng: np.random.Generator) -> Matrix:
+    """Weights of pairs, each at another pair."""
+    pairs, other = np.triu_indices(len(weights), 1), np.zeros_like(weights)
+    other[pairs] = rng.permutation(weights[pairs])
+    found: Matrix = other + other.T
+    return found
+
+
+def _balanced(weights: Matrix, strengths: Float[np.ndarray, " parts"]) -> Matrix:
+    """Weights scaled part by part until each has its strength."""
+    scale: Float[np.ndarray, " parts"] = np.ones(len(weights))
+    for _ in range(ROUNDS):
+        scale = scale * np.sqrt(np.nan_to_num(divide(strengths, scale * (weights @ scale))))
+    found: Matrix = weights * np.outer(scale, scale)
+    return found
+
+
+def _search(weights: Matrix, seed: int) -> tuple[list[set[int]], float]:
     """The division that was found, and its modularity."""
+    if not weights.any():
+        return [{part} for part in range(len(weights))], 0.0
     graph = nx.from_numpy_array(weights)
     found = nx.community.louvain_communities(graph, seed=seed)
     # without rounding a single community has a modularity of 1e-17

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from hydrascope.analysis import SIGNIFICANT, count, digits, listed, noun, percent, quantity, reads_each
-from hydrascope.resilience._communities import NETWORKS
+from hydrascope.analysis import count, digits, listed, noun, percent, quantity, reads_each
+from hydrascope.resilience._communities import CLEAR, NETWORKS
 from hydrascope.resilience._findings import ALLOWED, Resilience
 from hydrascope.resilience._ranking import USUAL
 
@@ -117,15 +117,29 @@ def _importance(found: Resilience) -> Said:
     crossing = found.crossings
     if len(crossing):
         part = str(crossing["overtaken_by"].value_counts().index[0])
-        passed = crossing[crossing["overtaken_by"] == part].to_dict("records")
-        row, named = _of(table, part), [str(one["part"]) for one in passed]
+        named = list(crossing.loc[crossing["overtaken_by"] == part, "part"])
+        row = _of(table, part)
         covered = f"; {row['covered_by']} covers for it" if row["covered_by"] else ""
-        later = listed([f"than {one['part']} when {percent(one['rate'])} fail" for one in passed])
         yield (
-            f"A ranking by single knock-outs underrates {part} most: alone it clearly matters less than "
-            f"{listed(named)}, and among failures more: {later}{covered}.",
+            f"A ranking by single knock-outs underrates {part} most: alone it clearly matters less, and among failures "
+            f"clearly more, than {overtaken(crossing, part)}{covered}.",
             {"underrated": part, "overtaken": named, "crossings": len(crossing)},
         )
+
+
+def overtaken(crossings: pd.DataFrame, part: str) -> str:
+    """The parts that one overtakes, and at which failure rates of the others that is clear.
+
+    Args:
+        crossings: from `crossings`.
+        part: the one that overtakes.
+    """
+    mine = crossings[crossings["overtaken_by"] == part]
+    told: list[str] = []
+    for rate in sorted(mine["rate"].unique()):
+        where = percent(rate) if told else f"when {percent(rate)} of the others fail"
+        told.append(f"{listed(list(mine.loc[mine['rate'] == rate, 'part']))} ({where})")
+    return ", ".join(told)
 
 
 def _rows(found: Resilience) -> str:
@@ -207,7 +221,7 @@ def _communities(found: Resilience) -> Said:
         beside = (
             f"modularity {digits(row['modularity'])}, of shuffled ones {digits(row['shuffled'])}, p = {row['p']:.2f}"
         )
-        if row["p"] < SIGNIFICANT:
+        if row["p"] <= CLEAR:
             members = row["parts"].split("+")
             more = len(members) - NAMED
             named = listed([*members[:NAMED], *([count(more, "other")] if more > 0 else [])])
