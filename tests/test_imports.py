@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "resilience": {"errors", "analysis"},
     "significance": {"errors", "components", "analysis", "resilience"},
     "figures": {"errors", "analysis"},
-    "report": {"errors", "analysis", "figures", "resilience"},
+    "report": {"errors", "analysis", "figures", "resilience", "significance"},
     "run": {
         *("errors", "components", "zoo", "prompts", "anatomy", "ablations", "engine", "ledger", "run_directory"),
         *("analysis", "_lazy"),
@@ -49,7 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "ranking": {
         *("errors", "components", "prompts", "anatomy", "ablations", "ledger", "run_directory", "analysis", "_lazy"),
-        *("_tables", "attribution", "faults", "resilience", "run", "significance"),
+        *("_tables", "attribution", "faults", "report", "resilience", "run", "run_settings", "significance"),
     },
     "pruning": {
         *("errors", "_digests", "_lazy", "_tables", "components", "zoo", "prompts", "anatomy", "engine", "ledger"),

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import html
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from scipy import stats
 
 import hydrascope as hs
 from hydrascope.anatomy import examine
 from hydrascope.errors import ComponentError, OutputError, PromptError, RunError, SettingsChanged
+from hydrascope.figures import chart_data
+from hydrascope.report import render_rank
+from hydrascope.report._numbers import tied
 from hydrascope.resilience import Verdict
+from hydrascope.significance import read_circuit
 from tests.conftest import Cli
 from tests.support import planted as plant
 
@@ -121,6 +130,33 @@ def test_the_set_that_flips_an_answer_is_found_and_kept(tmp_path: Path) -> None:
     assert hs.Rank.open(tmp_path / "rank").flips().equals(found.flips())
 
 
+def test_a_head_that_one_task_needs_is_found() -> None:
+    """Of half of the subjects nothing is to be known: the head that looks them up idles there."""
+    planted = plant.planted("hydra")
+    network, half = copy.deepcopy(planted.model), len(planted.prompts) // 2
+    with torch.no_grad():
+        network.get_input_embeddings().weight[list(plant.SUBJECTS)[half:], plant.VALUE] = 0
+    model = examine(network, None, name="gated")
+    prompts = [
+        hs.Prompt(input_ids=tuple(ids), target_id=target)
+        for ids, target in zip(planted.prompts, planted.targets, strict=True)
+    ]
+    runs = [
+        hs.knock_out(model, hs.PromptSet(name, tuple(some)), "head", hs.Zero(), options=hs.Options(keep_wrong=True))
+        for name, some in (("known", prompts[:half]), ("unknown", prompts[half:]))
+    ]
+    found = hs.context(*runs)
+    roles = found.effects().pivot(index="part", columns="task", values="role")
+    assert dict(roles.loc["head.1.0"]) == {"known": "matters", "unknown": "idle"}
+    assert (roles.drop("head.1.0")["known"] != "matters").all()
+    first = found.somewhere().iloc[0]
+    assert (first["part"], first["task"], first["idle_in"]) == ("head.1.0", "known", "unknown")
+    lost = 1 - plant.RESPONSES["hydra"]["attn.1"].attn - plant.RESPONSES["hydra"]["attn.1"].mlp
+    np.testing.assert_allclose(first["effect"], -lost * planted.strengths[:half].mean(), rtol=1e-3)
+    row = found.variance().set_index("part").loc["head.1.0"]
+    assert row["task"] > row["prompt"] > 0
+
+
 def test_sentences_state_the_tables() -> None:
     found = ranked("backup", "attn,mlp")
     said: Verdict = found.summary()
@@ -164,6 +200,70 @@ def test_a_ranking_is_continued_and_refused(tmp_path: Path, monkeypatch: pytest.
         hs.Rank.open(tmp_path)
 
 
+def test_the_page_shows_what_the_tables_have(tmp_path: Path) -> None:
+    found = ranked("backup", "attn,mlp")
+    page = found.report(tmp_path / "rank.html").read_text(encoding="utf-8")
+    assert tied(found.summary().headline) in html.unescape(page)
+    drawn = re.findall(r'id="((?:backups|freezing|flips|scores|cheap)-\d)"', page)
+    assert drawn == ["backups-1", "freezing-1", "scores-1", "cheap-1"]
+    assert "no prompt was asked about" in page
+    row = by(found.backups(), "part")["attn.3"]
+    assert f"{row['energy_given']:.2f}" in page
+    for score in found.agreement()["score"].unique():
+        assert score in page
+    assert all(f">{part}<" in page.replace("\n", "").replace(" ", "") for part in found.ranking()["part"])
+
+
+def test_every_figure_of_the_page_is_a_method_that_draws_its_table() -> None:
+    found = ranked("backup", "attn,mlp")
+    names = found.plot._names()
+    assert names == ["conditional_scores", "frozen_repair", "score_agreement", "cheap_against_exact"]
+    titles = {name: getattr(found.plot, name)().to_dict()["title"]["text"] for name in names}
+    page = render_rank(found.findings)
+    for title in titles.values():
+        assert title in page
+    assert len(chart_data(found.plot.cheap_against_exact())[0]) == len(found.misjudged())
+    frozen = found.freezing().query("chosen_by == 'alone'").set_index("frozen")["gone"]
+    drawn = chart_data(found.plot.frozen_repair())[0].set_index("frozen")["gone"]
+    np.testing.assert_allclose(drawn, frozen[drawn.index], rtol=1e-3, atol=1e-6)
+
+
+def test_damaged_cheap_scores_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "rank"
+    hs.rank(*opened("backup"), "attn", hs.Zero(), primaries="attn.1", top=2, out=folder)
+    scores = folder / "companions" / "scores.zarr"
+    assert len(hs.Rank.open(folder).misjudged())
+    (chunk,) = [path for path in (scores / "estimate" / "c").rglob("*") if path.is_file()]
+    whole = chunk.read_bytes()
+    for damaged in (whole[:-1] + bytes([whole[-1] ^ 1]), None):  # a flipped bit, a file that is missing
+        chunk.unlink() if damaged is None else chunk.write_bytes(damaged)
+        with pytest.raises(OutputError, match="are not what was written; remove that folder"):
+            hs.Rank.open(folder)
+
+
+def test_scores_of_a_stress_test_join_the_table(tmp_path: Path) -> None:
+    model, prompts = opened("backup")
+    test = hs.stress(model, prompts, "attn", hs.Zero(), rates=(0.3, 0.7), masks=20, out=tmp_path / "stress")
+    ask: Any = functools.partial(hs.rank, model, prompts, primaries="attn.1", cheap=False, top=2)
+    found = ask("attn", hs.Zero(), stress=tmp_path / "stress", out=tmp_path / "rank")
+    measured, table = test.ranking().set_index("part"), found.ranking().set_index("part")
+    for column, name in (("under_failure", "importance under failure"), ("shapley", "Shapley value")):
+        for end in ("", "_lo", "_hi"):
+            np.testing.assert_allclose(table[f"{name}{end}"], measured[f"{column}{end}"][table.index], rtol=1e-12)
+        assert list(table[f"rank {name}"]) == list(table[name].abs().rank(ascending=False))
+    (row,) = found.agreement().query("score == 'total effect' and other == 'Shapley value'").to_dict("records")
+    expected = stats.kendalltau(table["total effect"].abs(), table["Shapley value"].abs()).statistic
+    np.testing.assert_allclose(row["tau"], expected)
+    assert np.isnan(row["tau_lo"])  # the test's prompts are not in its table
+    assert hs.Rank.open(tmp_path / "rank").ranking().equals(found.ranking())
+    with pytest.raises(RunError, match=r"not of this ranking's parts and prompts .*components"):
+        ask("attn.0-2", hs.Zero(), stress=tmp_path / "stress")
+    with pytest.raises(RunError, match=r"not of this ranking's parts and prompts .*ablation"):
+        ask("attn", hs.Mean(), stress=tmp_path / "stress")
+    with pytest.raises(OutputError, match="no stress test in"):
+        ask("attn", hs.Zero(), stress=tmp_path / "rank")
+
+
 def test_labels_from_files(tmp_path: Path) -> None:
     model, prompts = opened("backup")
     listed, table, wrong = (tmp_path / name for name in ("list.json", "table.csv", "wrong.json"))
@@ -180,6 +280,26 @@ def test_labels_from_files(tmp_path: Path) -> None:
             rank(labels=wrong)
     with pytest.raises(OutputError, match="cannot be read"):
         rank(labels=tmp_path / "missing.json")
+
+
+def test_a_ranking_becomes_a_circuit_and_labels(tmp_path: Path, cli: Cli) -> None:
+    """The head that loses most is the circuit, and comes back as the label of another ranking."""
+    model, prompts = opened("backup")
+    found = hs.rank(model, prompts, "head", hs.Zero(), primaries="head.1.0", cheap=False, top=2, out=tmp_path / "rank")
+    file = tmp_path / "circuit.json"
+    assert cli("circuit", tmp_path / "rank", "--score", "own change", "--keep", 1, "--out", file).out.strip() == str(
+        file
+    )
+    nodes = read_circuit(file.read_text(encoding="utf-8")).set_index("part")
+    table = found.ranking().set_index("part")
+    np.testing.assert_allclose(nodes["score"], -table["own change"][nodes.index], atol=1e-12)
+    np.testing.assert_allclose(nodes["direct"], nodes["score"])
+    kept = list(nodes.index[nodes["in_circuit"]])
+    assert kept == [str(table["own change"].idxmin())]
+    again = hs.rank(model, prompts, "head", hs.Zero(), primaries="head.0.0", cheap=False, top=2, labels=file)
+    given = by(again.detection().query("labels == 'given'"), "score")
+    assert given["own change"]["positives"] == 1 and given["own change"]["auc"] == 1
+    assert "choose from total effect" in cli("circuit", tmp_path / "rank", "--score", "beauty").refusal()
 
 
 def test_mistakes_are_told_before_the_run() -> None:
@@ -211,9 +331,15 @@ def test_the_command(model_folder: Path, prompt_file: Path, cli: Cli, tmp_path: 
     said = cli(*command, "--out", out)
     assert said.code == 0, said.err
     assert said.out.splitlines()[0] == hs.Rank.open(out).summary().headline
-    assert said.out.splitlines()[-1] == str(out)
+    page = out / "report.html"
+    assert said.out.splitlines()[-1] == str(page)
+    written = page.read_text(encoding="utf-8")
+    page.unlink()
+    assert cli("report", out).out.strip() == str(page)
+    assert page.read_text(encoding="utf-8") == written
+    assert cli("show", out).out == said.out
     again = json.loads(cli(*command, "--out", out, "--json").out)
-    assert again["primaries"] == ["attn.0"]
+    assert (again["primaries"], again["report"]) == (["attn.0"], str(page))
     assert {row["part"] for row in again["tables"]["ranking"]} == {
         f"{k}.{n}" for k in ("attn", "mlp") for n in range(3)
     }

@@ -12,6 +12,7 @@ import typer
 
 from hydrascope import zoo
 from hydrascope.cli._check import check
+from hydrascope.cli._circuit import circuit
 from hydrascope.cli._compare import compare
 from hydrascope.cli._context import context
 from hydrascope.cli._freeze import freeze
@@ -34,7 +35,7 @@ app = typer.Typer(
 )
 for panel, verbs in {
     "Measure": (run, freeze, stress, rank, prune, inspect),
-    "Read": (show, report, table, runs, compare, context, check),
+    "Read": (show, report, table, runs, compare, context, circuit, check),
     "What there is": (models, tasks),
 }.items():
     for verb in verbs:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hydrascope.ranking import Rank, RankRequest
 
 NAMES = (
-    *("model", "prompts", "limit", "components", "primaries", "labels", "cheap", "top", "why"),
+    *("model", "prompts", "limit", "components", "primaries", "labels", "cheap", "top", "stress", "why"),
     *("protocol", "length", "texts", "ablation", "donors", "positions", "read", "skip", "target", "keep_wrong"),
     *("bos", "seed", "writers", "memory", "device", "dtype"),
 )
@@ -56,19 +56,24 @@ def rank(
     with bars(quiet=as_json) as progress:
         tell = _terminal.silent if as_json else _terminal.introduce
         found, directory = execute_rank(ranking, folder, overwrite=overwrite, progress=progress, tell=tell)
-    assert directory is not None
-    show_rank(Rank(found, directory.path), as_json)
+        assert directory is not None
+        result = Rank(found, directory.path)
+        progress("report", 0, 1)
+        result.report(directory.report)
+        progress("report", 1, 1)
+    show_rank(result, directory.report, as_json)
 
 
-def show_rank(result: Rank, as_json: bool) -> None:
+def show_rank(result: Rank, page: Path, as_json: bool) -> None:
     """Say what a ranking found.
 
     Args:
         result: the finished ranking.
+        page: path of its report.
         as_json: everything as JSON instead.
     """
     from hydrascope.cli import _terminal
 
     assert result.path is not None
-    facts = {"primaries": list(result.primaries), "folder": str(result.path)}
-    _terminal.show_tables(result, result.path, facts, as_json)
+    facts = {"primaries": list(result.primaries), "folder": str(result.path), "report": str(page)}
+    _terminal.show_tables(result, page, facts, as_json)

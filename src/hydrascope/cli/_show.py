@@ -28,4 +28,4 @@ def show(run: Finished, as_json: AsJson = False) -> None:
     elif isinstance(found, Prune):
         show_prune(found, None, as_json)
     else:
-        show_rank(found, as_json)
+        show_rank(found, page, as_json)

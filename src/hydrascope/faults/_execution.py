@@ -142,12 +142,12 @@ def _together(knockouts: Sequence[Knockout], model: Model) -> Knockout:
     for knockout in knockouts:
         if len(knockout.parts) > 1 or knockout.frozen or knockout.sender is not None:
             raise ComponentError(
-                f"'{knockout}' is no single part, and a stress test makes sets itself; name single parts"
+                f"'{knockout}' is no single part, and sets of parts are made of single ones here; name those"
             )
     if not 2 <= len(knockouts) <= MOST_PARTS:
         raise ComponentError(
-            f"a stress test needs 2 to {MOST_PARTS:,} parts that can fail, and --components names {len(knockouts):,}; "
-            "name more, or fewer"
+            f"2 to {MOST_PARTS:,} parts can be lost together, and --components names {len(knockouts):,}; name more, or "
+            "fewer"
         )
     (joint,) = parse_knockouts("+".join(map(str, knockouts)), model.anatomy.inventory)
     try:

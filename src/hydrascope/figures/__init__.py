@@ -35,6 +35,12 @@ from hydrascope.figures._resilience import (
     load_transfer,
     pair_matrix,
 )
+from hydrascope.figures._significance import (
+    cheap_against_exact,
+    conditional_scores,
+    frozen_repair,
+    score_agreement,
+)
 from hydrascope.figures._theme import (
     DARK,
     KIND_LABELS,
@@ -92,8 +98,10 @@ __all__ = [
     "balance_steps",
     "carried_by_few",
     "chart_data",
+    "cheap_against_exact",
     "compensation_by_prompt",
     "compensation_matrix",
+    "conditional_scores",
     "degradation_curve",
     "difference_by_layer",
     "direct_against_total",
@@ -103,6 +111,7 @@ __all__ = [
     "every_nth",
     "first_against_second",
     "for_notebook",
+    "frozen_repair",
     "half_by_layer",
     "half_share",
     "has_unit_grid",
@@ -130,6 +139,7 @@ __all__ = [
     "rows_shown",
     "runs_by_depth",
     "save_chart",
+    "score_agreement",
     "slope_by_layer",
     "slopes_shown",
     "themed",

@@ -153,7 +153,7 @@ def pair_matrix(table: pd.DataFrame, parts: Sequence[str]) -> View:
     rows = table[table["part"].isin(names) & table["other"].isin(names)]
     both = pd.concat([rows, rows.rename(columns={"part": "other", "other": "part"})])
     title = "Interaction of pairs"
-    return _tiles(
+    return tiles(
         both.assign(said=both["kind"].replace("", "not clear")),
         across=("other", "and", names),
         down=("part", "without", names),
@@ -179,7 +179,7 @@ def load_transfer(table: pd.DataFrame, parts: Sequence[str], takers: Sequence[st
         takers: the writers, in the order of the forward pass.
     """
     title = "Who takes over whose load"
-    return _tiles(
+    return tiles(
         table,
         across=("taker", "taken over by", list(takers)),
         down=("part", "lost by", list(parts)),
@@ -192,7 +192,7 @@ def load_transfer(table: pd.DataFrame, parts: Sequence[str], takers: Sequence[st
     )
 
 
-def _tiles(
+def tiles(
     table: pd.DataFrame,
     *,
     across: tuple[str, str, list[str]],
@@ -204,6 +204,19 @@ def _tiles(
     kept: list[str],
     description: str,
 ) -> View:
+    """Heat map of a table's field around zero, with dots where it is significant.
+
+    Args:
+        table: the field with the ends of its interval, `significant`, and both places.
+        across: column of the places across, what it is called, and their order.
+        down: column of the places downwards, what it is called, and their order.
+        field: what the colours say.
+        title: title of the chart.
+        unit: title of the legend.
+        tips: more lines of a cell's tooltip.
+        kept: columns that `tips` need.
+        description: text for those who cannot see it.
+    """
     limit = float(table[field].abs().max()) if len(table) else 1.0
     columns = [across[0], down[0], field, f"{field}_lo", f"{field}_hi", *kept]
     x = alt.X(

@@ -17,20 +17,25 @@ from hydrascope.ledger._schema import (
     numbers_kept,
     rows_of_a_chunk,
 )
+from hydrascope.ledger._seal import SEAL, is_sealed, lazily, seal_of
 
 __all__ = [
     "CLOSED",
     "MEASURES",
+    "SEAL",
     "VARIABLES",
     "LedgerBuffer",
     "LedgerFile",
+    "is_sealed",
     "kept_variables",
     "label_dataset",
+    "lazily",
     "numbers_kept",
     "open_dataset",
     "read_record",
     "remove",
     "rows_of_a_chunk",
+    "seal_of",
     "unfinished",
     "write_record",
     "write_text",

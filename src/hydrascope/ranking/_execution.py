@@ -9,12 +9,12 @@ scores from gradients.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pandas as pd
 import xarray as xr
 
 from hydrascope.ablations import Ablation
@@ -22,12 +22,14 @@ from hydrascope.analysis import Findings
 from hydrascope.anatomy import Model
 from hydrascope.attribution import Scores, attribute
 from hydrascope.components import FREEZES, Component, parse_component, parse_knockouts
-from hydrascope.errors import ComponentError
+from hydrascope.errors import AnatomyRefused, ComponentError
 from hydrascope.faults import of_sets, prepare_singles
-from hydrascope.ledger import open_dataset, remove
+from hydrascope.ledger import open_dataset
 from hydrascope.prompts import PromptSet
+from hydrascope.ranking._cheap import read_scores, write_scores
 from hydrascope.ranking._labels import read_labels
 from hydrascope.ranking._request import RankRequest
+from hydrascope.ranking._stress import stress_scores
 from hydrascope.resilience import addresses
 from hydrascope.run import Progress, Task, Tell, execute_companions, folder_of_companions
 from hydrascope.run_directory import COMPANIONS, SINGLES, RunDirectory, fresh_or_same, is_finished
@@ -45,12 +47,14 @@ class Ranking:
         singles: knock-outs of every part alone.
         named: primaries that the user named; none leaves them to be found.
         labels: address to whether a part is one to be found.
+        stress: scores of a stress test, part by part.
     """
 
     request: RankRequest
     singles: Task
     named: tuple[str, ...]
     labels: Mapping[str, bool]
+    stress: Sequence[Mapping[str, Any]] | None = None
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -120,7 +124,8 @@ def prepare_rank(request: RankRequest, model: Model, prompts: PromptSet, ablatio
         if len(named) == len(parts):
             raise ComponentError("all of --components are primaries; leave candidates that could back them up")
     labels = {} if request.labels is None else read_labels(Path(request.labels), parts)
-    ranking = Ranking(request, singles, named, labels)
+    stress = None if request.stress is None else stress_scores(request.stress, singles)
+    ranking = Ranking(request, singles, named, labels, stress)
     if not any(ranking.later((part,)) for part in parts):
         raise ComponentError(
             "none of --components reads what another one writes, so that none can back another up; name parts of "
@@ -171,7 +176,7 @@ def execute_rank(
         primaries = ranking.primaries(account)
         execute_companions(directory, {JOINT: ranking.joint(primaries)}, request, progress=progress)
         later = ranking.later(primaries)
-        noted = _noted(directory, primaries, later)
+        noted = _noted(directory, primaries, later, ranking.stress)
         if later:
             together = read(out, request, noted.record).sets
             execute_companions(noted, {FROZEN: ranking.frozen(primaries, together)}, request, progress=progress)
@@ -181,9 +186,15 @@ def execute_rank(
     return read(out, request, noted.record), noted.mark_complete()
 
 
-def _noted(directory: RunDirectory, primaries: tuple[str, ...], later: tuple[str, ...]) -> RunDirectory:
+def _noted(
+    directory: RunDirectory,
+    primaries: tuple[str, ...],
+    later: tuple[str, ...],
+    stress: Sequence[Mapping[str, Any]] | None,
+) -> RunDirectory:
     """The folder with what was found, so that its tables can be read without the model."""
-    return RunDirectory(directory.path, {**directory.record, "primaries": list(primaries), "later": list(later)})
+    found = {"primaries": list(primaries), "later": list(later)} | ({} if stress is None else {"stress": stress})
+    return RunDirectory(directory.path, {**directory.record, **found})
 
 
 def _search_flip(ranking: Ranking, directory: RunDirectory, prompt: int, progress: Progress) -> None:
@@ -210,15 +221,11 @@ def _attribute(task: Task, path: Path, progress: Progress) -> None:
     """Store cheap scores; a folder of this name is always whole."""
     if path.exists():
         return
-    draft = path.with_name(f"{path.name}.new")
-    remove(draft)
-    found = attribute(
-        task, Scores(kinds=("attribution_patching", "grad_drop", "activation_gradient")), progress=progress
-    )
-    found = found[["estimate", "seconds"]].reset_coords(drop=True)
-    named = {name: found[name].astype(np.dtypes.StringDType()) for name in ("score", "ablated")}
-    found.assign_coords(named).to_zarr(draft, mode="w", consolidated=False)
-    draft.rename(path)
+    try:
+        found = attribute(task, Scores(kinds=("query_key", *Scores().kinds)), progress=progress)
+    except AnatomyRefused:  # of this model attention's weights cannot be computed anew
+        found = attribute(task, progress=progress)
+    write_scores(path, found)
 
 
 def read(folder: Path, request: RankRequest, record: Mapping[str, Any]) -> Significance:
@@ -236,7 +243,7 @@ def read(folder: Path, request: RankRequest, record: Mapping[str, Any]) -> Signi
     singles, joint = (open_dataset(within / name) for name in (SINGLES, JOINT))
     cheap = None
     if (within / SCORES).exists():
-        cheap = xr.open_zarr(within / SCORES, consolidated=False).load()
+        cheap = read_scores(within / SCORES)
     return Significance(
         parts=tuple(str(name) for name in singles["ablated"].values),
         primaries=tuple(record["primaries"]),
@@ -248,5 +255,6 @@ def read(folder: Path, request: RankRequest, record: Mapping[str, Any]) -> Signi
         labels=record["settings"]["labels"],
         top=request.top,
         seed=request.seed,
+        stress=pd.DataFrame(record["stress"]) if record.get("stress") else None,
         flips={prompt: _steps(folder, prompt) for prompt in record.get("why", ())},
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from hydrascope.components import parse_component
 from hydrascope.errors import OutputError, RunError
+from hydrascope.significance import is_circuit, read_circuit
 
 _TRUE, _FALSE = {"1", "true", "yes"}, {"0", "false", "no"}
 
@@ -19,7 +20,7 @@ def read_labels(path: Path, parts: Collection[str]) -> dict[str, bool]:
 
     Args:
         path: JSON with a list of the parts to be found, all others being none, or an object from address to true or
-            false; or CSV with the columns `part` and `label`.
+            false, or a circuit file, whose nodes are to be found; or CSV with the columns `part` and `label`.
         parts: addresses of the parts that are ranked.
 
     Raises:
@@ -32,6 +33,11 @@ def read_labels(path: Path, parts: Collection[str]) -> dict[str, bool]:
         raise OutputError(f"the labels in '{path}' cannot be read ({error}); name a JSON or CSV file") from error
     try:
         given = _of_csv(text) if path.suffix.lower() == ".csv" else json.loads(text)
+        if is_circuit(given):
+            nodes = read_circuit(text)
+            given = {
+                part: inside for part, inside in zip(nodes["part"], nodes["in_circuit"], strict=True) if part in parts
+            }
         listed = {part: True for part in given} if isinstance(given, list) else dict(given)
         found = {str(parse_component(part)): _truth(label) for part, label in listed.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:

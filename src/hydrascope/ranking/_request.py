@@ -24,12 +24,16 @@ class RankRequest(RunRequest, frozen=True, extra="forbid"):
     labels: str | None = Field(
         default=None,
         description="JSON or CSV file that says which parts are to be found: a list of addresses, or address (column "
-        "'part') to true or false (column 'label').",
+        "'part') to true or false (column 'label'); or a circuit file.",
     )
     cheap: bool = Field(
         default=True, description="Also estimate every effect from gradients, to hold it to the exact one."
     )
     top: int = Field(default=3, description="Parts that are frozen together, and first parts that are compared.", ge=2)
+    stress: str | None = Field(
+        default=None,
+        description="Folder of a stress test of the same parts and prompts, whose scores join the table.",
+    )
     why: int | None = Field(
         default=None,
         description="Number of a prompt: also search the smallest set of parts whose loss flips its answer.",

@@ -24,6 +24,7 @@ def rank(
     labels: str | Path | None = None,
     cheap: bool | None = None,
     top: int | None = None,
+    stress: str | Path | None = None,
     why: int | None = None,
     seed: int | None = None,
     options: Options | None = None,
@@ -42,6 +43,7 @@ def rank(
         labels: JSON or CSV file that says which parts are to be found.
         cheap: also estimate every effect from gradients (True).
         top: parts that are frozen together, and first parts that are compared (3).
+        stress: folder of a stress test of the same parts and prompts, whose scores join the table.
         why: number of a prompt; also search the smallest set of parts whose loss flips its answer.
         seed: seed of donors, noise and random sets; overrides `options`.
         options: how the runs are made.
@@ -63,6 +65,7 @@ def rank(
         labels=None if labels is None else str(labels),
         cheap=cheap,
         top=top,
+        stress=None if stress is None else str(stress),
         why=why,
     )
     found, directory = execute_rank(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -12,13 +12,21 @@ import xarray as xr
 from jaxtyping import Float
 
 from hydrascope.analysis import Findings, Resampling, ablated_direct, bootstrap, divide
-from hydrascope.errors import PromptError
-from hydrascope.significance import _conditional, _detection, _flips, _freezing, _scores
+from hydrascope.errors import PromptError, RunError
+from hydrascope.significance import _circuit, _conditional, _detection, _flips, _freezing, _scores
 from hydrascope.significance._flips import Flip
-from hydrascope.significance._scores import EXACT, Score
+from hydrascope.significance._scores import EXACT, Score, ScoreElsewhere
 
 RESAMPLES = 200
 """Bootstrap resamples of groups, for rank correlations and areas."""
+OWN = "own change"
+"""The score that leaves repair out."""
+STRESS_SCORES = {
+    "under_failure": "importance under failure",
+    "shapley": "Shapley value",
+    "exposure": "exposure",
+}
+"""Column of a stress test's ranking to the name of its score."""
 SIZES = ("grad_drop",)
 """Cheap scores without sign, which order the parts but estimate no effect."""
 
@@ -38,6 +46,7 @@ class Significance:
         labels: address to whether a part is one to be found, given by the user.
         top: parts of a set that is frozen together, and of the first ones that are compared.
         seed: of the random sets.
+        stress: ranking of a stress test of the same parts, if any.
         flips: of prompts by their number, ledgers of the sets whose loss was tried on their answers.
     """
 
@@ -51,6 +60,7 @@ class Significance:
     labels: Mapping[str, bool] = field(default_factory=dict)
     top: int = 3
     seed: int = 0
+    stress: pd.DataFrame | None = None
     flips: Mapping[int, Sequence[xr.Dataset]] = field(default_factory=dict)
 
     @property
@@ -108,7 +118,7 @@ class Significance:
         alone, given = (self._of_all(one) for one in (self.effects.alone, self.effects.given))
         made = [
             Score(EXACT, total),
-            Score("own change", own),
+            Score(OWN, own),
             Score("direct effect", -ablated_direct(ds), cheap=True),
             Score("conditional score", given**2 - alone**2),
             Score("coupling", (given - alone) ** 2),
@@ -117,7 +127,14 @@ class Significance:
         for name in () if self.cheap is None else self.cheap["score"].values:
             values = np.asarray(self.cheap["estimate"].sel(score=name).values, np.float64)  # type: ignore[index]
             made.append(Score(str(name).replace("_", " "), values, cheap=True, signed=str(name) not in SIZES))
-        return tuple(score for score in made if np.isfinite(score.values).any())
+        return tuple(score for score in (*made, *self._of_stress()) if np.isfinite(score.values).any())
+
+    def _of_stress(self) -> Iterator[Score]:
+        """Scores of the stress test, in the order of the parts."""
+        if self.stress is not None:
+            table = self.stress.set_index("part").loc[list(self.parts)].astype(np.float64)
+            for column, name in STRESS_SCORES.items():
+                yield ScoreElsewhere.of(name, *(table[f"{column}{end}"].to_numpy() for end in ("", "_lo", "_hi")))
 
     def _of_all(self, values: Float[np.ndarray, "prompts candidates"]) -> Float[np.ndarray, "prompts parts"]:
         """Values of the candidates among those of all parts; NaN for the primaries."""
@@ -140,6 +157,11 @@ class Significance:
         """Where cheap scores miss the total effect; see `misjudged`."""
         total, own = (np.asarray(self.ds[name].values, np.float64) for name in ("total_effect", "own_change"))
         return _scores.misjudged(self.scores, self.parts, own, total, self.resampling)
+
+    @cached_property
+    def calibration(self) -> pd.DataFrame:
+        """How far the sizes of cheap scores can be believed; see `calibration`."""
+        return _scores.calibration(self.scores, np.asarray(self.ds["total_effect"].values, np.float64), self.resampling)
 
     @cached_property
     def needed(self) -> Mapping[str, bool]:
@@ -181,3 +203,25 @@ class Significance:
     def flip_table(self) -> pd.DataFrame:
         """Steps to the sets whose loss flips an answer; see `flip_table`."""
         return _flips.flip_table([self.flip(prompt) for prompt in self.flips], self.ds)
+
+    def circuit(self, score: str = EXACT, keep: int | None = None) -> str:
+        """A score as a circuit file; see `circuit_text`.
+
+        Args:
+            score: name of a score of all parts.
+            keep: nodes in the circuit; by default those whose loss clearly costs something.
+
+        Raises:
+            RunError: there is no such score.
+            ComponentError: a part has no node in the format.
+        """
+        known = {one.name: one for one in self.scores if np.isfinite(one.order(self.resampling)).all()}
+        if score not in known:
+            raise RunError(f"there is no score '{score}' of all parts; choose from {', '.join(known)}")
+        table = self.ranking.set_index("part").loc[list(self.parts)]
+        # effects are below zero where the answer loses
+        is_effect = score in (EXACT, OWN) or (known[score].cheap and known[score].signed)
+        value = -table[score] if is_effect else table[score]
+        scores = pd.DataFrame({"part": self.parts, "score": value.to_numpy(), "direct": -table[OWN].to_numpy()})
+        clear = int((table[f"{EXACT}_hi"] < 0).sum())
+        return _circuit.circuit_text(scores, self.ds.attrs, clear if keep is None else keep)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
@@ -12,10 +12,21 @@ import pandas as pd
 from jaxtyping import Float
 from scipy import stats
 
-from hydrascope.analysis import Resampling, add_estimate, divide, mean_estimate, ratio_interval, spread_interval
+from hydrascope.analysis import (
+    Resampling,
+    add_estimate,
+    divide,
+    mean_estimate,
+    ratio_interval,
+    spread_interval,
+    with_ends,
+)
 
 EXACT = "total effect"
 """The score that all others are held to."""
+
+RELIABLE = 0.7
+"""Least share of the variance of estimates over parts that is no noise, for a line on them."""
 
 ByPart = Float[np.ndarray, "prompts parts"]
 PerPart = Float[np.ndarray, " parts"]
@@ -54,6 +65,30 @@ class Score:
         if self.below is not None:
             return ratio_interval(self.values, self.below, resampling)
         return mean_estimate(self.values, resampling).interval
+
+
+@dataclass(frozen=True)
+class ScoreElsewhere(Score):
+    """A score that another test of the same parts measured: with its interval, but without its prompts.
+
+    Attributes:
+        ends: lower and upper ends of the score's interval, (2, parts).
+    """
+
+    ends: Float[np.ndarray, "2 parts"] = field(default_factory=lambda: np.zeros((2, 0)))
+
+    @classmethod
+    def of(cls, name: str, value: PerPart, lo: PerPart, hi: PerPart) -> ScoreElsewhere:
+        """A score by its columns in a table."""
+        return cls(name, value[None], signed=False, ends=np.stack([lo, hi]))
+
+    def drawn(self, resampling: Resampling) -> Float[np.ndarray, "draws parts"]:
+        """Unknown: how it varies with the prompts is not in the table."""
+        return np.full((resampling.resamples, self.values.shape[1]), np.nan)
+
+    def estimate(self, resampling: Resampling) -> tuple[PerPart, PerPart, PerPart]:
+        """The score with the ends of its interval."""
+        return self.values[0], self.ends[0], self.ends[1]
 
 
 def score_table(scores: Sequence[Score], parts: Sequence[str], resampling: Resampling) -> pd.DataFrame:
@@ -141,3 +176,54 @@ def misjudged(
     ends = ["missed", "missed_lo", "missed_hi"]
     columns = ["score", "part", "estimate", "total", *ends, "beyond_own", "repair"]
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=columns)
+
+
+def calibration(scores: Sequence[Score], total_effect: ByPart, resampling: Resampling) -> pd.DataFrame:
+    """How far the sizes of cheap scores can be believed: the line of exact effects on estimates, over parts.
+
+    Noise in the estimates would draw the slope towards zero. What groups show of it is taken out of the sums of squares
+    and products.
+
+    Args:
+        scores: of the parts; those that estimate the total effect are held to it.
+        total_effect: of every part.
+        resampling: groups of prompts.
+
+    Returns:
+        One row per cheap score: `score`, `parts`; `slope`, 1 where effects are as large as estimated and below where
+        they are smaller, with `slope_lo` and `slope_hi`; `intercept` (logits); `reliability`, the share of the variance
+        of the estimates over parts that is no noise. Below .7 no slope is given.
+    """
+    rows = []
+    for score in (one for one in scores if one.cheap and one.signed):
+        known = np.isfinite(score.values).all(0)
+        if known.sum() < 3:
+            continue
+        row: dict[str, Any] = {"score": score.name, "parts": int(known.sum())}
+        rows.append(row | _line(score.values[:, known], total_effect[:, known], resampling))
+    return pd.DataFrame(rows, columns=["score", "parts", *with_ends("slope"), "intercept", "reliability"])
+
+
+def _line(estimate: ByPart, exact: ByPart, resampling: Resampling) -> dict[str, Any]:
+    groups = len(resampling.sizes)
+    x, y = resampling.mean(estimate), resampling.mean(exact)
+    drawn_x, drawn_y = (_centred(resampling.means(values)) for values in (estimate, exact))
+    # what a resample adds to the means is their noise, once more
+    noise = np.sqrt(groups / (groups - 1)) * np.stack([drawn_x - _centred(x[None]), drawn_y - _centred(y[None])])
+    of_x, of_both = (noise[0] ** 2).sum(1).mean(), (noise[0] * noise[1]).sum(1).mean()
+    squares, products = (float((_centred(x[None]) * _centred(one[None])).sum()) for one in (x, y))
+    row: dict[str, Any] = {"reliability": 1 - of_x / squares if squares > 0 else np.nan, "intercept": np.nan}
+    slope: tuple[float, float, float] = (np.nan, np.nan, np.nan)
+    if row["reliability"] >= RELIABLE or not resampling.conclusive:
+        taken = (of_both, of_x) if resampling.conclusive else (0.0, 0.0)
+        value = (products - taken[0]) / (squares - taken[1])
+        drawn = divide((drawn_x * drawn_y).sum(1) - 2 * taken[0], (drawn_x**2).sum(1) - 2 * taken[1])
+        slope = spread_interval(value, drawn, resampling.units, (-np.inf, np.inf))
+        row["intercept"] = float(y.mean() - value * x.mean())
+    add_estimate(row, "slope", slope)
+    return row
+
+
+def _centred(values: Float[np.ndarray, "draws parts"]) -> Float[np.ndarray, "draws parts"]:
+    found: Float[np.ndarray, "draws parts"] = values - values.mean(1, keepdims=True)
+    return found
