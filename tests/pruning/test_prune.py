@@ -105,7 +105,7 @@ def test_a_broken_off_pruning_goes_on_and_comes_to_the_same(tmp_path: Path, monk
         file.write('["calibration", "lay')  # a killed write
     monkeypatch.setattr(Judge, "_run", run)
     again = pruned(tmp_path / "broken")
-    for name in ("costs", "differences", "order", "exposure"):
+    for name in hs.Prune.TABLES:
         assert again.table(name).equals(whole.table(name))
     lines = (tmp_path / "broken" / "costs.jsonl").read_text().splitlines()
     assert len(lines) == len((tmp_path / "whole" / "costs.jsonl").read_text().splitlines())
@@ -198,7 +198,12 @@ def test_the_command_writes_a_folder_and_a_model(cli: Cli, model_folder: Path, t
     assert cli("show", tmp_path / "p").out.splitlines()[0] == found["headline"]
     assert cli("table", tmp_path / "p", "costs").out.startswith("ranking,size,share")
     assert found["headline"] in cli("runs", tmp_path).out
-    assert "has no page" in cli("report", tmp_path / "p").refusal()
+    page = (tmp_path / "p" / "report.html").read_text()
+    assert f"{row['perplexity']:.2f}" in page
+    assert "What each ranking costs" in page
+    (tmp_path / "p" / "report.html").unlink()
+    assert cli("report", tmp_path / "p").code == 0
+    assert (tmp_path / "p" / "report.html").read_text() == page
     assert "not empty" in cli(*asked, "--export", tmp_path / "small").refusal()
     assert "no ranking in" in hs_refusal(tmp_path / "p")
 

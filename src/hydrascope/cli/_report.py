@@ -19,14 +19,13 @@ def report(
     from hydrascope.cli import _terminal
     from hydrascope.cli._finished import open_finished
     from hydrascope.errors import OutputError
-    from hydrascope.pruning import Prune
     from hydrascope.ranking import Rank
     from hydrascope.results import Ledger
     from hydrascope.run_directory import REPORT
 
     found = open_finished(run)
     assert found.path is not None
-    if isinstance(found, Rank | Prune):
+    if isinstance(found, Rank):
         raise OutputError(f"{found.WHAT} has no page; read it with 'hydrascope show {run}', or its tables with 'table'")
     if isinstance(found, Ledger):
         _terminal.warn_of_damage(found)

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from scipy import stats
 
-from hydrascope.analysis import Array, Resampling, ratio_interval, resample
+from hydrascope.analysis import FEWEST_RANKED, Array, Resampling, ratio_interval, resample
 from hydrascope.pruning._store import Cost, Store
 
 Sets = tuple[tuple[str, ...], ...]
@@ -186,6 +187,23 @@ class Findings:
                         row = {"ranking": name, "size": size, "part": part, "alone": alone, "beside": beside}
                         rows.append({**row, "exposure": beside - alone})
         return pd.DataFrame(rows, columns=["ranking", "size", "part", "alone", "beside", "exposure"])
+
+    @cached_property
+    def agreement(self) -> pd.DataFrame:
+        """How well each ranking's scores foretell what random sets cost: rank correlation over the random draws.
+
+        A set is foretold by the sum of its parts' scores, and measured on text that no ranking saw.
+        """
+        rows = []
+        for size in self.sizes if "random" in self.chosen else ():
+            drawn = self.chosen["random"].sets[size]
+            measured = [self.test.store.known["+".join(parts)].loss.sum() for parts in drawn]
+            for name, chosen in self.chosen.items():
+                if chosen.scores and len(drawn) >= FEWEST_RANKED:
+                    foretold = [sum(chosen.scores[part] for part in parts) for parts in drawn]
+                    rho = float(stats.spearmanr(foretold, measured).statistic)
+                    rows.append({"ranking": name, "size": size, "sets": len(drawn), "spearman": rho})
+        return pd.DataFrame(rows, columns=["ranking", "size", "sets", "spearman"])
 
     def best(self, size: int) -> str:
         """The ranking whose set moves the distribution least on the text that rankings may see."""
