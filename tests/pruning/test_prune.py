@@ -155,6 +155,20 @@ def test_as_much_goes_as_keeps_the_loss() -> None:
         none.removed()
 
 
+def test_regret_is_what_the_best_of_all_sets_would_have_spared() -> None:
+    found = pruned(ranking="loss,last,pairs", exhaustive=2)
+    known = found.findings.test.store.known
+    tokens = found.findings.test.predicted.sum()
+    for row in found.regret().to_dict("records"):
+        every = {name: cost.loss.sum() for name, cost in known.items() if name and name.count("+") + 1 == row["size"]}
+        assert len(every) == row["sets"] == (4 if row["size"] == 1 else 6)
+        mine = every["+".join(found.removed(row["size"], row["ranking"]))]
+        np.testing.assert_allclose(row["regret"], (mine - min(every.values())) / tokens, atol=1e-12)
+        assert row["better_sets"] == sum(loss < mine for loss in every.values())
+        assert every[row["best"]] == min(every.values())
+    assert found.regret()["regret"].max() > 0
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -162,6 +176,7 @@ def test_as_much_goes_as_keeps_the_loss() -> None:
         ({"ranking": "luck"}, "no ranking 'luck'"),
         ({"ranking": "influence", "units": "heads"}, "cannot rank heads"),
         ({"shares": (1.5,)}, "cannot be 1.5"),
+        ({"exhaustive": 9, "units": "neurons"}, "sets to judge"),
         ({"remove": 1, "keep_loss": 1.1}, "leave --keep-loss"),
     ],
 )

@@ -18,7 +18,19 @@ if TYPE_CHECKING:
     from hydrascope.pruning import Prune, PruneRequest
 
 NAMES = (
-    *("model", "prompts", "units", "ranking", "scores", "remove", "shares", "keep_loss", "calibrate", "test"),
+    *(
+        "model",
+        "prompts",
+        "units",
+        "ranking",
+        "scores",
+        "remove",
+        "shares",
+        "keep_loss",
+        "calibrate",
+        "test",
+        "exhaustive",
+    ),
     *("length", "limit", "bos", "seed", "memory", "device", "dtype"),
 )
 """Fields that are options, in the order of the help."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,8 @@ class Judged:
     def cost(self, sets: Sets) -> Cost:
         """Cost of a set, or the mean over several."""
         found = [self.store.known["+".join(parts)].rows for parts in sets]
-        return Cost(*np.mean(found, axis=0))
+        measures = min(map(len, found))
+        return Cost(*np.mean([rows[:measures] for rows in found], axis=0))
 
     @property
     def clean(self) -> Cost:
@@ -87,6 +89,7 @@ class Findings:
         calibration: text that the rankings saw.
         test: text that they did not see.
         keep_loss: largest loss, as a multiple of the whole model's, that is accepted; None if not asked for.
+        exhaustive: largest size of which all sets were judged; 0 for none.
     """
 
     units: str
@@ -95,6 +98,7 @@ class Findings:
     calibration: Judged
     test: Judged
     keep_loss: float | None = None
+    exhaustive: int = 0
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -205,6 +209,21 @@ class Findings:
                     rows.append({"ranking": name, "size": size, "sets": len(drawn), "spearman": rho})
         return pd.DataFrame(rows, columns=["ranking", "size", "sets", "spearman"])
 
+    @cached_property
+    def regret(self) -> pd.DataFrame:
+        """What each ranking misses at small sizes: its cost above that of the best of all sets, on unseen text."""
+        rows = []
+        for size in (size for size in self.sizes if size <= self.exhaustive):
+            losses = {some: self.test.cost((some,)).loss.sum() for some in combinations(self.parts, size)}
+            best = min(losses, key=losses.__getitem__)
+            for name, chosen in self.chosen.items():
+                mine = self.test.cost(chosen.sets[size])
+                value, lo, hi = self.test.mean(mine.loss - self.test.cost((best,)).loss)
+                row = {"ranking": name, "size": size, "regret": value, "regret_lo": lo, "regret_hi": hi}
+                better = sum(loss < mine.loss.sum() for loss in losses.values())
+                rows.append({**row, "better_sets": better, "sets": len(losses), "best": "+".join(best)})
+        return pd.DataFrame(rows, columns=_REGRETS)
+
     def best(self, size: int) -> str:
         """The ranking whose set moves the distribution least on the text that rankings may see."""
         return min(self._single, key=lambda name: float(self._divergence(name, size)))
@@ -230,4 +249,5 @@ class Findings:
         return found or list(self.chosen)
 
 
+_REGRETS = ["ranking", "size", "regret", "regret_lo", "regret_hi", "better_sets", "sets", "best"]
 _DIFFERENCES = ["size", "ranking", "other", "difference", "difference_lo", "difference_hi"]

@@ -31,7 +31,7 @@ class Prune(NamedTables):
         path: folder of the pruning; None for one that was not kept.
     """
 
-    TABLES: ClassVar = ("costs", "differences", "order", "exposure", "agreement")
+    TABLES: ClassVar = ("costs", "differences", "order", "exposure", "agreement", "regret")
     WHAT: ClassVar = "a pruning"
 
     findings: Findings
@@ -70,6 +70,10 @@ class Prune(NamedTables):
     def agreement(self) -> pd.DataFrame:
         """How well each ranking's scores foretell what random sets cost on text that no ranking saw."""
         return self.findings.agreement.copy()
+
+    def regret(self) -> pd.DataFrame:
+        """What each ranking misses at small sizes: its cost above that of the best of all sets."""
+        return self.findings.regret.copy()
 
     def report(self, path: str | Path) -> Path:
         """Write the HTML report.
