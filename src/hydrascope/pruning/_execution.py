@@ -139,8 +139,8 @@ def prepare_prune(request: PruneRequest, model: Model, prompts: PromptSet) -> Pr
     pruning = Pruning(request, model, prompts, calibration, test, parts, _rankings(request, parts))
     if pruning.judged > MOST_SETS:
         raise RunError(
-            f"with --exhaustive {request.exhaustive} there are {pruning.judged:,} sets to judge, more than {MOST_SETS:,}; "
-            "take a smaller size"
+            f"with --exhaustive {request.exhaustive} there are {pruning.judged:,} sets to judge, more than "
+            f"{MOST_SETS:,}; take a smaller size"
         )
     if not pruning.sizes or pruning.sizes[-1] >= len(parts):
         raise RunError(f"of {len(parts)} {request.units} at most {len(parts) - 1} can go; remove fewer")
