@@ -178,7 +178,8 @@ def test_tokenizer_generation_config_and_card_go_along(model_folder: Path, tmp_p
     card = (small / "README.md").read_text()
     assert "layer.1" in card
     assert "| perplexity | 1 to 2 |" in card
-    assert "1 blocks shorter" in card
+    assert "1 block shorter" in card
+    assert "tokens a second in place of" in card
     assert hs.load(small).anatomy.n_layers == model.anatomy.n_layers - 1
     assert [path.name for path in tmp_path.iterdir()] == ["small"]
 

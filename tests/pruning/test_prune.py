@@ -105,7 +105,7 @@ def test_a_broken_off_pruning_goes_on_and_comes_to_the_same(tmp_path: Path, monk
         file.write('["calibration", "lay')  # a killed write
     monkeypatch.setattr(Judge, "_run", run)
     again = pruned(tmp_path / "broken")
-    for name in ("costs", "differences", "order", "exposure"):
+    for name in hs.Prune.TABLES:
         assert again.table(name).equals(whole.table(name))
     lines = (tmp_path / "broken" / "costs.jsonl").read_text().splitlines()
     assert len(lines) == len((tmp_path / "whole" / "costs.jsonl").read_text().splitlines())
@@ -155,6 +155,20 @@ def test_as_much_goes_as_keeps_the_loss() -> None:
         none.removed()
 
 
+def test_regret_is_what_the_best_of_all_sets_would_have_spared() -> None:
+    found = pruned(ranking="loss,last,pairs", exhaustive=2)
+    known = found.findings.test.store.known
+    tokens = found.findings.test.predicted.sum()
+    for row in found.regret().to_dict("records"):
+        every = {name: cost.loss.sum() for name, cost in known.items() if name and name.count("+") + 1 == row["size"]}
+        assert len(every) == row["sets"] == (4 if row["size"] == 1 else 6)
+        mine = every["+".join(found.removed(row["size"], row["ranking"]))]
+        np.testing.assert_allclose(row["regret"], (mine - min(every.values())) / tokens, atol=1e-12)
+        assert row["better_sets"] == sum(loss < mine for loss in every.values())
+        assert every[row["best"]] == min(every.values())
+    assert found.regret()["regret"].max() > 0
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -162,6 +176,7 @@ def test_as_much_goes_as_keeps_the_loss() -> None:
         ({"ranking": "luck"}, "no ranking 'luck'"),
         ({"ranking": "influence", "units": "heads"}, "cannot rank heads"),
         ({"shares": (1.5,)}, "cannot be 1.5"),
+        ({"exhaustive": 9, "units": "neurons"}, "sets to judge"),
         ({"remove": 1, "keep_loss": 1.1}, "leave --keep-loss"),
     ],
 )
@@ -198,7 +213,12 @@ def test_the_command_writes_a_folder_and_a_model(cli: Cli, model_folder: Path, t
     assert cli("show", tmp_path / "p").out.splitlines()[0] == found["headline"]
     assert cli("table", tmp_path / "p", "costs").out.startswith("ranking,size,share")
     assert found["headline"] in cli("runs", tmp_path).out
-    assert "has no page" in cli("report", tmp_path / "p").refusal()
+    page = (tmp_path / "p" / "report.html").read_text()
+    assert f"{row['perplexity']:.2f}" in page
+    assert "What each ranking costs" in page
+    (tmp_path / "p" / "report.html").unlink()
+    assert cli("report", tmp_path / "p").code == 0
+    assert (tmp_path / "p" / "report.html").read_text() == page
     assert "not empty" in cli(*asked, "--export", tmp_path / "small").refusal()
     assert "no ranking in" in hs_refusal(tmp_path / "p")
 

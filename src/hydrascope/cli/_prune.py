@@ -18,7 +18,19 @@ if TYPE_CHECKING:
     from hydrascope.pruning import Prune, PruneRequest
 
 NAMES = (
-    *("model", "prompts", "units", "ranking", "scores", "remove", "shares", "keep_loss", "calibrate", "test"),
+    *(
+        "model",
+        "prompts",
+        "units",
+        "ranking",
+        "scores",
+        "remove",
+        "shares",
+        "keep_loss",
+        "calibrate",
+        "test",
+        "exhaustive",
+    ),
     *("length", "limit", "bos", "seed", "memory", "device", "dtype"),
 )
 """Fields that are options, in the order of the help."""
@@ -63,16 +75,20 @@ def prune(
     folder = named or default_prune_folder(pruning)
     with bars(quiet=as_json) as progress:
         found, directory = execute_prune(pruning, folder, overwrite=overwrite, progress=progress)
-    assert directory is not None
-    result = Prune(found, directory.path)
-    show_prune(result, None if target is None else result.export(model, target), as_json)
+        assert directory is not None
+        result = Prune(found, directory.path)
+        progress("report", 0, 1)
+        result.report(directory.report)
+        progress("report", 1, 1)
+    show_prune(result, directory.report, None if target is None else result.export(model, target), as_json)
 
 
-def show_prune(result: Prune, exported: Exported | None, as_json: bool) -> None:
+def show_prune(result: Prune, page: Path, exported: Exported | None, as_json: bool) -> None:
     """Say what a pruning found.
 
     Args:
         result: the finished pruning.
+        page: path of its report.
         exported: the smaller model, if it was written.
         as_json: everything as JSON instead.
     """
@@ -83,13 +99,13 @@ def show_prune(result: Prune, exported: Exported | None, as_json: bool) -> None:
     if as_json:
         tables = {name: _terminal.records(table) for name, table in result.tables().items()}
         written = None if exported is None else {**asdict(exported), "path": str(exported.path)}
-        facts = {"tables": tables, "folder": str(result.path), "exported": written}
+        facts = {"tables": tables, "folder": str(result.path), "report": str(page), "exported": written}
         say(json.dumps({"headline": said.headline, "sentences": said.sentences, "numbers": said.numbers, **facts}))
         return
     _terminal.show_sentences(said.headline, said.sentences)
     Terminal().print(_listing(result))
     say("Rise of the loss in nats a token on text that no ranking saw, with 95 % intervals over documents.")
-    say(result.path)
+    say(page)
     if exported is not None:
         say(exported.path)
 

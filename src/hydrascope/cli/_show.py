@@ -26,6 +26,6 @@ def show(run: Finished, as_json: AsJson = False) -> None:
     elif isinstance(found, Stress):
         show_stress(found, page, as_json)
     elif isinstance(found, Prune):
-        show_prune(found, None, as_json)
+        show_prune(found, page, None, as_json)
     else:
         show_rank(found, page, as_json)

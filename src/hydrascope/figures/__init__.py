@@ -27,6 +27,7 @@ from hydrascope.figures._matrix import compensation_matrix, rows_shown
 from hydrascope.figures._neurons import NTH, carried_by_few, half_by_layer, neuron_scatter, nth_neuron
 from hydrascope.figures._over_layers import is_curve
 from hydrascope.figures._paper import FORMS, Picture, chart_data, for_notebook, save_chart
+from hydrascope.figures._pruning import pruning_curve, removal_order
 from hydrascope.figures._resilience import (
     CURVES,
     accuracy_curve,
@@ -129,9 +130,11 @@ __all__ = [
     "pair_matrix",
     "parts_by_layer",
     "prompt_views",
+    "pruning_curve",
     "rank_agreement",
     "recolouring",
     "released_by_layer",
+    "removal_order",
     "removed_by_freezing",
     "repair_by_depth",
     "repair_frozen",

@@ -9,7 +9,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import ceil
+from itertools import combinations
+from math import ceil, comb
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ KINDS = {"blocks": ("layer",), "sublayers": ("attn", "mixer", "mlp"), "heads": (
 """Kinds of components by what they are called together."""
 USUAL_SHARES, EVERY_TENTH = (0.1, 0.2, 0.3), tuple(step / 10 for step in range(1, 10))
 """Shares of the parts that go where none are given: without a loss to keep, and with one."""
+MOST_SETS = 20_000
+"""Most sets that are judged."""
 MOST_RUN = 1000
 """With more parts than this, rankings that run the model without each are left out unless they are named."""
 OWN = "scores"
@@ -65,10 +68,14 @@ class Pruning:
     def sizes(self) -> tuple[int, ...]:
         """How many parts go, ascending."""
         asked, count = self.request, len(self.parts)
-        if asked.remove is not None:
-            return (asked.remove,)
         shares = asked.shares or (USUAL_SHARES if asked.keep_loss is None else EVERY_TENTH)
-        return tuple(sorted({max(1, round(count * share)) for share in shares} - {count}))
+        wanted = [max(1, round(count * share)) for share in shares] if asked.remove is None else [asked.remove]
+        return tuple(sorted({*wanted, *range(1, asked.exhaustive + 1)} - ({count} if asked.remove is None else set())))
+
+    @property
+    def exhaustive(self) -> list[tuple[Component, ...]]:
+        """Every set of the sizes that are judged exhaustively."""
+        return [some for size in range(1, self.request.exhaustive + 1) for some in combinations(self.parts, size)]
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -89,6 +96,7 @@ class Pruning:
             "calibrate": asked.calibrate,
             "test": asked.test,
             "seed": asked.seed,
+            "exhaustive": asked.exhaustive,
         }
 
     @property
@@ -100,7 +108,8 @@ class Pruning:
     @property
     def judged(self) -> int:
         """Most sets that are judged on either part of the text."""
-        return 1 + len(self.sizes) * sum(map(len, self.rankings.values()))
+        every = sum(comb(len(self.parts), size) for size in range(1, self.request.exhaustive + 1))
+        return 1 + len(self.sizes) * sum(map(len, self.rankings.values())) + every
 
 
 def prepare_prune(request: PruneRequest, model: Model, prompts: PromptSet) -> Pruning:
@@ -128,6 +137,11 @@ def prepare_prune(request: PruneRequest, model: Model, prompts: PromptSet) -> Pr
     if len(parts) < 2:
         raise ComponentError(f"this model has {len(parts)} {request.units} that can go; choose other --units")
     pruning = Pruning(request, model, prompts, calibration, test, parts, _rankings(request, parts))
+    if pruning.judged > MOST_SETS:
+        raise RunError(
+            f"with --exhaustive {request.exhaustive} there are {pruning.judged:,} sets to judge, more than "
+            f"{MOST_SETS:,}; take a smaller size"
+        )
     if not pruning.sizes or pruning.sizes[-1] >= len(parts):
         raise RunError(f"of {len(parts)} {request.units} at most {len(parts) - 1} can go; remove fewer")
     return pruning
@@ -208,6 +222,9 @@ def _make(pruning: Pruning, out: Path, progress: Progress) -> None:
         judge.cost([by_name[part] for part in one], whole=True)
         progress("calibration", number, len(wanted))
     tests = Judge(pruning.model, pruning.test, Store(out / COSTS, SPLITS[1]))
+    for number, every in enumerate(pruning.exhaustive, 1):
+        tests.cost(every)
+        progress("exhaustive", number, len(pruning.exhaustive))
     for number, one in enumerate(wanted, 1):
         tests.cost([by_name[part] for part in one], whole=True)
         progress("test", number, len(wanted))
@@ -250,6 +267,7 @@ def read(folder: Path) -> Findings:
         judged[SPLITS[0]],
         judged[SPLITS[1]],
         record["settings"]["keep_loss"],
+        record["settings"]["exhaustive"],
     )
     for one in judged.values():
         lost = [

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from scipy import stats
 
-from hydrascope.analysis import Array, Resampling, ratio_interval, resample
+from hydrascope.analysis import FEWEST_RANKED, Array, Resampling, ratio_interval, resample
 from hydrascope.pruning._store import Cost, Store
 
 Sets = tuple[tuple[str, ...], ...]
@@ -61,7 +63,8 @@ class Judged:
     def cost(self, sets: Sets) -> Cost:
         """Cost of a set, or the mean over several."""
         found = [self.store.known["+".join(parts)].rows for parts in sets]
-        return Cost(*np.mean(found, axis=0))
+        measures = min(map(len, found))
+        return Cost(*np.mean([rows[:measures] for rows in found], axis=0))
 
     @property
     def clean(self) -> Cost:
@@ -86,6 +89,7 @@ class Findings:
         calibration: text that the rankings saw.
         test: text that they did not see.
         keep_loss: largest loss, as a multiple of the whole model's, that is accepted; None if not asked for.
+        exhaustive: largest size of which all sets were judged; 0 for none.
     """
 
     units: str
@@ -94,6 +98,7 @@ class Findings:
     calibration: Judged
     test: Judged
     keep_loss: float | None = None
+    exhaustive: int = 0
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -187,6 +192,38 @@ class Findings:
                         rows.append({**row, "exposure": beside - alone})
         return pd.DataFrame(rows, columns=["ranking", "size", "part", "alone", "beside", "exposure"])
 
+    @cached_property
+    def agreement(self) -> pd.DataFrame:
+        """How well each ranking's scores foretell what random sets cost: rank correlation over the random draws.
+
+        A set is foretold by the sum of its parts' scores, and measured on text that no ranking saw.
+        """
+        rows = []
+        for size in self.sizes if "random" in self.chosen else ():
+            drawn = self.chosen["random"].sets[size]
+            measured = [self.test.store.known["+".join(parts)].loss.sum() for parts in drawn]
+            for name, chosen in self.chosen.items():
+                if chosen.scores and len(drawn) >= FEWEST_RANKED:
+                    foretold = [sum(chosen.scores[part] for part in parts) for parts in drawn]
+                    rho = float(stats.spearmanr(foretold, measured).statistic)
+                    rows.append({"ranking": name, "size": size, "sets": len(drawn), "spearman": rho})
+        return pd.DataFrame(rows, columns=["ranking", "size", "sets", "spearman"])
+
+    @cached_property
+    def regret(self) -> pd.DataFrame:
+        """What each ranking misses at small sizes: its cost above that of the best of all sets, on unseen text."""
+        rows = []
+        for size in (size for size in self.sizes if size <= self.exhaustive):
+            losses = {some: self.test.cost((some,)).loss.sum() for some in combinations(self.parts, size)}
+            best = min(losses, key=losses.__getitem__)
+            for name, chosen in self.chosen.items():
+                mine = self.test.cost(chosen.sets[size])
+                value, lo, hi = self.test.mean(mine.loss - self.test.cost((best,)).loss)
+                row = {"ranking": name, "size": size, "regret": value, "regret_lo": lo, "regret_hi": hi}
+                better = sum(loss < mine.loss.sum() for loss in losses.values())
+                rows.append({**row, "better_sets": better, "sets": len(losses), "best": "+".join(best)})
+        return pd.DataFrame(rows, columns=_REGRETS)
+
     def best(self, size: int) -> str:
         """The ranking whose set moves the distribution least on the text that rankings may see."""
         return min(self._single, key=lambda name: float(self._divergence(name, size)))
@@ -212,4 +249,5 @@ class Findings:
         return found or list(self.chosen)
 
 
+_REGRETS = ["ranking", "size", "regret", "regret_lo", "regret_hi", "better_sets", "sets", "best"]
 _DIFFERENCES = ["size", "ranking", "other", "difference", "difference_lo", "difference_hi"]

@@ -12,13 +12,14 @@ from hydrascope._tables import NamedTables
 from hydrascope.anatomy import Model
 from hydrascope.errors import RunError
 from hydrascope.exporting import Exported, export
+from hydrascope.ledger import read_record
 from hydrascope.prompts import encode
 from hydrascope.pruning._execution import read
 from hydrascope.pruning._findings import Findings
 from hydrascope.pruning._told import spread, told
 from hydrascope.resilience import Verdict
 from hydrascope.run import stored_prompts
-from hydrascope.run_directory import PRUNE, finished_record
+from hydrascope.run_directory import JSON, PRUNE, finished_record
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Prune(NamedTables):
         path: folder of the pruning; None for one that was not kept.
     """
 
-    TABLES: ClassVar = ("costs", "differences", "order", "exposure")
+    TABLES: ClassVar = ("costs", "differences", "order", "exposure", "agreement", "regret")
     WHAT: ClassVar = "a pruning"
 
     findings: Findings
@@ -65,6 +66,45 @@ class Prune(NamedTables):
     def exposure(self) -> pd.DataFrame:
         """Removed parts that cost more beside the others than alone: whose cheapness rests on others."""
         return self.findings.exposure.copy()
+
+    def agreement(self) -> pd.DataFrame:
+        """How well each ranking's scores foretell what random sets cost on text that no ranking saw."""
+        return self.findings.agreement.copy()
+
+    def regret(self) -> pd.DataFrame:
+        """What each ranking misses at small sizes: its cost above that of the best of all sets."""
+        return self.findings.regret.copy()
+
+    def report(self, path: str | Path) -> Path:
+        """Write the HTML report.
+
+        Args:
+            path: path of the HTML file.
+
+        Raises:
+            OutputError: the file cannot be written.
+            RunError: the pruning was not kept, so that it does not say what was run.
+        """
+        from hydrascope.report import PruningPage, write_prune_report  # charts take a second to import
+
+        if self.path is None:
+            raise RunError("a pruning that was not kept has no report; give it a folder with out=")
+        found, record = self.findings, read_record(self.path / JSON)
+        page = PruningPage(
+            model=str(record["model"]["label"]),
+            text=str(record["prompts"]["name"]),
+            units=found.units,
+            parts=found.parts,
+            said=self.summary(),
+            tables=self.tables(),
+            meanings={name: chosen.meaning for name, chosen in found.chosen.items()},
+            tokens=(int(found.calibration.predicted.sum()), int(found.test.predicted.sum())),
+            documents=(len(set(found.calibration.documents)), len(set(found.test.documents))),
+            conclusive=found.test.resampling.conclusive,
+            command=str(record["command"]),
+            versions=record["versions"],
+        )
+        return write_prune_report(page, Path(path))
 
     def removed(self, size: int | None = None, ranking: str | None = None) -> tuple[str, ...]:
         """Addresses of the parts that go.

@@ -50,6 +50,10 @@ class PruneRequest(RunRequest, frozen=True, extra="forbid"):
     calibrate: int = Field(default=4096, description="Predicted tokens that rankings see.", ge=1)
     test: int = Field(default=8192, description="Predicted tokens of other documents that they are judged on.", ge=1)
 
+    exhaustive: int = Field(
+        default=0, description="Largest size for which all sets are judged, to tell what each ranking misses.", ge=0
+    )
+
     @classmethod
     def _completed(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"protocol": "text", "freeze": False, **super()._completed(given)}

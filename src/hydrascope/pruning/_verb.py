@@ -26,6 +26,7 @@ def prune(
     keep_loss: float | None = None,
     calibrate: int | None = None,
     test: int | None = None,
+    exhaustive: int | None = None,
     seed: int | None = None,
     options: Options | None = None,
     out: str | Path | None = None,
@@ -45,6 +46,7 @@ def prune(
         keep_loss: remove as much as keeps the loss within this multiple of the whole model's.
         calibrate: predicted tokens that rankings see (4096).
         test: predicted tokens of other documents that they are judged on (8192).
+        exhaustive: largest size for which all sets are judged, to tell what each ranking misses (0).
         seed: of random orders and of the choice of documents; overrides `options`.
         options: how text is read.
         out: folder that keeps the pruning; the same call with the same folder continues it.
@@ -68,6 +70,7 @@ def prune(
         keep_loss=keep_loss,
         calibrate=calibrate,
         test=test,
+        exhaustive=exhaustive,
     )
     pruning = prepare_prune(request, model, prompts)
     estimate_prune(pruning)

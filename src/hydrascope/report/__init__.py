@@ -4,6 +4,7 @@ write_report(ds, path)   writes the file, all at once or not at all
 render(ds)               returns the text of the file
 write_stress_report(found, path), render_stress(found)   of a stress test
 write_rank_report(found, path), render_rank(found)       of a ranking
+write_prune_report(page, path)   of a pruning
 write_comparison(...)    writes the page on runs side by side
 plots(findings)          has every figure of the file as a method
 StressFigures(found), RankFigures(found)   those of a stress test or a ranking
@@ -12,6 +13,7 @@ StressFigures(found), RankFigures(found)   those of a stress test or a ranking
 from hydrascope.report._comparison import write_comparison
 from hydrascope.report._page import render, write_report
 from hydrascope.report._plots import Plots, plots
+from hydrascope.report._prune import PruningPage, write_prune_report
 from hydrascope.report._rank import render_rank, write_rank_report
 from hydrascope.report._rank_figures import RankFigures
 from hydrascope.report._stress import render_stress, write_stress_report
@@ -19,6 +21,7 @@ from hydrascope.report._stress_figures import StressFigures
 
 __all__ = [
     "Plots",
+    "PruningPage",
     "RankFigures",
     "StressFigures",
     "plots",
@@ -26,6 +29,7 @@ __all__ = [
     "render_rank",
     "render_stress",
     "write_comparison",
+    "write_prune_report",
     "write_rank_report",
     "write_report",
     "write_stress_report",
