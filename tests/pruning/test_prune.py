@@ -246,7 +246,9 @@ def test_sentences_state_the_tables() -> None:
     found = pruned(ranking="loss,last", test=1000)
     said = found.summary()
     row = found.costs().query("size == 2 and ranking == @said.numbers['best']").iloc[0]
-    assert said.headline.startswith(f"Without 2 of 4 blocks (50 %), chosen by {row['ranking']}, the loss")
+    assert said.headline.startswith(
+        f"Without 2 of 4 blocks (50 %), chosen by {row['ranking']}, whose set stays nearest"
+    )
     assert f"{row['rise']:.3f}" in said.headline
     assert f"{row['perplexity']:.2f}" in said.headline
 

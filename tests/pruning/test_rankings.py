@@ -176,7 +176,7 @@ def test_rankings_that_are_blind_to_repair_remove_both_backups_and_ours_do_not()
         if row["repairs"]:
             assert not both
             np.testing.assert_allclose(row["rise"], 0.0411, atol=1e-3)
-    assert table["repairs"].sum() == 3
+    assert table["repairs"].sum() == 4
 
 
 def test_exposure_names_the_backup_whose_cheapness_rests_on_the_other() -> None:

@@ -30,7 +30,7 @@ class Chosen:
 
     Attributes:
         meaning: what goes first, in words.
-        repairs: whether it knows that other parts go too.
+        repairs: whether it knows that other parts go too, if only those that went before.
         sets: by size.
         scores: score of each part, the lowest of which goes first; empty where it has none.
     """

@@ -26,6 +26,10 @@ def told(found: Findings) -> Verdict:
     return Verdict(headline, tuple(sentence for sentence, _ in rest if sentence), numbers)
 
 
+NEAREST = "whose set stays nearest to the whole model on the text that rankings saw, "
+"""How one of several rankings is chosen."""
+
+
 def _headline(found: Findings) -> tuple[str, dict[str, Any]]:
     size = found.sizes[-1] if found.keep_loss is None else found.size_kept()
     if size is None:
@@ -36,7 +40,7 @@ def _headline(found: Findings) -> tuple[str, dict[str, Any]]:
     row = _row(found.costs, found.best(size), size)
     return (
         f"Without {size} of {len(found.parts)} {found.units} ({percent(row['share'])}), chosen by {row['ranking']}, "
-        f"the loss on text that no ranking saw rises by {spread(row, 'rise')} nats a token; perplexity goes from "
+        f"{NEAREST if found.costs['ranking'].nunique() > 1 else ''}the loss on text that no ranking saw rises by {spread(row, 'rise')} nats a token; perplexity goes from "
         f"{row['whole_perplexity']:.2f} to {row['perplexity']:.2f}.",
         {"size": size, "best": row["ranking"], "rise": row["rise"], "perplexity": row["perplexity"]},
     )

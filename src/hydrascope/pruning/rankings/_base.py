@@ -46,7 +46,7 @@ class Ranking(ABC):
     Attributes:
         name: name on the command line and in tables.
         meaning: what goes first, in words.
-        repairs: whether it knows that the other parts go too.
+        repairs: whether it knows that other parts go too, if only those that went before.
         kinds: kinds of parts that it can rank; empty for all.
         runs: whether it runs the model without every part, which takes long where there are thousands.
     """

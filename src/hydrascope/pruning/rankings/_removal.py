@@ -46,7 +46,7 @@ class Greedy(Ranking):
 
     name = "greedy"
     meaning = "smallest rise of the loss, measured again after every removal"
-    runs = True
+    runs = repairs = True
 
     def choose(self, judge: Judge, parts: Sequence[Component], sizes: Sequence[int]) -> Choice:
         """Choose by re-evaluation of all that are left."""
