@@ -93,7 +93,7 @@ def test_an_mlp_that_gives_back_is_held_like_attention(tmp_path: Path) -> None:
     assert set(table["kind"]) == {"mlp"}
     assert table["removed"].to_numpy() == pytest.approx(1, abs=1e-4)
     assert "Confirmed by freezing: with mlp." in " ".join(found.summary().sentences)
-    assert "By all later layers" in found.report(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert ": by all later layers" in found.report(tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_tables_are_those_of_plain_loops() -> None:

@@ -106,8 +106,8 @@ class Places:
         axis = alt.Axis(
             values=list(range(len(self.names))),
             labelExpr=f"{json.dumps(self.names)}[datum.value]",
-            labelAngle=-55,
-            labelOverlap=False,
+            labelAngle=-90,
+            labelOverlap="greedy",
         )
         scale = alt.Scale(domain=[-0.6, len(self.names) - 0.4], nice=False, zero=False)
         return alt.X(f"{field}:Q", title=None, scale=scale, axis=axis)

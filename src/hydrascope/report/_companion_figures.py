@@ -62,7 +62,7 @@ class CompanionFigures(LedgerFigures):
         table, titles = _companions.frozen_kind(self._run)
         names = list(dict.fromkeys(table["ablated"]))
         shown = self._run.first(names) if ablated is None else self._known(ablated, names)
-        title = f"{shown}: {titles[measure][:1].lower()}{titles[measure][1:]}"
+        title = _companions.frozen_title(shown, titles[measure])
         return figures.repair_frozen(table, shown, measure, title, unit=self._run.unit)
 
     @figure(_of_several_frozen, _THAWED)

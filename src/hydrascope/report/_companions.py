@@ -35,7 +35,7 @@ def freeze(run: Run) -> Section | None:
     shown = run.first(list(dict.fromkeys(table["ablated"])))
     draft = Draft("freeze", "Freezing")
     for measure, title in measures.items():
-        draft.add(figures.repair_frozen(table, shown, measure, title, unit=run.unit))
+        draft.add(figures.repair_frozen(table, shown, measure, frozen_title(shown, title), unit=run.unit))
     if table.loc[table["role"] == "responder", "ablated"].nunique() > 1:
         for measure in measures:
             draft.add(figures.removed_by_freezing(table, measure))
@@ -55,6 +55,11 @@ def freeze(run: Run) -> Section | None:
             _interaction(excess.iloc[0].to_dict()) if len(excess) else "",
         ],
     )
+
+
+def frozen_title(ablated: str, measure: str) -> str:
+    """Title of the chart of one knock-out's compensation, by responder frozen."""
+    return f"{ablated}: {measure[:1].lower()}{measure[1:]}"
 
 
 def frozen_kind(run: Run) -> tuple[pd.DataFrame, Mapping[str, str]]:
