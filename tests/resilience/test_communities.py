@@ -52,7 +52,7 @@ def test_answers_are_a_network_of_their_own() -> None:
         assert sorted("+".join(some["parts"]).split("+")) == [f"attn.{k}" for k in range(6)]
 
 
-@pytest.mark.parametrize("weights", [np.ones((3, 3)), np.zeros((6, 6)), np.full((6, 6), np.nan)])
+@pytest.mark.parametrize("weights", [np.ones((1, 1)), np.ones((3, 3)), np.zeros((6, 6)), np.full((6, 6), np.nan)])
 def test_what_cannot_be_divided_has_no_communities(weights: np.ndarray) -> None:
     assert communities(network(weights)).empty
 

@@ -24,7 +24,7 @@ SHUFFLES = 99
 CLEAR = 0.02
 """Largest p at which communities are called so; in networks of noise alone p is below 0.05 up to 8 % of the time."""
 ROUNDS = 50
-"""Rounds of scaling, after which strengths are right to a few parts in a thousand."""
+"""Rounds of scaling; with six parts or more strengths are then right to some parts in a thousand."""
 FEWEST = 4
 """Fewest parts that are divided; shuffling the pairs of three changes nothing."""
 
@@ -45,8 +45,8 @@ def communities(pairs: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     Returns:
         One row per network and community, the largest first: `network`, `interaction` or `answer`; `community`, from 1;
         `size`, the number of its parts; `parts`, with + between; and of the whole network `modularity`, `shuffled`, the
-        mean of 99 shuffled networks, and `p` of "no more than in shuffled ones". Nothing for a network
-        without weight, with parts whose pairs were not all measured, or of fewer than four parts.
+        mean of 99 shuffled networks, and `p` of "no more than in shuffled ones". Nothing for a network without weight,
+        with parts whose pairs were not all measured, or of fewer than four parts.
     """
     names = list(dict.fromkeys([*pairs["part"], *pairs["other"]]))
     rows = [row for network in NETWORKS for row in _divided(network, _weights(pairs, network, names), names, seed)]

@@ -139,7 +139,8 @@ def overtaken(crossings: pd.DataFrame, part: str) -> str:
     for rate in sorted(mine["rate"].unique()):
         where = percent(rate) if told else f"when {percent(rate)} of the others fail"
         told.append(f"{listed(list(mine.loc[mine['rate'] == rate, 'part']))} ({where})")
-    return ", ".join(told)
+    *first, last = told
+    return f"{', '.join(first)}, and {last}" if first else last
 
 
 def _rows(found: Resilience) -> str:
