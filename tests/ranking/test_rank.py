@@ -285,7 +285,8 @@ def test_labels_from_files(tmp_path: Path) -> None:
 def test_a_ranking_becomes_a_circuit_and_labels(tmp_path: Path, cli: Cli) -> None:
     """The head that loses most is the circuit, and comes back as the label of another ranking."""
     model, prompts = opened("backup")
-    found = hs.rank(model, prompts, "head", hs.Zero(), primaries="head.1.0", cheap=False, top=2, out=tmp_path / "rank")
+    heads = "head.0.0,head.1.0,head.3.0"
+    found = hs.rank(model, prompts, heads, hs.Zero(), primaries="head.1.0", cheap=False, top=2, out=tmp_path / "rank")
     file = tmp_path / "circuit.json"
     assert cli("circuit", tmp_path / "rank", "--score", "own change", "--keep", 1, "--out", file).out.strip() == str(
         file
@@ -296,7 +297,7 @@ def test_a_ranking_becomes_a_circuit_and_labels(tmp_path: Path, cli: Cli) -> Non
     np.testing.assert_allclose(nodes["direct"], nodes["score"])
     kept = list(nodes.index[nodes["in_circuit"]])
     assert kept == [str(table["own change"].idxmin())]
-    again = hs.rank(model, prompts, "head", hs.Zero(), primaries="head.0.0", cheap=False, top=2, labels=file)
+    again = hs.rank(model, prompts, heads, hs.Zero(), primaries="head.0.0", cheap=False, top=2, labels=file)
     given = by(again.detection().query("labels == 'given'"), "score")
     assert given["own change"]["positives"] == 1 and given["own change"]["auc"] == 1
     assert "choose from total effect" in cli("circuit", tmp_path / "rank", "--score", "beauty").refusal()
