@@ -38,9 +38,10 @@ def _headline(found: Findings) -> tuple[str, dict[str, Any]]:
             {"size": 0},
         )
     row = _row(found.costs, found.best(size), size)
+    why = NEAREST if found.costs["ranking"].nunique() > 1 else ""
     return (
         f"Without {size} of {len(found.parts)} {found.units} ({percent(row['share'])}), chosen by {row['ranking']}, "
-        f"{NEAREST if found.costs['ranking'].nunique() > 1 else ''}the loss on text that no ranking saw rises by {spread(row, 'rise')} nats a token; perplexity goes from "
+        f"{why}the loss on text that no ranking saw rises by {spread(row, 'rise')} nats a token; perplexity goes from "
         f"{row['whole_perplexity']:.2f} to {row['perplexity']:.2f}.",
         {"size": size, "best": row["ranking"], "rise": row["rise"], "perplexity": row["perplexity"]},
     )
