@@ -56,5 +56,5 @@ def test_it_says_what_was_found_and_writes_a_page(command: tuple[str, ...], cli:
 def test_mistakes_are_one_sentence(command: tuple[str, ...], cli: Cli, tmp_path: Path) -> None:
     assert "failure rate cannot be 2" in cli(*command, "--rates", "2").refusal()
     assert "one ablation" in cli(*command, "--ablation", "zero,mean", "--out", tmp_path / "test").refusal()
-    assert "needs 2 to" in cli(*command, "--components", "attn.0", "--out", tmp_path / "test").refusal()
+    assert "parts can be lost together" in cli(*command, "--components", "attn.0", "--out", tmp_path / "test").refusal()
     assert not (tmp_path / "test").exists()

@@ -220,7 +220,7 @@ def test_a_test_goes_on_where_it_stopped_and_opens_again(tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("components", "more", "error", "said"),
     [
-        ("attn.0", {}, ComponentError, "needs 2 to"),
+        ("attn.0", {}, ComponentError, "parts can be lost together"),
         ("attn.0+attn.1,mlp.0", {}, ComponentError, "no single part"),
         ("attn,head.0.1", {}, ComponentError, "lie inside others"),
         ("attn", {"rates": (0.0, 0.5)}, RunError, "failure rate cannot be 0"),

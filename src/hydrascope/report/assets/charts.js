@@ -56,6 +56,10 @@ const charts = (() => {
         if (follows(panel)) param.value = knocked;
       }
     }
+    // on a phone a title has the whole width and smaller letters, lest its end be cut off
+    if (panel.box.clientWidth < 480 && spec.title) {
+      Object.assign(spec.title, { frame: "bounds", limit: panel.box.clientWidth, fontSize: 11.5 });
+    }
     panel.view?.finalize();
     const options = { renderer: "svg", actions: false, config: themes[name].config, ast: false, hover: false };
     try {
