@@ -2,8 +2,8 @@
 
     python benchmarks/attribution.py --write docs/attribution.md
 
-Both are asked in the same process and in turns, on a bundled model and its own prompts: every layer and every head at
-the last token, 15 resampled donors. The exact run gives the whole account, estimates are one number a part; how well
+Both are asked in the same process and in turns, on a model and prompts: every layer and every head at the last token,
+resampled donors (15 if left out). The exact run gives the whole account, estimates are one number a part; how well
 they rank parts stands beside what they cost.
 """
 
@@ -48,6 +48,9 @@ def tasks(asked: argparse.Namespace) -> Iterator[tuple[str, Task]]:
     for name, components in PARTS.items():
         request = RunRequest(
             model=asked.model,
+            prompts=asked.task,
+            target=asked.target,
+            donors=asked.donors,
             limit=asked.prompts,
             components=components,
             null_draws=0,
@@ -90,6 +93,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", type=Path, help="file that takes the table")
     parser.add_argument("--model", default="lerna")
+    parser.add_argument("--task", help="built-in set, task or file; the model's own if left out")
+    parser.add_argument("--target", default="label")
+    parser.add_argument("--donors", type=int, default=15)
     parser.add_argument("--prompts", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
@@ -99,8 +105,8 @@ def main() -> None:
         [
             "# Cheap scores",
             "",
-            f"Printed by `benchmarks/attribution.py`: {asked.prompts} prompts of {asked.model}, 15 resampled donors, "
-            "last token. Every score is asked by itself, with the clean runs and donors that it takes.",
+            f"Printed by `benchmarks/attribution.py`: {asked.prompts} prompts of {asked.model}, {asked.donors} "
+            "resampled donors, last token. Every score is asked by itself, with the clean runs and donors that it takes.",
             "",
             f"- Machine: {machine()}; 1 thread",
             f"- Date: {datetime.now(UTC):%Y-%m-%d}; hydrascope {hs.__version__}, torch {version('torch')}, "
