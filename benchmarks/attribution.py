@@ -106,7 +106,8 @@ def main() -> None:
             "# Cheap scores",
             "",
             f"Printed by `benchmarks/attribution.py`: {asked.prompts} prompts of {asked.model}, {asked.donors} "
-            "resampled donors, last token. Every score is asked by itself, with the clean runs and donors that it takes.",
+            "resampled donors, last token. Every score is asked by itself, with the clean runs and donors that it "
+            "takes.",
             "",
             f"- Machine: {machine()}; 1 thread",
             f"- Date: {datetime.now(UTC):%Y-%m-%d}; hydrascope {hs.__version__}, torch {version('torch')}, "
