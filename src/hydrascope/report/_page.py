@@ -70,8 +70,6 @@ class Page:
     facts: Pairs
     leading: tuple[str, ...]
     details: tuple[str, ...]
-    sibling: str
-    sibling_command: str
     hero: Section
     sections: tuple[Section, ...]
     table: Listing
@@ -84,6 +82,8 @@ class Page:
     opening: str
     scope: str
     version: str
+    sibling: str = ""
+    sibling_command: str = ""
     example: tuple[str, str] = ("", "")
     choices: Choices | None = None
     prompts: PromptTable | None = None

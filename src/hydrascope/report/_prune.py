@@ -90,8 +90,6 @@ def write_prune_report(page: PruningPage, path: Path) -> Path:
             facts=_facts(page),
             leading=tuple(map(tied, said.sentences)),
             details=(),
-            sibling="",
-            sibling_command="",
             hero=_curve(page),
             sections=(_order(page), _exposure(page), _agreement(page)),
             table=_costs(page),

@@ -7,14 +7,13 @@ from pathlib import Path
 
 from hydrascope import figures
 from hydrascope.analysis import listed as in_words
-from hydrascope.analysis import quantity, reads_each
+from hydrascope.analysis import quantity
 from hydrascope.report import _facts
 from hydrascope.report._facts import Pairs
-from hydrascope.report._html import filled, write
+from hydrascope.report._html import write
 from hydrascope.report._listing import Cell, Columns, Listing, estimate, listed, named, named_value
-from hydrascope.report._literature import SCOPE
-from hydrascope.report._numbers import fixed, percent, tied
-from hydrascope.report._page import Page
+from hydrascope.report._numbers import fixed, percent
+from hydrascope.report._of_ledgers import Told, render_told
 from hydrascope.report._section import Draft, Section
 from hydrascope.significance import EXACT, Significance, told
 
@@ -59,33 +58,18 @@ def render_rank(found: Significance, command: str = "") -> str:
         found: its tables.
         command: command that makes the ranking.
     """
-    ds, said, closed = found.ds, told(found), found.account.closing
-    versions = _facts.versions(ds)
-    return filled(
-        "page.html.j2",
-        page=Page(
-            model=str(ds.attrs["model_name"]),
-            headline=tied(said.headline),
-            facts=_headline_facts(found),
-            leading=tuple(map(tied, said.sentences[:5])),
-            details=tuple(map(tied, said.sentences[5:])),
-            sibling="",
-            sibling_command="",
-            hero=_backups(found),
-            sections=tuple(made(found) for made in (_freezing, _flips, _agreement, _cheap)),
-            table=_ranking(found),
-            run=_run_facts(found),
-            closes=closed.closes,
-            closing=_facts.closing_sentence(closed, "token" if reads_each(ds) else "prompt"),
-            caveats=_caveats(found),
-            command=command or str(ds.attrs["command"]),
-            versions=", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
-            opening=_OPENING,
-            scope=SCOPE,
-            version=versions.get("hydrascope", ""),
-            example=_facts.example(ds),
-        ),
+    page = Told(
+        said=told(found),
+        facts=_headline_facts(found),
+        hero=_backups(found),
+        sections=tuple(made(found) for made in (_freezing, _flips, _agreement, _cheap)),
+        table=_ranking(found),
+        run=_run_facts(found),
+        caveats=_caveats(found),
+        opening=_OPENING,
+        example=_facts.example(found.ds),
     )
+    return render_told(found.account, found.resampling, page, command)
 
 
 def _backups(found: Significance) -> Section:
@@ -240,10 +224,7 @@ def _ranking(found: Significance) -> Listing:
 
 
 def _headline_facts(found: Significance) -> Pairs:
-    facts = dict(_facts.headline_facts(found.ds))
-    facts.pop("Knock-outs")
-    first, *others = facts.items()
-    return (first, ("Parts", f"{len(found.parts):,}"), ("Primaries", in_words(list(found.primaries))), *others)
+    return (("Parts", f"{len(found.parts):,}"), ("Primaries", in_words(list(found.primaries))))
 
 
 def _run_facts(found: Significance) -> Pairs:
@@ -251,15 +232,12 @@ def _run_facts(found: Significance) -> Pairs:
     seconds = sum(float(ds.attrs["seconds"]) for ds in (found.ds, found.joint, found.frozen, *steps) if ds is not None)
     cheap = "" if found.cheap is None else f"{float(found.cheap['seconds'].sum()):,.1f} s"
     mine = (("All runs took", f"{seconds:,.0f} s"), ("Gradients took", cheap))
-    return (*_facts.run_facts(found.ds), *((name, value) for name, value in mine if value))
+    return tuple((name, value) for name, value in mine if value)
 
 
 def _caveats(found: Significance) -> tuple[str, ...]:
-    said = [
+    return (
         "The conditional score is that of Gong et al. (arXiv 2607.01940) with the energy of the answer’s logit in "
         "place of the Fisher metric of the whole next-token distribution.",
         "Intervals hold one at a time; what is called needed among many candidates has a false discovery rate of 5 %.",
-    ]
-    if not found.resampling.conclusive:
-        said.append("There are too few independent groups of prompts for intervals, so none are given.")
-    return tuple(said)
+    )

@@ -6,15 +6,13 @@ import math
 from pathlib import Path
 
 from hydrascope.analysis import listed as in_words
-from hydrascope.analysis import quantity, reads_each
-from hydrascope.report import _facts
+from hydrascope.analysis import quantity
 from hydrascope.report import _stress_charts as charts
 from hydrascope.report._facts import Pairs
-from hydrascope.report._html import filled, write
+from hydrascope.report._html import write
 from hydrascope.report._listing import Cell, Columns, Listing, Row, estimate, listed, named, named_value
-from hydrascope.report._literature import SCOPE
-from hydrascope.report._numbers import NONE, fixed, percent, tied
-from hydrascope.report._page import Page
+from hydrascope.report._numbers import NONE, fixed, percent
+from hydrascope.report._of_ledgers import Told, render_told
 from hydrascope.report._section import Draft, Section
 from hydrascope.resilience import Resilience, overtaken, secure_parts, verdict
 
@@ -68,32 +66,17 @@ def render_stress(found: Resilience, command: str = "") -> str:
         found: its tables.
         command: command that makes the test.
     """
-    ds, said, closed = found.ds, verdict(found), found.account.closing
-    versions = _facts.versions(ds)
-    return filled(
-        "page.html.j2",
-        page=Page(
-            model=str(ds.attrs["model_name"]),
-            headline=tied(said.headline),
-            facts=_headline_facts(found),
-            leading=tuple(map(tied, said.sentences[:5])),
-            details=tuple(map(tied, said.sentences[5:])),
-            sibling="",
-            sibling_command="",
-            hero=_survival(found),
-            sections=tuple(made for made in (_importance(found), _pairs(found), _load(found), _worst(found)) if made),
-            table=_ranking(found),
-            run=_run_facts(found),
-            closes=closed.closes,
-            closing=_facts.closing_sentence(closed, "token" if reads_each(ds) else "prompt"),
-            caveats=_caveats(found),
-            command=command or str(ds.attrs["command"]),
-            versions=", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
-            opening=_OPENING,
-            scope=SCOPE,
-            version=versions.get("hydrascope", ""),
-        ),
+    page = Told(
+        said=verdict(found),
+        facts=_headline_facts(found),
+        hero=_survival(found),
+        sections=tuple(made for made in (_importance(found), _pairs(found), _load(found), _worst(found)) if made),
+        table=_ranking(found),
+        run=_run_facts(found),
+        caveats=_caveats(found),
+        opening=_OPENING,
     )
+    return render_told(found.account, found.resampling, page, command)
 
 
 def _survival(found: Resilience) -> Section:
@@ -260,22 +243,18 @@ def _ranking(found: Resilience) -> Listing:
 
 
 def _headline_facts(found: Resilience) -> Pairs:
-    facts = dict(_facts.headline_facts(found.ds))
-    facts.pop("Knock-outs")
     sets = sum(ds.sizes["ablated"] for ds in found.ledgers)
-    first, *others = facts.items()
-    return (first, ("Parts", f"{len(found.parts):,}"), ("Sets knocked out", f"{sets:,}"), *others)
+    return (("Parts", f"{len(found.parts):,}"), ("Sets knocked out", f"{sets:,}"))
 
 
 def _run_facts(found: Resilience) -> Pairs:
     plan, seconds = found.plan, sum(float(ds.attrs["seconds"]) for ds in found.ledgers)
-    mine = (
+    return (
         ("Random sets", f"{plan.masks:,} at each rate of {', '.join(percent(rate) for rate in plan.rates)}, nested"),
         ("Pairs", f"{len(found.paired):,}, of the parts that lose or cost most alone"),
         ("Worst sets", f"up to {plan.worst} parts" if plan.worst else "not searched"),
         ("All runs took", f"{seconds:,.0f} s"),
     )
-    return (*_facts.run_facts(found.ds), *mine)
 
 
 def _caveats(found: Resilience) -> tuple[str, ...]:
@@ -301,8 +280,6 @@ def _caveats(found: Resilience) -> tuple[str, ...]:
             "All parts of a set are replaced from the same donor, one for each prompt; with all parts out the last "
             "position is the donor’s."
         )
-    if not found.resampling.conclusive:
-        said.append("There are too few independent groups of prompts for intervals, so none are given.")
     return tuple(said)
 
 
