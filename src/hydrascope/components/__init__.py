@@ -24,6 +24,7 @@ from hydrascope.components._component import (
     Component,
     Inventory,
     Knockout,
+    in_order,
 )
 from hydrascope.components._parsing import (
     MOST_PAIRS,
@@ -45,6 +46,7 @@ __all__ = [
     "Inventory",
     "Knockout",
     "check_addresses",
+    "in_order",
     "parse_component",
     "parse_knockouts",
     "parse_writers",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 WRITER_KINDS = ("attn", "mixer", "mlp")
@@ -36,6 +36,11 @@ class Component:
         if self.layer < 0:
             return self.kind
         return f"{self.kind}.{self.layer}" + ("" if self.unit is None else f".{self.unit}")
+
+
+def in_order(parts: Iterable[Component]) -> tuple[Component, ...]:
+    """Parts in the order of the forward pass."""
+    return tuple(sorted(parts, key=lambda part: (part.layer, part.kind, part.unit or 0)))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from hydrascope.anatomy import Model
-from hydrascope.components import Component, parse_knockouts
+from hydrascope.components import Component, in_order, parse_knockouts
 from hydrascope.errors import ExportRefused, OutputError
 from hydrascope.exporting._card import card
 from hydrascope.exporting._reopened import require_same
@@ -125,7 +125,7 @@ def parts_of(model: Model, components: str) -> tuple[Component, ...]:
         if knockout.sender is not None or knockout.frozen:
             raise ExportRefused(f"'{knockout}' is no part that a model can go without; name blocks, heads or neurons")
         found |= dict.fromkeys(knockout.parts)
-    return tuple(sorted(found, key=lambda part: (part.layer, part.kind, part.unit or 0)))
+    return in_order(found)
 
 
 def saving(exported: Exported, missing: Sequence[Component]) -> str:

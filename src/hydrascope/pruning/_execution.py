@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from hydrascope.anatomy import Model
-from hydrascope.components import Component
+from hydrascope.components import Component, in_order
 from hydrascope.errors import ComponentError, OutputError, RunError
 from hydrascope.ledger import read_record, write_record
 from hydrascope.prompts import PromptSet, encode
@@ -133,7 +133,7 @@ def prepare_prune(request: PruneRequest, model: Model, prompts: PromptSet) -> Pr
     )
     calibration, test = split(encoded.prompts, request.calibrate, request.test, request.seed)
     found = [part for kind in KINDS[request.units] for part in model.anatomy.inventory.expand(kind)]
-    parts = tuple(sorted(found, key=lambda part: (part.layer, part.kind, part.unit or 0)))
+    parts = in_order(found)
     if len(parts) < 2:
         raise ComponentError(f"this model has {len(parts)} {request.units} that can go; choose other --units")
     pruning = Pruning(request, model, prompts, calibration, test, parts, _rankings(request, parts))

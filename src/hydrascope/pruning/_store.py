@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from hydrascope._digests import digest_rows
-from hydrascope.components import Component
+from hydrascope.components import Component, in_order
 from hydrascope.errors import OutputError
 
 Removed = frozenset[Component]
@@ -40,7 +40,7 @@ class Cost:
 
 def name_of(removed: Collection[Component]) -> str:
     """A set as text: its parts in the order of the forward pass."""
-    return "+".join(map(str, sorted(removed, key=lambda part: (part.layer, part.kind, part.unit or 0))))
+    return "+".join(map(str, in_order(removed)))
 
 
 @dataclass
