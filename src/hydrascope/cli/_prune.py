@@ -77,9 +77,7 @@ def prune(
         found, directory = execute_prune(pruning, folder, overwrite=overwrite, progress=progress)
         assert directory is not None
         result = Prune(found, directory.path)
-        progress("report", 0, 1)
-        result.report(directory.report)
-        progress("report", 1, 1)
+        _terminal.write_page(result, directory.report, progress)
     show_prune(result, directory.report, None if target is None else result.export(model, target), as_json)
 
 

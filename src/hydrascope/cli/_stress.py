@@ -58,9 +58,7 @@ def stress(
         found, directory = execute_stress(test, folder, overwrite=overwrite, progress=progress, tell=tell)
         assert directory is not None
         result = Stress(found, directory.path)
-        progress("report", 0, 1)
-        result.report(directory.report)
-        progress("report", 1, 1)
+        _terminal.write_page(result, directory.report, progress)
     show_stress(result, directory.report, as_json)
 
 

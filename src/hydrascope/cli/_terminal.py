@@ -26,6 +26,7 @@ from hydrascope.run_directory import REPORT
 if TYPE_CHECKING:
     from hydrascope.contexts import Context
     from hydrascope.faults import Stress
+    from hydrascope.pruning import Prune
     from hydrascope.ranking import Rank
 
 
@@ -55,10 +56,15 @@ def reported(dataset: xr.Dataset, folder: Path, progress: Told) -> Ledger:
     """A finished run with its companions so far; its report is written if it can have one."""
     ledger = Ledger(dataset, folder)
     if ledger.has_report:
-        progress("report", 0, 1)
-        ledger.report(folder / REPORT)
-        progress("report", 1, 1)
+        write_page(ledger, folder / REPORT, progress)
     return ledger
+
+
+def write_page(result: Ledger | Stress | Rank | Prune, page: Path, progress: Told) -> None:
+    """Write a result's page, as a stage of its own."""
+    progress("report", 0, 1)
+    result.report(page)
+    progress("report", 1, 1)
 
 
 def show_estimates(
