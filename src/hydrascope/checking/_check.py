@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from hydrascope.checking._expectations import CHANGE, OF_PARTS, SECURE, Expectation, Expectations, read_expectations
-from hydrascope.checking._judge import Judged, judged_change, judged_part, judged_secure
+from hydrascope.checking._judge import Judged, judged_change, judged_part, judged_secure, with_ends
 from hydrascope.comparison import compare
 from hydrascope.errors import OutputError
 from hydrascope.faults import Stress
@@ -118,7 +118,7 @@ def record(run: str | os.PathLike[str], file: str | os.PathLike[str]) -> Path:
     for row in repair[repair["lost"].astype(bool)].to_dict("records"):
         part = str(row["ablated"])
         for quantity in RECORDED:
-            value, low, high = (float(row[f"{OF_PARTS[quantity]}{end}"]) for end in ("", "_lo", "_hi"))
+            value, low, high = with_ends(row, OF_PARTS[quantity])
             if high - low > 0:
                 ends = f"[{2 * low - value:.4g}, {2 * high - value:.4g}]"
                 lines += [
@@ -156,7 +156,7 @@ def _beside(found: Iterable[Judged], base: Ledger, ledger: Ledger) -> Iterable[J
         if rows.empty or f"{column}_lo" not in rows:
             yield one
             continue
-        value, low, high = (float(rows[f"{column}{end}"].iloc[0]) for end in ("", "_lo", "_hi"))
+        value, low, high = with_ends(dict(rows.iloc[0]), column)
         yield replace(one, beside=f"{value:+.3g} [{low:+.3g}, {high:+.3g}]")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -88,6 +89,11 @@ def _row(table: pd.DataFrame, column: str, name: str, missing: str) -> dict[str,
 def _estimate(row: dict[str, Any], column: str, expected: Expectation) -> tuple[float, float, float]:
     if column not in row:
         raise RunError(f"this run did not measure the {expected.quantity}; run it without --no-distribution")
+    return with_ends(row, column)
+
+
+def with_ends(row: Mapping[Any, Any], column: str) -> tuple[float, float, float]:
+    """An estimate in a row of a table, and both ends of its interval."""
     value, low, high = (float(row[f"{column}{end}"]) for end in ("", "_lo", "_hi"))
     return value, low, high
 
