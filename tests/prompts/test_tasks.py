@@ -118,10 +118,30 @@ def test_years_follow_the_tokenizer(pieces: PreTrainedTokenizerFast, characters:
             f"{int(found[2]) + step:02d}" for step in (1, -1)
         ]
         assert prompt.counterfactual == prompt.text.replace(found[1] + found[2], found[1] + "01")
-    with pytest.raises(EmptyPrompts, match="writes no year as its century and two digits"):
-        load("greater-than", tokenizer=characters)
+    words = Tokenizer(models.WordLevel({"<unk>": 0, "year": 1}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    with pytest.raises(EmptyPrompts, match="writes no year as its century and two digits, nor digit by digit"):
+        load("greater-than", tokenizer=PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>"))
     with pytest.raises(PromptError, match=r"give its tokenizer, load_prompts\('greater-than', tokenizer"):
         load("greater-than")
+
+
+def test_of_single_digits_the_decade_is_asked(characters: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    prompts = load("greater-than", tokenizer=characters)
+    assert len(prompts) == 240 and prompts.unfit == 0
+    for prompt in prompts:
+        assert prompt.text is not None
+        found = re.search(r"year (\d\d)(\d)(\d) .* year (\d\d)$", prompt.text)
+        assert found is not None and found[1] == found[4]
+        later, earlier = (characters.decode([one]) for one in (prompt.target_id, prompt.foil_id))
+        assert [later, earlier] == [str(int(found[2]) + 1), str(int(found[2]) - 1)]
+        assert all(f"{later}{last}" > f"{found[2]}{found[3]}" > f"{earlier}{last}" for last in range(10))
+        assert earlier > "0", "the counterfactual begins in 01"
+    rows = [f"From the year 13{year} to 13,From the year 1301 to 13,{year}" for year in ("32", "95", "09")]
+    (tmp_path / "years.csv").write_text("\n".join(["clean,corrupted,label", *rows]) + "\n")
+    read = load(f"greater-than:{tmp_path / 'years.csv'}", tokenizer=characters)
+    assert [characters.decode([one.target_id, one.foil_id]) for one in read] == ["42"]
+    assert read.unfit == 2
 
 
 def test_made_sentences_agree() -> None:

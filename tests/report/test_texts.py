@@ -12,13 +12,13 @@ import pytest
 import xarray as xr
 
 import hydrascope as hs
-from hydrascope.analysis import Findings, summarise
+from hydrascope.analysis import TOP_SHARE, Findings, summarise
 from hydrascope.report import render
 from hydrascope.report._caveats import caveats
 from hydrascope.report._choice import choices
 from hydrascope.report._literature import REFERENCES, STRETCHES
 from hydrascope.report._run import Run
-from hydrascope.report._tokens import CHOICES, norm_bins, token_points
+from hydrascope.report._tokens import CHOICES, DRAWN, norm_bins, token_points
 from hydrascope.results import Ledger
 from tests.report.test_report import WRONG, Parsed
 from tests.support.planted import planted
@@ -105,6 +105,18 @@ def test_tokens_and_bins_are_those_of_the_ledger() -> None:
             above, partly = rows["low"] >= 1, (rows["low"] < 1) & (rows["high"] > 1)
             least = rows.loc[above, "share"].sum()
             assert least - 1e-9 <= (ratio > 1).mean() <= least + rows.loc[partly, "share"].sum() + 1e-9
+
+
+def test_of_many_texts_a_selection_from_all_of_them_is_drawn() -> None:
+    once = tiny_ledger("kinds").dataset
+    copies = [once.assign_coords(prompt=once["prompt"] + once.sizes["prompt"] * i) for i in range(120)]
+    findings = Findings(xr.concat(copies, "prompt", data_vars="minimal"), DRAWS)
+    shown = Run(findings, "head.2.1")
+    points = token_points(shown, shown.strongest(CHOICES))
+    drawn = points.groupby(["ablated", "which"]).size()
+    assert len(drawn) == 2 * CHOICES and set(drawn) == {DRAWN}
+    assert once.sizes["prompt"] * len(copies) * TOP_SHARE > DRAWN, "else the test sees nothing"
+    assert "tokens-1" in _charts(render(findings))
 
 
 @pytest.mark.parametrize(

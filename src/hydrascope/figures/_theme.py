@@ -169,7 +169,8 @@ def themed(chart: alt.TopLevelMixin, theme: Theme = LIGHT) -> dict[str, Any]:
     Returns:
         A specification that stands alone.
     """
-    spec: dict[str, Any] = chart.to_dict(validate=False)
+    with alt.data_transformers.enable("default", max_rows=None):  # sections say themselves how much they draw
+        spec: dict[str, Any] = chart.to_dict(validate=False)
     data = spec.pop("datasets", {})
     text = json.dumps(spec)
     for old, new in recolouring(LIGHT, theme).items():

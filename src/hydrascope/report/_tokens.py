@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool, Int
 
 from hydrascope import figures
 from hydrascope.analysis import (
@@ -29,8 +30,8 @@ from hydrascope.report._section import Draft, Section
 
 CHOICES = 6
 """Most knock-outs whose tokens can be shown."""
-DRAWN = 700
-"""Most tokens shown of one knock-out, beside its top ones."""
+DRAWN = 400
+"""Most top tokens shown of one knock-out, and most others."""
 BINS = 30
 STRETCHES = ("first quarter", "second", "third", "last", "last layer", "half to last but one")
 _MECHANISMS = {"suppression": "{} that wrote against the target", "promotion": "{} that wrote for it", "": "{}"}
@@ -95,8 +96,8 @@ def tokens(run: Run) -> Section | None:
         "Each point is one token of the texts: on the dashed line its logit changes by exactly minus the direct "
         "effect, as without any self-repair; above the line the loss is repaired, below it more breaks.",
         [
-            "Drawn are all top tokens and an even selection of the others. The line is exact where the replacement "
-            "takes the direct effect away altogether; a donor leaves or adds some of its own."
+            f"Drawn are at most {DRAWN} of the top tokens and as many of the others, evenly spread. The line is exact "
+            "where the replacement takes the direct effect away altogether; a donor leaves or adds some of its own."
         ],
     )
 
@@ -145,7 +146,7 @@ def comparison(run: Run) -> Section | None:
 
 
 def token_points(run: Run, ablated: Sequence[str]) -> pd.DataFrame:
-    """Tokens of some knock-outs: all top ones, an even selection of the others.
+    """Tokens of some knock-outs: even selections of the top ones and of the others.
 
     Args:
         run: a run over texts.
@@ -158,14 +159,18 @@ def token_points(run: Run, ablated: Sequence[str]) -> pd.DataFrame:
     text, target = (np.array(names(run.ds, name), dtype=object) for name in ("text", "target"))
     tables = []
     for name, k, top in _columns(run, found, ablated):
-        chosen = np.flatnonzero(top)[:DRAWN]
-        rest = np.flatnonzero(top == 0)
-        rest = rest[np.unique(np.linspace(0, len(rest) - 1, min(DRAWN, len(rest))).round().astype(int))]
-        for which, rows in ((figures.REST, rest), (figures.TOP, chosen)):  # the top ones are drawn above the others
+        for which, rows in ((figures.REST, _evenly(top == 0)), (figures.TOP, _evenly(top != 0))):  # these above those
             values = {"direct_effect": found.direct[rows, k], "total_effect": found.total[rows, k]}
             words = {"text": [_end(str(words)) for words in text[rows]], "target": target[rows]}
             tables.append(pd.DataFrame({"ablated": name, "which": which, **values, **words}))
     return pd.concat(tables, ignore_index=True)
+
+
+def _evenly(wanted: Bool[np.ndarray, " tokens"]) -> Int[np.ndarray, " drawn"]:
+    """Indices of what is wanted, or as many of them as can be shown."""
+    found: Int[np.ndarray, " tokens"] = np.flatnonzero(wanted)
+    evenly = np.unique(np.linspace(0, len(found) - 1, min(DRAWN, len(found))).round().astype(int))
+    return np.take(found, evenly)
 
 
 def norm_bins(run: Run, ablated: Sequence[str]) -> pd.DataFrame:

@@ -1,7 +1,8 @@
 """Years that come later (greater-than; Hanna et al. 2023, arXiv 2305.00586).
 
 A span that began in 1732 ends in 17 and two more digits. The target is the year after, 33, the foil the year before,
-31. In the counterfactual the span begins in the year 01, so that every other year is later.
+31. Where the tokenizer writes digits one by one the next digit is asked: the target is that of the decade after, 4, the
+foil that of the decade before, 2. In the counterfactual the span begins in the year 01, so that every other is later.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ _CENTURIES = range(11, 20)
 
 
 def generate(tokenizer: Tokenizer | None = None) -> TaskPrompts:
-    """Generate prompts with years written as a century and one more token.
+    """Generate prompts with years written as a century and one more token, or else digit by digit.
 
     Raises:
-        EmptyPrompts: the tokenizer writes no year in that way.
+        EmptyPrompts: the tokenizer writes no year in either way.
         PromptError: there is no tokenizer.
     """
     tokenizer = _required(tokenizer)
@@ -44,11 +45,11 @@ def generate(tokenizer: Tokenizer | None = None) -> TaskPrompts:
         year
         for year in wanted
         if all(_apart(tokenizer, other) for other in (*(f"{int(year) + step}" for step in (-1, 0, 1)), f"{year[:2]}01"))
-    ]
+    ] or [year for year in wanted if "19" < year[2:] < "90" and _digit_by_digit(tokenizer, year)]
     if not years:
         raise EmptyPrompts(
-            "the model's tokenizer writes no year as its century and two digits, which greater-than needs; take "
-            "another task"
+            "the model's tokenizer writes no year as its century and two digits, nor digit by digit, which "
+            "greater-than needs; take another task"
         )
     possible = list(product(range(len(_SENTENCES)), _SPANS, years))
     for chosen in rng.permutation(len(possible))[:N_GENERATED]:
@@ -75,13 +76,12 @@ def read(rows: Iterable[Record], tokenizer: Tokenizer | None = None) -> TaskProm
             raise MalformedPrompt(
                 f"{row.where}: 'clean' must name a year that ends in the label and end in a century; correct it"
             )
-        fits = span[3] == span[1] and 0 < int(span[2]) < 99 and _apart(tokenizer, span[1] + span[2])
-        yield _prompt(tokenizer, text, row.text("corrupted"), span[1] + span[2]) if fits else None
+        yield _prompt(tokenizer, text, row.text("corrupted"), span[1] + span[2]) if span[3] == span[1] else None
 
 
 def _prompt(tokenizer: Tokenizer, text: str, other: str, year: str) -> Prompt | None:
     """Make a prompt, in one group with those that differ only in the years."""
-    later, earlier = (_following(tokenizer, text, f"{int(year[2:]) + step:02d}") for step in (1, -1))
+    later, earlier = (_following(tokenizer, text, digits) for digits in _beside(tokenizer, year))
     if later is None or earlier is None:
         return None
     return Prompt(text, target_id=later, foil_id=earlier, counterfactual=other, group=re.sub(r"\d+", "…", text))
@@ -96,6 +96,16 @@ def _required(tokenizer: Tokenizer | None) -> Tokenizer:
     return tokenizer
 
 
+def _beside(tokenizer: Tokenizer, year: str) -> tuple[str, str]:
+    """What one token after the century makes a later and an earlier year; empty where none does."""
+    tens, rest = divmod(int(year[2:]), 10)
+    if 0 < 10 * tens + rest < 99 and _apart(tokenizer, year):
+        return f"{int(year[2:]) + 1:02d}", f"{int(year[2:]) - 1:02d}"
+    if 0 < tens < 9 and _digit_by_digit(tokenizer, year):
+        return str(tens + 1), str(tens - 1)
+    return "", ""
+
+
 def _apart(tokenizer: Tokenizer, year: str) -> bool:
     """Whether the year is the tokens of its century and one more."""
     century = bare_ids(tokenizer, f"year {year[:2]}")
@@ -103,15 +113,21 @@ def _apart(tokenizer: Tokenizer, year: str) -> bool:
     return whole[:-1] == century and str(tokenizer.decode(whole[-1:])).strip() == year[2:]
 
 
+def _digit_by_digit(tokenizer: Tokenizer, year: str) -> bool:
+    """Whether each digit of the year is a token."""
+    digits = bare_ids(tokenizer, f"year {year}")[-len(year) :]
+    return [str(tokenizer.decode([one])).strip() for one in digits] == list(year)
+
+
 def _following(tokenizer: Tokenizer, text: str, digits: str) -> int | None:
-    """The token of two digits directly after the text, or None."""
+    """The one token of some digits directly after the text, or None."""
     before, joined = bare_ids(tokenizer, text), bare_ids(tokenizer, text + digits)
     return joined[-1] if joined[:-1] == before else None
 
 
 GREATER_THAN = PromptTask(
     name="greater-than",
-    description="a later year of the century, the year before as foil",
+    description="a later year of the century, an earlier one as foil",
     input_format="FILE, CSV or JSON with clean, corrupted and label",
     read=read,
     generate=generate,
