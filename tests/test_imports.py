@@ -56,6 +56,9 @@ ALLOWED: dict[str, set[str]] = {
         *("run_directory", "analysis", "resilience", "report", "run", "exporting"),
     },
     "checking": {"errors", "comparison", "faults", "ledger", "resilience", "results", "run", "run_directory"},
+    "sweeping": {
+        *("errors", "_lazy", "zoo", "prompts", "anatomy", "ledger", "run_directory", "run", "results", "progress"),
+    },
     "pytest_plugin": {"errors", "checking"},
     "comparison": {"errors", "analysis", "report", "results", "run_directory"},
     "contexts": {"errors", "_tables", "ledger", "resilience", "results", "run_directory", "significance"},
@@ -87,6 +90,7 @@ FACES = (
     "resilience",
     "run",
     "significance",
+    "sweeping",
 )
 """Rooms whose modules are private."""
 
@@ -200,7 +204,7 @@ PUBLIC = {
     *("load", "Model", "load_prompts", "Prompt", "PromptSet", "documents", "Document", "cut", "Cut"),
     *("knock_out", "freeze", "stress", "rank", "compare", "context", "Options", "Ledger", "Stress", "Rank"),
     *("Summary", "Compared", "Context"),
-    *("export", "Exported", "prune", "Prune", "check", "Checks"),
+    *("export", "Exported", "prune", "Prune", "check", "Checks", "sweep", "Sweep"),
     *("Ablation", "Zero", "Mean", "PositionMean", "Optimal", "Resample", "Noise", "Counterfactual"),
 }
 """What a user can meet, beside the errors."""

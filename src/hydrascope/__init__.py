@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from hydrascope.ranking import Rank, rank
     from hydrascope.results import Ledger
     from hydrascope.run import Options
+    from hydrascope.sweeping import Sweep, sweep
 
 __version__ = version("hydrascope")
 
@@ -107,6 +108,7 @@ __all__ = [
     "SettingsChanged",
     "Stress",
     "Summary",
+    "Sweep",
     "TargetError",
     "TooFewDonors",
     "UnknownModel",
@@ -124,6 +126,7 @@ __all__ = [
     "prune",
     "rank",
     "stress",
+    "sweep",
 ]
 
 __getattr__ = lazily(
@@ -147,6 +150,7 @@ __getattr__ = lazily(
         "prompts": "Cut Document Prompt PromptSet cut documents load_prompts=load",
         "results": "Ledger",
         "run": "Options",
+        "sweeping": "Sweep sweep",
     },
 )
 

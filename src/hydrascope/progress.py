@@ -55,7 +55,7 @@ def _in_terminal(console: Any) -> Iterator[Told]:
         def told(stage: str, done: int, total: int) -> None:
             if stage not in known:
                 known[stage] = shown.add_task(stage, total=total)
-            shown.update(known[stage], completed=done)
+            shown.update(known[stage], completed=done, total=total)  # a sweep's cells share the names of stages
 
         yield told
 

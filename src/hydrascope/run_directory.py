@@ -7,6 +7,7 @@ scratch.zarr/   activations that replacements are made of; gone when the run is 
 companions/NAME/   other ablations, other doses and frozen responders; folders of the same kind
 costs.jsonl     of a pruning, what every removed set costs; prune.json, what each ranking chose
 report.html     the report
+cell.json       of a cell of a sweep, that nothing is left to do
 """
 
 from __future__ import annotations
@@ -38,9 +39,12 @@ RUN, STRESS, RANK, PRUNE = "run", "stress", "rank", "prune"
 COSTS, PRUNED = "costs.jsonl", "prune.json"
 """Files of a pruning: what every removed set costs, and what each ranking chose."""
 
+CELL = "cell.json"
+"""File of a cell of a sweep, that nothing is left to do and what was found."""
+
 LEDGER = "ledger.zarr"
 _FOLDERS = (LEDGER, "scratch.zarr", COMPANIONS)
-_DRAFTS = tuple(f"{name}.new" for name in (JSON, PROMPTS, PRUNED, *_FOLDERS))
+_DRAFTS = tuple(f"{name}.new" for name in (JSON, PROMPTS, PRUNED, CELL, *_FOLDERS))
 """Names that a killed write can leave in the folder; never read, written over."""
 
 
@@ -193,7 +197,7 @@ def _clear(path: Path) -> None:
             remove(draft)
             os.rename(path / name, draft)
         remove(draft)
-    for name in (REPORT, COSTS, PRUNED):
+    for name in (REPORT, COSTS, PRUNED, CELL):
         remove(path / name)
 
 

@@ -44,12 +44,14 @@ class Checkpoint:
         where: its folder, or its id on the hub.
         trust: whether to run code that comes with the weights.
         gguf: file with the weights, in the folder or under the id; empty for safetensors.
+        revision: branch, tag or commit under the hub's id; empty for the usual one.
     """
 
     name: str
     where: str
     trust: bool = False
     gguf: str = ""
+    revision: str = ""
 
     @property
     def offline(self) -> bool:
@@ -62,7 +64,8 @@ class Checkpoint:
         # in full, since a file of that name where the process runs would go first
         path = str((Path(self.where) / self.gguf).resolve()) if self.offline else self.gguf
         file = {"gguf_file": path} if self.gguf else {}
-        return {"local_files_only": self.offline, "trust_remote_code": self.trust, **file}
+        revision = {"revision": self.revision} if self.revision else {}
+        return {"local_files_only": self.offline, "trust_remote_code": self.trust, **file, **revision}
 
     def holds(self, pattern: str) -> bool:
         """Whether it is a folder with such a file."""
@@ -70,7 +73,7 @@ class Checkpoint:
 
 
 def locate(name: str, *, trust: bool = False, gguf: str = "") -> Checkpoint:
-    """Find what a name stands for: a folder, a GGUF file, a bundled model, or else an id on the hub.
+    """Find what a name stands for: a folder, a GGUF file, a bundled model, or else an id on the hub, or `ID@REVISION`.
 
     Args:
         name: the model as the user wrote it.
@@ -92,7 +95,10 @@ def locate(name: str, *, trust: bool = False, gguf: str = "") -> Checkpoint:
         raise UnknownModel(f"no model '{name[:20]}...': {reason(error)}") from error
     if gguf:
         require_gguf(name, path if is_folder else None, gguf)
-    return Checkpoint(name, str(path) if is_folder else name if bundled is None else str(bundled.path), trust, gguf)
+    if is_folder or bundled is not None:
+        return Checkpoint(name, str(path if bundled is None or is_folder else bundled.path), trust, gguf)
+    where, _, revision = name.partition("@")
+    return Checkpoint(name, where, trust, gguf, revision)
 
 
 def _holds_no_model(folder: Path) -> bool:
@@ -227,6 +233,38 @@ def open_weights(
             f"'{unused[0]}', so another model was trained; mend the config, or go on without them by --allow-unused"
         )
     return network, unused
+
+
+def random_network(checkpoint: Checkpoint, config: Any, dtype: str, seed: int) -> Any:
+    """Make a model of a config's shape whose weights the library's own initialisation draws.
+
+    They are drawn in float32 on the CPU, so that they do not depend on device or number format.
+
+    Args:
+        checkpoint: where the config is from.
+        config: the model's config.
+        dtype: number format, or `auto` for that of the config.
+        seed: seed of the weights.
+
+    Raises:
+        NotCausalLM: nothing in transformers makes a language model of this config.
+        ModelError: its weights are quantised, or the config's values do not fit together.
+    """
+    if hasattr(config, "quantization_config"):
+        raise ModelError(
+            f"'{checkpoint.name}' has quantised weights, which cannot be drawn at random; name a copy without"
+        )
+    kind = _model_class(checkpoint, config)
+    wanted = getattr(config.get_text_config(), "dtype", None) or torch.float32 if dtype == "auto" else _dtype(dtype)
+    make = kind.from_config if kind is AutoModelForCausalLM else kind._from_config
+    trusting = {"trust_remote_code": checkpoint.trust} if kind is AutoModelForCausalLM else {}
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        try:
+            network = make(config, dtype=torch.float32, **trusting)
+        except Exception as error:  # values of a config can make the library fail in any way
+            raise ModelError(f"no model can be made of the config of '{checkpoint.name}': {reason(error)}") from error
+    return network.to(wanted)
 
 
 def counted(names: Sequence[str]) -> str:

@@ -14,8 +14,16 @@ from torch import nn
 
 from hydrascope import zoo
 from hydrascope.anatomy._adapters import base_of, find_adapter, put_in, require_adapter
-from hydrascope.anatomy._checkpoint import Checkpoint, locate, open_config, open_tokenizer, open_weights, reason
-from hydrascope.anatomy._device import UNTESTED, destination
+from hydrascope.anatomy._checkpoint import (
+    Checkpoint,
+    locate,
+    open_config,
+    open_tokenizer,
+    open_weights,
+    random_network,
+    reason,
+)
+from hydrascope.anatomy._device import SPREAD, UNTESTED, destination
 from hydrascope.anatomy._discover import discover, random_ids
 from hydrascope.anatomy._model import Model, ModelSource
 from hydrascope.anatomy._precision import ANATOMY, precision
@@ -37,13 +45,15 @@ def load(
     merge: bool = True,
     gguf: str | None = None,
     allow_unused: bool = False,
+    random_weights: int | None = None,
 ) -> Model:
     """Open a causal language model, find its anatomy and prove it.
 
     Args:
-        model: a folder, a GGUF file, a bundled name, a hub id, or a Hugging Face module already in memory, also inside
-            torch.compile, DataParallel, PEFT, TransformerLens's bridge or nnsight. The module is taken as it is on its
-            device, and left as it is, in train mode too; its numbers are shared.
+        model: a folder, a GGUF file, a bundled name, a hub id (`ID@REVISION` for another revision), or a Hugging Face
+            module already in memory, also inside torch.compile, DataParallel, PEFT, TransformerLens's bridge or
+            nnsight. The module is taken as it is on its device, and left as it is, in train mode too; its numbers are
+            shared.
         tokenizer: tokenizer of a module in memory; by default the one beside the weights.
         device: `cpu`, `cuda`, `cuda:1` ...; `mps` and `xpu` are proved like these and were never tried by this
             package's authors; `auto` takes a CUDA GPU if there is one; `map` spreads the model over all GPUs,
@@ -54,6 +64,8 @@ def load(
         merge: whether to add the adapter to the weights; otherwise its parts stay modules of their own.
         gguf: GGUF file in the folder or under the hub id.
         allow_unused: whether to go on where the checkpoint holds tensors that the model does not use.
+        random_weights: seed of weights drawn at random in place of the trained ones, a control of the same shape; only
+            the config is read, and no weights need to be there.
 
     Returns:
         The model with its anatomy.
@@ -68,7 +80,7 @@ def load(
         OutOfBudget: the device does not hold the model.
     """
     if not isinstance(model, str | Path):
-        if (device, dtype, adapter, gguf) != ("auto", "float32", None, None):
+        if (device, dtype, adapter, gguf, random_weights) != ("auto", "float32", None, None, None):
             raise ModelError(
                 "a module in memory is taken as it is; move or cast it, or put its adapter in, before hydrascope.load"
             )
@@ -83,7 +95,14 @@ def load(
     found = found if adapter is None else require_adapter(str(adapter))
     config = open_config(base)
     arguments, target = destination(device, not base.gguf and hasattr(config, "quantization_config"))
-    network, unused = open_weights(base, config, dtype, arguments, allow_unused)
+    if random_weights is None:
+        network, unused = open_weights(base, config, dtype, arguments, allow_unused)
+    else:
+        if found is not None or base.gguf or device == SPREAD:
+            raise ModelError(
+                f"--random-weights draws weights of a plain model on one device; leave {_in_the_way(base, found)} out"
+            )
+        network, unused = random_network(base, config, dtype, random_weights), ()
     network = network if found is None else put_in(network, found, merge=merge)
     try:
         network = network if target is None else network.to(target)
@@ -101,17 +120,25 @@ def load(
         raise ModelError(f"'{model}' cannot be proved on {target}: {reason(error)}; try --device cpu") from error
     bundled = zoo.find(checkpoint.name)
     label = Path(checkpoint.gguf).stem if checkpoint.gguf else opened.source.label
+    as_bundled = bundled is not None and str(bundled.path) == checkpoint.where
+    as_bundled = as_bundled and found is None and random_weights is None
+    beside = "" if adapter is None else f"+{Path(adapter).name}"
     source = replace(
         opened.source,
-        label=label if adapter is None else f"{label}+{Path(adapter).name}",
+        label=label + (beside if random_weights is None else f"+random-{random_weights}"),
         revision=getattr(config, "_commit_hash", None) or "",
-        sibling="" if bundled is None or str(bundled.path) != checkpoint.where or found else bundled.sibling or "",
+        sibling=bundled.sibling or "" if bundled is not None and as_bundled else "",
         adapter="" if found is None else found.name,
         merged=found is not None and merge,
         gguf=checkpoint.gguf,
         unused=unused,
+        random_weights=random_weights,
     )
     return replace(opened, source=source)
+
+
+def _in_the_way(base: Checkpoint, adapter: object) -> str:
+    return "the adapter" if adapter is not None else "the GGUF file" if base.gguf else f"--device {SPREAD}"
 
 
 def examine(network: Any, tokenizer: Any, *, name: str) -> Model:

@@ -34,6 +34,7 @@ class ModelSource:
         merged: whether the adapter is added to the weights, and is not modules of its own.
         gguf: GGUF file that the weights were read from, or empty.
         unused: tensors of the checkpoint that the model does not use.
+        random_weights: seed of the weights where they were drawn at random and never trained, or None.
     """
 
     name: str
@@ -50,6 +51,7 @@ class ModelSource:
     merged: bool = False
     gguf: str = ""
     unused: tuple[str, ...] = ()
+    random_weights: int | None = None
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from hydrascope.cli._runs import runs
 from hydrascope.cli._show import show
 from hydrascope.cli._streams import Terminated, prepare_streams, say, silence_output
 from hydrascope.cli._stress import stress
+from hydrascope.cli._sweep import sweep
 from hydrascope.cli._table import table
 from hydrascope.errors import HydrascopeError, sentence
 
@@ -34,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for panel, verbs in {
-    "Measure": (run, freeze, stress, rank, prune, inspect),
+    "Measure": (run, freeze, stress, rank, prune, sweep, inspect),
     "Read": (show, report, table, runs, compare, context, circuit, check),
     "What there is": (models, tasks),
 }.items():

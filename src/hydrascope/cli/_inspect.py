@@ -9,7 +9,7 @@ from hydrascope.cli._options import AsJson, Trust, with_options
 from hydrascope.progress import loading
 
 
-@with_options(("model", "device", "dtype", "adapter", "merge", "gguf", "allow_unused"))
+@with_options(("model", "device", "dtype", "adapter", "merge", "gguf", "allow_unused", "random_weights"))
 def inspect(trust_remote_code: Trust = False, as_json: AsJson = False, **given: Any) -> None:
     """Show a model's anatomy, the proof of it, and what can be knocked out."""
     loading(quiet=as_json)

@@ -98,6 +98,9 @@ def _opened(source: dict[str, Any]) -> str:
         if source["adapter"]
         else "",
         f"weights of '{source['gguf']}' made plain numbers" if source["gguf"] else "",
+        ""
+        if source["random_weights"] is None
+        else f"with random weights (seed {source['random_weights']}), never trained",
         f"without {len(source['unused'])} tensors of the checkpoint" if source["unused"] else "",
     ]
     return "".join(f"\n{one}" for one in told if one)

@@ -79,6 +79,7 @@ def run_facts(ds: xr.Dataset) -> Pairs:
         ("Unused tensors", _unused(int(a.get("unused_tensors", 0)))),
         ("Blocks", "attention and MLP side by side" if a["parallel_blocks"] else "MLP after attention"),
         ("Weights", " ".join(part for part in (str(a["revision"]), f"digest {a['weight_digest']}") if part)),
+        ("Trained", _untrained(str(a.get("random_weights", "")))),
         *(_texts(ds, digest) if reads_each(ds) else _prompts(ds, digest)),
         ("Kept apart", str(a["writers"]).replace(",", ", ") if a.get("writers", "layers") != "layers" else ""),
         ("Replaced by", f"{_replaced_by(a)}, at {edited(str(a['positions']))}{_sharing(ds)}"),
@@ -96,6 +97,10 @@ def run_facts(ds: xr.Dataset) -> Pairs:
     if str(a.get("detail", "full")) != "full":
         pairs.append(("Kept", "sums by kind of writer and by what the writer did in the clean run"))
     return tuple((name, value) for name, value in pairs if value)
+
+
+def _untrained(seed: str) -> str:
+    return f"no: the weights are random ({seed}), a control of the same shape" if seed else ""
 
 
 def _unused(tensors: int) -> str:

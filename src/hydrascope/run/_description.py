@@ -74,6 +74,7 @@ def ledger_attributes(task: Task, plan: Plan, record: Mapping[str, Any]) -> dict
         "adapter": source.adapter,
         "gguf": source.gguf,
         "unused_tensors": len(source.unused),
+        "random_weights": "" if source.random_weights is None else f"seed {source.random_weights}",
         "engine": task.engine.strategy.name,
         "engines_passed_over": json.dumps(task.engine.passed_over),
         "protocol": task.options.protocol,

@@ -34,30 +34,6 @@ def _saying_what_was_meant(opening: Callable[..., Model]) -> Callable[..., Model
     return opened
 
 
-def open_request(request: RunRequest, *, trust_remote_code: bool = False) -> tuple[Model, PromptSet]:
-    """Open a model and load the prompts it is to be run on, or the text, cut into pieces.
-
-    Where text is asked for, prompts are texts as they are, and only their number is limited. Mistakes in prompts are
-    found before the model is opened, unless they are a task's, which depend on its tokenizer.
-
-    Args:
-        request: what is asked.
-        trust_remote_code: run code that comes with the weights.
-    """
-    source, how = request.prompts or _usual_prompts(request), request.cut
-    if how is not None and is_text(source):
-        found = documents(source)
-        model = open_model(request, trust_remote_code=trust_remote_code)
-        name = Path(source.removeprefix("hub:")).stem
-        pieces = cut(found, model.tokenizer, how, name=name, context=model.context)
-        return model, pieces if request.limit is None else pieces.spread(request.limit)
-    loaded = None if named_task(source) else load_prompts(source)
-    model = open_model(request, trust_remote_code=trust_remote_code)
-    loaded = load_prompts(source, tokenizer=model.tokenizer) if loaded is None else loaded
-    limits = [limit for limit in (request.limit, None if how is None else how.limit) if limit is not None]
-    return model, loaded.spread(min(limits, default=len(loaded)))
-
-
 @_saying_what_was_meant
 def open_model(request: RunRequest, *, trust_remote_code: bool = False) -> Model:
     """Open a request's model, the bundled one by default.
@@ -84,7 +60,35 @@ def open_model(request: RunRequest, *, trust_remote_code: bool = False) -> Model
         merge=request.merge,
         gguf=request.gguf,
         allow_unused=request.allow_unused,
+        random_weights=request.random_weights,
     )
+
+
+def open_request(
+    request: RunRequest, *, trust_remote_code: bool = False, opening: Callable[..., Model] = open_model
+) -> tuple[Model, PromptSet]:
+    """Open a model and load the prompts it is to be run on, or the text, cut into pieces.
+
+    Where text is asked for, prompts are texts as they are, and only their number is limited. Mistakes in prompts are
+    found before the model is opened, unless they are a task's, which depend on its tokenizer.
+
+    Args:
+        request: what is asked.
+        trust_remote_code: run code that comes with the weights.
+        opening: opens the request's model, where that is more than `open_model`.
+    """
+    source, how = request.prompts or _usual_prompts(request), request.cut
+    if how is not None and is_text(source):
+        found = documents(source)
+        model = opening(request, trust_remote_code=trust_remote_code)
+        name = Path(source.removeprefix("hub:")).stem
+        pieces = cut(found, model.tokenizer, how, name=name, context=model.context)
+        return model, pieces if request.limit is None else pieces.spread(request.limit)
+    loaded = None if named_task(source) else load_prompts(source)
+    model = opening(request, trust_remote_code=trust_remote_code)
+    loaded = load_prompts(source, tokenizer=model.tokenizer) if loaded is None else loaded
+    limits = [limit for limit in (request.limit, None if how is None else how.limit) if limit is not None]
+    return model, loaded.spread(min(limits, default=len(loaded)))
 
 
 def _usual_prompts(request: RunRequest) -> str:

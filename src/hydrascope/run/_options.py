@@ -216,7 +216,9 @@ _ELSEWHERE = {
     "length": "cut the text with it, as in cut(documents(...), ..., Cut(length=128), ...)",
     "texts": "cut the text with it, as in cut(documents(...), ..., Cut(limit=100), ...)",
     **dict.fromkeys(("model", "prompts", "ablation", "dose", "freeze", "out"), "give it to the call itself"),
-    **dict.fromkeys(("device", "dtype", "adapter", "merge", "gguf", "allow_unused"), "give it to load"),
+    **dict.fromkeys(
+        ("device", "dtype", "adapter", "merge", "gguf", "allow_unused", "random_weights"), "give it to load"
+    ),
 }
 """What `Options` lacks and the command line has, and where it goes in Python."""
 

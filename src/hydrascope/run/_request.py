@@ -123,6 +123,12 @@ class RunRequest(Options, frozen=True, extra="forbid"):
     allow_unused: bool = Field(
         default=False, description="Go on where the checkpoint holds tensors that its config gives no place."
     )
+    random_weights: int | None = Field(
+        default=None,
+        ge=0,
+        description="Seed of random weights in place of the trained ones: a control of the same shape that learned "
+        "nothing.",
+    )
     parameters: dict[str, dict[str, Any]] = Field(default_factory=dict)
     in_memory: tuple[Literal["model", "prompts", "ablation"], ...] = ()
 
@@ -291,7 +297,7 @@ def _name_of(model: Model) -> str | None:
     from hydrascope import zoo
 
     name = model.source.name
-    if model.source.adapter or model.source.gguf:  # its weights are more than what the library has a name of
+    if model.source.adapter or model.source.gguf or "@" in name:  # its weights are more than the library has a name of
         return name
     opened = str(getattr(model.network, "name_or_path", ""))  # empty where it was made in memory
     bundled = zoo.find(name)
@@ -307,6 +313,7 @@ def _opened_with(source: ModelSource) -> dict[str, Any]:
         "merge": source.merged or not source.adapter,
         "gguf": None if Path(named).name == source.gguf else source.gguf or None,
         "allow_unused": bool(source.unused),
+        "random_weights": source.random_weights,
     }
 
 
