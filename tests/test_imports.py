@@ -61,7 +61,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "pytest_plugin": {"errors", "checking"},
     "comparison": {"errors", "analysis", "report", "results", "run_directory"},
-    "contexts": {"errors", "_tables", "ledger", "resilience", "results", "run_directory", "significance"},
+    "contexts": {"errors", "_tables", "ledger", "report", "resilience", "results", "run_directory", "significance"},
     "results": {"errors", "_card", "components", "analysis", "ledger", "report", "run_directory"},
     "knockout": {
         *("errors", "ablations", "analysis", "anatomy", "progress", "prompts", "results", "run", "run_directory"),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import pandas as pd
 
@@ -18,6 +19,9 @@ from hydrascope.results import Ledger
 from hydrascope.run_directory import COMPANIONS, RUN, SINGLES, folder_named, kind_of
 from hydrascope.significance import Contexts, told_context
 
+if TYPE_CHECKING:
+    from hydrascope.report import ContextFigures
+
 
 @dataclass(frozen=True)
 class Context(NamedTables):
@@ -25,12 +29,14 @@ class Context(NamedTables):
 
     Attributes:
         findings: the tables behind all methods.
+        folders: folders of the runs, as they were named; none where a run is only in memory.
     """
 
     TABLES: ClassVar = ("variance", "agreement", "effects", "somewhere")
     WHAT: ClassVar = "a context"
 
     findings: Contexts
+    folders: tuple[str, ...] = ()
 
     def variance(self) -> pd.DataFrame:
         """The share of task, group, prompt and donor in the variance of each part's effect."""
@@ -51,6 +57,26 @@ class Context(NamedTables):
     def summary(self) -> Verdict:
         """The findings in plain sentences, with the numbers in them."""
         return told_context(self.findings)
+
+    @cached_property
+    def plot(self) -> ContextFigures:
+        """Every figure of the page as a method, such as `found.plot.variance_shares()`; `save_all` writes them all."""
+        from hydrascope.report import ContextFigures  # charts take a second to import
+
+        return ContextFigures(self.findings)
+
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Write the HTML page.
+
+        Args:
+            path: path of the HTML file.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        from hydrascope.report import write_context_report  # charts take a second to import
+
+        return write_context_report(self.findings, folder_named(path), self.folders)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write every table as CSV.
@@ -89,7 +115,9 @@ def context(*runs: Ledger | str | os.PathLike[str]) -> Context:
         raise RunError("name one finished run or more, each on a task of its own")
     ledgers = [run if isinstance(run, Ledger) else _opened(folder_named(run)) for run in runs]
     datasets = [one.dataset.compute() for one in ledgers]
-    return Context(Contexts(dict(zip(_names(ledgers), datasets, strict=True))))
+    named = tuple(str(run) for run in runs if not isinstance(run, Ledger))
+    folders = named if len(named) == len(runs) else ()
+    return Context(Contexts(dict(zip(_names(ledgers), datasets, strict=True))), folders)
 
 
 def _opened(folder: Path) -> Ledger:

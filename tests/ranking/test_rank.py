@@ -209,6 +209,8 @@ def test_the_page_shows_what_the_tables_have(tmp_path: Path) -> None:
     assert "no prompt was asked about" in page
     row = by(found.backups(), "part")["attn.3"]
     assert f"{row['energy_given']:.2f}" in page
+    for heading in ("energy alone", "beside the primaries", "amplification", "interaction"):
+        assert f'<button type="button">{heading}</button>' in page
     for score in found.agreement()["score"].unique():
         assert score in page
     assert all(f">{part}<" in page.replace("\n", "").replace(" ", "") for part in found.ranking()["part"])

@@ -296,6 +296,27 @@ def test_a_comparison_is_drawn_and_its_charts_can_be_downloaded(browser: Any, tm
     visit.page.close()
 
 
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_page_of_several_tasks_is_drawn_without_a_complaint(browser: Any, tmp_path: Path, view: str) -> None:
+    tasks = [
+        synthetic_ledger(seed=seed).assign_attrs(prompts_name=name)
+        for seed, name in enumerate(
+            ("a task with a name that is long enough", "another task with a long name", "short")
+        )
+    ]
+    path = hs.context(*map(Ledger, tasks)).report(tmp_path / "context.html")
+    visit = Visit(browser.new_page(**VIEWS[view]), path, "dark" if view == "dark" else "light")
+    charts = visit.charts()
+    drawn = ["variance-1", "shares-1", "task-agreement-1", "effects-by-task-1"]
+    assert [chart["id"] for chart in charts] == drawn
+    assert all(chart["marks"] and chart["width"] > 200 and "NaN" not in chart["text"] for chart in charts)
+    assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert visit.page.locator(".downloads").count() == len(charts)
+    assert visit.complaints == []
+    assert all(request.startswith(("file:", "data:")) for request in visit.requests)
+    visit.page.close()
+
+
 def test_a_heading_sorts_the_table_with_missing_values_last(browser: Any, report: Path) -> None:
     visit = Visit(browser.new_page(**VIEWS["light"]), report, "light")
     head = visit.page.locator("thead th", has_text="restored with norm")

@@ -175,3 +175,5 @@ def test_runs_that_cannot_be_put_together_are_refused():
         Contexts({"a": one, "b": other})
     with pytest.raises(RunError, match="share 0 knocked-out parts"):
         Contexts({"a": synthetic_ledger(ablated=["attn.1"]), "b": synthetic_ledger(ablated=["attn.2"])})
+    with pytest.raises(RunError, match="'a' has one prompt, which tells of no variance"):
+        Contexts({"a": synthetic_ledger(n_prompts=1)})

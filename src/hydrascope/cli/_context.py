@@ -10,6 +10,8 @@ import typer
 from hydrascope.cli._options import AsJson
 from hydrascope.cli._streams import say
 
+PAGE = "context.html"
+
 
 def context(
     runs: Annotated[
@@ -18,7 +20,8 @@ def context(
             metavar="RUN [RUN...]", help="Folders of one model's finished runs, rankings or stress tests, a task each."
         ),
     ],
-    out: Annotated[Path | None, typer.Option(help="Folder for the tables as CSV.")] = None,
+    out: Annotated[Path | None, typer.Option(help=f"Where to write the page; {PAGE} in the last run's folder.")] = None,
+    tables: Annotated[Path | None, typer.Option(help="Folder for the tables as CSV.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say how far the importance of parts depends on task, group, prompt and donor."""
@@ -28,12 +31,13 @@ def context(
     from hydrascope.contexts import context as put_together
 
     found = put_together(*runs)
-    if out is not None:
-        found.save(out)
+    page = found.report(out or runs[-1] / PAGE)
+    if tables is not None:
+        found.save(tables)
     if as_json:
-        say(json.dumps({**_terminal.told_as_json(found), "folder": None if out is None else str(out)}, indent=1))
+        written = {"report": str(page), "folder": None if tables is None else str(tables)}
+        say(json.dumps({**_terminal.told_as_json(found), **written}, indent=1))
         return
     said = found.summary()
     _terminal.show_sentences(said.headline, said.sentences)
-    if out is not None:
-        say(out)
+    say(page)

@@ -21,6 +21,13 @@ from hydrascope.figures._compensation import (
     slope_by_layer,
     slopes_shown,
 )
+from hydrascope.figures._context import (
+    LEVEL_LABELS,
+    effects_by_task,
+    share_intervals,
+    task_agreement,
+    variance_shares,
+)
 from hydrascope.figures._effects import agreement_by_layer, direct_against_total, effect_by_layer, prompt_views
 from hydrascope.figures._erasure import late_mlp_effects, released_by_layer
 from hydrascope.figures._matrix import compensation_matrix, rows_shown
@@ -80,6 +87,7 @@ __all__ = [
     "FORMS",
     "GIVERS",
     "KIND_LABELS",
+    "LEVEL_LABELS",
     "LIGHT",
     "MARKS",
     "NTH",
@@ -109,6 +117,7 @@ __all__ = [
     "dose_curves",
     "effect_against_change",
     "effect_by_layer",
+    "effects_by_task",
     "every_nth",
     "first_against_second",
     "for_notebook",
@@ -143,10 +152,13 @@ __all__ = [
     "runs_by_depth",
     "save_chart",
     "score_agreement",
+    "share_intervals",
     "slope_by_layer",
     "slopes_shown",
+    "task_agreement",
     "themed",
     "two_ways_by_layer",
     "unit_grid",
+    "variance_shares",
     "vega_config",
 ]

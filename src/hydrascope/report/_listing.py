@@ -115,17 +115,21 @@ def estimate(name: str, places: int = 2) -> Callable[[Row], Cell]:
     return made
 
 
-def share(name: str, *, spread: bool = True) -> Callable[[Row], Cell]:
-    """Cells with a share of the loss and its interval; empty where it has no meaning."""
+def proportion(name: str, *, spread: bool = True) -> Callable[[Row], Cell]:
+    """Cells with a share in whole percent, and its interval."""
 
     def made(row: Row) -> Cell:
-        if not row["meaningful"]:
-            return Cell(NONE, math.nan)
         ends = [percent(row[f"{name}{end}"]) for end in ("_lo", "_hi")] if spread else [NONE]
         small = "" if NONE in ends else f"{ends[0].rstrip('%').rstrip()} to {ends[1]}"
         return Cell(percent(row[name]), float(row[name]), small)
 
     return made
+
+
+def share(name: str, *, spread: bool = True) -> Callable[[Row], Cell]:
+    """Cells with a share of the loss and its interval; empty where it has no meaning."""
+    known = proportion(name, spread=spread)
+    return lambda row: known(row) if row["meaningful"] else Cell(NONE, math.nan)
 
 
 def knockouts(run: Run) -> Listing:

@@ -62,7 +62,7 @@ def render_rank(found: Significance, command: str = "") -> str:
         said=told(found),
         facts=_headline_facts(found),
         hero=_backups(found),
-        sections=tuple(made(found) for made in (_freezing, _flips, _agreement, _cheap)),
+        sections=tuple(made(found) for made in (_conditional, _freezing, _flips, _agreement, _cheap)),
         table=_ranking(found),
         run=_run_facts(found),
         caveats=_caveats(found),
@@ -73,9 +73,17 @@ def render_rank(found: Significance, command: str = "") -> str:
 
 
 def _backups(found: Significance) -> Section:
-    draft, table = Draft("backups", "Who backs the primaries up"), found.backups
-    draft.add(figures.conditional_scores(table), "wide")
-    table = table.nlargest(LISTED, "conditional")
+    draft = Draft("backups", "Who backs the primaries up")
+    draft.add(figures.conditional_scores(found.backups), "wide")
+    return draft.finished(
+        f"Each part is lost alone, and once {in_words(list(found.primaries))} is out. A backup moves the answer only "
+        "then.",
+        words=WORDS,
+    )
+
+
+def _conditional(found: Significance) -> Section:
+    draft, table = Draft("conditional", "Conditional co-ablation"), found.backups.nlargest(LISTED, "conditional")
     columns: Columns = {
         "lost": named(table, "part"),
         "conditional score": estimate("conditional"),
@@ -86,16 +94,15 @@ def _backups(found: Significance) -> Section:
         "interaction": estimate("interaction"),
     }
     return draft.finished(
-        f"Each part is lost alone, and once {in_words(list(found.primaries))} is out. A backup moves the answer only "
-        "then.",
+        "The scores behind the first chart. A high conditional score: the loss matters more without the primaries; a "
+        "high coupling: it does something else then, more or less.",
         listing=listed(
             table,
             columns,
             "Energies are mean squares of the change of the answer’s logit, with 95 % intervals in small print; the "
             "interaction is its mean growth in logits, below zero where both losses cost more together.",
-            "Conditional co-ablation",
+            "Scores of every part",
         ),
-        words=WORDS,
     )
 
 

@@ -38,7 +38,8 @@ class Contexts:
         ledgers: name of the task to its ledger.
 
     Raises:
-        RunError: the ledgers are not of one model and one ablation, or share fewer than two parts.
+        RunError: the ledgers are not of one model and one ablation, or share fewer than two parts,
+            or have a single prompt.
     """
 
     ledgers: Mapping[str, xr.Dataset]
@@ -53,6 +54,11 @@ class Contexts:
                         f"'{first}' and '{name}' differ in their {what} ({ds.attrs[shown]} and {other.attrs[shown]}); "
                         "name runs that differ in their prompts alone"
                     )
+        if all(ds.sizes["prompt"] == 1 for ds in self.ledgers.values()):
+            raise RunError(
+                f"{' and '.join(map(repr, self.ledgers))} {'has' if not others else 'have'} one prompt, "
+                "which tells of no variance; name runs on two prompts or more"
+            )
         if len(self.parts) < 2:
             raise RunError(
                 f"{' and '.join(map(repr, self.ledgers))} share {len(self.parts)} knocked-out parts; name runs with "
