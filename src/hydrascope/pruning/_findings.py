@@ -1,7 +1,8 @@
 """What pruning found, as tables: every ranking at every size, on text that no ranking saw.
 
-A cost is the mean over tokens, nats; its interval is the jackknife's over documents, of a ratio of two sums. Two
-rankings are compared text by text, so that what makes a document hard for both is no part of their difference.
+A cost is the mean over tokens, nats; its interval is the jackknife's over documents, of a ratio of two sums, drawn out
+where documents are skewed one way. Two rankings are compared text by text, so that what makes a document hard for both
+is no part of their difference.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pandas as pd
 from jaxtyping import Float
 from scipy import stats
 
-from hydrascope.analysis import FEWEST_RANKED, Array, Resampling, ratio_interval, resample
+from hydrascope.analysis import FEWEST_RANKED, Array, Resampling, resample, unskewed_ratio_interval
 from hydrascope.pruning._store import Cost, Store
 
 Sets = tuple[tuple[str, ...], ...]
@@ -73,7 +74,7 @@ class Judged:
 
     def mean(self, values: Array) -> tuple[float, float, float]:
         """A sum over tokens of each text as a mean over tokens, with the ends of its interval."""
-        found = ratio_interval(values[:, None], self.predicted[:, None], self.resampling)
+        found = unskewed_ratio_interval(values[:, None], self.predicted[:, None], self.resampling)
         value, lo, hi = (float(one[0]) for one in found)
         return value, lo, hi
 
