@@ -213,7 +213,7 @@ def test_a_wrong_folder_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """The comparison itself: a column that is not zeroed leaves nothing behind."""
     from hydrascope.exporting import _smaller
 
-    monkeypatch.setattr(_smaller, "_zero", lambda module, columns: None)
+    monkeypatch.setattr(_smaller, "_cut", lambda module, cuts, path: None)
     with pytest.raises(ExportRefused, match="differ by"):
         hs.export(examine(build("llama"), None, name="llama"), "head.1.2", tmp_path / "small")
     assert not list(tmp_path.iterdir())

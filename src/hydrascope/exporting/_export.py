@@ -14,9 +14,10 @@ from torch import nn
 
 from hydrascope.anatomy import Model
 from hydrascope.components import Component, in_order, parse_knockouts
+from hydrascope.engine import Constants
 from hydrascope.errors import ExportRefused, OutputError
 from hydrascope.exporting._card import card
-from hydrascope.exporting._reopened import require_same
+from hydrascope.exporting._reopened import Trimmed, require_same
 from hydrascope.exporting._smaller import smaller
 
 _AT_ONCE = 4
@@ -51,6 +52,7 @@ def export(
     *,
     texts: Collection[Sequence[int]] = (),
     measured: Mapping[str, str] | None = None,
+    constants: Mapping[str, Constants] | None = None,
 ) -> Exported:
     """Write a model without some of its parts.
 
@@ -64,6 +66,8 @@ def export(
         folder: where to write; nothing may be there.
         texts: token ids of real texts to compare on.
         measured: what removing the parts cost, by what was measured, for the card.
+        constants: what parts leave in their places, by address, place by place; others leave nothing. The bias of the
+            projection that wrote a part must hold it.
 
     Raises:
         OutputError: there is something in the folder, or it cannot be written.
@@ -73,13 +77,14 @@ def export(
     missing = parts_of(model, components)
     require_free(path)
     model.require_unchanged()
-    network = smaller(model, missing)
+    left = {part: constants[str(part)] for part in missing if constants and str(part) in constants}
+    network = smaller(model, missing, left)
     draft = path.with_name(f".{path.name}.new")
     try:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         _write(model, network, draft)
-        seen = require_same(model, missing, draft, _stacked(texts))
+        seen = require_same(Trimmed(model, missing, left), draft, _stacked(texts))
         found = Exported(
             path,
             tuple(map(str, missing)),

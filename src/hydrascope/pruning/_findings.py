@@ -8,7 +8,7 @@ is no part of their difference.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 from typing import Any
@@ -19,6 +19,8 @@ from jaxtyping import Float
 from scipy import stats
 
 from hydrascope.analysis import FEWEST_RANKED, Array, Resampling, resample, unskewed_ratio_interval
+from hydrascope.engine import Constants
+from hydrascope.pruning._request import Replace
 from hydrascope.pruning._store import Cost, Store
 
 Sets = tuple[tuple[str, ...], ...]
@@ -91,6 +93,8 @@ class Findings:
         test: text that they did not see.
         keep_loss: largest loss, as a multiple of the whole model's, that is accepted; None if not asked for.
         exhaustive: largest size of which all sets were judged; 0 for none.
+        replace: what a part leaves in its place, as it was asked for.
+        constants: what parts leave in their places, by address.
     """
 
     units: str
@@ -100,6 +104,8 @@ class Findings:
     test: Judged
     keep_loss: float | None = None
     exhaustive: int = 0
+    replace: Replace = "removal"
+    constants: Mapping[str, Constants] = field(default_factory=dict)
 
     @property
     def sizes(self) -> tuple[int, ...]:
