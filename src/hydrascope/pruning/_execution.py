@@ -32,7 +32,13 @@ from hydrascope.pruning.rankings import DRAWS, RANKINGS, Random, Ranking, Scored
 from hydrascope.run import Progress, alone_with, record_of, store_prompts, versions
 from hydrascope.run_directory import COSTS, LEFT, PRUNED, RunDirectory, fresh_or_same, locked, open_run_directory
 
-KINDS = {"blocks": ("layer",), "sublayers": ("attn", "mixer", "mlp"), "heads": ("head",), "neurons": ("neuron",)}
+KINDS = {
+    "blocks": ("layer",),
+    "sublayers": ("attn", "mixer", "mlp"),
+    "kvgroups": ("kv",),
+    "heads": ("head",),
+    "neurons": ("neuron",),
+}
 """Kinds of components by what they are called together."""
 USUAL_SHARES, EVERY_TENTH = (0.1, 0.2, 0.3), tuple(step / 10 for step in range(1, 10))
 """Shares of the parts that go where none are given: without a loss to keep, and with one."""

@@ -86,7 +86,7 @@ class Findings:
     """Every table of one pruning.
 
     Attributes:
-        units: what could go: blocks, sublayers, heads or neurons.
+        units: what could go: blocks, sublayers, kvgroups, heads or neurons.
         parts: addresses of the parts that could go, in the order of the forward pass.
         chosen: what each ranking chose, by its name.
         calibration: text that the rankings saw.

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from hydrascope.errors import RunError
 from hydrascope.run import RunRequest
 
-Units = Literal["blocks", "sublayers", "heads", "neurons"]
+Units = Literal["blocks", "sublayers", "kvgroups", "heads", "neurons"]
 Replace = Literal["removal", "zero", "mean", "optimal"]
 ALL = "all"
 
@@ -31,7 +31,7 @@ class PruneRequest(RunRequest, frozen=True, extra="forbid"):
 
     verb: ClassVar[str] = "prune"
 
-    units: Units = Field(default="blocks", description="What can go: blocks, sublayers, heads or neurons.")
+    units: Units = Field(default="blocks", description="What can go: blocks, sublayers, kvgroups, heads or neurons.")
     ranking: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)] = Field(
         default=(ALL,), description="all, or rankings with commas between: elimination, greedy, influence ..."
     )

@@ -39,7 +39,8 @@ def prune(
     Args:
         model: model that `hydrascope.load` opened.
         prompts: texts from `hydrascope.cut`, or prompts whose groups are documents.
-        units: what can go: `blocks`, `sublayers`, `heads` or `neurons`.
+        units: what can go: `blocks`, `sublayers`, `kvgroups` (heads that share a key and a value), `heads` or
+            `neurons`.
         ranking: names of rankings; all by default.
         scores: JSON or CSV file with scores of your own.
         remove: how many parts go; a curve by default.
