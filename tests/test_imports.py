@@ -53,7 +53,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "pruning": {
         *("errors", "_digests", "_lazy", "_tables", "components", "zoo", "prompts", "anatomy", "engine", "ledger"),
-        *("run_directory", "analysis", "resilience", "report", "run", "exporting"),
+        *("run_directory", "ablations", "analysis", "resilience", "report", "run", "exporting"),
     },
     "checking": {"errors", "comparison", "faults", "ledger", "resilience", "results", "run", "run_directory"},
     "sweeping": {

@@ -5,7 +5,8 @@ prompts.jsonl   the prompts as they were run
 ledger.zarr/    the ledger, appears when the knock-outs begin
 scratch.zarr/   activations that replacements are made of; gone when the run is complete
 companions/NAME/   other ablations, other doses and frozen responders; folders of the same kind
-costs.jsonl     of a pruning, what every removed set costs; prune.json, what each ranking chose
+costs.jsonl     of a pruning, what every removed set costs; prune.json, what each ranking chose; constants.json, what
+                removed parts leave in their places
 report.html     the report
 cell.json       of a cell of a sweep, that nothing is left to do
 """
@@ -36,15 +37,15 @@ SINGLES = "singles"
 RUN, STRESS, RANK, PRUNE = "run", "stress", "rank", "prune"
 """Kinds of folders, by the verb that makes them."""
 
-COSTS, PRUNED = "costs.jsonl", "prune.json"
-"""Files of a pruning: what every removed set costs, and what each ranking chose."""
+COSTS, PRUNED, LEFT = "costs.jsonl", "prune.json", "constants.json"
+"""Files of a pruning: what every removed set costs, what each ranking chose, what removed parts leave."""
 
 CELL = "cell.json"
 """File of a cell of a sweep, that nothing is left to do and what was found."""
 
 LEDGER = "ledger.zarr"
 _FOLDERS = (LEDGER, "scratch.zarr", COMPANIONS)
-_DRAFTS = tuple(f"{name}.new" for name in (JSON, PROMPTS, PRUNED, CELL, *_FOLDERS))
+_DRAFTS = tuple(f"{name}.new" for name in (JSON, PROMPTS, PRUNED, LEFT, CELL, *_FOLDERS))
 """Names that a killed write can leave in the folder; never read, written over."""
 
 
@@ -197,7 +198,7 @@ def _clear(path: Path) -> None:
             remove(draft)
             os.rename(path / name, draft)
         remove(draft)
-    for name in (REPORT, COSTS, PRUNED, CELL):
+    for name in (REPORT, COSTS, PRUNED, LEFT, CELL):
         remove(path / name)
 
 

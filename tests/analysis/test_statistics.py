@@ -414,3 +414,25 @@ def test_too_few_groups_never_make_a_finding() -> None:
         assert plan.conclusive == sure
         assert s.simultaneous_means(values, plan).significant.all() == sure
         assert np.isfinite(s.mean_interval(values, plan)[1:]).all() == sure
+
+
+def test_the_interval_of_a_ratio_is_drawn_out_where_groups_hide_large_values() -> None:
+    """By hand: t of each end solves Hall's cubic, and no end lies inside the symmetric interval."""
+    rng = np.random.default_rng(3)
+    below = np.repeat(rng.integers(1, 4, (20, 1)).astype(float), 3, 1)
+    skewed = rng.exponential(1, 20)
+    above = below * np.stack([skewed, -skewed, np.full(20, 2.0)], 1)
+    plan = s.resample(np.arange(20), weight=np.ones(20))
+    plain, found = s.ratio_interval(above, below, plan), s.unskewed_ratio_interval(above, below, plan)
+    np.testing.assert_allclose(found[0], plain[0])
+    half, q = (plain[2] - plain[0])[0], stats.t.ppf(0.975, 19)
+    excess = above[:, 0] - found[0][0] * below[:, 0]
+    a = stats.skew(excess, bias=False) / (6 * np.sqrt(20))
+    assert a > 0
+    t = -(found[2][0] - found[0][0]) / half * q
+    np.testing.assert_allclose(t + a + 2 * a * t**2 + 4 / 3 * a**2 * t**3, -q)
+    np.testing.assert_allclose(found[1][0], plain[1][0])  # values below are not hidden
+    np.testing.assert_allclose(found[1][1], -found[2][0])  # and the other way round
+    assert found[1][2] == found[2][2] == 2  # what never varies
+    few = s.resample(np.arange(5), weight=np.ones(5))
+    assert np.isnan(s.unskewed_ratio_interval(above[:5], below[:5], few)[1]).all()

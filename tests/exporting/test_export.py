@@ -149,6 +149,75 @@ def test_smaller_parts_are_zeroed(name: str, components: str, tmp_path: Path) ->
     assert found.parameters[1] < found.parameters[0]
 
 
+NARROWED = ("llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "mistral", "granite", "mixtral", "smollm3")
+"""Model types whose attention can have fewer key-value groups."""
+
+
+def grouped(model_type: str, n_heads: int = 8, n_kv: int = 4) -> Any:
+    """A random model with several query heads to a group, which no group shares."""
+    config = registry.build(model_type).config
+    config.num_attention_heads, config.num_key_value_heads = n_heads, n_kv
+    torch.manual_seed(0)
+    network = AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.add_(torch.randn_like(weight) * 0.1)
+    return network
+
+
+@pytest.mark.parametrize("model_type", NARROWED)
+def test_with_as_few_groups_in_every_block_attention_is_narrower(model_type: str, tmp_path: Path) -> None:
+    """Other groups in each block, with a whole block gone beside them."""
+    network = grouped(model_type)
+    model = examine(network, None, name=model_type)
+    depth, ids = model.anatomy.n_layers, some_ids()
+    groups = {layer: (layer % 4, (layer + 1) % 4) for layer in range(depth) if layer != 1}
+    names = [f"kv.{layer}.{group}" for layer, some in groups.items() for group in some]
+    found = hs.export(model, ",".join(["layer.1", *names]), tmp_path / "small")
+    small = AutoModelForCausalLM.from_pretrained(tmp_path / "small", dtype=torch.float32)
+    masked = passing(network, model.anatomy.layers[1])
+    for layer, some in groups.items():
+        site = model.anatomy.head_site(layer)
+        projection = masked.get_submodule(site.module)
+        for group in some:
+            span = slice(2 * group * site.head_dim, 2 * (group + 1) * site.head_dim)
+            with torch.no_grad():
+                projection.weight[:, span] = 0
+    right = logits(masked, ids)
+    torch.testing.assert_close(logits(small, ids), right, rtol=0, atol=1e-4 * float(right.abs().max()))
+    config = small.config.get_text_config()
+    assert (config.num_attention_heads, config.num_key_value_heads, found.groups) == (4, 2, 2)
+    shortened = passing(network, model.anatomy.layers[1])
+    assert (right - logits(shortened, ids)).abs().max() > 1e-2
+    assert found.bytes[1] == sum(weight.nbytes for weight in small.parameters())
+    assert "narrower by 2 of the key-value groups of every block" in (tmp_path / "small" / "README.md").read_text()
+    assert "1 block shorter and narrower" in (tmp_path / "small" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("model_type", "parts"),
+    [
+        ("llama", "kv.0.1,kv.1.0"),  # the third block keeps all
+        ("llama", "kv.*.1,kv.0.0"),
+        ("phi3", "kv.*.1"),  # one projection for queries, keys and values
+        ("olmo2", "kv.*.1"),  # its norm goes over all heads
+        ("llama", "kv.*.1"),  # with six heads the library refuses the width of its stream
+    ],
+)
+def test_groups_that_cannot_be_cut_out_are_zeroed(model_type: str, parts: str, tmp_path: Path) -> None:
+    model = examine(grouped(model_type), None, name=model_type)
+    found = hs.export(model, parts, tmp_path / "small")
+    assert (found.groups, found.bytes[0]) == (0, found.bytes[1])
+    assert "as large and as fast" in (tmp_path / "small" / "README.md").read_text()
+
+
+def test_heads_that_make_up_whole_groups_are_cut_out_too(tmp_path: Path) -> None:
+    model = examine(grouped("llama", 4, 4), None, name="llama")
+    found = hs.export(model, "head.*.2,head.*.3", tmp_path / "small")
+    assert found.groups == 2
+    assert found.bytes[1] < found.bytes[0]
+
+
 def test_per_layer_lists_are_trimmed_to_the_blocks_that_stay(tmp_path: Path) -> None:
     """Gemma's blocks alternate: without block 1 a window meets a window."""
     model = examine(build("gemma2"), None, name="gemma2")
@@ -213,7 +282,7 @@ def test_a_wrong_folder_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """The comparison itself: a column that is not zeroed leaves nothing behind."""
     from hydrascope.exporting import _smaller
 
-    monkeypatch.setattr(_smaller, "_zero", lambda module, columns: None)
+    monkeypatch.setattr(_smaller, "_cut", lambda module, cuts, path: None)
     with pytest.raises(ExportRefused, match="differ by"):
         hs.export(examine(build("llama"), None, name="llama"), "head.1.2", tmp_path / "small")
     assert not list(tmp_path.iterdir())

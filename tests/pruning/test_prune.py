@@ -13,12 +13,13 @@ from transformers import AutoModelForCausalLM
 
 import hydrascope as hs
 from hydrascope.anatomy import examine
-from hydrascope.errors import OutputError, RunError, SettingsChanged
+from hydrascope.errors import ComponentError, OutputError, RunError, SettingsChanged
 from hydrascope.pruning import Judge
 from tests.conftest import Cli
 from tests.pruning.test_rankings import with_two_backups
 from tests.support import texts as support
 from tests.support import tiny
+from tests.support.families import build
 
 CHEAP = "loss,influence,last,random"
 SIZE = {"calibrate": 60, "test": 90, "shares": (0.25, 0.5)}
@@ -192,6 +193,20 @@ def test_smaller_units_go_too(units: Any, tmp_path: Path) -> None:
     exported = found.export(support.tiny_model(), tmp_path / "small")
     assert exported.bytes[0] == exported.bytes[1]
     assert exported.removed == tuple(sorted(exported.removed, key=lambda one: found.findings.parts.index(one)))
+
+
+def test_key_value_groups_go_where_heads_share_them() -> None:
+    model = examine(build("llama"), None, name="llama")
+    found = hs.prune(model, support.tiny_texts(), "kvgroups", "loss,magnitude,taylor", remove=2, calibrate=60, test=90)
+    assert found.findings.parts == tuple(map(str, model.anatomy.inventory.expand("kv")))
+    costs = found.findings.calibration.store.known
+    for name in ("loss", "taylor"):
+        score = found.findings.chosen[name].scores
+        assert set(found.removed(2, name)) == set(sorted(score, key=score.__getitem__)[:2])
+    alone = {part: costs[part].loss.sum() for part in found.findings.parts}
+    assert set(found.removed(2, "loss")) == set(sorted(alone, key=alone.__getitem__)[:2])
+    with pytest.raises(ComponentError, match="0 kvgroups"):
+        hs.prune(support.tiny_model(), support.tiny_texts(), "kvgroups", remove=1)
 
 
 def test_the_command_writes_a_folder_and_a_model(cli: Cli, model_folder: Path, text_file: Path, tmp_path: Path) -> None:

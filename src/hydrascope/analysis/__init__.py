@@ -74,6 +74,7 @@ from hydrascope.analysis._statistics import (
     resample,
     simultaneous_means,
     spread_interval,
+    unskewed_ratio_interval,
     with_ends,
 )
 from hydrascope.analysis._tokens import SELECTIONS, TOP_SHARE, Tokens
@@ -184,6 +185,7 @@ __all__ = [
     "spread_interval",
     "summarise",
     "summarise_comparison",
+    "unskewed_ratio_interval",
     "who_repairs",
     "with_ends",
 ]

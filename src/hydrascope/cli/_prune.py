@@ -27,6 +27,7 @@ NAMES = (
         "remove",
         "shares",
         "keep_loss",
+        "replace",
         "calibrate",
         "test",
         "exhaustive",

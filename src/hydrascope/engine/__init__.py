@@ -7,6 +7,7 @@
 from hydrascope.engine._account import Account, Arrays
 from hydrascope.engine._activations import (
     ActivationStatistics,
+    Origin,
     Values,
     ValueStore,
     position_means,
@@ -37,7 +38,7 @@ from hydrascope.engine._memory import (
     same_length_batches,
     texts_at_once,
 )
-from hydrascope.engine._optimal import CANDIDATES, KLObjective, Learning, frozen_weights, require_learnable
+from hydrascope.engine._optimal import CANDIDATES, KLObjective, Learning, frozen_weights, learn, require_learnable
 from hydrascope.engine._plan import Job, Plan, edited_places, frozen_places
 from hydrascope.engine._positions import Layout, Positions, Read
 from hydrascope.engine._removal import Trunk
@@ -84,6 +85,7 @@ __all__ = [
     "Layout",
     "Learning",
     "Masks",
+    "Origin",
     "Plan",
     "Positions",
     "ReachedHead",
@@ -107,6 +109,7 @@ __all__ = [
     "forward_size",
     "frozen_places",
     "frozen_weights",
+    "learn",
     "measure",
     "position_means",
     "prompts_at_once",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from torch import nn
 
 from hydrascope.anatomy import Model
 from hydrascope.components import Component, in_order, parse_knockouts
+from hydrascope.engine import Constants
 from hydrascope.errors import ExportRefused, OutputError
 from hydrascope.exporting._card import card
-from hydrascope.exporting._reopened import require_same
+from hydrascope.exporting._narrower import narrower
+from hydrascope.exporting._reopened import Reopened, Trimmed, require_same
 from hydrascope.exporting._smaller import smaller
 
 _AT_ONCE = 4
@@ -34,6 +37,7 @@ class Exported:
         parameters: weights of the whole model, and those of its own that are not zero.
         bytes: bytes of all weights of the whole model, and of its own.
         speed: tokens a second of the whole model and its own, in forwards without a cache on this machine.
+        groups: key-value groups by which the attention of every block is narrower.
     """
 
     path: Path
@@ -42,6 +46,7 @@ class Exported:
     parameters: tuple[int, int]
     bytes: tuple[int, int]
     speed: tuple[float, float]
+    groups: int = 0
 
 
 def export(
@@ -51,12 +56,14 @@ def export(
     *,
     texts: Collection[Sequence[int]] = (),
     measured: Mapping[str, str] | None = None,
+    constants: Mapping[str, Constants] | None = None,
 ) -> Exported:
     """Write a model without some of its parts.
 
-    Whole blocks (`layer.5`) make it shorter and faster. Attention layers, MLPs, heads and neurons are zeroed: exactly
-    what their removal computes, and no faster. The folder is opened again by the plain library and compared, on random
-    tokens and on texts, with a cache and without, with the model whose parts are left out.
+    Whole blocks (`layer.5`) make it shorter and faster; key-value groups (`kv.5.1`) make it narrower where every block
+    loses the same number of them. Attention layers, MLPs, heads and neurons are zeroed: exactly what their removal
+    computes, and no faster. The folder is opened again by the plain library and compared, on random tokens and on
+    texts, with a cache and without, with the model whose parts are left out.
 
     Args:
         model: model that `hydrascope.load` opened.
@@ -64,6 +71,8 @@ def export(
         folder: where to write; nothing may be there.
         texts: token ids of real texts to compare on.
         measured: what removing the parts cost, by what was measured, for the card.
+        constants: what parts leave in their places, by address, place by place; others leave nothing. The bias of the
+            projection that wrote a part must hold it.
 
     Raises:
         OutputError: there is something in the folder, or it cannot be written.
@@ -73,13 +82,19 @@ def export(
     missing = parts_of(model, components)
     require_free(path)
     model.require_unchanged()
-    network = smaller(model, missing)
+    left = {part: constants[str(part)] for part in missing if constants and str(part) in constants}
+    network = smaller(model, missing, left)
+    narrow, groups = narrower(model, network, missing)
+    trimmed = Trimmed(model, missing, left)
     draft = path.with_name(f".{path.name}.new")
     try:
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
-        _write(model, network, draft)
-        seen = require_same(model, missing, draft, _stacked(texts))
+        seen = None
+        if groups:
+            with suppress(ExportRefused):  # zeros do as well
+                seen = _written(trimmed, narrow, draft, texts)
+        if seen is None:
+            groups, seen = 0, _written(trimmed, network, draft, texts)
+        network = narrow if groups else network
         found = Exported(
             path,
             tuple(map(str, missing)),
@@ -87,6 +102,7 @@ def export(
             (model.source.n_parameters, _not_zero(network)),
             (_nbytes(model.network), _nbytes(network)),
             seen.speed,
+            groups,
         )
         (draft / "README.md").write_text(
             card(model.source, missing, saving(found, missing), measured or {}), encoding="utf-8"
@@ -101,6 +117,14 @@ def export(
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return found
+
+
+def _written(trimmed: Trimmed, network: Any, draft: Path, texts: Collection[Sequence[int]]) -> Reopened:
+    """Write a folder and hold it to the model without the parts."""
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    _write(trimmed.model, network, draft)
+    return require_same(trimmed, draft, _stacked(texts))
 
 
 def require_free(folder: Path) -> None:
@@ -135,12 +159,16 @@ def saving(exported: Exported, missing: Sequence[Component]) -> str:
         zero = exported.parameters[0] - exported.parameters[1]
         return f"It is as large and as fast as the whole model: {zero:,} of its weights are zero."
     blocks = sum(part.kind == "layer" for part in missing)
-    zeroed = "" if blocks == len(missing) else " Parts smaller than a block are zeroed and save nothing."
-    many = "1 block" if blocks == 1 else f"{blocks} blocks"
+    many = "1 block shorter" if blocks == 1 else f"{blocks} blocks shorter"
+    narrow = f"narrower by {exported.groups} of the key-value groups of every block"
+    how = [said for said, is_so in ((many, blocks), (narrow, exported.groups)) if is_so]
+    cut = ("layer", "kv", "head") if exported.groups else ("layer",)
+    rest = any(part.kind not in cut for part in missing)
+    zeroed = " Parts smaller than that are zeroed and save nothing." if rest else ""
     whole, own = exported.speed
     return (
-        f"It is {many} shorter: {(before - after) / 2**20:,.1f} of {before / 2**20:,.1f} MB are gone, and where it was "
-        f"made it takes {own:,.0f} tokens a second in place of {whole:,.0f}.{zeroed}"
+        f"It is {' and '.join(how)}: {(before - after) / 2**20:,.1f} of {before / 2**20:,.1f} MB are gone, and where "
+        f"it was made it takes {own:,.0f} tokens a second in place of {whole:,.0f}.{zeroed}"
     )
 
 

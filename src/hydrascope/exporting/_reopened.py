@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from hydrascope.anatomy import Model, precision
 from hydrascope.components import Component
-from hydrascope.engine import Trunk
+from hydrascope.engine import Constants, Trunk
 from hydrascope.errors import ExportRefused
 
 TIMED, ROUNDS = 128, 3
@@ -39,14 +39,37 @@ class Reopened:
     speed: tuple[float, float]
 
 
-def require_same(
-    model: Model, missing: Collection[Component], folder: Path, texts: Sequence[Int[Tensor, "texts tokens"]]
-) -> Reopened:
+@dataclass(frozen=True)
+class Trimmed:
+    """A model without some of its parts, as it was judged.
+
+    Attributes:
+        model: the whole model.
+        missing: the parts that went.
+        constants: what they leave in their places; a part that is not among them leaves nothing.
+    """
+
+    model: Model
+    missing: Collection[Component]
+    constants: Mapping[Component, Constants]
+
+    def logits(self, ids: Int[Tensor, "texts tokens"]) -> Float[Tensor, "texts tokens vocab"]:
+        """Its logits at every position."""
+        return Trunk.grow(self.model, ids, constants=self.constants).logits(self.model, *self.missing)
+
+    @property
+    def reason(self) -> str:
+        """What can make a folder differ, and what to do."""
+        if any(part.kind == "layer" for part in self.missing):
+            return "something in it depends on the number of its blocks; nothing was kept, so remove heads or neurons"
+        return "a part writes by more than one projection; nothing was kept, so remove others"
+
+
+def require_same(trimmed: Trimmed, folder: Path, texts: Sequence[Int[Tensor, "texts tokens"]]) -> Reopened:
     """Refuse a folder that computes something else than the model without the parts.
 
     Args:
-        model: the whole model.
-        missing: the parts that went.
+        trimmed: the model without the parts.
         folder: what was written.
         texts: real texts, each tensor of one length.
 
@@ -56,6 +79,7 @@ def require_same(
     Raises:
         ExportRefused: it does not open, or its logits are others, with or without a cache.
     """
+    model = trimmed.model
     opened = _open(model, folder)
     generator, label = torch.Generator().manual_seed(0), model.source.label
     few = min(TOKENS, max(2, model.context - GENERATED))
@@ -65,14 +89,13 @@ def require_same(
         ids = ids.to(model.device)
         with torch.no_grad():
             found = opened(input_ids=ids, use_cache=False).logits
-        worst = max(worst, _difference(_expected(model, missing, ids), found))
+        worst = max(worst, _difference(trimmed.logits(ids), found))
     if worst <= (allowed := ALIKE[precision(model.network)]) and opened.can_generate():
-        worst = max(worst, _generated(model, missing, opened, random.to(model.device)))
+        worst = max(worst, _generated(trimmed, opened, random.to(model.device)))
     if not worst <= allowed:
         raise ExportRefused(
-            f"'{label}' without {_named(missing)} and the folder that was written for it differ by {worst:.0e} of the "
-            "largest logit, since something in it depends on the number of its blocks; nothing was kept, so remove "
-            "heads or neurons instead"
+            f"'{label}' without {_named(trimmed.missing)} and the folder that was written for it differ by {worst:.0e} "
+            f"of the largest logit, since {trimmed.reason} instead"
         )
     return Reopened(worst, _speeds(model, opened))
 
@@ -116,17 +139,13 @@ def _open(model: Model, folder: Path) -> Any:
     return opened.to(model.device).eval()
 
 
-def _expected(model: Model, missing: Collection[Component], ids: Int[Tensor, "texts tokens"]) -> Tensor:
-    return Trunk.grow(model, ids).logits(model, *missing)
-
-
 def _difference(right: Tensor, found: Tensor) -> float:
     if right.shape != found.shape or not torch.isfinite(found).all():
         return float("inf")
     return float((right.double() - found.double()).abs().max() / right.double().abs().max().clamp_min(1e-30))
 
 
-def _generated(model: Model, missing: Collection[Component], opened: Any, ids: Int[Tensor, "texts tokens"]) -> float:
+def _generated(trimmed: Trimmed, opened: Any, ids: Int[Tensor, "texts tokens"]) -> float:
     """How far logits of a continuation that is made with a cache differ from those of whole texts without one."""
     try:
         made = opened.generate(
@@ -143,8 +162,8 @@ def _generated(model: Model, missing: Collection[Component], opened: Any, ids: I
         )
     except Exception as error:  # likewise
         raise ExportRefused(
-            f"the folder written for '{model.source.label}' cannot continue a text ({type(error).__name__}); nothing "
-            "was kept, so remove heads or neurons instead"
+            f"the folder written for '{trimmed.model.source.label}' cannot continue a text ({type(error).__name__}); "
+            "nothing was kept, so remove heads or neurons instead"
         ) from error
-    right = _expected(model, missing, made.sequences)
+    right = trimmed.logits(made.sequences)
     return _difference(right[:, ids.shape[1] - 1 : -1], torch.stack(made.logits, 1).to(right))

@@ -1,33 +1,40 @@
-"""A model in memory without some parts, which shares all other weights with the whole one."""
+"""A model in memory without some parts, which shares all other weights with the whole one.
+
+What a part leaves in its place goes into the bias of the projection that wrote it, if there is one.
+"""
 
 from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hydrascope.anatomy import Model
 from hydrascope.components import Component
+from hydrascope.engine import Constants
 from hydrascope.errors import ExportRefused
 from hydrascope.exporting._config import shorten
 
 
-def smaller(model: Model, missing: Collection[Component]) -> Any:
+def smaller(model: Model, missing: Collection[Component], constants: Mapping[Component, Constants]) -> Any:
     """Copy a model without some parts: without blocks, and with zeros where smaller parts write.
 
     Args:
         model: the model.
         missing: its parts that go.
+        constants: what they leave in their places; a part that is not among them leaves nothing.
 
     Raises:
         ExportRefused: it cannot be saved without them.
     """
     _require_plain(model)
+    constants = {part: some for part, some in constants.items() if any(value.any() for value in some)}
     blocks = {part.layer for part in missing if part.kind == "layer"}
     kept = [i for i in range(model.anatomy.n_layers) if i not in blocks]
     if not kept:
@@ -35,8 +42,8 @@ def smaller(model: Model, missing: Collection[Component]) -> Any:
     # tensors stay the model's own, all else is copied
     shared = {id(one): one for one in chain(model.network.parameters(), model.network.buffers())}
     network = copy.deepcopy(model.network, shared)
-    for module, columns in _columns(model, missing, blocks).items():
-        _zero(network.get_submodule(module), columns)
+    for module, cuts in _cuts(model, missing, blocks, constants).items():
+        _cut(network.get_submodule(module), cuts, module)
     if blocks:
         _shorten(network, model.anatomy.layers, kept)
     return network
@@ -71,19 +78,45 @@ def _shorten(network: Any, layers: tuple[str, ...], kept: list[int]) -> None:
 _All = slice(None)
 
 
-def _columns(model: Model, missing: Collection[Component], blocks: Collection[int]) -> dict[str, list[slice]]:
-    """Inputs of each output projection that must no longer count; all of them for a whole writer."""
-    found: dict[str, list[slice]] = defaultdict(list)
+@dataclass(frozen=True)
+class _Cut:
+    """Inputs of an output projection that no longer count.
+
+    Attributes:
+        span: which; all of them for a whole writer.
+        left: what stands in their place, for a whole writer what it writes; None for nothing.
+    """
+
+    span: slice
+    left: Tensor | None
+
+
+def _cuts(
+    model: Model,
+    missing: Collection[Component],
+    blocks: Collection[int],
+    constants: Mapping[Component, Constants],
+) -> dict[str, list[_Cut]]:
+    """What is cut at each output projection."""
+    found: dict[str, list[_Cut]] = defaultdict(list)
     for part in missing:
+        left = constants.get(part)
+        if part.kind == "layer" and left is not None:
+            raise ExportRefused(
+                f"a block that is gone has no bias for the constant that {part} was replaced by; choose --replace "
+                "removal, or smaller units"
+            )
         if part.layer in blocks:
             continue
         if part.kind in ("attn", "mlp", "mixer"):
-            found[_projection(model, part)].append(_All)
+            if left is not None and len(left) > 1:
+                raise ExportRefused(f"{part} writes by several modules, none of which has its constant's place")
+            found[_projection(model, part)].append(_Cut(_All, None if left is None else left[0]))
         else:
-            for place in model.anatomy.places(part):
+            for number, place in enumerate(model.anatomy.places(part)):
                 if place.site.side != "input":
                     raise ExportRefused(f"{part} is no column of a projection; remove its whole {part.kind} or block")
-                found[place.site.module].append(place.span)
+                found[place.site.module].append(_Cut(place.span, None if left is None else left[number]))
     return found
 
 
@@ -96,12 +129,22 @@ def _projection(model: Model, part: Component) -> str:
     return path
 
 
-def _zero(module: Any, columns: list[slice]) -> None:
-    """Zero columns of a projection, on a weight of its own; with all of them its bias goes too."""
+def _cut(module: Any, cuts: list[_Cut], path: str) -> None:
+    """Zero columns of a projection, on a weight of its own; what is left in their place goes into its bias."""
     weight = module.weight.detach().clone()
     inputs = weight if isinstance(module, nn.Linear) else weight.T  # GPT-2 keeps its projections transposed
-    for span in columns:
-        inputs[:, span] = 0
+    bias = getattr(module, "bias", None)
+    if bias is None and any(cut.left is not None for cut in cuts):
+        raise ExportRefused(
+            f"'{path}' has no bias for the constant that takes the place of what it wrote; choose --replace removal"
+        )
+    added = torch.zeros(()) if bias is None else bias.detach().double()
+    for cut in sorted(cuts, key=lambda cut: cut.span != _All):
+        if cut.span == _All:
+            added = torch.zeros_like(added) if cut.left is None else cut.left.to(added)
+        elif cut.left is not None:
+            added = added + inputs[:, cut.span].double() @ cut.left.to(added)
+        inputs[:, cut.span] = 0
     module.weight = nn.Parameter(weight, requires_grad=module.weight.requires_grad)
-    if _All in columns and getattr(module, "bias", None) is not None:
-        module.bias = nn.Parameter(torch.zeros_like(module.bias), requires_grad=module.bias.requires_grad)
+    if bias is not None:
+        module.bias = nn.Parameter(added.to(bias), requires_grad=bias.requires_grad)

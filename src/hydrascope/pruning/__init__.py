@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from hydrascope._lazy import lazily
 
 if TYPE_CHECKING:
+    from hydrascope.pruning._constants import constants_of
     from hydrascope.pruning._estimate import PruneEstimate, estimate_prune
     from hydrascope.pruning._execution import Pruning, default_prune_folder, execute_prune, prepare_prune
     from hydrascope.pruning._findings import Chosen, Findings, Judged
@@ -35,6 +36,7 @@ __all__ = [
     "Pruning",
     "Store",
     "Texts",
+    "constants_of",
     "default_prune_folder",
     "estimate_prune",
     "execute_prune",
@@ -47,6 +49,7 @@ __all__ = [
 __getattr__ = lazily(
     __name__,
     {
+        "_constants": "constants_of",
         "_estimate": "PruneEstimate estimate_prune",
         "_execution": "Pruning default_prune_folder execute_prune prepare_prune",
         "_findings": "Chosen Findings Judged",

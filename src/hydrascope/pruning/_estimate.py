@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hydrascope.engine import Budget
+from hydrascope.ablations import Optimal
+from hydrascope.engine import CANDIDATES, READ_A_STEP, Budget
 from hydrascope.errors import OutOfBudget
 from hydrascope.pruning._execution import Pruning
 from hydrascope.pruning._judge import LOGIT_BYTES
@@ -83,6 +84,9 @@ def estimate_prune(pruning: Pruning) -> PruneEstimate:
     tokens = [texts_.tokens for texts_ in texts]
     ranked, tested = round(pruning.sets_run), pruning.judged
     flops = 2.0 * (whole * sum(tokens) + half * (ranked * tokens[0] + tested * tokens[1]))
+    if pruning.request.replace == "optimal":  # a backward pass is two forwards
+        learned = Optimal().steps * 3 * min(READ_A_STEP, tokens[0]) + CANDIDATES * tokens[0]
+        flops += 2.0 * (body / 2 + head) * len(pruning.parts) * learned
     streams = 2 * max(sum(map(len, one.ids)) for one in texts) * anatomy.n_layers * anatomy.d_model
     longest = max(len(one) for part in texts for one in part.ids)
     logits = 3 * max(LOGIT_BYTES, 4 * longest * anatomy.n_vocab)

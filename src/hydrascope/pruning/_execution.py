@@ -18,9 +18,11 @@ import numpy as np
 
 from hydrascope.anatomy import Model
 from hydrascope.components import Component, in_order
+from hydrascope.engine import Budget, Constants
 from hydrascope.errors import ComponentError, OutputError, RunError
 from hydrascope.ledger import read_record, write_record
 from hydrascope.prompts import PromptSet, encode
+from hydrascope.pruning._constants import constants_of, read_constants, write_constants
 from hydrascope.pruning._findings import Chosen, Findings, Judged
 from hydrascope.pruning._judge import Judge
 from hydrascope.pruning._request import ALL, PruneRequest
@@ -28,9 +30,15 @@ from hydrascope.pruning._store import Store, name_of
 from hydrascope.pruning._texts import SPLITS, Texts, split
 from hydrascope.pruning.rankings import DRAWS, RANKINGS, Random, Ranking, Scored, ranking_named
 from hydrascope.run import Progress, alone_with, record_of, store_prompts, versions
-from hydrascope.run_directory import COSTS, PRUNED, RunDirectory, fresh_or_same, locked, open_run_directory
+from hydrascope.run_directory import COSTS, LEFT, PRUNED, RunDirectory, fresh_or_same, locked, open_run_directory
 
-KINDS = {"blocks": ("layer",), "sublayers": ("attn", "mixer", "mlp"), "heads": ("head",), "neurons": ("neuron",)}
+KINDS = {
+    "blocks": ("layer",),
+    "sublayers": ("attn", "mixer", "mlp"),
+    "kvgroups": ("kv",),
+    "heads": ("head",),
+    "neurons": ("neuron",),
+}
 """Kinds of components by what they are called together."""
 USUAL_SHARES, EVERY_TENTH = (0.1, 0.2, 0.3), tuple(step / 10 for step in range(1, 10))
 """Shares of the parts that go where none are given: without a loss to keep, and with one."""
@@ -93,6 +101,7 @@ class Pruning:
             "ranking": list(self.rankings),
             "scores": dict(own.scores) if isinstance(own, Scored) else None,
             "keep_loss": asked.keep_loss,
+            "replace": asked.replace,
             "calibrate": asked.calibrate,
             "test": asked.test,
             "seed": asked.seed,
@@ -208,7 +217,12 @@ def execute_prune(
 
 def _make(pruning: Pruning, out: Path, progress: Progress) -> None:
     known, total = Store(out / COSTS, SPLITS[0]), ceil(pruning.sets_run)
-    judge = Judge(pruning.model, pruning.calibration, known, lambda sets: progress("rank", min(sets, total), total))
+    left = _constants(pruning, out, progress)
+
+    def ranked_so_far(sets: int) -> None:
+        progress("rank", min(sets, total), total)
+
+    judge = Judge(pruning.model, pruning.calibration, known, ranked_so_far, left)
     chosen: dict[str, Chosen] = {}
     for name, draws in pruning.rankings.items():
         made = [draw.choose(judge, pruning.parts, pruning.sizes) for draw in draws]
@@ -221,7 +235,7 @@ def _make(pruning: Pruning, out: Path, progress: Progress) -> None:
     for number, one in enumerate(wanted, 1):
         judge.cost([by_name[part] for part in one], whole=True)
         progress("calibration", number, len(wanted))
-    tests = Judge(pruning.model, pruning.test, Store(out / COSTS, SPLITS[1]))
+    tests = Judge(pruning.model, pruning.test, Store(out / COSTS, SPLITS[1]), constants=left)
     for number, every in enumerate(pruning.exhaustive, 1):
         tests.cost(every)
         progress("exhaustive", number, len(pruning.exhaustive))
@@ -235,6 +249,21 @@ def _make(pruning: Pruning, out: Path, progress: Progress) -> None:
     rest = {"units": pruning.request.units, "parts": [str(part) for part in pruning.parts]}
     found = {name: asdict(one) for name, one in chosen.items()}
     write_record(out / PRUNED, {"settings": pruning.settings, **rest, "texts": texts, "chosen": found})
+
+
+def _constants(pruning: Pruning, out: Path, progress: Progress) -> dict[Component, Constants]:
+    """What parts leave in their places, made once: what was measured with them must be continued with them."""
+    model, replace = pruning.model, pruning.request.replace
+    if replace == "removal":
+        return {}
+    if not (out / LEFT).exists():
+        budget = Budget.read(pruning.request.memory, *model.devices)
+        made = constants_of(
+            model, pruning.calibration, pruning.parts, replace, budget, lambda *of: progress("constants", *of)
+        )
+        write_constants(out / LEFT, {str(part): some for part, some in made.items()})
+    known = read_constants(out / LEFT)
+    return {part: known[str(part)] for part in pruning.parts if str(part) in known}
 
 
 def read(folder: Path) -> Findings:
@@ -268,6 +297,8 @@ def read(folder: Path) -> Findings:
         judged[SPLITS[1]],
         record["settings"]["keep_loss"],
         record["settings"]["exhaustive"],
+        record["settings"]["replace"],
+        {} if record["settings"]["replace"] == "removal" else read_constants(folder / LEFT),
     )
     for one in judged.values():
         lost = [

@@ -1,13 +1,14 @@
 """What pruning found, as tables: every ranking at every size, on text that no ranking saw.
 
-A cost is the mean over tokens, nats; its interval is the jackknife's over documents, of a ratio of two sums. Two
-rankings are compared text by text, so that what makes a document hard for both is no part of their difference.
+A cost is the mean over tokens, nats; its interval is the jackknife's over documents, of a ratio of two sums, drawn out
+where documents are skewed one way. Two rankings are compared text by text, so that what makes a document hard for both
+is no part of their difference.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 from typing import Any
@@ -17,7 +18,9 @@ import pandas as pd
 from jaxtyping import Float
 from scipy import stats
 
-from hydrascope.analysis import FEWEST_RANKED, Array, Resampling, ratio_interval, resample
+from hydrascope.analysis import FEWEST_RANKED, Array, Resampling, resample, unskewed_ratio_interval
+from hydrascope.engine import Constants
+from hydrascope.pruning._request import Replace
 from hydrascope.pruning._store import Cost, Store
 
 Sets = tuple[tuple[str, ...], ...]
@@ -73,7 +76,7 @@ class Judged:
 
     def mean(self, values: Array) -> tuple[float, float, float]:
         """A sum over tokens of each text as a mean over tokens, with the ends of its interval."""
-        found = ratio_interval(values[:, None], self.predicted[:, None], self.resampling)
+        found = unskewed_ratio_interval(values[:, None], self.predicted[:, None], self.resampling)
         value, lo, hi = (float(one[0]) for one in found)
         return value, lo, hi
 
@@ -83,13 +86,15 @@ class Findings:
     """Every table of one pruning.
 
     Attributes:
-        units: what could go: blocks, sublayers, heads or neurons.
+        units: what could go: blocks, sublayers, kvgroups, heads or neurons.
         parts: addresses of the parts that could go, in the order of the forward pass.
         chosen: what each ranking chose, by its name.
         calibration: text that the rankings saw.
         test: text that they did not see.
         keep_loss: largest loss, as a multiple of the whole model's, that is accepted; None if not asked for.
         exhaustive: largest size of which all sets were judged; 0 for none.
+        replace: what a part leaves in its place, as it was asked for.
+        constants: what parts leave in their places, by address.
     """
 
     units: str
@@ -99,6 +104,8 @@ class Findings:
     test: Judged
     keep_loss: float | None = None
     exhaustive: int = 0
+    replace: Replace = "removal"
+    constants: Mapping[str, Constants] = field(default_factory=dict)
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ A search that removes one part after the other stands on what it has removed so 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hydrascope.anatomy import Model
 from hydrascope.components import Component
-from hydrascope.engine import Trunk
+from hydrascope.engine import Constants, Trunk
 from hydrascope.pruning._store import Cost, Removed, Store, name_of
 from hydrascope.pruning._texts import Texts
 
@@ -36,12 +36,14 @@ class Judge:
         texts: the texts.
         store: what is known already.
         told: takes the number of sets that were run, after each.
+        constants: what removed parts leave in their places; a part that is not among them leaves nothing.
     """
 
     model: Model
     texts: Texts
     store: Store
     told: Told = lambda sets: None
+    constants: Mapping[Component, Constants] = field(default_factory=dict)
     ran: int = field(default=0, init=False)
     _clean: list[Trunk] = field(default_factory=list, init=False)
     _standing: list[Trunk] = field(default_factory=list, init=False)
@@ -55,7 +57,7 @@ class Judge:
     def trunks(self) -> list[Trunk]:
         """The texts in the untouched model, batch by batch."""
         if not self._clean:
-            self._clean = [Trunk.grow(self.model, self.ids(batch)) for batch in self.batches]
+            self._clean = [Trunk.grow(self.model, self.ids(batch), constants=self.constants) for batch in self.batches]
         return self._clean
 
     def ids(self, batch: range) -> Tensor:
@@ -93,7 +95,8 @@ class Judge:
         some = self.texts.some(tokens)
         if len(some.ids) == len(self.texts.ids):
             return self
-        return Judge(self.model, some, Store(self.store.path, f"{self.store.split}, {tokens} tokens"), self.told)
+        known = Store(self.store.path, f"{self.store.split}, {tokens} tokens")
+        return Judge(self.model, some, known, self.told, self.constants)
 
     def stand_on(self, removed: Collection[Component]) -> None:
         """Begin forwards of larger sets at what they add to this one."""

@@ -14,6 +14,7 @@ from hydrascope.errors import RunError
 from hydrascope.exporting import Exported, export
 from hydrascope.ledger import read_record
 from hydrascope.prompts import encode
+from hydrascope.pruning._constants import LEFT
 from hydrascope.pruning._execution import read
 from hydrascope.pruning._findings import Findings
 from hydrascope.pruning._told import spread, told
@@ -94,6 +95,7 @@ class Prune(NamedTables):
             model=str(record["model"]["label"]),
             text=str(record["prompts"]["name"]),
             units=found.units,
+            left=LEFT[found.replace],
             parts=found.parts,
             said=self.summary(),
             tables=self.tables(),
@@ -150,6 +152,7 @@ class Prune(NamedTables):
             "KL divergence from the whole model, nats a token": f"{row['kl']:.4f}",
             "tokens at which both have the same first choice": f"{row['agreed']:.1%}",
             "chosen by": str(row["ranking"]),
+            "left in its place": LEFT[self.findings.replace],
         }
         texts = []
         if self.path is not None:
@@ -157,7 +160,7 @@ class Prune(NamedTables):
             vocabulary, context = model.anatomy.n_vocab, model.context
             encoded = encode(prompts, model.tokenizer, vocabulary=vocabulary, context=context, needed=())
             texts = [one.ids for one in encoded.prompts]
-        return export(model, ",".join(parts), folder, texts=texts, measured=measured)
+        return export(model, ",".join(parts), folder, texts=texts, measured=measured, constants=self.findings.constants)
 
     def _cost(self, parts: tuple[str, ...]) -> dict[str, Any]:
         table = self.findings.costs

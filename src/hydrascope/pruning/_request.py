@@ -10,7 +10,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from hydrascope.errors import RunError
 from hydrascope.run import RunRequest
 
-Units = Literal["blocks", "sublayers", "heads", "neurons"]
+Units = Literal["blocks", "sublayers", "kvgroups", "heads", "neurons"]
+Replace = Literal["removal", "zero", "mean", "optimal"]
 ALL = "all"
 
 
@@ -30,7 +31,7 @@ class PruneRequest(RunRequest, frozen=True, extra="forbid"):
 
     verb: ClassVar[str] = "prune"
 
-    units: Units = Field(default="blocks", description="What can go: blocks, sublayers, heads or neurons.")
+    units: Units = Field(default="blocks", description="What can go: blocks, sublayers, kvgroups, heads or neurons.")
     ranking: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)] = Field(
         default=(ALL,), description="all, or rankings with commas between: elimination, greedy, influence ..."
     )
@@ -46,6 +47,11 @@ class PruneRequest(RunRequest, frozen=True, extra="forbid"):
     )
     keep_loss: float | None = Field(
         default=None, description="Remove as much as keeps the loss within this multiple of the whole model's.", gt=1
+    )
+    replace: Replace = Field(
+        default="removal",
+        description="What a part leaves in its place: removal (nothing), zero, mean (its mean output) or optimal (the "
+        "constant that does the least harm).",
     )
     calibrate: int = Field(default=4096, description="Predicted tokens that rankings see.", ge=1)
     test: int = Field(default=8192, description="Predicted tokens of other documents that they are judged on.", ge=1)

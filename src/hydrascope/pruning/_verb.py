@@ -10,7 +10,7 @@ from hydrascope.prompts import PromptSet
 from hydrascope.pruning._estimate import estimate_prune
 from hydrascope.pruning._execution import execute_prune, prepare_prune
 from hydrascope.pruning._prune import Prune
-from hydrascope.pruning._request import PruneRequest, Units
+from hydrascope.pruning._request import PruneRequest, Replace, Units
 from hydrascope.run import Options, Progress
 
 
@@ -24,6 +24,7 @@ def prune(
     remove: int | None = None,
     shares: Sequence[float] | None = None,
     keep_loss: float | None = None,
+    replace: Replace = "removal",
     calibrate: int | None = None,
     test: int | None = None,
     exhaustive: int | None = None,
@@ -38,12 +39,14 @@ def prune(
     Args:
         model: model that `hydrascope.load` opened.
         prompts: texts from `hydrascope.cut`, or prompts whose groups are documents.
-        units: what can go: `blocks`, `sublayers`, `heads` or `neurons`.
+        units: what can go: `blocks`, `sublayers`, `kvgroups` (heads that share a key and a value), `heads` or
+            `neurons`.
         ranking: names of rankings; all by default.
         scores: JSON or CSV file with scores of your own.
         remove: how many parts go; a curve by default.
         shares: shares of the parts that go (0.1, 0.2, 0.3).
         keep_loss: remove as much as keeps the loss within this multiple of the whole model's.
+        replace: what a part leaves in its place: `removal` (nothing), `zero`, `mean` or `optimal`.
         calibrate: predicted tokens that rankings see (4096).
         test: predicted tokens of other documents that they are judged on (8192).
         exhaustive: largest size for which all sets are judged, to tell what each ranking misses (0).
@@ -68,6 +71,7 @@ def prune(
         remove=remove,
         shares=shares,
         keep_loss=keep_loss,
+        replace=replace,
         calibrate=calibrate,
         test=test,
         exhaustive=exhaustive,

@@ -40,6 +40,7 @@ class PruningPage:
         model: name of the model.
         text: name of the text.
         units: what could go, in a word.
+        left: what a part leaves in its place, in words.
         parts: addresses of the parts that could go, in the order of the forward pass.
         said: the findings in sentences.
         tables: `costs`, `order`, `exposure` and `agreement`.
@@ -54,6 +55,7 @@ class PruningPage:
     model: str
     text: str
     units: str
+    left: str
     parts: Sequence[str]
     said: Verdict
     tables: Mapping[str, pd.DataFrame]
@@ -111,6 +113,7 @@ def _facts(page: PruningPage) -> Pairs:
     return (
         ("Text", page.text),
         ("Could go", f"{len(page.parts):,} {page.units}"),
+        ("Left in a part’s place", page.left),
         ("Rankings", f"{len(page.rankings)}"),
         ("Tokens that they saw", f"{page.tokens[0]:,} of {page.documents[0]:,} documents"),
         ("Tokens that judged them", f"{page.tokens[1]:,} of {page.documents[1]:,} others"),

@@ -28,6 +28,7 @@ from hydrascope.analysis._statistics._intervals import (
     ratio_interval,
     spread_interval,
     studentised,
+    unskewed_ratio_interval,
 )
 from hydrascope.analysis._statistics._overlap import jaccard_by_chance
 from hydrascope.analysis._statistics._reading import Reading, add_estimate, add_mean, add_single, with_ends
@@ -87,5 +88,6 @@ __all__ = [
     "split_half_slope",
     "spread_interval",
     "studentised",
+    "unskewed_ratio_interval",
     "with_ends",
 ]
