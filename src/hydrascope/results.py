@@ -27,7 +27,18 @@ from hydrascope.analysis import (
 from hydrascope.components import parse_component
 from hydrascope.errors import ComponentError, OutputError, RunError, did_you_mean, shown
 from hydrascope.ledger import open_dataset, unfinished
-from hydrascope.run_directory import COMPANIONS, FREEZE, JSON, LEDGER, RANK, STRESS, folder_named, is_finished, kind_of
+from hydrascope.run_directory import (
+    COMPANIONS,
+    FREEZE,
+    JSON,
+    LEDGER,
+    PRUNE,
+    RANK,
+    STRESS,
+    folder_named,
+    is_finished,
+    kind_of,
+)
 
 if TYPE_CHECKING:
     from hydrascope.report import Plots
@@ -61,10 +72,12 @@ class Ledger:
             LedgerDoesNotClose: its numbers do not add up.
         """
         folder = folder_named(path)
-        others = {STRESS: "a stress test, which has no ledger of its own; use Stress.open"}
-        others[RANK] = "a ranking, which has no ledger of its own; use Rank.open"
+        others = {STRESS: "a stress test", RANK: "a ranking", PRUNE: "a pruning"}
         if (kind := kind_of(folder)) in others:
-            raise OutputError(f"'{folder}' holds {others[kind]}")
+            raise OutputError(
+                f"'{folder}' holds {others[kind]}, which has no ledger of its own; name a folder that 'hydrascope run' "
+                f"wrote, or read this one with 'hydrascope show' or hydrascope.{kind.capitalize()}.open"
+            )
         begun = os.path.isfile(folder / JSON) and not os.path.exists(folder / LEDGER)
         if begun and not is_finished(folder):
             raise unfinished(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import html
 import json
@@ -23,7 +24,7 @@ from hydrascope.figures import chart_data
 from hydrascope.report import render_rank
 from hydrascope.report._numbers import tied
 from hydrascope.resilience import Verdict
-from hydrascope.significance import read_circuit
+from hydrascope.significance import read_circuit, told
 from tests.conftest import Cli
 from tests.support import planted as plant
 
@@ -124,7 +125,8 @@ def test_the_set_that_flips_an_answer_is_found_and_kept(tmp_path: Path) -> None:
     last = found.flips().iloc[-1]
     assert (last["prompt"], last["parts"], last["flipped"]) == (first, "attn.1+attn.3", True)
     assert found.summary().numbers[f"flips {first}"] == "attn.1+attn.3"
-    assert "flips when attn.1 and attn.3 are lost; none of them can be spared" in found.summary().sentences[0]
+    others = f"which also flips {100 * last['others']:.0f} % of the other prompts; none of them can be spared"
+    assert f"flips when attn.1 and attn.3 are lost, {others}" in found.summary().sentences[0]
     with pytest.raises(PromptError, match=r"prompt 999 is not among those .* name one of 0, 1"):
         ask(why=999)
     assert hs.Rank.open(tmp_path / "rank").flips().equals(found.flips())
@@ -171,6 +173,22 @@ def test_sentences_state_the_tables() -> None:
     hydra = ranked("hydra", "attn,mlp")
     rows = hydra.agreement().query("score == 'total effect' and other == 'direct effect'")
     assert rows["tau"].iloc[0] == hydra.summary().numbers["tau direct effect"]
+
+
+def test_sentences_hide_neither_backups_nor_ties() -> None:
+    found = ranked("erasure", "attn,mlp")
+    backups = pd.concat([found.backups().iloc[[0]]] * 7, ignore_index=True)
+    backups = backups.assign(part=list("abcdefg"), conditional=np.arange(7.0, 0, -1), conditional_lo=0.1)
+    labelled = pd.DataFrame({"score": ["coupling", "own change", "total effect"], "labels": "given", "positives": 2})
+    labelled = labelled.assign(parts=7, auc=[1.0, 1.0, 0.8], auc_lo=[0.9, 1.0, 0.7], auc_hi=[1.0, 1.0, 0.9])
+    findings = dataclasses.replace(found.findings)
+    vars(findings).update(backups=backups, detection=labelled)
+    said = told(findings).sentences
+    assert any(one.startswith("Losing a, b, c, d and 3 more parts matters clearly more") for one in said)
+    assert (
+        "Of all scores, coupling and own change find the 2 of 7 parts that were labelled best, with an AUC of 1.00 "
+        "each; the total effect alone has 0.80 [0.70, 0.90]." in said
+    )
 
 
 def test_a_ranking_is_continued_and_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 from hydrascope.checking._expectations import CHANGE, OF_PARTS, SECURE, Expectation, Expectations, read_expectations
 from hydrascope.checking._judge import Judged, judged_change, judged_part, judged_secure, with_ends
 from hydrascope.comparison import compare
-from hydrascope.errors import OutputError
+from hydrascope.errors import OutputError, SettingsChanged
 from hydrascope.faults import Stress
 from hydrascope.ledger import write_text
 from hydrascope.resilience import ALLOWED
@@ -100,7 +100,7 @@ def record(run: str | os.PathLike[str], file: str | os.PathLike[str]) -> Path:
     """Write what a finished run shows today as expectations of tomorrow.
 
     Of every clear loss: own change, total effect and restored share, each within twice today's interval, and the writer
-    that answers most as one of the first two.
+    that answers most as one of the first two, where today's intervals tell that it is.
 
     Args:
         run: folder of the run.
@@ -128,10 +128,13 @@ def record(run: str | os.PathLike[str], file: str | os.PathLike[str]) -> Path:
                     f"quantity = {_quoted(quantity)}",
                     f"between = {ends}",
                 ]
-        answers = ledger.who_repairs(part).query("significant and not is_own and change > 0")
-        if len(answers):
-            first = str(answers.sort_values("change", ascending=False)["writer"].iloc[0])
-            lines += ["", "[[expect]]", f"part = {_quoted(part)}", f"responder = {_quoted(first)}", "among = 2"]
+        answers = ledger.who_repairs(part)
+        clear = answers.query("significant and not is_own and change > 0").sort_values("change", ascending=False)
+        if len(clear):
+            first = Expectation(part=part, responder=str(clear["writer"].iloc[0]), among=2)
+            if judged_change(first, answers).outcome == "holds":
+                lines += ["", "[[expect]]", f"part = {_quoted(part)}"]
+                lines += [f"responder = {_quoted(str(first.responder))}", "among = 2"]
     write_text(path, "\n".join([*lines, ""]))
     return path
 
@@ -140,7 +143,13 @@ def _ledger(asked: Expectations, trust_remote_code: bool, progress: Progress) ->
     if asked.request is None:
         return Ledger.open(asked.folder)
     runs = prepare_runs(asked.request, *open_request(asked.request, trust_remote_code=trust_remote_code))
-    dataset, directory = execute_runs(runs, asked.folder, overwrite=False, progress=progress)
+    try:
+        dataset, directory = execute_runs(runs, asked.folder, overwrite=False, progress=progress)
+    except SettingsChanged as error:
+        differing = str(error).rpartition("; ")[0]
+        raise SettingsChanged(
+            f"{differing}; below [run] give the options that it was made with, the folder alone, or another folder"
+        ) from error
     return Ledger(dataset, None if directory is None else directory.path)
 
 

@@ -119,7 +119,7 @@ def _interrupted(stop: BaseException) -> int:
 def _as_clause(error: Exception, words: list[str]) -> str:
     """What the library says of a wrong command, as one clause, with a hint where the slip is a known one."""
     message = " ".join(error.format_message().split()).rstrip(".?").replace(". ", "; ")  # type: ignore[attr-defined]
-    message = message[:1].lower() + message[1:]
+    message = (message[:1].lower() + message[1:]).replace("Value error, ", "")
     message = re.sub(
         r"Input should be a valid integer.*|'.*' is not a valid (integer|int)$", "give a whole number", message
     )

@@ -28,6 +28,7 @@ def check(
     import json
 
     from hydrascope import checking
+    from hydrascope.cli import _terminal
     from hydrascope.ledger import write_text
     from hydrascope.run_directory import folder_named
 
@@ -37,6 +38,7 @@ def check(
         say(json.dumps({"file": str(written), "expectations": count}) if as_json else written)
         return
     loading(quiet=as_json)
+    _terminal.quiet()
     with bars(quiet=as_json) as progress:
         found = checking.check(file, base=base, trust_remote_code=trust_remote_code, progress=progress)
     if junit is not None:

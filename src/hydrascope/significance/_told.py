@@ -41,11 +41,13 @@ def _backups(found: Significance) -> Said:
         )
     else:
         yield f"What comes back when {out} is lost clearly depends on no single part.", {"needed": 0}
-    backups = found.backups[found.backups["conditional_lo"] > 0].nlargest(NAMED, "conditional")
+    backups = found.backups[found.backups["conditional_lo"] > 0].sort_values("conditional", ascending=False)
     if len(backups):
-        first = backups.iloc[0]
+        first, more = backups.iloc[0], len(backups) - NAMED
+        names = [str(part) for part in backups["part"]]
+        names = names if more <= 1 else [*names[:NAMED], f"{more} more parts"]
         yield (
-            f"Losing {listed([str(part) for part in backups['part']])} matters clearly more once {out} is out: the "
+            f"Losing {listed(names)} matters clearly more once {out} is out: the "
             f"loss of {first['part']} then moves the answer by {digits(math.sqrt(first['energy_given']))} logits, "
             f"alone by {digits(math.sqrt(first['energy']))} (root mean square).",
             {"backup": str(first["part"]), "conditional": float(first["conditional"])},
@@ -61,11 +63,9 @@ def _flips(found: Significance) -> Said:
             continue
         parts = str(row["parts"]).split("+")
         said = f"{answer} flips when {listed(parts)} {'is' if len(parts) == 1 else 'are'} lost"
+        said += "" if math.isnan(row["others"]) else f", which also flips {percent(row['others'])} of the other prompts"
         said += "" if len(parts) == 1 else "; none of them can be spared, but a smaller set may exist"
-        others = (
-            "" if math.isnan(row["others"]) else f", which also flips {percent(row['others'])} of the other prompts"
-        )
-        yield f"{said}{others}.", {f"flips {prompt}": str(row["parts"])}
+        yield f"{said}.", {f"flips {prompt}": str(row["parts"])}
 
 
 def _sets(found: Significance) -> Said:
@@ -91,10 +91,12 @@ def _finding(found: Significance) -> Said:
     for labels, table in found.detection.groupby("labels", sort=False):
         first = table.iloc[0]
         exact = table[table["score"] == EXACT]
+        best = [str(score) for score in table.loc[table["auc"] == first["auc"], "score"]]
         what = "on which the repair depends" if labels != "given" else "that were labelled"
-        said = f"Of all scores, the {first['score']} finds the {first['positives']} of {first['parts']} parts {what} "
-        said += f"best, with an AUC of {_ends(first, 'auc')}"
-        if len(exact) and first["score"] != EXACT:
+        said = f"Of all scores, {listed(best)} {'find' if len(best) > 1 else 'finds'} the {first['positives']} of "
+        said += f"{first['parts']} parts {what} best, with an AUC of "
+        said += _ends(first, "auc") if len(best) == 1 else f"{digits(float(first['auc']))} each"
+        if len(exact) and EXACT not in best:
             said += f"; the total effect alone has {_ends(exact.iloc[0], 'auc')}"
         yield f"{said}.", {f"auc {labels}": float(first["auc"])}
 
@@ -103,10 +105,10 @@ def _agreement(found: Significance) -> Said:
     cheap = [score.name for score in found.scores if score.cheap]
     table = found.agreement
     rows = table[(table["score"] == EXACT) & table["other"].isin(cheap) & table["tau"].notna()]
-    said = [f"{row['other']} with tau {_ends(row, 'tau')}" for row in rows.to_dict("records")]
+    said = [f"{row['other']} {_ends(row, 'tau')}" for row in rows.to_dict("records")]
     if said:
         numbers = {f"tau {row['other']}": float(row["tau"]) for row in rows.to_dict("records")}
-        yield f"Cheap scores order the parts as their exact total effects do: {listed(said)}.", numbers
+        yield f"Kendall's tau of cheap scores with the exact total effects, over the parts: {listed(said)}.", numbers
 
 
 def _misjudged(found: Significance) -> Said:
