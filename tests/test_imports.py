@@ -39,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "report": {"errors", "analysis", "figures", "resilience", "significance"},
     "run": {
         *("errors", "components", "zoo", "prompts", "anatomy", "ablations", "engine", "ledger", "run_directory"),
-        *("analysis", "_lazy"),
+        *("analysis", "_lazy", "run_settings"),
     },
     "attribution": {"errors", "components", "anatomy", "ablations", "engine", "analysis", "run"},
     "exporting": {"errors", "components", "anatomy", "engine"},

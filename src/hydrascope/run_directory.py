@@ -4,6 +4,7 @@ run.json        what was asked, settings and versions
 prompts.jsonl   the prompts as they were run
 ledger.zarr/    the ledger, appears when the knock-outs begin
 scratch.zarr/   activations that replacements are made of; gone when the run is complete
+shards/2-of-3/  shares of the run, folders of the same kind; gone when they are joined
 companions/NAME/   other ablations, other doses and frozen responders; folders of the same kind
 costs.jsonl     of a pruning, what every removed set costs; prune.json, what each ranking chose; constants.json, what
                 removed parts leave in their places
@@ -28,7 +29,7 @@ JSON = "run.json"
 PROMPTS = "prompts.jsonl"
 REPORT = "report.html"
 
-COMPANIONS = "companions"
+COMPANIONS, SHARDS = "companions", "shards"
 FREEZE = "freeze"
 """Name of the companion run in which responders are frozen."""
 SINGLES = "singles"
@@ -44,7 +45,7 @@ CELL = "cell.json"
 """File of a cell of a sweep, that nothing is left to do and what was found."""
 
 LEDGER = "ledger.zarr"
-_FOLDERS = (LEDGER, "scratch.zarr", COMPANIONS)
+_FOLDERS = (LEDGER, "scratch.zarr", COMPANIONS, SHARDS)
 _DRAFTS = tuple(f"{name}.new" for name in (JSON, PROMPTS, PRUNED, LEFT, CELL, *_FOLDERS))
 """Names that a killed write can leave in the folder; never read, written over."""
 
@@ -76,6 +77,15 @@ class RunDirectory:
         return self.path / COMPANIONS / name
 
     @property
+    def shards(self) -> Path:
+        """Folder of the run's shards, if it is divided."""
+        return self.path / SHARDS
+
+    def shard(self, name: str) -> RunDirectory:
+        """Folder of a shard, whose record has not been read."""
+        return RunDirectory(self.shards / name, {})
+
+    @property
     def report(self) -> Path:
         """File of the report."""
         return self.path / REPORT
@@ -85,12 +95,21 @@ class RunDirectory:
         """Whether the ledger is whole and proved to close."""
         return bool(self.record["complete"]) and self.ledger.is_dir()
 
-    def mark_complete(self) -> RunDirectory:
-        """Note that nothing is left to do and drop the scratch activations."""
-        record = {**self.record, "complete": True}
+    def mark_complete(self, **facts: Any) -> RunDirectory:
+        """Note that nothing is left to do, and drop what was only needed on the way.
+
+        Args:
+            facts: what else is noted.
+        """
+        record = {**self.record, **facts, "complete": True}
         write_record(self.path / JSON, record)
-        remove(self.scratch)
+        self.tidy()
         return RunDirectory(self.path, record)
+
+    def tidy(self) -> None:
+        """Drop scratch activations and joined shards of a complete run."""
+        remove(self.scratch)
+        remove(self.shards)
 
     def discard(self) -> None:
         """Remove the run and all that it made in its folder."""
@@ -293,7 +312,7 @@ def _continue(path: Path, settings: Mapping[str, Any]) -> RunDirectory:
     _require_same(path, settings, "choose another --out, or --overwrite to start anew")
     directory = RunDirectory(path, read_record(path / JSON))
     if directory.complete:
-        remove(directory.scratch)
+        directory.tidy()
     for half in path.glob(f".{REPORT}.*"):
         half.unlink()
     return directory

@@ -58,14 +58,15 @@ def test_killed_in_a_companion_the_same_command_goes_on(
     whole = knock_out(model, prompts, tmp_path / "whole", hs.Zero(), hs.Mean())
     child = os.fork()
     if child == 0:  # killed as the second companion's ledger is about to be finished
-        close = _prompt_run.PromptRun._close
+        measure = _prompt_run.PromptRun.measure
 
         def die(run, *arguments):
+            file = measure(run, *arguments)
             if run.task.ablation.name == "mean":
                 os.kill(os.getpid(), signal.SIGKILL)
-            close(run, *arguments)
+            return file
 
-        _prompt_run.PromptRun._close = die
+        _prompt_run.PromptRun.measure = die
         knock_out(model, prompts, out, hs.Zero(), hs.Mean())
         os._exit(0)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL

@@ -19,9 +19,9 @@ from hydrascope.cli._console import Terminal
 from hydrascope.cli._ending import show_ending
 from hydrascope.cli._streams import say
 from hydrascope.results import Ledger
-from hydrascope.run import Estimate
+from hydrascope.run import Estimate, Shard, told_unready, unready
 from hydrascope.run import Progress as Told
-from hydrascope.run_directory import REPORT
+from hydrascope.run_directory import REPORT, RunDirectory
 
 if TYPE_CHECKING:
     from hydrascope.contexts import Context
@@ -88,6 +88,32 @@ def show_estimates(
         say("\n".join(["", f"and {name}:", *estimate.lines()]))
     for estimate in frozen.values():
         say("\n".join(["", "and freeze, at most (--no-freeze leaves it out):", *estimate.lines()]))
+
+
+def show_shard(shard: Shard, directory: RunDirectory, as_json: bool) -> None:
+    """Say that a shard is done, and what of its run is not.
+
+    Args:
+        shard: the shard.
+        directory: folder of the run.
+        as_json: print JSON.
+    """
+    waiting = {} if directory.complete else unready(directory)
+    machines = directory.record.get("machines", [])
+    if as_json:
+        left = {str(other): why for other, why in waiting.items()}
+        facts = {"shard": str(shard), "complete": directory.complete, "unready": left, "machines": machines}
+        say(json.dumps({**facts, "folder": str(directory.path)}, indent=1))
+        return
+    if len(machines) > 1:
+        say(
+            f"computed on unlike machines, so that last bits may depend on the shard: {'; '.join(machines)}", error=True
+        )
+    if waiting:
+        say(f"shard {shard} is done; {told_unready(waiting)}")
+    else:
+        say(f"shard {shard} is done, and all are joined; the same command without --shard adds companions and report")
+    say(directory.path)
 
 
 def show_result(ledger: Ledger, page: Path, as_json: bool, *, listed: bool = False) -> None:

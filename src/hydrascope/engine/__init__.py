@@ -36,6 +36,7 @@ from hydrascope.engine._memory import (
     require_account,
     room,
     same_length_batches,
+    size_of,
     texts_at_once,
 )
 from hydrascope.engine._optimal import CANDIDATES, KLObjective, Learning, frozen_weights, learn, require_learnable
@@ -127,6 +128,7 @@ __all__ = [
     "run_interventions",
     "same_length_batches",
     "sender_places",
+    "size_of",
     "statistics_of_texts",
     "texts_at_once",
     "values_of",

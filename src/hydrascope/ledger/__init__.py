@@ -6,6 +6,7 @@ that it is what was written and closes.
 
 from hydrascope.ledger._buffer import LedgerBuffer
 from hydrascope.ledger._file import LedgerFile
+from hydrascope.ledger._joining import Part, join_ledgers
 from hydrascope.ledger._json import read_record, remove, write_record, write_text
 from hydrascope.ledger._reading import open_dataset, unfinished
 from hydrascope.ledger._schema import (
@@ -26,7 +27,9 @@ __all__ = [
     "VARIABLES",
     "LedgerBuffer",
     "LedgerFile",
+    "Part",
     "is_sealed",
+    "join_ledgers",
     "kept_variables",
     "label_dataset",
     "lazily",

@@ -25,7 +25,7 @@ from zarr.storage import LocalStore
 from hydrascope._digests import digest_rows
 from hydrascope.errors import OutputError
 from hydrascope.ledger._json import remove
-from hydrascope.ledger._schema import FORMAT, VARIABLES, rows_of_a_file
+from hydrascope.ledger._schema import CLOSED, FORMAT, VARIABLES, rows_of_a_file
 from hydrascope.ledger._seal import DIGEST, SEAL, is_sealed, lazily, seal_of
 
 
@@ -186,12 +186,10 @@ class LedgerFile:
                 part = array[where]
             yield rows, np.asarray(part)
 
-    def batches(self) -> Iterator[tuple[range, bool]]:
-        """Every batch's rows, and whether it is done."""
-        done = self.done()
-        for first in range(0, len(done), self.batch):
-            rows = range(first, min(first + self.batch, len(done)))
-            yield rows, bool(done[rows.start : rows.stop].all())
+    def batches(self) -> Iterator[range]:
+        """Every batch's rows."""
+        rows = len(self.place)
+        return (range(first, min(first + self.batch, rows)) for first in range(0, rows, self.batch))
 
     def done(self) -> Bool[np.ndarray, " rows"]:
         """Which rows are there."""
@@ -216,12 +214,25 @@ class LedgerFile:
             self.group[DIGEST].oindex[(place, slice(None))] = np.stack(digests, 1)
             self.group["done"].oindex[(place,)] = np.ones(len(place), "int8")
 
-    def finish(self, attributes: Mapping[str, Any]) -> None:
-        """Add what is only known at the end, and gather the metadata where xarray looks first.
+    def finish(self, seconds: float) -> None:
+        """Add how far the numbers close, and gather the metadata where xarray looks first.
+
+        Args:
+            seconds: time that the run took.
 
         Raises:
             OutputError: the disk is full or cannot be written.
         """
+
+        def worst(name: str) -> float:
+            return float(np.abs(np.asarray(self.group[name][:])).max())
+
+        attributes = {
+            CLOSED: worst("worst_remainder"),
+            "clean_closing_error": worst("clean_remainder"),
+            "parity_error": worst("parity_error"),
+            "seconds": round(seconds, 3),
+        }
         with _making_room():
             dataset = lazily(self.path)
             self.group.attrs.update({**attributes, SEAL: seal_of(dataset, {**dataset.attrs, **attributes})})

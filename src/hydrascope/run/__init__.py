@@ -33,11 +33,14 @@ if TYPE_CHECKING:
         given_options,
         given_prompts,
     )
+    from hydrascope.run._joining import told_unready, unready
     from hydrascope.run._opening import open_model, open_request
     from hydrascope.run._options import PROTOCOLS, Checked, Options
     from hydrascope.run._record import record_of, recorded_request, store_prompts, stored_prompts
     from hydrascope.run._request import RunRequest, options_of
     from hydrascope.run._runner import Batch, Progress, Selection, Tell
+    from hydrascope.run._shard import Shard
+    from hydrascope.run._sharding import execute_shard
     from hydrascope.run._task import Task, default_folder, prepare
 
 __all__ = [
@@ -54,6 +57,7 @@ __all__ = [
     "RunRequest",
     "Runs",
     "Selection",
+    "Shard",
     "Task",
     "Tell",
     "alone_with",
@@ -63,6 +67,7 @@ __all__ = [
     "execute",
     "execute_companions",
     "execute_runs",
+    "execute_shard",
     "folder_of_companions",
     "freeze_at_most",
     "freezing",
@@ -80,6 +85,8 @@ __all__ = [
     "recorded_request",
     "store_prompts",
     "stored_prompts",
+    "told_unready",
+    "unready",
     "versions",
 ]
 
@@ -92,9 +99,12 @@ __getattr__ = lazily(
         "_companions": "Runs execute_companions execute_runs folder_of_companions freeze_at_most freezing prepare_runs",
         "_execution": "dealt execute versions",
         "_opening": "open_model open_request",
+        "_joining": "told_unready unready",
         "_options": "PROTOCOLS Checked Options",
         "_record": "record_of recorded_request store_prompts stored_prompts",
         "_request": "RunRequest options_of",
+        "_shard": "Shard",
+        "_sharding": "execute_shard",
         "_task": "Task default_folder prepare",
         "_estimate": "Estimate estimate matmul_rate",
         "_runner": "Batch Progress Selection Tell",

@@ -61,7 +61,7 @@ class AnswerRun(TextRun):
             alone=sum(as_long.values()) - len(kept),
         )
         if task.ablation.deals:
-            for _, blocks in donor_blocks(found, task.ablation.draws + 1):
+            for _, blocks in donor_blocks(found.prompts, task.ablation.draws + 1):
                 for block in blocks:
                     self._require_donors(texts[block.start : block.stop])
         return found

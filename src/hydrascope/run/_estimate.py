@@ -36,7 +36,10 @@ from hydrascope.engine import (
 from hydrascope.ledger import numbers_kept
 from hydrascope.prompts import EncodedPrompt
 from hydrascope.run._description import ledger_variables
+from hydrascope.run._prompt_run import prompts_together
+from hydrascope.run._shard import WHOLE, Shard
 from hydrascope.run._task import Task
+from hydrascope.run._text_run import donor_blocks, shape
 
 PROBE = 512
 """Side of the matrix product that measures the machine's speed."""
@@ -112,8 +115,12 @@ class Estimate:
         ]
 
 
-def estimate(task: Task) -> Estimate:
+def estimate(task: Task, shard: Shard = WHOLE) -> Estimate:
     """Count what a task would do.
+
+    Args:
+        task: the whole task.
+        shard: share of it that is meant; clean runs of all prompts are part of each where donors or a filter need them.
 
     Raises:
         OutOfBudget: a single prompt does not fit the memory budget, or the ledger what is free.
@@ -123,40 +130,63 @@ def estimate(task: Task) -> Estimate:
     plan = task.plan(np.zeros((ablation.draws, 0), dtype=np.int64))
     budget, layers = Budget.read(task.options.memory, *model.devices), model.anatomy.n_layers
     prompts = with_donors(task.encoded.prompts, ablation) if positions.read == "each" else task.encoded.prompts
-    whole = sum(len(prompt.ids) for prompt in prompts)
-    edited = sum(len(task.positions_of(prompt).ablated_in(len(prompt.ids))) for prompt in prompts)
-    read = sum(len(task.positions_of(prompt).read_in(len(prompt.ids))) for prompt in prompts)
-    counts = (_at_the_last_token if positions.is_last else _of_texts)(task, plan, budget, prompts)
-    seen = 1.0 if positions.is_last else 1 / max(1, read // READ_A_STEP)
+    own = _share(task, plan, budget, prompts, shard)
+    edited = sum(len(task.positions_of(prompt).ablated_in(len(prompt.ids))) for prompt in own)
+    all_read, read = (sum(_read_of(task, prompt) for prompt in some) for some in (prompts, own))
+    counts = (_at_the_last_token if positions.is_last else _of_texts)(task, plan, budget, prompts, own)
+    seen = 1.0 if positions.is_last else 1 / max(1, all_read // READ_A_STEP)
     learning = 0.0
     if ablation.learning is not None:  # a backward pass costs two forwards
         learning = 3 * ablation.learning.steps * seen + CANDIDATES
-    blocks = counts.blocks + learning * counts.tokens * sum(_blocks(task, k.first_layer) for k in plan.knockouts)
+    learned = len(prompts) if positions.is_last else sum(len(prompt.ids) for prompt in prompts)
+    blocks = counts.blocks + learning * learned * sum(_blocks(task, k.first_layer) for k in plan.knockouts)
     body = model.source.n_parameters - model.network.get_input_embeddings().weight.numel()
     meets_vocabulary = counts.clean_reads + read * plan.interventions * task.options.distribution
-    meets_vocabulary += ceil(learning * read * len(plan.knockouts))
-    flops = 2.0 * body * (whole * counts.clean_runs + blocks / layers)
+    meets_vocabulary += ceil(learning * all_read * len(plan.knockouts))
+    flops = 2.0 * body * (counts.prefill + blocks / layers)
     flops += 2.0 * model.anatomy.n_vocab * model.anatomy.d_model * meets_vocabulary
-    rows = len(prompts) if positions.span > 1 else read
+    rows = len(prompts) if positions.span > 1 else all_read
     kept = numbers_kept(ledger_variables(plan, task.options.distribution))
-    entries = len(plan.aggregation.entries)
+    ledger = require_account(budget, room(Path()), rows, len(plan.knockouts), len(plan.aggregation.entries), kept)
     return Estimate(
-        prompts=len(prompts),
+        prompts=len(own),
         left_out=len(task.encoded.prompts) - len(prompts),
         edited=edited,
         read=read,
         knockouts=len(plan.knockouts),
         interventions=plan.interventions,
-        prefill_tokens=whole * counts.clean_runs,
+        prefill_tokens=counts.prefill,
         intervention_tokens=counts.tokens * plan.interventions,
         forwards=counts.forwards,
         budget_bytes=budget.bytes,
         needed_bytes=counts.needed,
-        ledger_bytes=require_account(budget, room(Path()), rows, len(plan.knockouts), entries, kept),
+        ledger_bytes=ledger * read // all_read,
         flops=flops,
         seconds=flops / matmul_rate(model.device, model.dtype),
         caution=task.caution,
     )
+
+
+def _share(
+    task: Task, plan: Plan, budget: Budget, prompts: Sequence[EncodedPrompt], shard: Shard
+) -> Sequence[EncodedPrompt]:
+    """Prompts of a shard, had the filter left none out."""
+    if task.positions.is_last:
+        step, count = prompts_together(plan, budget), len(prompts)
+        together = [range(first, min(first + step, count)) for first in range(0, count, step)]
+        rows = np.ones(count, dtype=np.int64)
+    else:
+        prompts = sorted(prompts, key=shape)
+        together = [block for _, blocks in donor_blocks(prompts, plan.ablation.draws + 1) for block in blocks]
+        rows = np.array([1 if task.positions.span > 1 else _read_of(task, prompt) for prompt in prompts])
+    first = np.concatenate([[0], np.cumsum(rows)]).tolist()
+    mine = shard.share((range(first[some.start], first[some.stop]) for some in together), first[-1])
+    return [prompt for prompt, row in zip(prompts, first, strict=False) if mine[row]]
+
+
+def _read_of(task: Task, prompt: EncodedPrompt) -> int:
+    """Read positions of a prompt."""
+    return len(task.positions_of(prompt).read_in(len(prompt.ids)))
 
 
 class _Counts(NamedTuple):
@@ -166,7 +196,7 @@ class _Counts(NamedTuple):
         tokens: tokens that one intervention on every prompt takes.
         blocks: blocks that the tokens of all interventions pass.
         forwards: forwards of texts; None at the last token.
-        clean_runs: runs of each prompt without interventions.
+        prefill: tokens of runs without interventions.
         clean_reads: positions of clean runs that meet the vocabulary.
         needed: estimated peak beside the weights, in bytes.
     """
@@ -174,32 +204,36 @@ class _Counts(NamedTuple):
     tokens: int
     blocks: float
     forwards: int | None
-    clean_runs: int
+    prefill: int
     clean_reads: int
     needed: int
 
 
-def _at_the_last_token(task: Task, plan: Plan, budget: Budget, prompts: Sequence[EncodedPrompt]) -> _Counts:
+def _at_the_last_token(
+    task: Task, plan: Plan, budget: Budget, prompts: Sequence[EncodedPrompt], own: Sequence[EncodedPrompt]
+) -> _Counts:
     lengths = [len(prompt.ids) for prompt in prompts]
     longest = max(lengths)
-    together = min(prompts_at_once(task.model, longest, budget), len(lengths))
+    together = min(prompts_at_once(task.model, longest, budget), max(1, len(own)))
     size = _size(task, plan, budget, together, longest, 1)
     rows = together * min(plan.interventions, size.interventions)
     needed = together * Footprint.of(task.model, longest, copies_prefix=False).prompt + rows * size.row
-    each = plan.interventions // len(plan.knockouts) * len(lengths)
+    each = plan.interventions // len(plan.knockouts) * len(own)
     staircase = task.engine.strategy.staircase
     blocks = each * sum(_blocks(task, k.first_layer) + blocks_to_receiver(k, staircase) for k in plan.knockouts)
     clean_runs = 1 + plan.ablation.extra_runs
-    return _Counts(len(lengths), blocks, None, clean_runs, len(lengths) * clean_runs, needed)
+    return _Counts(len(own), blocks, None, sum(lengths) * clean_runs, len(lengths) * clean_runs, needed)
 
 
-def _of_texts(task: Task, plan: Plan, budget: Budget, prompts: Sequence[EncodedPrompt]) -> _Counts:
+def _of_texts(
+    task: Task, plan: Plan, budget: Budget, prompts: Sequence[EncodedPrompt], own: Sequence[EncodedPrompt]
+) -> _Counts:
     """Count forward by forward, as the engine cuts them."""
     positions, lent = task.positions, plan.ablation.extra_runs
     forwards = needed = read = 0
     blocks = 0.0
     cost = cache(partial(_forwards, task, plan))
-    for (tokens, span), count in Counter((len(text.ids), text.span) for text in prompts).items():
+    for (tokens, span), count in Counter(map(shape, own)).items():
         where = replace(positions, span=span)
         places, rows = len(where.ablated_in(tokens)), len(where.read_in(tokens))
         read += count * rows
@@ -212,10 +246,10 @@ def _of_texts(task: Task, plan: Plan, budget: Budget, prompts: Sequence[EncodedP
                 found, passed = cost(size.interventions)
                 forwards, blocks = forwards + found, blocks + some * tokens * passed
                 needed = max(needed, kept + size.row * some * (1 + min(size.interventions, plan.interventions)))
-    # a clean run, one more by the engine, and those that the ablation or the filter needs
-    clean_runs = 2 + lent + (plan.ablation.basis != "runs") + (positions.read == "last")
-    whole = sum(len(text.ids) for text in prompts)
-    return _Counts(whole, blocks, forwards, clean_runs, whole * (clean_runs - 1) + read, needed)
+    whole, given = (sum(len(text.ids) for text in some) for some in (own, prompts))
+    # a clean run, one more by the engine, and those of all texts that the ablation or the filter needs
+    prefill = (2 + lent) * whole + ((plan.ablation.basis != "runs") + (positions.read == "last")) * given
+    return _Counts(whole, blocks, forwards, prefill, prefill - whole + read, needed)
 
 
 def _size(task: Task, plan: Plan, budget: Budget, prompts: int, tokens: int, read: int) -> ForwardSize:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
@@ -17,6 +18,7 @@ from hydrascope.engine import Budget, Plan
 from hydrascope.errors import HydrascopeError, OutputError
 from hydrascope.ledger import LedgerFile, open_dataset
 from hydrascope.run._answer_run import AnswerRun
+from hydrascope.run._joining import join
 from hydrascope.run._prompt_run import PromptRun
 from hydrascope.run._record import record_of, store_prompts
 from hydrascope.run._request import RunRequest
@@ -59,11 +61,7 @@ def execute(
         with tempfile.TemporaryDirectory(prefix="hydrascope-") as folder:
             dataset, _ = _execute(task, Path(folder) / "run", request, command, False, progress, tell)
             return dataset, None
-    try:
-        return _execute(task, out, request, command, overwrite, progress, tell)
-    except KeyboardInterrupt as stop:
-        stop.add_note(_kept(task, out))
-        raise
+    return _execute(task, out, request, command, overwrite, progress, tell)
 
 
 def _kept(task: Task, out: Path) -> str:
@@ -85,27 +83,57 @@ def _execute(
     tell: Tell,
 ) -> tuple[xr.Dataset, RunDirectory]:
     started = time.monotonic()
-    budget = Budget.read(task.options.memory, *task.model.devices)
-    facts = {"memory": budget.bytes, "command": command, "versions": versions(), "created": _now()}
-    if request is not None:
-        facts |= record_of(request, task.model, task.prompts)
     with locked(out):
-        directory = open_run_directory(out, task.settings, facts, overwrite=overwrite)
+        directory = open_run_directory(out, task.settings, facts_of(task, request, command), overwrite=overwrite)
         if request is not None:
             store_prompts(directory, task.prompts)
         if not directory.complete:
-            if task.options.memory is None:  # batches, and so rounding, are those before the kill
-                budget = Budget(int(directory.record["memory"]))
-            try:
-                runner_of(task)(task, directory, budget, progress, tell).finish(started)
-            except OutputError:
-                raise  # room can be made, and what is done is worth keeping
-            except HydrascopeError:
-                if not LedgerFile.has_begun(directory.ledger):
-                    directory.discard()
-                raise
-            directory = directory.mark_complete()
+            if "shards" in directory.record:
+                directory = join(directory)
+            else:
+                with compute(task, directory, progress, tell) as runner:
+                    runner.finish(started)
+                directory = directory.mark_complete()
     return open_dataset(directory.ledger), directory
+
+
+def facts_of(task: Task, request: RunRequest | None, command: str = "") -> dict[str, Any]:
+    """What a run's record says beside its settings.
+
+    Args:
+        task: what is done.
+        request: what was asked.
+        command: command that makes the run, where that is not the request's own.
+    """
+    budget = Budget.read(task.options.memory, *task.model.devices)
+    facts = {"memory": budget.bytes, "command": command, "versions": versions(), "created": _now()}
+    return facts if request is None else facts | record_of(request, task.model, task.prompts)
+
+
+@contextmanager
+def compute(task: Task, directory: RunDirectory, progress: Progress, tell: Tell) -> Iterator[Runner]:
+    """The runner of a task in its folder; an error that comes before the first batch is done leaves nothing there.
+
+    Args:
+        task: what to do.
+        directory: the folder, of a run or a shard of it.
+        progress: takes stage, number done and total.
+        tell: takes what is said before the first number.
+    """
+    budget = Budget.read(task.options.memory, *task.model.devices)
+    if task.options.memory is None:  # batches, and so rounding, are those before the kill
+        budget = Budget(int(directory.record["memory"]))
+    try:
+        yield runner_of(task)(task, directory, budget, progress, tell)
+    except KeyboardInterrupt as stop:
+        stop.add_note(_kept(task, directory.path))
+        raise
+    except OutputError:
+        raise  # room can be made, and what is done is worth keeping
+    except HydrascopeError:
+        if not LedgerFile.has_begun(directory.ledger):
+            directory.discard()
+        raise
 
 
 @contextmanager

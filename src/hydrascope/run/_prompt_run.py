@@ -25,6 +25,7 @@ from hydrascope.engine import (
     prompts_in_account,
     same_length_batches,
 )
+from hydrascope.ledger import LedgerFile
 from hydrascope.prompts import select_prompts
 from hydrascope.run._runner import Batch, Group, Progress, Runner, Selection, Tell
 from hydrascope.run._task import Task
@@ -92,8 +93,12 @@ class PromptRun(Runner):
         }
 
     def rows_together(self, plan: Plan, selection: Selection) -> int:
-        """Prompts whose account fits the budget, up to what a kill may cost."""
-        return min(BATCH, prompts_in_account(self.budget, len(plan.knockouts), len(plan.aggregation.entries)))
+        """A batch."""
+        return prompts_together(plan, self.budget)
+
+    def indivisible(self, selection: Selection, file: LedgerFile) -> Iterator[range]:
+        """The ledger's batches, whose prompts go through the model together."""
+        return file.batches()
 
     def sharing(self, selection: Selection) -> int:
         """The count made when donors were chosen."""
@@ -133,3 +138,8 @@ class PromptRun(Runner):
             yield Batch(
                 context, some, some, within, clean, selection.items(some, [str(prompts[row].index) for row in some])
             )
+
+
+def prompts_together(plan: Plan, budget: Budget) -> int:
+    """Prompts of a batch: as many as have room for their account, up to what a kill may cost."""
+    return min(BATCH, prompts_in_account(budget, len(plan.knockouts), len(plan.aggregation.entries)))

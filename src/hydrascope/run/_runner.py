@@ -37,6 +37,7 @@ from hydrascope.ledger import VARIABLES, LedgerBuffer, LedgerFile, numbers_kept
 from hydrascope.prompts import EncodedPrompt, LeftOut, require_donors
 from hydrascope.run._description import ledger_attributes, ledger_labels, ledger_variables
 from hydrascope.run._introduction import introduction, recorded
+from hydrascope.run._shard import WHOLE, Shard
 from hydrascope.run._task import Task
 from hydrascope.run_directory import RunDirectory
 
@@ -141,18 +142,27 @@ class Runner(ABC):
         self.tolerance = task.model.closing_tolerance
 
     def finish(self, started: float) -> None:
-        """Do what is left to do: select, plan, lay out the ledger, learn, measure, close.
+        """Do what is left to do of the whole run, and close its ledger.
 
         Args:
             started: start of the run, or of this part of it, in seconds of the monotonic clock.
+        """
+        file = self.measure(WHOLE)
+        file.finish(time.monotonic() - started)
+
+    def measure(self, shard: Shard) -> LedgerFile:
+        """Do what is left to do of a share, in a ledger that is laid out for all: select, plan, learn, measure.
+
+        Args:
+            shard: the share.
         """
         selection = self.select()
         plan = self.plan(selection)
         file = self._ledger(plan, selection)
         learned = self._learned(plan, selection)
         self.tell(introduction(self.task, selection.prompts, selection.tokens, selection.left_out))
-        self._measure(plan, selection, file, learned)
-        self._close(file, time.monotonic() - started)
+        self._measure(plan, selection, file, learned, shard)
+        return file
 
     def deal(self, together: int) -> tuple[Selection, Plan, Iterator[Batch]]:
         """What would be measured, with every donor dealt out: prompts, plan and batches.
@@ -184,6 +194,10 @@ class Runner(ABC):
         """Rows that share a file of each of the ledger's variables."""
 
     @abstractmethod
+    def indivisible(self, selection: Selection, file: LedgerFile) -> Iterator[range]:
+        """Rows that must be computed together for their last bits, in order."""
+
+    @abstractmethod
     def sharing(self, selection: Selection) -> int:
         """Number of donors that name a token of the prompt's pair of target and foil."""
 
@@ -210,8 +224,11 @@ class Runner(ABC):
             is_done: tells whether rows are finished.
         """
 
-    def _measure(self, plan: Plan, selection: Selection, file: LedgerFile, learned: Mapping[int, Constants]) -> None:
-        counted, total = 0, plan.interventions * len(selection.prompts)
+    def _measure(
+        self, plan: Plan, selection: Selection, file: LedgerFile, learned: Mapping[int, Constants], shard: Shard
+    ) -> None:
+        mine = shard.share(self.indivisible(selection, file), selection.first_rows[-1])
+        counted, total = 0, plan.interventions * int(mine[list(selection.first_rows[:-1])].sum())
 
         def counting(interventions: int) -> None:
             nonlocal counted
@@ -219,12 +236,15 @@ class Runner(ABC):
             self.progress("knock-outs", counted, total)
 
         with LedgerBuffer(file, self.wait) as buffer:
-            written = (rows for rows, _ in file.batches())
-            for group in self.groups(plan, selection, written, learned, buffer.is_done):
-                if buffer.is_done(group.rows):
-                    counting(plan.interventions * group.prompts)
-                else:
+
+            def is_done(rows: range) -> bool:
+                return not mine[rows.start] or buffer.is_done(rows)
+
+            for group in self.groups(plan, selection, file.batches(), learned, is_done):
+                if not is_done(group.rows):
                     buffer.add(group.rows, self._arrays(group, counting))
+                elif mine[group.rows.start]:
+                    counting(plan.interventions * group.prompts)
 
     def _arrays(self, group: Group, done: Callable[[int], None]) -> Arrays:
         found: Arrays = {}
@@ -314,16 +334,3 @@ class Runner(ABC):
 
     def _token(self, token: int) -> str:
         return str(token) if self.model.tokenizer is None else str(self.model.tokenizer.decode([token]))
-
-    def _close(self, file: LedgerFile, seconds: float) -> None:
-        def worst(name: str) -> float:
-            return float(np.abs(np.asarray(file.group[name][:])).max())
-
-        file.finish(
-            {
-                "closing_error": worst("worst_remainder"),
-                "clean_closing_error": worst("clean_remainder"),
-                "parity_error": worst("parity_error"),
-                "seconds": round(seconds, 3),
-            }
-        )

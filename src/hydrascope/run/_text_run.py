@@ -30,7 +30,7 @@ from hydrascope.engine import (
     texts_at_once,
     values_of,
 )
-from hydrascope.ledger import rows_of_a_chunk
+from hydrascope.ledger import LedgerFile, rows_of_a_chunk
 from hydrascope.prompts import EncodedPrompt, LeftOut, select_prompts
 from hydrascope.run._runner import Batch, Group, Runner, Selection
 
@@ -71,7 +71,7 @@ class TextRun(Runner):
             alike=asked.dropped_alike,
             left_out=asked.left_out,
         )
-        for same_length, blocks in donor_blocks(found, task.ablation.draws + 1):
+        for same_length, blocks in donor_blocks(found.prompts, task.ablation.draws + 1):
             with_donors([found.prompts[i] for i in same_length], task.ablation)
             for block in blocks:
                 self.require_donors([found.prompts[i] for i in block], [found.tokens[i][0] for i in block])
@@ -125,9 +125,14 @@ class TextRun(Runner):
         """Rows that make a file of a good size."""
         return rows_of_a_chunk(len(plan.knockouts), len(plan.aggregation.entries))
 
+    def indivisible(self, selection: Selection, file: LedgerFile) -> Iterator[range]:
+        """The rows of texts that are each other's donors, whose values are made together."""
+        for _, blocks in donor_blocks(selection.prompts, self.task.ablation.draws + 1):
+            yield from map(selection.rows, blocks)
+
     def sharing(self, selection: Selection) -> int:
         """The count over all blocks."""
-        blocks = [block for _, some in donor_blocks(selection, self.task.ablation.draws + 1) for block in some]
+        blocks = [block for _, some in donor_blocks(selection.prompts, self.task.ablation.draws + 1) for block in some]
         return sum(self._donate(selection, block).sharing for block in blocks)
 
     def learning(self, plan: Plan, selection: Selection) -> Learning:
@@ -153,7 +158,7 @@ class TextRun(Runner):
         is_done: Callable[[range], bool],
     ) -> Iterator[Group]:
         """A few texts at a time, block by block."""
-        for same_length, blocks in donor_blocks(selection, self.task.ablation.draws + 1):
+        for same_length, blocks in donor_blocks(selection.prompts, self.task.ablation.draws + 1):
             reference: Values | None = None
             for block in blocks:
                 if is_done(selection.rows(block)):
@@ -217,10 +222,10 @@ class TextRun(Runner):
         return self.task.ablation.donate(texts, targets, self.task.options.seed, block=block.start)
 
 
-def donor_blocks(selection: Selection, least: int) -> Iterator[tuple[range, list[range]]]:
-    """The texts of each length and span, and the blocks of at least `least` that they are cut into."""
+def donor_blocks(texts: Sequence[EncodedPrompt], least: int) -> Iterator[tuple[range, list[range]]]:
+    """The stretch of texts of each length and span, and the blocks of at least `least` that it is cut into."""
     start = 0
-    for _, same in groupby(map(shape, selection.prompts)):
+    for _, same in groupby(map(shape, texts)):
         count = len(list(same))
         blocks = blocks_of(count, least)
         yield range(start, start + count), [range(start + b.start, start + b.stop) for b in blocks]
