@@ -242,6 +242,8 @@ def test_public_names_are_those_that_can_be_imported():
         "hydrascope.ranking._request",
         "hydrascope.pruning",
         "hydrascope.pruning._request",
+        "hydrascope.sweeping",
+        "hydrascope.cli._sweep",
         "hydrascope.significance",
         "hydrascope.resilience",
         "hydrascope.analysis",
@@ -251,6 +253,6 @@ def test_public_names_are_those_that_can_be_imported():
     ],
 )
 def test_what_needs_no_model_does_not_wait_for_torch(module):
-    code = f"import sys, {module}; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    code = f"import sys, {module}; print([m for m in ('torch', 'transformers', 'dask') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

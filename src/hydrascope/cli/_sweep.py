@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 def sweep(
     plan: Annotated[Path, typer.Argument(help="A TOML file; options of 'run', whose lists are crossed.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Price every cell and stop.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Make the cells in so many processes on this machine, by Dask.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Make the cells on the Dask cluster with this scheduler.")
+    ] = None,
     verify: Annotated[
         bool,
         typer.Option("--verify", help="Open finished cells' models, too, and hold weights and prompts to the record."),
@@ -29,8 +35,10 @@ def sweep(
     as_json: AsJson = False,
 ) -> None:
     """Run many models, tasks, ablations and seeds from one file. Run again, it continues."""
-    from hydrascope.sweeping import How, Sweep, execute_plan, price_plan, read_plan
+    from hydrascope.sweeping import How, Sweep, Where, execute_sweep, price_plan, read_plan
 
+    where = Where(workers, scheduler)
+    where.require()
     asked = read_plan(plan)
     from hydrascope.cli import _terminal
 
@@ -40,13 +48,22 @@ def sweep(
         if dry_run:
             prices = price_plan(asked, how, progress=progress)
         else:
-            told = _log(len(asked.cells), as_json)
-            found = Sweep(asked.folder, tuple(execute_plan(asked, how, progress=progress, told=told)))
+            told, tell = _log(len(asked.cells), as_json), _silent if as_json else _tell
+            made = execute_sweep(asked, how, where, progress=progress, told=told, tell=tell)
+            found = Sweep(asked.folder, tuple(made))
     if dry_run:
         _show_prices(prices, asked.folder, as_json)
         raise typer.Exit(int(any(one.state == "refused" for one in prices)))
     _show(found, as_json)
     raise typer.Exit(found.exit_code)
+
+
+def _tell(line: str) -> None:
+    say(line, error=True)
+
+
+def _silent(line: str) -> None:
+    pass
 
 
 def _log(cells: int, quiet: bool) -> Callable[[Outcome], None]:

@@ -35,7 +35,8 @@ def lazily(path: Path) -> xr.Dataset:
     """
     with warnings.catch_warnings():  # of files that do not belong there
         warnings.simplefilter("ignore")
-        opened: xr.Dataset = xr.open_zarr(LocalStore(path), consolidated=False)
+        # not by dask where that is installed: on a worker of its cluster it would wait for itself
+        opened: xr.Dataset = xr.open_zarr(LocalStore(path), consolidated=False, chunks=None)
     return opened
 
 

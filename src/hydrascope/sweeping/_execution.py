@@ -134,7 +134,7 @@ def make(cell: Cell, how: How, opened: OpenModel, progress: Progress) -> Outcome
         Claimed: another process works on it.
     """
     started = time.monotonic()
-    if (outcome := _reused(cell, how)) is not None:
+    if (outcome := reused(cell, how)) is not None:
         return outcome
     try:
         with claimed(cell.folder.with_name(f".{cell.folder.name}.claim")) as claim:
@@ -143,7 +143,7 @@ def make(cell: Cell, how: How, opened: OpenModel, progress: Progress) -> Outcome
                 claim.require()
                 progress(stage, done, total)
 
-            return _reused(cell, how) or _made(cell, how, opened, told)  # another process may just have made it
+            return reused(cell, how) or _made(cell, how, opened, told)  # another process may just have made it
     except Claimed:
         raise
     except HydrascopeError as error:
@@ -153,7 +153,8 @@ def make(cell: Cell, how: How, opened: OpenModel, progress: Progress) -> Outcome
     return Outcome(cell.name, str(cell.folder), "failed", said, time.monotonic() - started)
 
 
-def _reused(cell: Cell, how: How) -> Outcome | None:
+def reused(cell: Cell, how: How) -> Outcome | None:
+    """What became of a cell that needs nothing any more and is not to be verified; None otherwise."""
     found = None if how.verify else cell.found()
     return None if found is None else Outcome(cell.name, str(cell.folder), "reused", str(found["headline"]))
 

@@ -14,8 +14,9 @@ from hydrascope.progress import bars
 from hydrascope.results import Ledger
 from hydrascope.run import PathLike, Progress
 from hydrascope.sweeping._cells import Outcome
-from hydrascope.sweeping._execution import How, execute_plan
+from hydrascope.sweeping._execution import How
 from hydrascope.sweeping._plan import read_plan
+from hydrascope.sweeping._where import Where, execute_sweep
 
 FAILED = 1
 """Exit code where a cell failed; 2 is for a plan that cannot be read."""
@@ -70,6 +71,8 @@ class Sweep:
 def sweep(
     plan: PathLike | Mapping[str, Any],
     *,
+    workers: int | None = None,
+    scheduler: str | None = None,
     verify: bool = False,
     trust_remote_code: bool = False,
     progress: Progress | None = None,
@@ -81,6 +84,9 @@ def sweep(
 
     Args:
         plan: a TOML file, or what one holds as a dictionary, such as `{"model": ["lerna", "iolaus"], "seed": [0, 1]}`.
+        workers: make the cells in so many processes of their own on this machine; a script that does needs the usual
+            `if __name__ == "__main__":` around the call.
+        scheduler: make the cells on the Dask cluster whose scheduler has this address.
         verify: open the models of finished cells, too, and hold weights and prompts to what was measured.
         trust_remote_code: run code that comes with the weights.
         progress: takes stage, number done and total; if None, bars in a notebook or a terminal.
@@ -89,10 +95,12 @@ def sweep(
         What became of each cell.
 
     Raises:
-        RunError: something in the plan says nothing, with its place.
+        RunError: something in the plan says nothing, with its place, or there is no such cluster.
         OutputError: the plan cannot be read.
     """
+    where = Where(workers, scheduler)
+    where.require()
     asked = read_plan(plan)
     with bars(quiet=progress is not None) as drawn:
         how = How(trust_remote_code, verify, asked.report)
-        return Sweep(asked.folder, tuple(execute_plan(asked, how, progress=progress or drawn)))
+        return Sweep(asked.folder, tuple(execute_sweep(asked, how, where, progress=progress or drawn)))
