@@ -20,7 +20,7 @@ import hydrascope as hs
 from hydrascope import zoo
 from hydrascope.engine import _memory
 from hydrascope.errors import SettingsChanged, TooFewDonors
-from hydrascope.ledger import open_dataset, read_record, write_record
+from hydrascope.ledger import LedgerFile, open_dataset, read_record, write_record
 from hydrascope.run import RunRequest, Shard, estimate, execute, execute_shard, prepare
 from hydrascope.run._joining import join
 from hydrascope.run._prompt_run import PromptRun
@@ -343,6 +343,27 @@ def test_a_slower_join_leaves_the_faster_ones_ledger(
     assert not list((out / "shards").glob("joined*"))
     monkeypatch.undo()
     assert join(RunDirectory(out, read_record(out / "run.json"))).complete
+    require_same(faster, out)
+
+
+def test_shards_that_a_faster_join_takes_away_are_not_missed(
+    divided: tuple[Path, list[Any]], cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, command = divided
+    faster = out.with_name("faster")
+    shutil.copytree(out, faster)
+    assert cli(*command[:-1], faster, "--shard", "2/2").code == 0
+    finish = LedgerFile.finish
+
+    def overtaken(file: LedgerFile, seconds: float) -> None:
+        shutil.copytree(faster / "ledger.zarr", out / "ledger.zarr")
+        shutil.rmtree(out / "shards")
+        shutil.copy(faster / "run.json", out / "run.json")
+        finish(file, seconds)
+
+    monkeypatch.setattr(LedgerFile, "finish", overtaken)
+    assert cli(*command, "--shard", "2/2").code == 0
+    assert {path.name for path in out.iterdir()} == {path.name for path in faster.iterdir()}
     require_same(faster, out)
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     )
     from hydrascope.run._joining import told_unready, unready
     from hydrascope.run._opening import open_model, open_request
+    from hydrascope.run._operations import Operations
     from hydrascope.run._options import PROTOCOLS, Checked, Options
     from hydrascope.run._record import record_of, recorded_request, store_prompts, stored_prompts
     from hydrascope.run._request import RunRequest, options_of
@@ -50,6 +51,7 @@ __all__ = [
     "Checked",
     "Estimate",
     "ModelLike",
+    "Operations",
     "Options",
     "PathLike",
     "Progress",
@@ -100,6 +102,7 @@ __getattr__ = lazily(
         "_execution": "dealt execute versions",
         "_opening": "open_model open_request",
         "_joining": "told_unready unready",
+        "_operations": "Operations",
         "_options": "PROTOCOLS Checked Options",
         "_record": "record_of recorded_request store_prompts stored_prompts",
         "_request": "RunRequest options_of",

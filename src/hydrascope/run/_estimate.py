@@ -36,6 +36,7 @@ from hydrascope.engine import (
 from hydrascope.ledger import numbers_kept
 from hydrascope.prompts import EncodedPrompt
 from hydrascope.run._description import ledger_variables
+from hydrascope.run._operations import Operations
 from hydrascope.run._prompt_run import prompts_together
 from hydrascope.run._shard import WHOLE, Shard
 from hydrascope.run._task import Task
@@ -62,7 +63,10 @@ class Estimate:
         budget_bytes: memory budget.
         needed_bytes: estimated peak beside the weights.
         ledger_bytes: size of the ledger in memory, and at most on disk.
-        flops: floating-point operations, counted from the weights.
+        passes: blocks that tokens pass, over all tokens.
+        pairs: keys that tokens attend to, over all blocks that they pass.
+        meets_vocabulary: positions that meet the vocabulary.
+        flops: floating-point operations, counted from these and the model's shapes.
         seconds: flops over the speed of a matrix product measured now; rough, a lower bound on a small model.
         caution: what the run cannot tell, whatever it finds; empty where nothing is.
     """
@@ -79,6 +83,9 @@ class Estimate:
     budget_bytes: int
     needed_bytes: int
     ledger_bytes: int
+    passes: float
+    pairs: float
+    meets_vocabulary: int
     flops: float
     seconds: float
     caution: str
@@ -138,13 +145,15 @@ def estimate(task: Task, shard: Shard = WHOLE) -> Estimate:
     learning = 0.0
     if ablation.learning is not None:  # a backward pass costs two forwards
         learning = 3 * ablation.learning.steps * seen + CANDIDATES
-    learned = len(prompts) if positions.is_last else sum(len(prompt.ids) for prompt in prompts)
-    blocks = counts.blocks + learning * learned * sum(_blocks(task, k.first_layer) for k in plan.knockouts)
-    body = model.source.n_parameters - model.network.get_input_embeddings().weight.numel()
-    meets_vocabulary = counts.clean_reads + read * plan.interventions * task.options.distribution
+    lengths = [len(prompt.ids) for prompt in prompts]
+    passed = learning * sum(_blocks(task, k.first_layer) for k in plan.knockouts)
+    passes = layers * counts.prefill + counts.blocks
+    passes += passed * (len(lengths) if positions.is_last else sum(lengths))
+    pairs = counts.pairs + passed * sum(length if positions.is_last else length**2 for length in lengths)
+    # of the control no distribution is taken
+    meets_vocabulary = counts.clean_reads + read * ablation.draws * len(plan.knockouts) * task.options.distribution
     meets_vocabulary += ceil(learning * all_read * len(plan.knockouts))
-    flops = 2.0 * body * (counts.prefill + blocks / layers)
-    flops += 2.0 * model.anatomy.n_vocab * model.anatomy.d_model * meets_vocabulary
+    flops = Operations.of(model).total(passes, pairs, meets_vocabulary)
     rows = len(prompts) if positions.span > 1 else all_read
     kept = numbers_kept(ledger_variables(plan, task.options.distribution))
     ledger = require_account(budget, room(Path()), rows, len(plan.knockouts), len(plan.aggregation.entries), kept)
@@ -161,6 +170,9 @@ def estimate(task: Task, shard: Shard = WHOLE) -> Estimate:
         budget_bytes=budget.bytes,
         needed_bytes=counts.needed,
         ledger_bytes=ledger * read // all_read,
+        passes=passes,
+        pairs=pairs,
+        meets_vocabulary=meets_vocabulary,
         flops=flops,
         seconds=flops / matmul_rate(model.device, model.dtype),
         caution=task.caution,
@@ -195,6 +207,7 @@ class _Counts(NamedTuple):
     Attributes:
         tokens: tokens that one intervention on every prompt takes.
         blocks: blocks that the tokens of all interventions pass.
+        pairs: keys that tokens attend to, over all blocks of all runs.
         forwards: forwards of texts; None at the last token.
         prefill: tokens of runs without interventions.
         clean_reads: positions of clean runs that meet the vocabulary.
@@ -203,6 +216,7 @@ class _Counts(NamedTuple):
 
     tokens: int
     blocks: float
+    pairs: float
     forwards: int | None
     prefill: int
     clean_reads: int
@@ -220,9 +234,17 @@ def _at_the_last_token(
     needed = together * Footprint.of(task.model, longest, copies_prefix=False).prompt + rows * size.row
     each = plan.interventions // len(plan.knockouts) * len(own)
     staircase = task.engine.strategy.staircase
-    blocks = each * sum(_blocks(task, k.first_layer) + blocks_to_receiver(k, staircase) for k in plan.knockouts)
-    clean_runs = 1 + plan.ablation.extra_runs
-    return _Counts(len(own), blocks, None, sum(lengths) * clean_runs, len(lengths) * clean_runs, needed)
+    blocks: float = each * sum(_blocks(task, k.first_layer) + blocks_to_receiver(k, staircase) for k in plan.knockouts)
+    clean_runs, layers = 1 + plan.ablation.extra_runs, task.model.anatomy.n_layers
+    at_once = _size(task, plan, budget, min(together, prompts_together(plan, budget)), longest, 1).interventions
+    firsts = [
+        min(plan.knockouts[job.knockout].first_layer for job in jobs) for jobs in plan.schedule(at_once, by_block=False)
+    ]
+    blocks += len(own) * sum(_blocks(task, first) for first in firsts)  # each forward has clean rows of its own
+    own_mean = sum(len(prompt.ids) for prompt in own) / max(1, len(own))
+    pairs = layers * clean_runs * sum(length**2 for length in lengths) + blocks * own_mean
+    clean_reads = len(lengths) * clean_runs + len(own) * len(firsts)
+    return _Counts(len(own), blocks, pairs, None, sum(lengths) * clean_runs, clean_reads, needed)
 
 
 def _of_texts(
@@ -232,6 +254,7 @@ def _of_texts(
     positions, lent = task.positions, plan.ablation.extra_runs
     forwards = needed = read = 0
     blocks = 0.0
+    pairs: float = 0.0
     cost = cache(partial(_forwards, task, plan))
     for (tokens, span), count in Counter(map(shape, own)).items():
         where = replace(positions, span=span)
@@ -245,11 +268,14 @@ def _of_texts(
                 size = _size(task, plan, budget, some, tokens, rows)
                 found, passed = cost(size.interventions)
                 forwards, blocks = forwards + found, blocks + some * tokens * passed
+                pairs += some * tokens**2 * passed
                 needed = max(needed, kept + size.row * some * (1 + min(size.interventions, plan.interventions)))
-    whole, given = (sum(len(text.ids) for text in some) for some in (own, prompts))
     # a clean run, one more by the engine, and those of all texts that the ablation or the filter needs
-    prefill = (2 + lent) * whole + ((plan.ablation.basis != "runs") + (positions.read == "last")) * given
-    return _Counts(whole, blocks, forwards, prefill, prefill - whole + read, needed)
+    each, of_all = 2 + lent, (plan.ablation.basis != "runs") + (positions.read == "last")
+    lengths = [len(text.ids) for text in own] * each + [len(text.ids) for text in prompts] * of_all
+    whole, prefill = sum(len(text.ids) for text in own), sum(lengths)
+    pairs += task.model.anatomy.n_layers * sum(length**2 for length in lengths)
+    return _Counts(whole, blocks, pairs, forwards, prefill, prefill - whole + read, needed)
 
 
 def _size(task: Task, plan: Plan, budget: Budget, prompts: int, tokens: int, read: int) -> ForwardSize:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
@@ -45,14 +46,15 @@ def join(directory: RunDirectory) -> RunDirectory:
             ]
             join_ledgers(parts, draft).finish(sum(record["seconds"] for record in records.values()))
             os.rename(draft, directory.ledger)
-    except (OSError, OutputError) as error:
-        if not joined and directory.ledger.exists():  # another process was faster
-            return RunDirectory(directory.path, read_record(directory.path / JSON))
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(f"'{directory.ledger}' cannot be written: {error.strerror or error}") from error
-    finally:
+    except Exception as error:  # what a faster process takes away here, draft and shards, has errors without end
         remove(draft)
+        if not joined and directory.ledger.exists():
+            with suppress(OSError):  # the other one has not removed the shards yet
+                directory.shards.rmdir()
+            return RunDirectory(directory.path, read_record(directory.path / JSON))
+        if isinstance(error, OSError):
+            raise OutputError(f"'{directory.ledger}' cannot be written: {error.strerror or error}") from error
+        raise
     return directory.mark_complete(machines=sorted({record["machine"] for record in records.values()}))
 
 

@@ -77,9 +77,13 @@ def execute_shard(
     except HydrascopeError:
         _leave(directory)
         raise
-    if directory.ledger.exists() or unready(directory):
-        return RunDirectory(out, read_record(out / JSON))
-    return join(directory)
+    try:
+        waiting = directory.ledger.exists() or unready(directory)
+    except OutputError:
+        if not directory.ledger.exists():  # else another process has joined the shards, and takes them away
+            raise
+        waiting = True
+    return RunDirectory(out, read_record(out / JSON)) if waiting else join(directory)
 
 
 def _shared_directory(task: Task, shard: Shard, out: Path, request: RunRequest) -> RunDirectory:
