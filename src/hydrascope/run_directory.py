@@ -6,7 +6,7 @@ ledger.zarr/    the ledger, appears when the knock-outs begin
 scratch.zarr/   activations that replacements are made of; gone when the run is complete
 companions/NAME/   other ablations, other doses and frozen responders; folders of the same kind
 costs.jsonl     of a pruning, what every removed set costs; prune.json, what each ranking chose; constants.json, what
-                removed parts leave in their places
+                removed parts leave in their places; exports.json, what smaller models save
 report.html     the report
 """
 
@@ -36,12 +36,13 @@ SINGLES = "singles"
 RUN, STRESS, RANK, PRUNE = "run", "stress", "rank", "prune"
 """Kinds of folders, by the verb that makes them."""
 
-COSTS, PRUNED, LEFT = "costs.jsonl", "prune.json", "constants.json"
-"""Files of a pruning: what every removed set costs, what each ranking chose, what removed parts leave."""
+COSTS, PRUNED, LEFT, EXPORTS = "costs.jsonl", "prune.json", "constants.json", "exports.json"
+"""Files of a pruning: what every removed set costs, what each ranking chose, what removed parts leave, and
+what smaller models save."""
 
 LEDGER = "ledger.zarr"
 _FOLDERS = (LEDGER, "scratch.zarr", COMPANIONS)
-_DRAFTS = tuple(f"{name}.new" for name in (JSON, PROMPTS, PRUNED, LEFT, *_FOLDERS))
+_DRAFTS = tuple(f"{name}.new" for name in (JSON, PROMPTS, PRUNED, LEFT, EXPORTS, *_FOLDERS))
 """Names that a killed write can leave in the folder; never read, written over."""
 
 
@@ -194,7 +195,7 @@ def _clear(path: Path) -> None:
             remove(draft)
             os.rename(path / name, draft)
         remove(draft)
-    for name in (REPORT, COSTS, PRUNED, LEFT):
+    for name in (REPORT, COSTS, PRUNED, LEFT, EXPORTS):
         remove(path / name)
 
 

@@ -28,7 +28,7 @@ from hydrascope.pruning._judge import KEPT_BYTES, Judge
 from hydrascope.pruning._request import ALL, PruneRequest
 from hydrascope.pruning._store import Store, name_of
 from hydrascope.pruning._texts import SPLITS, Texts, split
-from hydrascope.pruning.rankings import DRAWS, RANKINGS, Random, Ranking, Scored, ranking_named
+from hydrascope.pruning.rankings import RANKINGS, Random, Ranking, Scored, ranking_named
 from hydrascope.run import Progress, alone_with, record_of, store_prompts, versions
 from hydrascope.run_directory import COSTS, LEFT, PRUNED, RunDirectory, fresh_or_same, locked, open_run_directory
 
@@ -108,6 +108,7 @@ class Pruning:
             "test": asked.test,
             "seed": asked.seed,
             "exhaustive": asked.exhaustive,
+            "draws": asked.draws,
         }
 
     @property
@@ -170,7 +171,7 @@ def _rankings(request: PruneRequest, parts: Sequence[Component]) -> dict[str, tu
         names = [name for name in fits if name in request.ranking]
     found: dict[str, tuple[Ranking, ...]] = {name: (fits[name](),) for name in names}
     if "random" in found:
-        found["random"] = tuple(Random(draw, request.seed) for draw in range(DRAWS))
+        found["random"] = tuple(Random(draw, request.seed) for draw in range(request.draws))
     if request.scores is not None:
         found[OWN] = (Scored.read(Path(request.scores)),)
     return found
