@@ -7,7 +7,7 @@ scratch.zarr/   activations that replacements are made of; gone when the run is 
 shards/2-of-3/  shares of the run, folders of the same kind; gone when they are joined
 companions/NAME/   other ablations, other doses and frozen responders; folders of the same kind
 costs.jsonl     of a pruning, what every removed set costs; prune.json, what each ranking chose; constants.json, what
-                removed parts leave in their places
+                removed parts leave in their places; exports.json, what smaller models save
 report.html     the report
 cell.json       of a cell of a sweep, that nothing is left to do
 """
@@ -38,15 +38,16 @@ SINGLES = "singles"
 RUN, STRESS, RANK, PRUNE = "run", "stress", "rank", "prune"
 """Kinds of folders, by the verb that makes them."""
 
-COSTS, PRUNED, LEFT = "costs.jsonl", "prune.json", "constants.json"
-"""Files of a pruning: what every removed set costs, what each ranking chose, what removed parts leave."""
+COSTS, PRUNED, LEFT, EXPORTS = "costs.jsonl", "prune.json", "constants.json", "exports.json"
+"""Files of a pruning: what every removed set costs, what each ranking chose, what removed parts leave, and
+what smaller models save."""
 
 CELL = "cell.json"
 """File of a cell of a sweep, that nothing is left to do and what was found."""
 
 LEDGER = "ledger.zarr"
 _FOLDERS = (LEDGER, "scratch.zarr", COMPANIONS, SHARDS)
-_DRAFTS = tuple(f"{name}.new" for name in (JSON, PROMPTS, PRUNED, LEFT, CELL, *_FOLDERS))
+_DRAFTS = tuple(f"{name}.new" for name in (JSON, PROMPTS, PRUNED, LEFT, EXPORTS, CELL, *_FOLDERS))
 """Names that a killed write can leave in the folder; never read, written over."""
 
 
@@ -217,7 +218,7 @@ def _clear(path: Path) -> None:
             remove(draft)
             os.rename(path / name, draft)
         remove(draft)
-    for name in (REPORT, COSTS, PRUNED, LEFT, CELL):
+    for name in (REPORT, COSTS, PRUNED, LEFT, EXPORTS, CELL):
         remove(path / name)
 
 

@@ -59,6 +59,7 @@ def test_random_is_the_mean_of_its_draws() -> None:
     found = pruned()
     sets = found.findings.chosen["random"].sets[2]
     assert len(sets) == 20
+    assert len(pruned(draws=3).findings.chosen["random"].sets[2]) == 3
     known = found.findings.test.store.known
     mean = np.mean([known["+".join(parts)].loss.sum() for parts in sets]) - known[""].loss.sum()
     row = found.costs().query("ranking == 'random' and size == 2").iloc[0]
@@ -231,6 +232,10 @@ def test_the_command_writes_a_folder_and_a_model(cli: Cli, model_folder: Path, t
     page = (tmp_path / "p" / "report.html").read_text()
     assert f"{row['perplexity']:.2f}" in page
     assert "What each ranking costs" in page
+    saved = hs.Prune.open(tmp_path / "p").exports().iloc[0]
+    assert saved["bytes"] == sum(weight.nbytes for weight in small.parameters())
+    assert saved["speed_up"] == saved["tokens_per_second"] / saved["whole_tokens_per_second"] > 0
+    assert f"{saved['tokens_per_second']:,.0f}" in page
     (tmp_path / "p" / "report.html").unlink()
     assert cli("report", tmp_path / "p").code == 0
     assert (tmp_path / "p" / "report.html").read_text() == page

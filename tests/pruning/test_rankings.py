@@ -199,3 +199,28 @@ def test_no_document_and_no_text_is_on_both_sides() -> None:
         assert len(set(calibration.documents)) == 3  # even a few texts are from all documents of their side
     with pytest.raises(hs.EmptyPrompts, match="too few"):
         split(encoded[:1], 10, 10, 0)
+
+
+def test_sets_that_share_their_first_part_cost_what_each_costs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = examine(build("llama"), None, name="llama")
+    parts = [part for kind in ("attn", "mlp") for part in model.anatomy.inventory.expand(kind)]
+    sets = [(), *((part,) for part in parts), *combinations(parts, 2), *combinations(parts, 3)]
+    grown: list[frozenset[Component]] = []
+    stand_on = Judge.stand_on
+
+    def standing(self: Judge, removed: Any) -> None:
+        grown.append(frozenset(removed))
+        stand_on(self, removed)
+
+    together = Judge(model, judge().texts, Store(None, "calibration"))
+    monkeypatch.setattr(Judge, "stand_on", standing)
+    found = together.costs(sets, whole=True)
+    assert {frozenset([part]) for part in parts if part.layer == 0} <= set(grown)
+    assert together.ran == len(sets)
+    for removed, cost in zip(sets[::7], found[::7], strict=True):
+        # neither trunks nor kept logits of another set
+        alone = Judge(model, judge().texts, Store(None, "calibration"), kept=0).cost(removed, whole=True)
+        np.testing.assert_array_equal(cost.rows, alone.rows)
+    together.stand_on(parts[:1])
+    together.stand_on(parts[:2])  # grown from the first
+    assert together.cost(parts[:3]).loss.sum() == found[sets.index(tuple(sorted(parts[:3])))].loss.sum()

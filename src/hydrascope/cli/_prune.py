@@ -31,6 +31,7 @@ NAMES = (
         "calibrate",
         "test",
         "exhaustive",
+        "draws",
     ),
     *("length", "limit", "bos", "seed", "memory", "device", "dtype"),
 )
@@ -79,7 +80,10 @@ def prune(
         assert directory is not None
         result = Prune(found, directory.path)
         _terminal.write_page(result, directory.report, progress)
-    show_prune(result, directory.report, None if target is None else result.export(model, target), as_json)
+        exported = None if target is None else result.export(model, target)
+        if exported is not None:  # the page tells what it saves
+            _terminal.write_page(result, directory.report, progress)
+    show_prune(result, directory.report, exported, as_json)
 
 
 def show_prune(result: Prune, page: Path, exported: Exported | None, as_json: bool) -> None:

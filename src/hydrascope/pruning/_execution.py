@@ -24,11 +24,11 @@ from hydrascope.ledger import read_record, write_record
 from hydrascope.prompts import PromptSet, encode
 from hydrascope.pruning._constants import constants_of, read_constants, write_constants
 from hydrascope.pruning._findings import Chosen, Findings, Judged
-from hydrascope.pruning._judge import Judge
+from hydrascope.pruning._judge import KEPT_BYTES, Judge
 from hydrascope.pruning._request import ALL, PruneRequest
 from hydrascope.pruning._store import Store, name_of
 from hydrascope.pruning._texts import SPLITS, Texts, split
-from hydrascope.pruning.rankings import DRAWS, RANKINGS, Random, Ranking, Scored, ranking_named
+from hydrascope.pruning.rankings import RANKINGS, Random, Ranking, Scored, ranking_named
 from hydrascope.run import Progress, alone_with, record_of, store_prompts, versions
 from hydrascope.run_directory import COSTS, LEFT, PRUNED, RunDirectory, fresh_or_same, locked, open_run_directory
 
@@ -46,6 +46,8 @@ MOST_SETS = 20_000
 """Most sets that are judged."""
 MOST_RUN = 1000
 """With more parts than this, rankings that run the model without each are left out unless they are named."""
+KEPT_SHARE = 8
+"""One in so many bytes of the budget may hold clean logits."""
 OWN = "scores"
 """Name of the ranking by a user's own scores."""
 
@@ -106,6 +108,7 @@ class Pruning:
             "test": asked.test,
             "seed": asked.seed,
             "exhaustive": asked.exhaustive,
+            "draws": asked.draws,
         }
 
     @property
@@ -168,7 +171,7 @@ def _rankings(request: PruneRequest, parts: Sequence[Component]) -> dict[str, tu
         names = [name for name in fits if name in request.ranking]
     found: dict[str, tuple[Ranking, ...]] = {name: (fits[name](),) for name in names}
     if "random" in found:
-        found["random"] = tuple(Random(draw, request.seed) for draw in range(DRAWS))
+        found["random"] = tuple(Random(draw, request.seed) for draw in range(request.draws))
     if request.scores is not None:
         found[OWN] = (Scored.read(Path(request.scores)),)
     return found
@@ -222,7 +225,8 @@ def _make(pruning: Pruning, out: Path, progress: Progress) -> None:
     def ranked_so_far(sets: int) -> None:
         progress("rank", min(sets, total), total)
 
-    judge = Judge(pruning.model, pruning.calibration, known, ranked_so_far, left)
+    kept = min(KEPT_BYTES, Budget.read(pruning.request.memory, *pruning.model.devices).bytes // KEPT_SHARE)
+    judge = Judge(pruning.model, pruning.calibration, known, ranked_so_far, left, kept)
     chosen: dict[str, Chosen] = {}
     for name, draws in pruning.rankings.items():
         made = [draw.choose(judge, pruning.parts, pruning.sizes) for draw in draws]
@@ -232,16 +236,12 @@ def _make(pruning: Pruning, out: Path, progress: Progress) -> None:
         chosen[name] = Chosen(meaning, draws[0].repairs, sets, scores)
     by_name = {str(part): part for part in pruning.parts}
     wanted = [(), *(one for ranked in chosen.values() for sets in ranked.sets.values() for one in sets)]
-    for number, one in enumerate(wanted, 1):
-        judge.cost([by_name[part] for part in one], whole=True)
-        progress("calibration", number, len(wanted))
-    tests = Judge(pruning.model, pruning.test, Store(out / COSTS, SPLITS[1]), constants=left)
-    for number, every in enumerate(pruning.exhaustive, 1):
-        tests.cost(every)
-        progress("exhaustive", number, len(pruning.exhaustive))
-    for number, one in enumerate(wanted, 1):
-        tests.cost([by_name[part] for part in one], whole=True)
-        progress("test", number, len(wanted))
+    last = [[by_name[part] for part in one] for one in dict.fromkeys(wanted)]
+    _judge_all(judge, last, "calibration", progress, whole=True)
+    del judge
+    tests = Judge(pruning.model, pruning.test, Store(out / COSTS, SPLITS[1]), constants=left, kept=kept)
+    _judge_all(tests, pruning.exhaustive, "exhaustive", progress)
+    _judge_all(tests, last, "test", progress, whole=True)
     texts = {
         name: {"documents": list(one.documents), "predicted": one.predicted.tolist()}
         for name, one in zip(SPLITS, (pruning.calibration, pruning.test), strict=True)
@@ -249,6 +249,16 @@ def _make(pruning: Pruning, out: Path, progress: Progress) -> None:
     rest = {"units": pruning.request.units, "parts": [str(part) for part in pruning.parts]}
     found = {name: asdict(one) for name, one in chosen.items()}
     write_record(out / PRUNED, {"settings": pruning.settings, **rest, "texts": texts, "chosen": found})
+
+
+def _judge_all(
+    judge: Judge, sets: Sequence[Sequence[Component]], stage: str, progress: Progress, *, whole: bool = False
+) -> None:
+    before = judge.ran
+    judge.told = lambda ran: progress(stage, ran - before, len(sets))
+    judge.costs(sets, whole=whole)
+    if sets:
+        progress(stage, len(sets), len(sets))
 
 
 def _constants(pruning: Pruning, out: Path, progress: Progress) -> dict[Component, Constants]:

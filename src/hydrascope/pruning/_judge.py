@@ -1,13 +1,15 @@
 """What a set of removed parts costs on some texts, each set once.
 
-The clean stream of every text stays in memory, and a set costs the blocks from its first removed part on that are left.
-A search that removes one part after the other stands on what it has removed so far, and pays from the next part on.
+The clean stream of every text stays in memory, and as many of its logits as there is room for. A set costs the blocks
+from its first removed part on that are left, and the unembedding. A search that removes one part after the other stands
+on what it has removed so far, and pays from the next part on; so do many sets with the same first part.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -15,13 +17,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hydrascope.anatomy import Model
-from hydrascope.components import Component
+from hydrascope.components import Component, in_order
 from hydrascope.engine import Constants, Trunk
 from hydrascope.pruning._store import Cost, Removed, Store, name_of
 from hydrascope.pruning._texts import Texts
 
 LOGIT_BYTES = 2**27
 """Bytes of logits that a forward may make; a single text may make more."""
+
+KEPT_BYTES = 2**30
+"""Most bytes of clean logits that are kept."""
 
 Told = Callable[[int], None]
 """Takes how many sets have been judged so far."""
@@ -37,6 +42,7 @@ class Judge:
         store: what is known already.
         told: takes the number of sets that were run, after each.
         constants: what removed parts leave in their places; a part that is not among them leaves nothing.
+        kept: bytes of clean logits that are kept; others are made again, at the last block and an unembedding.
     """
 
     model: Model
@@ -44,9 +50,11 @@ class Judge:
     store: Store
     told: Told = lambda sets: None
     constants: Mapping[Component, Constants] = field(default_factory=dict)
+    kept: int = KEPT_BYTES
     ran: int = field(default=0, init=False)
     _clean: list[Trunk] = field(default_factory=list, init=False)
     _standing: list[Trunk] = field(default_factory=list, init=False)
+    _logits: list[Tensor] = field(default_factory=list, init=False)
 
     @property
     def batches(self) -> list[range]:
@@ -82,13 +90,36 @@ class Judge:
             whole: also compare distributions with the untouched model's, which costs its unembedding once more.
         """
         without = frozenset(removed)
-        known = self.store.known.get(name_of(without))
-        if known is None or (whole and known.kl is None):
-            known = self._run(without, whole)
-            self.store.enter(without, known)
+        if not self._knows(without, whole):
+            self.store.enter(without, self._run(without, whole))
             self.ran += 1
             self.told(self.ran)
-        return known
+        return self.store.known[name_of(without)]
+
+    def costs(self, sets: Iterable[Collection[Component]], *, whole: bool = False) -> list[Cost]:
+        """What the model does on every text without some parts, for many sets.
+
+        Sets with the same first part stand on it where that spares more blocks than it takes.
+
+        Args:
+            sets: the sets.
+            whole: as of `cost`.
+        """
+        wanted = [in_order(one) for one in sets]
+        depth = self.model.anatomy.n_layers
+        for first, same in groupby(sorted(one for one in wanted if one), key=lambda one: one[0]):
+            waiting = [one for one in dict.fromkeys(same) if not self._knows(one, whole)]
+            spared = sum((one[1].layer if len(one) > 1 else depth) - first.layer for one in waiting)
+            if len(waiting) > 1 and spared > depth - first.layer:
+                self.stand_on([first])
+            for one in waiting:
+                self.cost(one, whole=whole)
+            self.stand_clear()
+        return [self.cost(one, whole=whole) for one in wanted]
+
+    def _knows(self, removed: Collection[Component], whole: bool) -> bool:
+        known = self.store.known.get(name_of(removed))
+        return known is not None and not (whole and known.kl is None)
 
     def on_fewer(self, tokens: int) -> Judge:
         """A judge on about so many tokens of these texts, or this one where there are no more."""
@@ -96,11 +127,14 @@ class Judge:
         if len(some.ids) == len(self.texts.ids):
             return self
         known = Store(self.store.path, f"{self.store.split}, {tokens} tokens")
-        return Judge(self.model, some, known, self.told, self.constants)
+        return Judge(self.model, some, known, self.told, self.constants, self.kept)
 
     def stand_on(self, removed: Collection[Component]) -> None:
         """Begin forwards of larger sets at what they add to this one."""
-        self._standing = [Trunk.grow(self.model, trunk.ids, trunk, *removed) for trunk in self.trunks]
+        self._standing = [
+            Trunk.grow(self.model, trunk.ids, trunk, *frozenset(removed) - trunk.missing)
+            for trunk in self._nearest(frozenset(removed))
+        ]
 
     def stand_clear(self) -> None:
         """Forget the set that was stood on."""
@@ -108,22 +142,33 @@ class Judge:
 
     def _run(self, removed: Removed, whole: bool) -> Cost:
         rows = np.zeros((3 if whole else 1, len(self.texts.ids)))
-        clean = self.trunks
-        nearest = self._standing if self._standing and self._standing[0].missing <= removed else clean
-        for batch, untouched, trunk in zip(self.batches, clean, nearest, strict=True):
+        for number, (batch, trunk) in enumerate(zip(self.batches, self._nearest(removed), strict=True)):
             logits = trunk.logits(self.model, *(removed - trunk.missing))
-            right = untouched.logits(self.model) if whole and removed else logits if whole else None
-            rows[:, batch.start : batch.stop] = _measures(logits, trunk.ids, right)
+            rows[:, batch.start : batch.stop] = _measures(logits, trunk.ids, self._whole(number) if whole else None)
         return Cost(*rows)
+
+    def _nearest(self, removed: Removed) -> list[Trunk]:
+        """What a forward without some parts begins with."""
+        return self._standing if self._standing and self._standing[0].missing <= removed else self.trunks
+
+    def _whole(self, number: int) -> Float[Tensor, "texts tokens vocab"]:
+        """The untouched model's logits on a batch."""
+        if number < len(self._logits):
+            return self._logits[number]
+        found = self.trunks[number].logits(self.model)
+        if number == len(self._logits) and sum(one.nbytes for one in self._logits) + found.nbytes <= self.kept:
+            self._logits.append(found)
+        return found
 
 
 def _measures(
     logits: Float[Tensor, "texts tokens vocab"], ids: Tensor, right: Float[Tensor, "texts tokens vocab"] | None
 ) -> Float[np.ndarray, "measures texts"]:
     """Loss, and with the untouched model's logits KL divergence and agreement, summed over each text."""
-    found = logits[:, :-1].float().log_softmax(-1)
-    rows = [-found.gather(-1, ids[:, 1:, None])[..., 0]]
+    said, after = logits[:, :-1].float(), ids[:, 1:, None]
+    rows = [said.logsumexp(-1) - said.gather(-1, after)[..., 0]]
     if right is not None:
+        found = said.log_softmax(-1)
         whole = right[:, :-1].float().log_softmax(-1)
         rows += [(whole.exp() * (whole - found)).sum(-1), (whole.argmax(-1) == found.argmax(-1)).float()]
     return torch.stack([row.double().sum(-1) for row in rows]).cpu().numpy()

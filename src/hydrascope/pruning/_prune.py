@@ -12,7 +12,7 @@ from hydrascope._tables import NamedTables
 from hydrascope.anatomy import Model
 from hydrascope.errors import RunError
 from hydrascope.exporting import Exported, export
-from hydrascope.ledger import read_record
+from hydrascope.ledger import read_record, write_record
 from hydrascope.prompts import encode
 from hydrascope.pruning._constants import LEFT
 from hydrascope.pruning._execution import read
@@ -20,7 +20,12 @@ from hydrascope.pruning._findings import Findings
 from hydrascope.pruning._told import spread, told
 from hydrascope.resilience import Verdict
 from hydrascope.run import stored_prompts
-from hydrascope.run_directory import JSON, PRUNE, finished_record
+from hydrascope.run_directory import EXPORTS, JSON, PRUNE, finished_record
+
+_EXPORTS = [
+    *("ranking", "size", "removed", "bytes", "whole_bytes", "bytes_saved"),
+    *("tokens_per_second", "whole_tokens_per_second", "speed_up"),
+]
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Prune(NamedTables):
         path: folder of the pruning; None for one that was not kept.
     """
 
-    TABLES: ClassVar = ("costs", "differences", "order", "exposure", "agreement", "regret")
+    TABLES: ClassVar = ("costs", "differences", "order", "exposure", "agreement", "regret", "exports")
     WHAT: ClassVar = "a pruning"
 
     findings: Findings
@@ -75,6 +80,13 @@ class Prune(NamedTables):
     def regret(self) -> pd.DataFrame:
         """What each ranking misses at small sizes: its cost above that of the best of all sets."""
         return self.findings.regret.copy()
+
+    def exports(self) -> pd.DataFrame:
+        """What smaller models that were written save: bytes, and tokens a second of both on one machine, in turn."""
+        rows = []
+        if self.path is not None and (self.path / EXPORTS).exists():
+            rows = read_record(self.path / EXPORTS)["exports"]
+        return pd.DataFrame(rows, columns=_EXPORTS)
 
     def report(self, path: str | Path) -> Path:
         """Write the HTML report.
@@ -160,7 +172,29 @@ class Prune(NamedTables):
             vocabulary, context = model.anatomy.n_vocab, model.context
             encoded = encode(prompts, model.tokenizer, vocabulary=vocabulary, context=context, needed=())
             texts = [one.ids for one in encoded.prompts]
-        return export(model, ",".join(parts), folder, texts=texts, measured=measured, constants=self.findings.constants)
+        left = self.findings.constants
+        found = export(model, ",".join(parts), folder, texts=texts, measured=measured, constants=left)
+        self._remember(found, str(row["ranking"]))
+        return found
+
+    def _remember(self, found: Exported, ranking: str) -> None:
+        """Keep what a smaller model saves beside what it costs, once for every set."""
+        if self.path is None:
+            return
+        removed = "+".join(found.removed)
+        row = {
+            "ranking": ranking,
+            "size": len(found.removed),
+            "removed": removed,
+            "bytes": found.bytes[1],
+            "whole_bytes": found.bytes[0],
+            "bytes_saved": 1 - found.bytes[1] / found.bytes[0],
+            "tokens_per_second": found.speed[1],
+            "whole_tokens_per_second": found.speed[0],
+            "speed_up": found.speed[1] / found.speed[0],
+        }
+        others = [one for one in self.exports().to_dict("records") if one["removed"] != removed]
+        write_record(self.path / EXPORTS, {"settings": {}, "exports": [*others, row]})
 
     def _cost(self, parts: tuple[str, ...]) -> dict[str, Any]:
         table = self.findings.costs

@@ -55,7 +55,12 @@ class PruneRequest(RunRequest, frozen=True, extra="forbid"):
     )
     calibrate: int = Field(default=4096, description="Predicted tokens that rankings see.", ge=1)
     test: int = Field(default=8192, description="Predicted tokens of other documents that they are judged on.", ge=1)
-
+    draws: int = Field(
+        default=20,
+        description="Random sets of each size: their mean is the ranking random, and it is told how well the scores of "
+        "each ranking foretell what they cost.",
+        ge=1,
+    )
     exhaustive: int = Field(
         default=0, description="Largest size for which all sets are judged, to tell what each ranking misses.", ge=0
     )

@@ -28,6 +28,7 @@ def prune(
     calibrate: int | None = None,
     test: int | None = None,
     exhaustive: int | None = None,
+    draws: int | None = None,
     seed: int | None = None,
     options: Options | None = None,
     out: str | Path | None = None,
@@ -50,6 +51,7 @@ def prune(
         calibrate: predicted tokens that rankings see (4096).
         test: predicted tokens of other documents that they are judged on (8192).
         exhaustive: largest size for which all sets are judged, to tell what each ranking misses (0).
+        draws: random sets of each size, on which scores are held to costs (20).
         seed: of random orders and of the choice of documents; overrides `options`.
         options: how text is read.
         out: folder that keeps the pruning; the same call with the same folder continues it.
@@ -75,6 +77,7 @@ def prune(
         calibrate=calibrate,
         test=test,
         exhaustive=exhaustive,
+        draws=draws,
     )
     pruning = prepare_prune(request, model, prompts)
     estimate_prune(pruning)

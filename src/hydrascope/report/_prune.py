@@ -43,7 +43,7 @@ class PruningPage:
         left: what a part leaves in its place, in words.
         parts: addresses of the parts that could go, in the order of the forward pass.
         said: the findings in sentences.
-        tables: `costs`, `order`, `exposure` and `agreement`.
+        tables: `costs`, `order`, `exports`, `exposure`, `agreement` and `regret`.
         meanings: what each ranking removes first.
         tokens: predicted tokens that rankings saw, and those that they were judged on.
         documents: documents of the first, and of the second.
@@ -93,7 +93,7 @@ def write_prune_report(page: PruningPage, path: Path) -> Path:
             leading=tuple(map(tied, said.sentences)),
             details=(),
             hero=_curve(page),
-            sections=(_order(page), _exposure(page), _agreement(page)),
+            sections=(_order(page), _exports(page), _exposure(page), _agreement(page), _regret(page)),
             table=_costs(page),
             run=tuple((name, tied(meaning)) for name, meaning in page.meanings.items()),
             closes=True,
@@ -177,6 +177,43 @@ def _agreement(page: PruningPage) -> Section:
     listing = listed(rows, columns, "Rank correlation of the sum of scores of a random set with what it costs.")
     how = "1: the sum of a ranking’s scores orders random sets as they cost."
     return Section(draft.slug, draft.title, how, listing=listing)
+
+
+def _exports(page: PruningPage) -> Section:
+    draft, table = Draft("exports", "What a smaller model saves"), page.tables["exports"]
+    if table.empty:
+        return draft.absent("no smaller model was written, which is when bytes and speed are measured (--export).")
+    columns: Columns = {
+        "chosen by": named_value("ranking"),
+        "gone": lambda row: Cell(str(row["size"]), row["size"]),
+        "MB": lambda row: Cell(f"{row['bytes'] / 2**20:,.1f}", row["bytes"]),
+        "of": lambda row: Cell(f"{row['whole_bytes'] / 2**20:,.1f}", row["whole_bytes"]),
+        "saved": lambda row: Cell(percent(row["bytes_saved"]), row["bytes_saved"]),
+        "tokens a second": lambda row: Cell(f"{row['tokens_per_second']:,.0f}", row["tokens_per_second"]),
+        "whole model": lambda row: Cell(f"{row['whole_tokens_per_second']:,.0f}", row["whole_tokens_per_second"]),
+        "times as fast": lambda row: Cell(fixed(row["speed_up"]), row["speed_up"]),
+    }
+    how = "Weights in bytes; forwards without a cache of both models in turn on one machine, the best of a few."
+    listing = listed(table, columns, how)
+    return Section(draft.slug, draft.title, "Measured when the folder was written.", listing=listing)
+
+
+def _regret(page: PruningPage) -> Section:
+    draft, table = Draft("regret", "What the best of all sets would have spared"), page.tables["regret"]
+    if table.empty:
+        return draft.absent("not all sets of any size were judged (--exhaustive 2).")
+    columns: Columns = {
+        "ranking": named_value("ranking"),
+        "gone": lambda row: Cell(str(row["size"]), row["size"]),
+        "regret": estimate("regret", 3),
+        "better sets": lambda row: Cell(f"{row['better_sets']:,} of {row['sets']:,}", row["better_sets"]),
+        "the best": lambda row: Cell(str(row["best"]).replace("+", ", "), math.nan),
+    }
+    rows = table.sort_values(["size", "regret"])
+    how = "Loss of a ranking’s set minus that of the best of all sets of its size, nats a token, on unseen text."
+    listing = listed(rows, columns, how, order=("gone", "ascending"))
+    why = "The best set is the best on this very text, so that even a perfect ranking has some regret."
+    return Section(draft.slug, draft.title, why, listing=listing)
 
 
 def _costs(page: PruningPage) -> Listing:

@@ -15,9 +15,6 @@ from hydrascope.errors import RunError
 from hydrascope.pruning._judge import Judge
 from hydrascope.pruning.rankings._base import Choice, Ranking
 
-DRAWS = 20
-"""Random orders that are averaged."""
-
 
 @dataclass(frozen=True)
 class Random(Ranking):
@@ -31,7 +28,7 @@ class Random(Ranking):
     draw: int = 0
     seed: int = 0
     name = "random"
-    meaning = f"at random; the mean of {DRAWS} draws"
+    meaning = "at random; the mean of several draws"
 
     def choose(self, judge: Judge, parts: Sequence[Component], sizes: Sequence[int]) -> Choice:
         """Choose by a seeded permutation."""

@@ -97,6 +97,7 @@ class Pairs(Ranking):
         alone = {part: judge.loss([part]) - clean for part in parts}
         some = sorted(parts, key=alone.__getitem__)[: max(sizes) + SPARE]
         costs = np.diag([alone[part] for part in some])
+        judge.costs(combinations(some, 2))
         for i, j in combinations(range(len(some)), 2):
             costs[i, j] = judge.loss([some[i], some[j]]) - clean - costs[i, i] - costs[j, j]
         return Choice({size: tuple(some[i] for i in _cheapest(costs, size)) for size in sizes})
