@@ -54,7 +54,8 @@ def _doses(findings: Findings) -> tuple[Any, ...]:
 
 def _claimed(findings: Findings) -> tuple[Any, ...]:
     it = findings.by_layer
-    return (_mcgrath.Tables(it.repair, it.concentration, it.late_mlps, it.released, int(it.ds.attrs["n_layers"])),)
+    tables = (it.repair, it.layer_effects, it.concentration, it.late_mlps, it.released)
+    return (_mcgrath.Tables(*tables, n_layers=int(it.ds.attrs["n_layers"])),)
 
 
 class Table(cached_property[pd.DataFrame]):
