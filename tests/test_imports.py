@@ -59,6 +59,7 @@ ALLOWED: dict[str, set[str]] = {
     "pytest_plugin": {"errors", "checking"},
     "comparison": {"errors", "analysis", "report", "results", "run_directory"},
     "contexts": {"errors", "_tables", "ledger", "resilience", "results", "run_directory", "significance"},
+    "atlases": {"errors", "_tables", "analysis", "ledger", "progress", "report", "results", "run_directory"},
     "results": {"errors", "_card", "components", "analysis", "ledger", "report", "run_directory"},
     "knockout": {
         *("errors", "ablations", "analysis", "anatomy", "progress", "prompts", "results", "run", "run_directory"),
@@ -104,6 +105,7 @@ NO_MODELS = (
     "results",
     "comparison",
     "contexts",
+    "atlases",
 )
 """Rooms that work where torch and transformers are not installed."""
 
@@ -200,7 +202,7 @@ PUBLIC = {
     *("load", "Model", "load_prompts", "Prompt", "PromptSet", "documents", "Document", "cut", "Cut"),
     *("knock_out", "freeze", "stress", "rank", "compare", "context", "Options", "Ledger", "Stress", "Rank"),
     *("Summary", "Compared", "Context"),
-    *("export", "Exported", "prune", "Prune", "check", "Checks"),
+    *("export", "Exported", "prune", "Prune", "check", "Checks", "atlas", "Atlas"),
     *("Ablation", "Zero", "Mean", "PositionMean", "Optimal", "Resample", "Noise", "Counterfactual"),
 }
 """What a user can meet, beside the errors."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hydrascope.ablations import Ablation, Counterfactual, Mean, Noise, Optimal, PositionMean, Resample, Zero
     from hydrascope.analysis import Summary
     from hydrascope.anatomy import Model, load
+    from hydrascope.atlases import Atlas, atlas
     from hydrascope.checking import Checks, check
     from hydrascope.comparison import Compared, compare
     from hydrascope.contexts import Context, context
@@ -66,6 +67,7 @@ __all__ = [
     "Ablation",
     "AblationError",
     "AnatomyRefused",
+    "Atlas",
     "Checks",
     "Compared",
     "ComponentError",
@@ -111,6 +113,7 @@ __all__ = [
     "TooFewDonors",
     "UnknownModel",
     "Zero",
+    "atlas",
     "check",
     "compare",
     "context",
@@ -132,6 +135,7 @@ __getattr__ = lazily(
         "ablations": "Ablation Counterfactual Mean Noise Optimal PositionMean Resample Zero",
         "analysis": "Summary",
         "anatomy": "Model load",
+        "atlases": "Atlas atlas",
         "checking": "Checks check",
         "comparison": "Compared compare",
         "contexts": "Context context",

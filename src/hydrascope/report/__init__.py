@@ -6,10 +6,13 @@ write_stress_report(found, path), render_stress(found)   of a stress test
 write_rank_report(found, path), render_rank(found)       of a ranking
 write_prune_report(page, path)   of a pruning
 write_comparison(...)    writes the page on runs side by side
+write_atlas(found, path, folder)   writes the page on many runs
 plots(findings)          has every figure of the file as a method
-StressFigures(found), RankFigures(found)   those of a stress test or a ranking
+StressFigures(found), RankFigures(found), AtlasFigures(found)   those of a stress test, a ranking or an atlas
 """
 
+from hydrascope.report._atlas import write_atlas
+from hydrascope.report._atlas_figures import AtlasFigures
 from hydrascope.report._comparison import write_comparison
 from hydrascope.report._page import render, write_report
 from hydrascope.report._plots import Plots, plots
@@ -20,6 +23,7 @@ from hydrascope.report._stress import render_stress, write_stress_report
 from hydrascope.report._stress_figures import StressFigures
 
 __all__ = [
+    "AtlasFigures",
     "Plots",
     "PruningPage",
     "RankFigures",
@@ -28,6 +32,7 @@ __all__ = [
     "render",
     "render_rank",
     "render_stress",
+    "write_atlas",
     "write_comparison",
     "write_prune_report",
     "write_rank_report",
