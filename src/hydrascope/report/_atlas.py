@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import quote
 
@@ -64,7 +65,7 @@ def write_atlas(found: Survey, path: Path, folder: Path) -> Path:
         facts=_facts(found),
         blocks=(Block("found", "What was found", tied(said.headline), tuple(map(tied, said.sentences)), sections),),
         commands=tuple(dict.fromkeys(found.runs["command"])),
-        version="",
+        version=version("hydrascope"),
     )
     return write(text, path)
 
@@ -105,7 +106,10 @@ def _claims(found: Survey, link: Link) -> Section:
     columns: Columns = {"run": _run(runs, link), **{name: _verdict(by_run, name, link) for name in names}}
     each = table.drop_duplicates("claim")
     words = tuple(
-        (row["claim"], f"{row['says']} ({row['source']}; in the paper: {row['paper']}). Layers: {row['search']}.")
+        (
+            row["claim"],
+            f"{row['says']} ({row['source']}; in the paper: {row['paper']}). Asked of several: {row['search']}.",
+        )
         for row in each.to_dict("records")
     )
     caption = (
@@ -122,8 +126,14 @@ def _claims(found: Survey, link: Link) -> Section:
 
 
 def _run(table: pd.DataFrame, link: Link) -> Callable[[Row], Cell]:
-    plain = named(table, "label")
-    return lambda row: Cell(plain(row).text, plain(row).value, link=link(row))
+    """Cells with a run's model, its task in small print; a link to its report."""
+    place = named(table, "label")
+
+    def made(row: Row) -> Cell:
+        model, task = str(row["label"]).split(" · ", 1)
+        return Cell(model, place(row).value, task, link(row))
+
+    return made
 
 
 def _verdict(by_run: dict[tuple[str, str], Row], claim: str, link: Link) -> Callable[[Row], Cell]:
@@ -206,7 +216,7 @@ def _depth(found: Survey) -> Section:
                 draft.add(figures.over_depth(table, unit, value))
     return draft.finished(
         "Each point is a part of a model, with its 95 % interval, coloured by model; hollow: random weights. Choose "
-        "the task below each chart. Own change is what the part’s loss directly takes from the answer; the share that "
+        "the task above each chart. Own change is what the part’s loss directly takes from the answer; the share that "
         "comes back, norm included, is drawn for clear losses, corrected over all knock-outs of the run.",
         ["Intervals hold one at a time. Values beyond the axis are arrows at its edge."],
     )
