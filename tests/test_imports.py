@@ -62,6 +62,7 @@ ALLOWED: dict[str, set[str]] = {
     "pytest_plugin": {"errors", "checking"},
     "comparison": {"errors", "analysis", "report", "results", "run_directory"},
     "contexts": {"errors", "_tables", "ledger", "report", "resilience", "results", "run_directory", "significance"},
+    "atlases": {"errors", "_tables", "analysis", "ledger", "progress", "report", "results", "run_directory"},
     "results": {"errors", "_card", "components", "analysis", "ledger", "report", "run_directory"},
     "knockout": {
         *("errors", "ablations", "analysis", "anatomy", "progress", "prompts", "results", "run", "run_directory"),
@@ -108,6 +109,7 @@ NO_MODELS = (
     "results",
     "comparison",
     "contexts",
+    "atlases",
 )
 """Rooms that work where torch and transformers are not installed."""
 
@@ -204,7 +206,7 @@ PUBLIC = {
     *("load", "Model", "load_prompts", "Prompt", "PromptSet", "documents", "Document", "cut", "Cut"),
     *("knock_out", "freeze", "stress", "rank", "compare", "context", "Options", "Ledger", "Stress", "Rank"),
     *("Summary", "Compared", "Context"),
-    *("export", "Exported", "prune", "Prune", "check", "Checks", "sweep", "Sweep"),
+    *("export", "Exported", "prune", "Prune", "check", "Checks", "sweep", "Sweep", "atlas", "Atlas"),
     *("Ablation", "Zero", "Mean", "PositionMean", "Optimal", "Resample", "Noise", "Counterfactual"),
 }
 """What a user can meet, beside the errors."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hydrascope.ablations import Ablation, Counterfactual, Mean, Noise, Optimal, PositionMean, Resample, Zero
     from hydrascope.analysis import Summary
     from hydrascope.anatomy import Model, load
+    from hydrascope.atlases import Atlas, atlas
     from hydrascope.checking import Checks, check
     from hydrascope.comparison import Compared, compare
     from hydrascope.contexts import Context, context
@@ -67,6 +68,7 @@ __all__ = [
     "Ablation",
     "AblationError",
     "AnatomyRefused",
+    "Atlas",
     "Checks",
     "Compared",
     "ComponentError",
@@ -113,6 +115,7 @@ __all__ = [
     "TooFewDonors",
     "UnknownModel",
     "Zero",
+    "atlas",
     "check",
     "compare",
     "context",
@@ -135,6 +138,7 @@ __getattr__ = lazily(
         "ablations": "Ablation Counterfactual Mean Noise Optimal PositionMean Resample Zero",
         "analysis": "Summary",
         "anatomy": "Model load",
+        "atlases": "Atlas atlas",
         "checking": "Checks check",
         "comparison": "Compared compare",
         "contexts": "Context context",

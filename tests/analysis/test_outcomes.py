@@ -105,3 +105,43 @@ def test_each_number_of_a_claim_is_that_of_the_table_it_names() -> None:
         place = "writer" if name == "late_mlps" else "ablated"
         known = table[table[place] == row["where"]][column].to_numpy(dtype=float)
         assert np.isclose(known, row["value"]).any(), row
+
+
+def test_answers_of_attention_are_asked_of_all_losses_together_and_against_a_random_direction() -> None:
+    there = claims(plants=[Plant("attn.4", "attn.6", 0.7)], noise=0.02, donor_noise=0.0)
+    assert there["attention answers attention"] == there["beyond a random direction"] == "holds"
+    by_mlp = claims(plants=[Plant("attn.4", "mlp.6", 0.7)], noise=0.02, donor_noise=0.0)
+    assert by_mlp["attention answers attention"] == "does not"
+    assert by_mlp["beyond a random direction"] == "holds"
+    anything = plain(plants=[Plant("attn.4", "attn.6", 0.7)], noise=0.02, donor_noise=0.0)
+    anything["null_change"].loc[{"ablated": "attn.4", "writer": "attn.6"}] += 1.0
+    table = Findings(anything, DRAWS).mcgrath.set_index("claim")
+    asked = ["beyond a random direction", "attention answers attention"]
+    assert set(table["verdict"][asked]) == {"cannot be told"}
+    unasked = claims(plants=[Plant("attn.4", "attn.6", 0.7)], null=False)
+    assert unasked["beyond a random direction"] == "cannot be told"
+
+
+def test_help_from_the_norm_and_what_early_layers_do_through_others_are_found() -> None:
+    assert claims(norm=0.6)["help from the norm"] == "holds"
+    assert claims(noise=0.02)["help from the norm"] == "does not"
+    early = ("attn.0", "mlp.0", "attn.1", "mlp.1")
+
+    def early_layers(writing: float, further: float) -> str:
+        ds = plain(n_layers=12, noise=0.02, donor_noise=0.0)
+        for part in early:
+            ds["direct_effect"].loc[{"writer": part}] = writing
+            ds["total_effect"].loc[{"ablated": part}] = -writing - further
+        table = Findings(ds, DRAWS).mcgrath.set_index("claim")
+        return str(table["verdict"]["early layers act through others"])
+
+    assert early_layers(0.1, 0.5) == "holds"
+    assert early_layers(0.1, 0.0) == "does not"
+
+
+def test_more_is_written_than_missed_where_much_is_repaired() -> None:
+    layers = [f"attn.{layer}" for layer in range(3, 7)]
+    repaired = claims(ablated=layers, plants=[Plant(part, "mlp.7", 0.8) for part in layers], noise=0.02)
+    assert repaired["more written than missed"] == "holds"
+    broken = claims(ablated=layers, plants=[Plant(part, "mlp.7", -0.8) for part in layers], noise=0.02)
+    assert broken["more written than missed"] == "does not"

@@ -15,9 +15,10 @@ from playwright.sync_api import sync_playwright
 import hydrascope as hs
 from hydrascope.analysis import repair, who_repairs
 from hydrascope.figures import DARK, LIGHT
-from hydrascope.report import write_report
+from hydrascope.report import write_atlas, write_report
 from hydrascope.report._numbers import fixed
 from hydrascope.results import Ledger
+from tests.analysis.test_atlas import survey
 from tests.support.synthetic import synthetic_ledger
 from tests.support.texts import tiny_ledger
 
@@ -110,7 +111,7 @@ def test_every_chart_is_drawn_and_nothing_is_asked_of_the_network(browser: Any, 
         assert "NaN" not in chart["text"]
     assert visit.complaints == []
     assert [url for url in visit.requests if not url.startswith("data:")] == [report.as_uri()]
-    assert page.evaluate("document.documentElement.scrollWidth") <= VIEWS[view]["viewport"]["width"]  # type: ignore[index]
+    assert page.evaluate("document.documentElement.scrollWidth") <= visit.page.viewport_size["width"]
     assert page.locator("h1").inner_text() == "</script><b>model</b>"
     page.close()
 
@@ -314,6 +315,27 @@ def test_a_page_of_several_tasks_is_drawn_without_a_complaint(browser: Any, tmp_
     assert visit.page.locator(".downloads").count() == len(charts)
     assert visit.complaints == []
     assert all(request.startswith(("file:", "data:")) for request in visit.requests)
+    visit.page.close()
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_an_atlas_is_drawn_with_runs_controls_and_links(browser: Any, tmp_path: Path, view: str) -> None:
+    found, page = survey(), tmp_path / "atlas.html"
+    write_atlas(found, page, tmp_path)
+    visit = Visit(browser.new_page(**VIEWS[view]), page, "dark" if view == "dark" else "light")
+    charts = visit.charts()
+    assert len(charts) == 8  # claims, shares with and without norm, size, and two of each kind of part over depth
+    assert all(chart["marks"] and "could not" not in chart["text"] for chart in charts)
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= visit.page.viewport_size["width"]
+    tiles = visit.page.locator("#claims-1 .mark-rect path").count()
+    assert tiles == found.claims["value"].notna().sum()
+    cut = visit.page.locator("svg text").evaluate_all("texts => texts.filter(t => t.textContent.includes('…')).length")
+    assert cut == 0
+    links = visit.page.locator("#claims td a").evaluate_all("links => links.map(link => link.getAttribute('href'))")
+    assert set(links) == {f"{name}/report.html" for name in "abcde"}
+    assert visit.page.locator(".downloads").count() == len(charts)
+    assert visit.complaints == []
+    assert all(url.startswith(("file:", "data:", "blob:")) for url in visit.requests)
     visit.page.close()
 
 

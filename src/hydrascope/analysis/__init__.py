@@ -13,6 +13,7 @@ ledger once, under the names in `TABLES`; `summarise` says in plain sentences wh
     self_repair    on ordinary text: what comes back on each part's top tokens and on all, by which mechanism
     freeze         whose answer the repair depends on
     Comparison     what a second run loses and repairs more or less than a first
+    Survey         many runs of many models and tasks in one table
     doses          what smaller doses of the same knock-outs show; `rank_agreement`, other ablations
 """
 
@@ -78,6 +79,7 @@ from hydrascope.analysis._statistics import (
     with_ends,
 )
 from hydrascope.analysis._tokens import SELECTIONS, TOP_SHARE, Tokens
+from hydrascope.analysis.atlas import Entry, Survey, SurveySummary, entry, summarise_survey
 from hydrascope.analysis.comparison import Comparison, ComparisonSummary, summarise_comparison
 from hydrascope.analysis.summary import (
     TOP_TOKENS,
@@ -113,11 +115,14 @@ __all__ = [
     "Closing",
     "Comparison",
     "ComparisonSummary",
+    "Entry",
     "Estimate",
     "Findings",
     "Quantity",
     "Resampling",
     "Summary",
+    "Survey",
+    "SurveySummary",
     "Tokens",
     "ablated_direct",
     "ablation_loss",
@@ -137,6 +142,7 @@ __all__ = [
     "divide",
     "doses",
     "effect_points",
+    "entry",
     "false_discovery",
     "freeze",
     "freezes_of",
@@ -185,6 +191,7 @@ __all__ = [
     "spread_interval",
     "summarise",
     "summarise_comparison",
+    "summarise_survey",
     "unskewed_ratio_interval",
     "who_repairs",
     "with_ends",

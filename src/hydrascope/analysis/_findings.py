@@ -54,7 +54,8 @@ def _doses(findings: Findings) -> tuple[Any, ...]:
 
 def _claimed(findings: Findings) -> tuple[Any, ...]:
     it = findings.by_layer
-    return (_mcgrath.Tables(it.repair, it.concentration, it.late_mlps, it.released, int(it.ds.attrs["n_layers"])),)
+    tables = (it.repair, it.layer_effects, it.concentration, it.late_mlps, it.released)
+    return (_mcgrath.Tables(*tables, n_layers=int(it.ds.attrs["n_layers"])),)
 
 
 class Table(cached_property[pd.DataFrame]):
@@ -130,6 +131,22 @@ class Findings:
         frozen = None if self.frozen is None else _layers.by_layer(self.frozen)
         also = {name: _layers.by_layer(one) for name, one in self.also.items()}
         return self if whole is self.ds else Findings(whole, self.resamples, self.seed, frozen, also)
+
+    @cached_property
+    def account(self) -> pd.DataFrame:
+        """The account of every knock-out, under the names of `repair`; of texts on each part's top tokens."""
+        if not access.reads_each(self.ds):
+            return self.repair
+        top = self.self_repair.query("selection == 'top'").drop(columns="restored")
+        renamed = {}
+        for name in top.columns:
+            stem, end = (name[:-3], name[-3:]) if name.endswith(("_lo", "_hi")) else (name, "")
+            if stem == "repair_norm":
+                renamed[name] = f"norm_effect{end}"
+            elif stem.startswith("repair_"):
+                renamed[name] = f"compensation_{stem.removeprefix('repair_')}{end}"
+        whole = {f"restored_with_norm{end}": self.self_repair[f"restored{end}"] for end in ("", "_lo", "_hi")}
+        return top.rename(columns=renamed).assign(**{name: whole[name][top.index] for name in whole})
 
     @cached_property
     def closing(self) -> _closing.Closing:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from hydrascope import zoo
+from hydrascope.cli._atlas import atlas
 from hydrascope.cli._check import check
 from hydrascope.cli._circuit import circuit
 from hydrascope.cli._compare import compare
@@ -36,7 +37,7 @@ app = typer.Typer(
 )
 for panel, verbs in {
     "Measure": (run, freeze, stress, rank, prune, sweep, inspect),
-    "Read": (show, report, table, runs, compare, context, circuit, check),
+    "Read": (show, report, table, runs, compare, atlas, context, circuit, check),
     "What there is": (models, tasks),
 }.items():
     for verb in verbs:

@@ -24,6 +24,7 @@ from hydrascope.run import Progress as Told
 from hydrascope.run_directory import REPORT, RunDirectory
 
 if TYPE_CHECKING:
+    from hydrascope.atlases import Atlas
     from hydrascope.contexts import Context
     from hydrascope.faults import Stress
     from hydrascope.pruning import Prune
@@ -60,7 +61,7 @@ def reported(dataset: xr.Dataset, folder: Path, progress: Told) -> Ledger:
     return ledger
 
 
-def write_page(result: Ledger | Stress | Rank | Prune, page: Path, progress: Told) -> None:
+def write_page(result: Ledger | Stress | Rank | Prune | Atlas, page: Path, progress: Told) -> None:
     """Write a result's page, as a stage of its own."""
     progress("report", 0, 1)
     result.report(page)
@@ -248,7 +249,7 @@ def show_tables(found: Stress | Rank, place: Path, facts: Mapping[str, Any], as_
     say(json.dumps({**told_as_json(found), "attributes": dict(found.findings.ds.attrs), **facts}, indent=1))
 
 
-def told_as_json(found: Stress | Rank | Context) -> dict[str, Any]:
+def told_as_json(found: Stress | Rank | Context | Atlas) -> dict[str, Any]:
     """Headline, sentences, numbers and tables, for JSON."""
     said = found.summary()
     told = {"headline": said.headline, "sentences": list(said.sentences), "numbers": dict(said.numbers)}

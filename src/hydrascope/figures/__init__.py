@@ -4,6 +4,7 @@ Every chart is a single responsive view that stands alone in a notebook, a page 
 light theme; `themed` gives the specification in another, `save_chart` a file for a paper.
 """
 
+from hydrascope.figures._atlas import claims_by_run, over_depth, shares_by_run, shares_over
 from hydrascope.figures._balance import BALANCED, balance, balance_steps
 from hydrascope.figures._chart import MARKS, View, every_nth
 from hydrascope.figures._companions import (
@@ -108,6 +109,7 @@ __all__ = [
     "carried_by_few",
     "chart_data",
     "cheap_against_exact",
+    "claims_by_run",
     "compensation_by_prompt",
     "compensation_matrix",
     "conditional_scores",
@@ -136,6 +138,7 @@ __all__ = [
     "neuron_scatter",
     "norm_ratio",
     "nth_neuron",
+    "over_depth",
     "pair_matrix",
     "parts_by_layer",
     "prompt_views",
@@ -153,6 +156,8 @@ __all__ = [
     "save_chart",
     "score_agreement",
     "share_intervals",
+    "shares_by_run",
+    "shares_over",
     "slope_by_layer",
     "slopes_shown",
     "task_agreement",

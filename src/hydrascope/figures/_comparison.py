@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 
 from hydrascope.figures._chart import KNOCKED_OUT, LEGEND, View, compact, diagonal, estimate, finish, reading, rule
-from hydrascope.figures._edges import arrows, scale_of, within
+from hydrascope.figures._edges import SHARES_SHOWN, arrows, scale_of, within
 from hydrascope.figures._over_layers import depth, kind_colour, kind_shape, line_with_interval, with_labels
 from hydrascope.figures._theme import KIND_LABELS, LIGHT
 
@@ -20,10 +20,6 @@ _WORDS = {
     "total_effect": "total effect (logits)",
     "slope": "slope of compensation",
 }
-
-
-SHARES_SHOWN = (-1.0, 1.5)
-"""Shares on an axis: little is lost in some stretches, and shares of little are anything."""
 
 
 def first_against_second(

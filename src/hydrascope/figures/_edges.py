@@ -12,6 +12,9 @@ from hydrascope.figures._chart import compact
 Limits: TypeAlias = tuple[float, float]
 """Least and largest value of an axis."""
 
+SHARES_SHOWN: Limits = (-1.0, 1.5)
+"""Shares on an axis: little is lost in some places, and shares of little are anything."""
+
 INSIDE = 6
 """Pixels from the edge to the middle of an arrow, which keep it inside the plot."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import altair as alt
 import pandas as pd
@@ -13,6 +13,8 @@ import pandas as pd
 from hydrascope.figures._chart import View, compact, strongest
 from hydrascope.figures._edges import Limits, arrows, within
 from hydrascope.figures._theme import KIND_LABELS, LIGHT
+
+Axis = TypeVar("Axis", bound=alt.X | alt.Y)
 
 _ROLES = {
     "attention": "attn",
@@ -162,7 +164,7 @@ def line_with_interval(
     # several heads of one layer are no curve
     if is_curve(table):
         if table[f"{value}_lo"].notna().any():
-            ends = {"y": _renamed(y, f"{value}_lo:Q"), "y2": f"{value}_hi:Q"}
+            ends = {"y": renamed(y, f"{value}_lo:Q"), "y2": f"{value}_hi:Q"}
             drawn.append(base.mark_area(opacity=0.18, clip=True).encode(**ends))
             if len(single := _single(table, value)):
                 upright = alt.Chart(compact(single)).mark_rule(strokeWidth=2, opacity=0.35, clip=True)
@@ -183,6 +185,8 @@ def _single(table: pd.DataFrame, value: str) -> pd.DataFrame:
     return table.loc[(known & ~beside).reindex(table.index)]
 
 
-def _renamed(channel: alt.Y, field: str) -> alt.Y:
+def renamed(channel: Axis, field: str) -> Axis:
+    """An axis for another field in its units."""
     given: dict[str, Any] = channel.to_dict()  # type: ignore[assignment]
-    return alt.Y(field, **{key: value for key, value in given.items() if key in ("scale", "axis", "title")})
+    kept = {key: value for key, value in given.items() if key in ("scale", "axis", "title")}
+    return type(channel)(field, **kept)

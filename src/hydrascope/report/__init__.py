@@ -7,10 +7,13 @@ write_rank_report(found, path), render_rank(found)       of a ranking
 write_prune_report(page, path)   of a pruning
 write_comparison(...)    writes the page on runs side by side
 write_context_report(found, path), render_context(found)   of a model on several tasks
+write_atlas(found, path, folder)   writes the page on many runs
 plots(findings)          has every figure of the file as a method
-StressFigures(found), RankFigures(found), ContextFigures(found)   those of other results
+StressFigures(found), RankFigures(found), ContextFigures(found), AtlasFigures(found)   those of other results
 """
 
+from hydrascope.report._atlas import write_atlas
+from hydrascope.report._atlas_figures import AtlasFigures
 from hydrascope.report._comparison import write_comparison
 from hydrascope.report._context import render_context, write_context_report
 from hydrascope.report._context_figures import ContextFigures
@@ -23,6 +26,7 @@ from hydrascope.report._stress import render_stress, write_stress_report
 from hydrascope.report._stress_figures import StressFigures
 
 __all__ = [
+    "AtlasFigures",
     "ContextFigures",
     "Plots",
     "PruningPage",
@@ -33,6 +37,7 @@ __all__ = [
     "render_context",
     "render_rank",
     "render_stress",
+    "write_atlas",
     "write_comparison",
     "write_context_report",
     "write_prune_report",

@@ -51,9 +51,12 @@ def write_comparison(found: Sequence[Comparison], path: Path) -> Path:
     blocks = tuple(_block(one, place) for place, one in enumerate(found, start=1))
     ledgers = [found[0].first, *(one.second for one in found)]
     text = filled(
-        "comparison.html.j2",
+        "several.html.j2",
+        kind="comparison",
         title=analysis.listed([found[0].names[0], *(one.names[1] for one in found)]),
-        compared=blocks,
+        about="what is repaired more or less",
+        facts=(),
+        blocks=blocks,
         commands=tuple(str(ds.attrs["command"]) for ds in ledgers),
         version=versions(found[0].first).get("hydrascope", ""),
     )

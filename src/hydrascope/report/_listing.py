@@ -28,11 +28,13 @@ class Cell:
         text: text in the cell.
         value: sort key; NaN sorts last.
         small: small print below the text.
+        link: address that the text leads to; empty for none.
     """
 
     text: str
     value: float
     small: str = ""
+    link: str = ""
 
 
 Row = dict[Any, Any]

@@ -19,10 +19,12 @@ def claims(run: Run) -> Section | None:
         "number": _number,
         "where": lambda row: Cell(str(row["where"]) or NONE, 0.0),
         "in the paper": lambda row: Cell(str(row["paper"]), 0.0),
+        "asked of": lambda row: Cell(str(row["asked"]), row["asked"], str(row["search"]) if row["asked"] else ""),
         "what it says": lambda row: Cell(str(row["says"]), 0.0),
     }
     caption = (
-        "Each number stands with its interval in the other tables; the paper has one 7B model and one set of facts."
+        "Each number stands with its interval in the other tables; the paper has one 7B model and one set of facts. "
+        "“Asked of”: how many layers, or writers, and whether a verdict on one of several is corrected for that."
     )
     return Draft("mcgrath", "The claims of McGrath et al., in this model").finished(
         "A claim holds, or does not, where the interval lies on one side of its bound; all else cannot be told from "

@@ -12,6 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from hydrascope.analysis import _ledger_access as access
+from hydrascope.analysis._pooled import effects, pooled
 from hydrascope.analysis._repair import repair
 from hydrascope.analysis._statistics import (
     RESAMPLES,
@@ -20,7 +21,6 @@ from hydrascope.analysis._statistics import (
     Estimated,
     Resampling,
     add_estimate,
-    add_single,
     divide,
     fit_line,
     holm,
@@ -86,7 +86,7 @@ class Comparison:
         if not self.pairing.shared:
             return pd.DataFrame(table)
         table["n_prompts"] = one.sizes["prompt"]
-        a, b = _effects(one), _effects(other)
+        a, b = effects(one), effects(other)
         b = {name: b[name] for name in a if name in b}
         for name, values in b.items():
             self._add(table, name, mean_interval(values - a[name], self.resampling), a[name], values)
@@ -95,8 +95,8 @@ class Comparison:
             if answer in b:
                 shares[name] = self._share_difference(a, b, answer)
                 add_estimate(table, name, shares[name].interval)
-                for ledger, effects in (("first", a), ("second", b)):
-                    share = ratio_interval(effects[answer], -effects["own_change"], self.resampling)
+                for ledger, terms in (("first", a), ("second", b)):
+                    share = ratio_interval(terms[answer], -terms["own_change"], self.resampling)
                     table[f"{name}_{ledger}"] = share[0]
         lines = [(values["own_change"], values["compensation"]) for values in (b, a)]
         add_estimate(table, "slope", slope_difference(lines[0], lines[1], self.resampling).interval)
@@ -150,8 +150,7 @@ class Comparison:
 
         Returns:
             One row per run, kind of knock-out and stretch of depth: `run`, `kind`, `depth` (middle of the stretch, 0
-            first block, 1 last), `knockouts`; `own_change`, `self_repair`, `total_effect`: means over its knock-outs,
-            in logits; `restored_with_norm`: ratio of sums over them; each with `_lo` and `_hi`.
+            first block, 1 last), and the columns of `pooled`.
         """
         tables = [_over_depth(ds, self.resamples, self.seed).assign(run=name) for name, ds in self._whole.items()]
         return pd.concat(tables, ignore_index=True)
@@ -182,16 +181,8 @@ def _lost_in(table: dict[str, Any]) -> dict[str, Any]:
     return {f"_{which}": table[f"lost_{which}"] for which in ("first", "second")}
 
 
-def _effects(ds: xr.Dataset) -> dict[str, Array]:
-    found = {"own_change": access.numbers(ds, "own_change")}
-    found |= {f"compensation_{kind}": access.response(ds, kind) for kind in access.kinds(ds)}
-    compensation, norm = access.response(ds), access.numbers(ds, "norm_effect")
-    found |= {"compensation": compensation, "norm_effect": norm, "self_repair": compensation + norm}
-    return found | {"total_effect": access.numbers(ds, "total_effect")}
-
-
 def _over_depth(ds: xr.Dataset, resamples: int, seed: int) -> pd.DataFrame:
-    resampling, values = access.bootstrap(ds, resamples, seed), _effects(ds)
+    resampling, values = access.bootstrap(ds, resamples, seed), effects(ds)
     columns = access.knockout_columns(ds)
     last = max(1, int(ds.attrs["n_layers"]) - 1)
     stretch = np.minimum((columns["ablated_layer"] / last * DEPTHS).astype(int), DEPTHS - 1)
@@ -199,14 +190,5 @@ def _over_depth(ds: xr.Dataset, resamples: int, seed: int) -> pd.DataFrame:
     for kind in dict.fromkeys(columns["ablated_kind"]):
         for place in np.unique(stretch[columns["ablated_kind"] == kind]):
             of = (columns["ablated_kind"] == kind) & (stretch == place)
-            row: dict[str, Any] = {"kind": kind, "depth": (place + 0.5) / DEPTHS, "knockouts": int(of.sum())}
-            sums = {name: values[name][:, of].mean(1, keepdims=True) for name in _BY_DEPTH}
-            for name, mean in sums.items():
-                add_single(row, name, mean_interval(mean, resampling))
-            share = ratio_interval(sums["self_repair"], -sums["own_change"], resampling)
-            add_single(row, "restored_with_norm", share)
-            rows.append(row)
+            rows.append({"kind": kind, "depth": (place + 0.5) / DEPTHS, **pooled(values, of, resampling)})
     return pd.DataFrame(rows)
-
-
-_BY_DEPTH = ("own_change", "self_repair", "total_effect")

@@ -82,18 +82,7 @@ class Told:
     @cached_property
     def table(self) -> pd.DataFrame:
         """The account of every knock-out, under the names of `repair`; of texts on each part's top tokens."""
-        if not access.reads_each(self.ds):
-            return self.findings.repair
-        top = self.findings.self_repair.query("selection == 'top'").drop(columns="restored")
-        renamed = {}
-        for name in top.columns:
-            stem, end = (name[:-3], name[-3:]) if name.endswith(("_lo", "_hi")) else (name, "")
-            if stem == "repair_norm":
-                renamed[name] = f"norm_effect{end}"
-            elif stem.startswith("repair_"):
-                renamed[name] = f"compensation_{stem.removeprefix('repair_')}{end}"
-        whole = {f"restored_with_norm{end}": self.findings.self_repair[f"restored{end}"] for end in ("", "_lo", "_hi")}
-        return top.rename(columns=renamed).assign(**{name: whole[name][top.index] for name in whole})
+        return self.findings.account
 
     def rows(self, column: str, value: object = True) -> pd.DataFrame:
         """Knock-outs whose column has a value."""
