@@ -30,6 +30,14 @@ def test_the_plan_counts_every_run(command: tuple[str, ...], cli: Cli, tmp_path:
     assert "and sets:" in cli(*command, "--dry-run").out
 
 
+def test_models_and_prompts_are_opened_as_a_run_opens_them(command: tuple[str, ...], cli: Cli) -> None:
+    assert cli(*command, "--limit", "2", "--dry-run").out.startswith("2 prompts x 6 knock-outs")
+    for verb in ("stress", "rank"):
+        told = cli(verb, "--help").out
+        for option in ("--limit", "--answer", "--delimiter", "--adapter", "--gguf", "--allow-unused"):
+            assert option in told
+
+
 def test_it_says_what_was_found_and_writes_a_page(command: tuple[str, ...], cli: Cli, tmp_path: Path) -> None:
     out = tmp_path / "test"
     said = cli(*command, "--out", out)
@@ -45,7 +53,7 @@ def test_it_says_what_was_found_and_writes_a_page(command: tuple[str, ...], cli:
     assert "--masks 10" in page
     (listed,) = json.loads(cli("runs", tmp_path, "--json").out)
     assert (listed["state"], listed["headline"]) == ("complete", summary.headline)
-    with pytest.raises(hs.OutputError, match=r"holds a stress test, .* use Stress\.open"):
+    with pytest.raises(hs.OutputError, match=r"holds a stress test, .* hydrascope\.Stress\.open"):
         hs.Ledger.open(out)
     again = json.loads(cli(*command, "--out", out, "--json").out)
     assert again["headline"] == summary.headline

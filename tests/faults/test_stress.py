@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -234,6 +236,21 @@ def test_what_cannot_be_tested_is_refused(
     with pytest.raises(error, match=said):
         hs.stress(tiny_model(), tiny_prompts(), components, out=tmp_path / "test", **more)
     assert not (tmp_path / "test").exists()
+
+
+def test_it_takes_the_forms_that_a_run_takes() -> None:
+    prompts = [{"input_ids": list(prompt.input_ids or ())} for prompt in tiny_prompts()]
+    parts = ["attn", "mlp"]
+    found = hs.stress(network(), prompts, parts, "zero", options={"target": "top"}, **USUAL)
+    pd.testing.assert_frame_equal(found.curve(), zeroed().curve())
+
+
+def test_a_model_that_was_changed_after_it_was_opened_is_refused() -> None:
+    changed = examine(copy.deepcopy(network()), None, name="changed")
+    with torch.no_grad():
+        next(changed.network.parameters()).add_(1)
+    with pytest.raises(hs.ModelError, match="was changed after it was opened"):
+        hs.stress(changed, tiny_prompts(), "attn,mlp", hs.Zero())
 
 
 def test_a_value_that_is_not_there_is_named_with_those_that_are() -> None:

@@ -323,6 +323,13 @@ def test_a_ranking_becomes_a_circuit_and_labels(tmp_path: Path, cli: Cli) -> Non
     assert "choose from total effect" in cli("circuit", tmp_path / "rank", "--score", "beauty").refusal()
 
 
+def test_it_takes_the_forms_that_a_run_takes() -> None:
+    model, prompts = opened("backup")
+    rows = [{"input_ids": list(one.input_ids or ()), "target_id": one.target_id} for one in prompts]
+    found = hs.rank(model.network, rows, ["attn", "mlp"], "zero", top=2, options={"target": "label"})
+    pd.testing.assert_frame_equal(found.ranking(), ranked("backup", "attn,mlp").ranking())
+
+
 def test_mistakes_are_told_before_the_run() -> None:
     model, prompts = opened("backup")
     with pytest.raises(ComponentError, match="not among the ranked parts"):

@@ -129,7 +129,8 @@ def read_expectations(path: Path) -> Expectations:
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise OutputError(f"'{path}' cannot be read: {error}") from None
+        why = getattr(error, "strerror", None) or error
+        raise OutputError(f"'{path}' cannot be read: {why}; give a TOML file of expectations") from None
     except tomllib.TOMLDecodeError as error:
         raise MalformedPrompt(f"'{path}' is no TOML: {error}") from None
     if unknown := sorted(set(found) - {"run", "stress", "expect"}):

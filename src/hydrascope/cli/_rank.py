@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 NAMES = (
     *("model", "prompts", "limit", "components", "primaries", "labels", "cheap", "top", "stress", "why"),
     *("protocol", "length", "texts", "ablation", "donors", "positions", "read", "skip", "target", "keep_wrong"),
-    *("bos", "seed", "writers", "memory", "device", "dtype"),
+    *("answer", "delimiter", "bos", "seed", "writers", "memory", "device", "dtype"),
+    *("adapter", "merge", "gguf", "allow_unused"),
 )
 """Fields that are options, in the order of the help."""
 

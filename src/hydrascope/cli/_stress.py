@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from hydrascope.faults import Stress, StressRequest
 
 NAMES = (
-    *("model", "prompts", "components", "rates", "masks", "pairs", "worst", "accuracy", "loss"),
+    *("model", "prompts", "limit", "components", "rates", "masks", "pairs", "worst", "accuracy", "loss"),
     *("protocol", "length", "texts", "ablation", "donors", "positions", "read", "skip", "target", "keep_wrong"),
-    *("bos", "seed", "writers", "detail", "memory", "device", "dtype"),
+    *("answer", "delimiter", "bos", "seed", "writers", "detail", "memory", "device", "dtype"),
+    *("adapter", "merge", "gguf", "allow_unused"),
 )
 """Fields that are options, in the order of the help."""
 

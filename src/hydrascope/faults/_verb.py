@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from hydrascope.ablations import Ablation, Resample
-from hydrascope.anatomy import Model
+from hydrascope.ablations import Ablation, Resample, named_ablations
 from hydrascope.faults._execution import execute_stress, prepare_stress
 from hydrascope.faults._request import StressRequest
 from hydrascope.faults._stress import Stress
-from hydrascope.prompts import PromptSet
-from hydrascope.run import Options, Progress
+from hydrascope.progress import bars
+from hydrascope.run import (
+    ModelLike,
+    Options,
+    PathLike,
+    Progress,
+    PromptsLike,
+    alone_with,
+    given_ablations,
+    given_model,
+    given_options,
+    given_prompts,
+)
+from hydrascope.run_directory import folder_named
 
 
 def stress(
-    model: Model,
-    prompts: PromptSet,
-    components: str | None = None,
-    ablation: Ablation | None = None,
+    model: ModelLike,
+    prompts: PromptsLike,
+    components: str | Sequence[str] | None = None,
+    ablation: Ablation | str | None = None,
     *,
     rates: Sequence[float] | None = None,
     masks: int | None = None,
@@ -27,18 +38,19 @@ def stress(
     accuracy: float | None = None,
     loss: float | None = None,
     seed: int | None = None,
-    options: Options | None = None,
-    out: str | Path | None = None,
+    options: Options | Mapping[str, Any] | None = None,
+    out: PathLike | None = None,
     overwrite: bool = False,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress | None = None,
 ) -> Stress:
     """Knock out random sets of parts, pairs and the worst sets, and learn what the model survives.
 
     Args:
-        model: model that `hydrascope.load` opened.
-        prompts: prompts from `hydrascope.load_prompts`, or texts from `hydrascope.cut`.
+        model: model that `hydrascope.load` opened, or what it takes: a name, a folder, a module.
+        prompts: prompts from `hydrascope.load_prompts`, or what it takes: a file, a task's name, a list of texts, a
+            table; or texts from `hydrascope.cut`; with the protocol `text` also a text file.
         components: the parts that can fail, for example `attn,mlp` or `head.9.*`; overrides `options`.
-        ablation: what replaces an ablated output; one resampled donor by default.
+        ablation: what replaces an ablated output, or its name; one resampled donor by default.
         rates: failure rates between 0 and 1; from 0.1 to 0.9 by default.
         masks: random sets at each rate (64).
         pairs: how many parts, those that lose or cost most alone, are knocked out two by two (32).
@@ -49,7 +61,7 @@ def stress(
         options: how the runs are made.
         out: folder that keeps the test; the same call with the same folder continues it.
         overwrite: throw away the test that is in `out`.
-        progress: takes stage, number done and total.
+        progress: takes stage, number done and total; if None, bars in a notebook or a terminal.
 
     Returns:
         The finished test.
@@ -57,19 +69,23 @@ def stress(
     Raises:
         HydrascopeError: what cannot be done, and what to do about it.
     """
-    chosen = (options or Options()).but(components=components, seed=seed)
-    folder = None if out is None else Path(out)
-    how = ablation or Resample(donors=1)
-    request = StressRequest.of(model, prompts, (how,), (1.0,), chosen, freeze=False, out=folder)
-    request = request.but(
-        rates=None if rates is None else tuple(rates),
+    chosen = given_options(options).but(components=components, seed=seed)
+    folder = None if out is None else folder_named(out)
+    named = named_ablations(ablation, 1) if isinstance(ablation, str) else ablation
+    how = given_ablations(named or Resample(donors=1), chosen)
+    opened = given_model(model)
+    asked = given_prompts(prompts, opened, chosen)
+    request = StressRequest.of(opened, asked, how, (1.0,), chosen, freeze=False, out=folder).but(
+        rates=tuple(rates) if isinstance(rates, Iterable) and not isinstance(rates, str) else rates,
         masks=masks,
         pairs=pairs,
         worst=worst,
         accuracy=accuracy,
         loss=loss,
     )
-    found, directory = execute_stress(
-        prepare_stress(request, model, prompts, how), folder, overwrite=overwrite, progress=progress
-    )
+    with alone_with(opened), bars(quiet=progress is not None) as drawn:
+        opened.require_unchanged()
+        found, directory = execute_stress(
+            prepare_stress(request, opened, asked, how[0]), folder, overwrite=overwrite, progress=progress or drawn
+        )
     return Stress(found, None if directory is None else directory.path)

@@ -30,7 +30,8 @@ def read_labels(path: Path, parts: Collection[str]) -> dict[str, bool]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise OutputError(f"the labels in '{path}' cannot be read ({error}); name a JSON or CSV file") from error
+        why = getattr(error, "strerror", None) or error
+        raise OutputError(f"the labels in '{path}' cannot be read ({why}); name a JSON or CSV file") from error
     try:
         given = _of_csv(text) if path.suffix.lower() == ".csv" else json.loads(text)
         if is_circuit(given):
