@@ -270,6 +270,19 @@ def finished_record(path: Path, kind: str, what: str) -> dict[str, Any]:
     return record
 
 
+def lacking(path: Path, companion: str) -> OutputError:
+    """The refusal of a finished folder whose numbers are no longer all there.
+
+    Args:
+        path: the folder.
+        companion: name of what is not there, or a pattern.
+    """
+    return OutputError(
+        f"'{path}' lacks {COMPANIONS}/{companion}, so that it would tell something else; put it back, or give the "
+        "command that made it again"
+    )
+
+
 def folder_named(name: str | os.PathLike[str]) -> Path:
     """The folder or file that a user names, with `~` for the home directory.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,20 @@ def test_what_cannot_be_tested_is_refused(
     with pytest.raises(error, match=said):
         hs.stress(tiny_model(), tiny_prompts(), components, out=tmp_path / "test", **more)
     assert not (tmp_path / "test").exists()
+
+
+@pytest.mark.parametrize("lost", ["sets", "worst-1"])
+def test_a_test_that_lost_some_of_its_sets_is_refused_and_made_whole(lost: str, tmp_path: Path) -> None:
+    ask: Any = functools.partial(
+        hs.stress, tiny_model(), tiny_prompts(), "writers", hs.Zero(), out=tmp_path / "test", **{**USUAL, "worst": 3}
+    )
+    options = hs.Options(target="top")
+    whole = ask(options=options).worst()
+    shutil.rmtree(tmp_path / "test" / "companions" / lost)
+    with pytest.raises(hs.OutputError, match=f"lacks companions/{lost[:5]}.* give the command that made it again"):
+        hs.Stress.open(tmp_path / "test")
+    ask(options=options)
+    pd.testing.assert_frame_equal(hs.Stress.open(tmp_path / "test").worst(), whole)
 
 
 def test_it_takes_the_forms_that_a_run_takes() -> None:

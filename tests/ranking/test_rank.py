@@ -8,6 +8,7 @@ import functools
 import html
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -321,6 +322,20 @@ def test_a_ranking_becomes_a_circuit_and_labels(tmp_path: Path, cli: Cli) -> Non
     given = by(again.detection().query("labels == 'given'"), "score")
     assert given["own change"]["positives"] == 1 and given["own change"]["auc"] == 1
     assert "choose from total effect" in cli("circuit", tmp_path / "rank", "--score", "beauty").refusal()
+
+
+@pytest.mark.parametrize("lost", ["frozen", "scores.zarr", "why-0-1"])
+def test_a_ranking_that_lost_some_of_its_numbers_is_refused(lost: str, tmp_path: Path) -> None:
+    model, prompts = opened("backup")
+    out = tmp_path / "rank"
+    ask = functools.partial(hs.rank, model, prompts, "attn", hs.Zero(), primaries="attn.1", top=2, why=0, out=out)
+    ask()
+    assert (out / "companions" / lost).exists()
+    shutil.rmtree(out / "companions" / lost)
+    with pytest.raises(OutputError, match=rf"lacks companions/{lost[:6]}.* give the command that made it again"):
+        hs.Rank.open(out)
+    ask()
+    assert hs.Rank.open(out).summary().headline
 
 
 def test_it_takes_the_forms_that_a_run_takes() -> None:

@@ -34,9 +34,9 @@ from hydrascope.run import (
     folder_of_companions,
     prepare,
 )
-from hydrascope.run_directory import COMPANIONS, SINGLES, RunDirectory, fresh_or_same, is_finished
+from hydrascope.run_directory import COMPANIONS, SINGLES, RunDirectory, fresh_or_same, is_finished, lacking
 
-SETS = "sets"
+SETS, WORST = "sets", "worst-"
 MOST_PARTS = 1000
 """Most parts that can fail."""
 _DIVIDED = {"head": "heads", "neuron": "neuron"}
@@ -209,7 +209,7 @@ def execute_stress(
         _make(test, directory, {SETS: test.sets(found.plan.addresses(found.parts, found.stakes))}, progress)
         while len(missing := (found := read(out, test.request)).search()[1]):
             # every step of the search asks for sets that no ledger has, so each has a folder of its own
-            name = f"worst-{len(found.ledgers) - 1}"
+            name = f"{WORST}{max(_steps(out), default=0) + 1}"
             _make(test, directory, {name: test.sets(addresses(missing, found.parts))}, progress)
     return found, directory.mark_complete()
 
@@ -229,13 +229,32 @@ def read(folder: Path, request: StressRequest) -> Resilience:
         OutputError: not even the knock-outs of single parts are there.
     """
     singles = open_dataset(folder / COMPANIONS / SINGLES)
-    others = [path for name in (SETS, *_steps(folder)) if is_finished(path := folder / COMPANIONS / name)]
+    sets = folder / COMPANIONS / SETS
+    others = [*([sets] if is_finished(sets) else []), *_steps(folder).values()]
     ledgers: list[xr.Dataset] = [singles, *map(open_dataset, others)]
     parts = tuple(str(name) for name in singles["ablated"].values)
     return Resilience(parts, Findings(singles), tuple(ledgers), request.plan, request.surviving, request.loss)
 
 
-def _steps(folder: Path) -> list[str]:
-    """Steps of the search for the worst sets, in their order."""
-    found = [path.name for path in (folder / COMPANIONS).glob("worst-*")]
-    return sorted(found, key=lambda name: int(name.removeprefix("worst-")))
+def read_whole(folder: Path, request: StressRequest) -> Resilience:
+    """The tables of a finished stress test.
+
+    Args:
+        folder: the test's folder.
+        request: what was asked.
+
+    Raises:
+        OutputError: something of it is not there.
+    """
+    if not is_finished(folder / COMPANIONS / SETS):
+        raise lacking(folder, SETS)
+    found = read(folder, request)
+    if len(found.search()[1]):
+        raise lacking(folder, f"{WORST}*")
+    return found
+
+
+def _steps(folder: Path) -> dict[int, Path]:
+    """Finished steps of the search for the worst sets by number, in their order."""
+    found = {int(path.name.removeprefix(WORST)): path for path in (folder / COMPANIONS).glob(f"{WORST}*")}
+    return {number: path for number, path in sorted(found.items()) if is_finished(path)}

@@ -11,7 +11,7 @@ import pandas as pd
 
 from hydrascope._tables import NamedTables
 from hydrascope.analysis import Estimate
-from hydrascope.faults._execution import read
+from hydrascope.faults._execution import read_whole
 from hydrascope.faults._request import StressRequest
 from hydrascope.ledger import read_record
 from hydrascope.resilience import Resilience, ResilienceComparison, Verdict, verdict
@@ -48,11 +48,11 @@ class Stress(NamedTables):
             path: folder of the test.
 
         Raises:
-            OutputError: there is no stress test, or it has not finished.
+            OutputError: there is no stress test, it has not finished, or something of it is not there.
         """
         folder = Path(path)
         record = finished_record(folder, STRESS, "stress test")
-        return cls(read(folder, StressRequest(**record["request"])), folder)
+        return cls(read_whole(folder, StressRequest(**record["request"])), folder)
 
     def curve(self, value: str = "logit") -> pd.DataFrame:
         """What is left at every failure rate: the degradation curve.

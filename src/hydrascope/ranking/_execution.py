@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import xarray as xr
 
 from hydrascope.ablations import Ablation
 from hydrascope.analysis import Findings
@@ -32,7 +31,7 @@ from hydrascope.ranking._request import RankRequest
 from hydrascope.ranking._stress import stress_scores
 from hydrascope.resilience import addresses
 from hydrascope.run import Progress, Task, Tell, execute_companions, folder_of_companions
-from hydrascope.run_directory import COMPANIONS, SINGLES, RunDirectory, fresh_or_same, is_finished
+from hydrascope.run_directory import COMPANIONS, SINGLES, RunDirectory, fresh_or_same, is_finished, lacking
 from hydrascope.significance import Significance, find_primaries
 
 JOINT, FROZEN, FLIPS, SCORES = "joint", "frozen", "why", "scores.zarr"
@@ -199,8 +198,8 @@ def _noted(
 
 def _search_flip(ranking: Ranking, directory: RunDirectory, prompt: int, progress: Progress) -> None:
     """Measure set after set until the search for what flips an answer is done; each step has a folder of its own."""
-    while len(missing := (found := read(directory.path, ranking.request, directory.record)).flip(prompt).missing):
-        name = f"{FLIPS}-{prompt}-{len(found.flips[prompt]) + 1}"
+    while len(missing := read(directory.path, ranking.request, directory.record).flip(prompt).missing):
+        name = f"{FLIPS}-{prompt}-{max(_steps(directory.path, prompt), default=0) + 1}"
         sets = of_sets(ranking.singles, addresses(missing, ranking.parts))
         execute_companions(directory, {name: sets}, ranking.request, progress=progress)
 
@@ -211,10 +210,10 @@ def _asked(directory: RunDirectory, prompt: int) -> RunDirectory:
     return RunDirectory(directory.path, {**directory.record, "why": why})
 
 
-def _steps(folder: Path, prompt: int) -> list[xr.Dataset]:
-    """Ledgers of the finished steps of a prompt's search."""
-    steps = [path for path in (folder / COMPANIONS).glob(f"{FLIPS}-{prompt}-*") if is_finished(path)]
-    return [open_dataset(path) for path in sorted(steps, key=lambda path: int(path.name.split("-")[-1]))]
+def _steps(folder: Path, prompt: int) -> dict[int, Path]:
+    """Finished steps of a prompt's search by number, in their order."""
+    found = {int(path.name.split("-")[-1]): path for path in (folder / COMPANIONS).glob(f"{FLIPS}-{prompt}-*")}
+    return {number: path for number, path in sorted(found.items()) if is_finished(path)}
 
 
 def _attribute(task: Task, path: Path, progress: Progress) -> None:
@@ -256,5 +255,30 @@ def read(folder: Path, request: RankRequest, record: Mapping[str, Any]) -> Signi
         top=request.top,
         seed=request.seed,
         stress=pd.DataFrame(record["stress"]) if record.get("stress") else None,
-        flips={prompt: _steps(folder, prompt) for prompt in record.get("why", ())},
+        flips={
+            prompt: [open_dataset(path) for path in _steps(folder, prompt).values()] for prompt in record.get("why", ())
+        },
     )
+
+
+def read_whole(folder: Path, request: RankRequest, record: Mapping[str, Any]) -> Significance:
+    """The tables of a finished ranking.
+
+    Args:
+        folder: the ranking's folder.
+        request: what was asked.
+        record: content of `run.json`.
+
+    Raises:
+        OutputError: something of it is not there.
+    """
+    within = folder / COMPANIONS
+    if record["later"] and not is_finished(within / FROZEN):
+        raise lacking(folder, FROZEN)
+    if record["settings"]["cheap"] and not (within / SCORES).exists():
+        raise lacking(folder, SCORES)
+    found = read(folder, request, record)
+    for prompt in found.flips:
+        if len(found.flip(prompt).missing):
+            raise lacking(folder, f"{FLIPS}-{prompt}-*")
+    return found

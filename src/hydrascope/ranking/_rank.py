@@ -11,7 +11,7 @@ import pandas as pd
 
 from hydrascope._tables import NamedTables
 from hydrascope.ledger import read_record, write_text
-from hydrascope.ranking._execution import read
+from hydrascope.ranking._execution import read_whole
 from hydrascope.ranking._request import RankRequest
 from hydrascope.resilience import Verdict
 from hydrascope.run_directory import JSON, RANK, finished_record, folder_named
@@ -44,11 +44,11 @@ class Rank(NamedTables):
             path: folder of the ranking.
 
         Raises:
-            OutputError: there is no ranking, or it has not finished.
+            OutputError: there is no ranking, it has not finished, or something of it is not there.
         """
         folder = Path(path)
         record = finished_record(folder, RANK, "ranking")
-        return cls(read(folder, RankRequest(**record["request"]), record), folder)
+        return cls(read_whole(folder, RankRequest(**record["request"]), record), folder)
 
     @property
     def primaries(self) -> tuple[str, ...]:
