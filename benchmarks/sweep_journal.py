@@ -1,4 +1,4 @@
-"""Writes down every batch that a process measures, and makes batches small and slow: a file for `dask worker --preload`.
+"""Notes every batch that a process measures, and makes batches small and slow: a file for `dask worker --preload`.
 
 The journal is the file named by `SWEEP_JOURNAL`: a line a batch, with the cell, the process and the rows.
 """
