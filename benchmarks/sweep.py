@@ -87,14 +87,16 @@ def faults(folder: Path, plan: dict[str, Any]) -> None:
         thread.start()
     command = [sys.executable, "-m", "hydrascope", "sweep", str(file), "--scheduler", address]
     with subprocess.Popen(command) as sweep:
-        wait(sweep, lambda: whole(out) >= 2 and bool(owners(out)))
-        killed = owners(out)[0]
+        wait(sweep, lambda: whole(out) >= 2 and bool(busy(out, journal)))
+        (killed, *_) = busy(out, journal)
         os.kill(killed, signal.SIGKILL)
         print(f"killed worker {killed} with {whole(out)} cells whole", flush=True)
-        wait(sweep, lambda: whole(out) >= 6 and bool(owners(out)))
+        wait(sweep, lambda: whole(out) >= 6 and bool(busy(out, journal)))
         scheduler.kill()
         scheduler.wait()
-        print(f"killed the scheduler with {whole(out)} cells whole, {len(owners(out))} being measured", flush=True)
+        print(
+            f"killed the scheduler with {whole(out)} cells whole, {len(busy(out, journal))} being measured", flush=True
+        )
         scheduler = start("scheduler", "--host", "127.0.0.1", "--port", address.rsplit(":")[-1], "--no-dashboard")
         code = sweep.wait()
     ended.append(True)
@@ -134,18 +136,19 @@ def whole(out: Path) -> int:
     return len(list(out.glob("*/cell.json")))
 
 
-def owners(out: Path) -> list[int]:
-    """Processes that are measuring a cell."""
+def busy(out: Path, journal: Path) -> list[int]:
+    """Processes that are in the middle of a cell: some of its batches are measured, and not all."""
     found = []
+    lines = [line.split() for line in journal.read_text().splitlines()] if journal.exists() else []
     for claim in out.glob(".*.claim/owner.json"):
         folder = out / claim.parent.name[1:].removesuffix(".claim")
         try:
-            measuring = (folder / "ledger.zarr").is_dir() and not json.loads((folder / "run.json").read_text())[
-                "complete"
-            ]
-            found += [int(json.loads(claim.read_text())["pid"])] if measuring else []
+            pid = json.loads(claim.read_text())["pid"]
+            unfinished = not json.loads((folder / "run.json").read_text())["complete"]
         except (OSError, ValueError):  # it has just come or gone
             continue
+        done = sum(line[:2] == [folder.name, str(pid)] for line in lines)
+        found += [pid] if unfinished and done > 3 else []
     return found
 
 
