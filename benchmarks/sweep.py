@@ -109,6 +109,7 @@ def faults(folder: Path, plan: dict[str, Any]) -> None:
     shared = sum(len({line[1] for line in lines if line[0] == cell}) > 1 for cell in {line[0] for line in lines})
     print(f"cells that one process began and another went on with: {shared}")
     print(f"measured more than once: {dict(twice) or 'nothing'}, at most {max(rows.values())} times")
+    sweep_journal.PAUSE = 0.0
     sweep_journal.watch()
     plain = hs.sweep({**plan, "folder": str(folder / "plain")})
     for one in plain.outcomes:

@@ -97,6 +97,8 @@ def test_without_a_scheduler_it_ends_in_a_sentence_that_says_what_is_kept(
     monkeypatch.setattr(_cluster, "PATIENCE", 0.2)
     with pytest.raises(RunError, match=r"no scheduler answers at 'tcp://127\.0\.0\.1:1' .*keeps 0 of 4 cells whole"):
         hs.sweep(asked, scheduler="tcp://127.0.0.1:1")
+    with pytest.raises(RunError, match=r"no scheduler answers at 'tls://127.*TLS expects"):
+        hs.sweep(asked, scheduler="tls://127.0.0.1:1")  # without keys
     with pytest.raises(RunError, match="no scheduler answers at 'nonsense://x'"):
         hs.sweep(asked, scheduler="nonsense://x")
 

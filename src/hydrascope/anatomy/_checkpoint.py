@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub import constants, try_to_load_from_cache
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -66,6 +67,15 @@ class Checkpoint:
         file = {"gguf_file": path} if self.gguf else {}
         revision = {"revision": self.revision} if self.revision else {}
         return {"local_files_only": self.offline, "trust_remote_code": self.trust, **file, **revision}
+
+    @property
+    def commit(self) -> str:
+        """Commit of a hub model that has been read, by where the hub's cache keeps it; empty for a folder."""
+        if self.offline:
+            return ""
+        revision, cache = self.revision or None, constants.HF_HUB_CACHE
+        kept = try_to_load_from_cache(self.where, "config.json", cache_dir=cache, revision=revision)
+        return Path(kept).parent.name if isinstance(kept, str) else ""
 
     def holds(self, pattern: str) -> bool:
         """Whether it is a folder with such a file."""

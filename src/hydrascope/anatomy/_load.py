@@ -126,7 +126,7 @@ def load(
     source = replace(
         opened.source,
         label=label + (beside if random_weights is None else f"+random-{random_weights}"),
-        revision=getattr(config, "_commit_hash", None) or "",
+        revision=base.commit,
         sibling=bundled.sibling or "" if bundled is not None and as_bundled else "",
         adapter="" if found is None else found.name,
         merged=found is not None and merge,

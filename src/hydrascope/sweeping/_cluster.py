@@ -118,7 +118,7 @@ def _addressed(where: Where) -> Iterator[Any]:
 def _connected(address: Any, plan: Plan, tell: Tell) -> Iterator[Client]:
     try:
         client = Client(address, timeout=PATIENCE, set_as_default=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:  # the last without keys, where an address asks for them
         done = sum(cell.found() is not None for cell in plan.cells)
         raise RunError(
             f"no scheduler answers at '{address}' ({error}); '{plan.folder}' keeps {done} of {len(plan.cells)} cells "
