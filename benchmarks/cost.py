@@ -249,8 +249,9 @@ def _divided() -> Iterator[str]:
         "than heads do. Each GPU's hours of opening and proving the model are not counted.\n"
     )
     yield (
-        "A ledger is read whole, so one of terabytes is none that can be used: a million prompts with all heads need "
-        "`--detail kinds`, or prompts in several runs.\n"
+        "A ledger is read whole into main memory, so one of terabytes is none that can be used: a million prompts with "
+        "all heads need `--detail kinds`, or prompts in several runs. Beside weights and ledger a run takes what "
+        "`--memory` allows.\n"
     )
 
 
@@ -292,7 +293,8 @@ def _bytes(number: float) -> str:
 def _hours(hours: float | None, holding: int) -> str:
     if hours is None:
         return f"needs {holding}"
-    return f"{hours * 60:.1f} min" if hours < 1 else f"{hours:,.0f} h" if hours >= 10 else f"{hours:.1f} h"
+    number, unit = (hours, "h") if hours >= 1 else (60 * hours, "min") if hours >= 1 / 60 else (3600 * hours, "s")
+    return f"{number:,.0f} {unit}" if number >= 10 else f"{number:.1f} {unit}"
 
 
 def main() -> None:
