@@ -2,8 +2,9 @@
 
 The paper knocks out attention layers at the last token of facts, in a 7B model of 32 layers. Each claim is asked of the
 clear losses of attention layers here, and answered by intervals of the other tables: `holds` and `does not` need an
-interval on one side of the bound, everything else `cannot be told`. Slopes are of compensation on own change, so that
-repair is negative; the paper draws compensation on direct effect, so that it is positive there.
+interval on one side of the bound, everything else `cannot be told`; a least share of a loss is asked of the estimate,
+whose interval need only exclude zero. Slopes are of compensation on own change, so that repair is negative; the paper
+draws compensation on direct effect, so that it is positive there.
 
 A claim about some layer looks for it among several, and a claim about all of them does not: `search` says which, and
 whether the number of layers is corrected for. Two claims are not the paper's own and say so: that a random direction

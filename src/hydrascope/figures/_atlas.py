@@ -164,7 +164,12 @@ _VALUES = {
 def _by_run(labels: list[str]) -> alt.Y:
     """A row per run, model and task on a line each."""
     lines = alt.Axis(
-        labelExpr="split(datum.label, ' · ')", grid=False, domain=False, labelLimit=200, labelOverlap=False
+        labelExpr="split(datum.label, ' · ')",
+        labelBaseline="bottom",
+        labelLimit=200,
+        labelOverlap=False,
+        grid=False,
+        domain=False,
     )
     return alt.Y("label:N", sort=labels, title=None, scale=alt.Scale(domain=labels), axis=lines)
 

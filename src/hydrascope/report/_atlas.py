@@ -34,9 +34,9 @@ MEANING = (
 )
 COUNTED = (
     "Each verdict is that of one run by its own 95 % intervals. Which layers are looked at, and whether the best of "
-    "several is corrected for, stands with each claim; the number of runs is not corrected for, so that a claim whose "
-    "truth lies on its bound is said to hold in about one run of forty. Runs with random weights show how often that "
-    "happens where nothing was learned."
+    "several is corrected for, stands with each claim; the number of runs is not corrected for. A bound of 10 % is for "
+    "the estimate, whose interval need only exclude zero; every other bound is for the interval. Runs with random "
+    "weights show what is said to hold where nothing was learned."
 )
 
 

@@ -28,7 +28,8 @@ def claims(run: Run) -> Section | None:
     )
     return Draft("mcgrath", "The claims of McGrath et al., in this model").finished(
         "A claim holds, or does not, where the interval lies on one side of its bound; all else cannot be told from "
-        "this run. Slopes are of compensation on own change, so the paper’s 0.7 reads −0.7.",
+        "this run. A bound of 10 % is for the estimate, whose interval need only exclude zero. Slopes "
+        "are of compensation on own change, so the paper’s 0.7 reads −0.7.",
         listing=listed(table, columns, caption, "Claim by claim"),
     )
 
