@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 NAMES = (
     *("model", "prompts", "components", "rates", "masks", "pairs", "worst", "accuracy", "loss"),
     *("protocol", "length", "texts", "ablation", "donors", "positions", "read", "skip", "target", "keep_wrong"),
-    *("bos", "seed", "writers", "detail", "memory", "device", "dtype"),
+    *("bos", "seed", "writers", "detail", "distribution", "memory", "device", "dtype"),
 )
 """Fields that are options, in the order of the help."""
 
