@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,18 @@ def test_it_says_what_was_found_and_writes_a_page(command: tuple[str, ...], cli:
     assert again["headline"] == summary.headline
     assert [row["rate"] for row in again["tables"]["curve"]] == [0, 0.3, 0.7, 1]
     assert len(again["tables"]["pairs"]) == 15
+
+
+def test_the_recorded_command_of_a_test_without_distributions_is_one(
+    command: tuple[str, ...], model_folder: Path, prompt_file: Path, cli: Cli, tmp_path: Path
+) -> None:
+    out = tmp_path / "test"
+    assert cli(*command, "--no-distribution", "--out", out).code == 0
+    _, *words = shlex.split(json.loads((out / "run.json").read_text())["command"])
+    assert "--no-distribution" in words
+    plan = json.loads(cli(*words, "--dry-run", "--json").out)
+    assert plan["knockouts"] == 6
+    assert "kl" not in hs.Stress.open(out).findings.measured
 
 
 def test_mistakes_are_one_sentence(command: tuple[str, ...], cli: Cli, tmp_path: Path) -> None:

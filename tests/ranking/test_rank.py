@@ -9,6 +9,7 @@ import html
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -272,10 +273,18 @@ def test_scores_of_a_stress_test_join_the_table(tmp_path: Path) -> None:
         for end in ("", "_lo", "_hi"):
             np.testing.assert_allclose(table[f"{name}{end}"], measured[f"{column}{end}"][table.index], rtol=1e-12)
         assert list(table[f"rank {name}"]) == list(table[name].abs().rank(ascending=False))
-    (row,) = found.agreement().query("score == 'total effect' and other == 'Shapley value'").to_dict("records")
-    expected = stats.kendalltau(table["total effect"].abs(), table["Shapley value"].abs()).statistic
+    (row,) = found.agreement().query("score == 'own change' and other == 'Shapley value'").to_dict("records")
+    expected = stats.kendalltau(table["own change"].abs(), table["Shapley value"].abs()).statistic
     np.testing.assert_allclose(row["tau"], expected)
-    assert np.isnan(row["tau_lo"])  # the test's prompts are not in its table
+    assert -1 < row["tau_lo"] < row["tau"] < row["tau_hi"] <= 1
+    groups = found.findings.stress["by_group"].sel(score="shapley").mean("group").to_series()
+    np.testing.assert_allclose(groups, table["Shapley value"][groups.index])
+    assert found.agreement().dropna(subset="tau")["tau_lo"].notna().all()
+    other = found.findings.stress.assign_coords(prompt=found.findings.stress["prompt"] + 1)
+    apart = replace(found.findings, stress=other).agreement.query("other == 'Shapley value'")
+    assert apart["tau"].notna().any() and apart["tau_lo"].isna().all()  # measured on other prompts
+    told = "The stress test kept other prompts"
+    assert told in render_rank(replace(found.findings, stress=other)) and told not in render_rank(found.findings)
     assert hs.Rank.open(tmp_path / "rank").ranking().equals(found.ranking())
     with pytest.raises(RunError, match=r"not of this ranking's parts and prompts .*components"):
         ask("attn.0-2", hs.Zero(), stress=tmp_path / "stress")

@@ -78,3 +78,14 @@ def test_communities_are_found_among_parts_of_all_strengths() -> None:
         {f"attn.{part}" for part in range(10) if side[part] == one} for one in (0, 1)
     ]
     assert (table["p"] <= CLEAR).all()
+
+
+def test_p_values_are_adjusted_over_both_networks() -> None:
+    """By Holm: the smaller of two is doubled, and the larger is no smaller than that."""
+    rng, side = np.random.default_rng(0), np.arange(8) % 2
+    planted, noise = (side[:, None] == side) + rng.normal(0, 0.2, (8, 8)), rng.normal(size=(8, 8))
+    alone = [communities(network(weights))["p"].iloc[0] for weights in (planted, noise)]
+    both = communities(network(planted, noise)).drop_duplicates("network").set_index("network")["p"]
+    assert alone[0] < 0.02 < alone[1]
+    assert both["interaction"] == 2 * alone[0]
+    assert both["answer"] == max(2 * alone[0], alone[1])

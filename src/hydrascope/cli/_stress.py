@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 NAMES = (
     *("model", "prompts", "limit", "components", "rates", "masks", "pairs", "worst", "accuracy", "loss"),
     *("protocol", "length", "texts", "ablation", "donors", "positions", "read", "skip", "target", "keep_wrong"),
-    *("answer", "delimiter", "bos", "seed", "writers", "detail", "memory", "device", "dtype"),
+    *("answer", "delimiter", "bos", "seed", "writers", "detail", "distribution", "memory", "device", "dtype"),
     *("adapter", "merge", "gguf", "allow_unused"),
 )
 """Fields that are options, in the order of the help."""

@@ -2,19 +2,19 @@
 
 Its folder is that of a run whose numbers are all in companions: `singles`, every part alone with its whole account;
 `joint`, the primaries and each candidate beside them; `frozen`, the primaries with candidates frozen; `why-3-1`,
-`why-3-2` ..., what the search for a set that flips the answer of prompt 3 asked for next; and `scores.zarr`, cheap
-scores from gradients.
+`why-3-2` ..., what the search for a set that flips the answer of prompt 3 asked for next; `scores.zarr`, cheap scores
+from gradients; and `stress.zarr`, scores of a stress test.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import xarray as xr
 
 from hydrascope.ablations import Ablation
 from hydrascope.analysis import Findings
@@ -25,16 +25,16 @@ from hydrascope.errors import AnatomyRefused, ComponentError
 from hydrascope.faults import of_sets, prepare_singles
 from hydrascope.ledger import open_dataset
 from hydrascope.prompts import PromptSet
-from hydrascope.ranking._cheap import read_scores, write_scores
 from hydrascope.ranking._labels import read_labels
 from hydrascope.ranking._request import RankRequest
+from hydrascope.ranking._sealed import read_scores, write_scores
 from hydrascope.ranking._stress import stress_scores
 from hydrascope.resilience import addresses
 from hydrascope.run import Progress, Task, Tell, execute_companions, folder_of_companions
 from hydrascope.run_directory import COMPANIONS, SINGLES, RunDirectory, fresh_or_same, is_finished, lacking
 from hydrascope.significance import Significance, find_primaries
 
-JOINT, FROZEN, FLIPS, SCORES = "joint", "frozen", "why", "scores.zarr"
+JOINT, FROZEN, FLIPS, SCORES, STRESS = "joint", "frozen", "why", "scores.zarr", "stress.zarr"
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class Ranking:
         singles: knock-outs of every part alone.
         named: primaries that the user named; none leaves them to be found.
         labels: address to whether a part is one to be found.
-        stress: scores of a stress test, part by part.
+        stress: scores of a stress test, if any.
     """
 
     request: RankRequest
     singles: Task
     named: tuple[str, ...]
     labels: Mapping[str, bool]
-    stress: Sequence[Mapping[str, Any]] | None = None
+    stress: xr.Dataset | None = None
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -171,11 +171,13 @@ def execute_rank(
         execute_companions(directory, {SINGLES: task}, request, progress=progress, tell=tell)
         if ranking.cheap:
             _attribute(task, directory.companion(SCORES), progress)
+        if ranking.stress is not None:
+            write_scores(directory.companion(STRESS), ranking.stress)
         account = Findings(open_dataset(directory.companion(SINGLES)))
         primaries = ranking.primaries(account)
         execute_companions(directory, {JOINT: ranking.joint(primaries)}, request, progress=progress)
         later = ranking.later(primaries)
-        noted = _noted(directory, primaries, later, ranking.stress)
+        noted = _noted(directory, primaries, later)
         if later:
             together = read(out, request, noted.record).sets
             execute_companions(noted, {FROZEN: ranking.frozen(primaries, together)}, request, progress=progress)
@@ -185,15 +187,9 @@ def execute_rank(
     return read(out, request, noted.record), noted.mark_complete()
 
 
-def _noted(
-    directory: RunDirectory,
-    primaries: tuple[str, ...],
-    later: tuple[str, ...],
-    stress: Sequence[Mapping[str, Any]] | None,
-) -> RunDirectory:
+def _noted(directory: RunDirectory, primaries: tuple[str, ...], later: tuple[str, ...]) -> RunDirectory:
     """The folder with what was found, so that its tables can be read without the model."""
-    found = {"primaries": list(primaries), "later": list(later)} | ({} if stress is None else {"stress": stress})
-    return RunDirectory(directory.path, {**directory.record, **found})
+    return RunDirectory(directory.path, {**directory.record, "primaries": list(primaries), "later": list(later)})
 
 
 def _search_flip(ranking: Ranking, directory: RunDirectory, prompt: int, progress: Progress) -> None:
@@ -224,7 +220,7 @@ def _attribute(task: Task, path: Path, progress: Progress) -> None:
         found = attribute(task, Scores(kinds=("query_key", *Scores().kinds)), progress=progress)
     except AnatomyRefused:  # of this model attention's weights cannot be computed anew
         found = attribute(task, progress=progress)
-    write_scores(path, found)
+    write_scores(path, found[["estimate", "seconds"]].reset_coords(drop=True))
 
 
 def read(folder: Path, request: RankRequest, record: Mapping[str, Any]) -> Significance:
@@ -240,9 +236,7 @@ def read(folder: Path, request: RankRequest, record: Mapping[str, Any]) -> Signi
     """
     within = folder / COMPANIONS
     singles, joint = (open_dataset(within / name) for name in (SINGLES, JOINT))
-    cheap = None
-    if (within / SCORES).exists():
-        cheap = read_scores(within / SCORES)
+    cheap, stress = (read_scores(within / name) if (within / name).exists() else None for name in (SCORES, STRESS))
     return Significance(
         parts=tuple(str(name) for name in singles["ablated"].values),
         primaries=tuple(record["primaries"]),
@@ -251,10 +245,10 @@ def read(folder: Path, request: RankRequest, record: Mapping[str, Any]) -> Signi
         joint=joint,
         frozen=open_dataset(within / FROZEN) if (within / FROZEN).exists() else None,
         cheap=cheap,
+        stress=stress,
         labels=record["settings"]["labels"],
         top=request.top,
         seed=request.seed,
-        stress=pd.DataFrame(record["stress"]) if record.get("stress") else None,
         flips={
             prompt: [open_dataset(path) for path in _steps(folder, prompt).values()] for prompt in record.get("why", ())
         },
@@ -277,6 +271,8 @@ def read_whole(folder: Path, request: RankRequest, record: Mapping[str, Any]) ->
         raise lacking(folder, FROZEN)
     if record["settings"]["cheap"] and not (within / SCORES).exists():
         raise lacking(folder, SCORES)
+    if request.stress is not None and not (within / STRESS).exists():
+        raise lacking(folder, STRESS)
     found = read(folder, request, record)
     for prompt in found.flips:
         if len(found.flip(prompt).missing):

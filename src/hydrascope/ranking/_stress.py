@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+
+import numpy as np
+import xarray as xr
 
 from hydrascope.errors import RunError
 from hydrascope.faults import Stress
@@ -17,15 +19,16 @@ _SAME = ("weights", "components", "prompts", "ablation", "target", "answer", "po
 """Settings in which the test must be like the ranking."""
 
 
-def stress_scores(folder: str, task: Task) -> list[dict[str, Any]]:
-    """The scores of a stress test, part by part.
+def stress_scores(folder: str, task: Task) -> xr.Dataset:
+    """The scores of a stress test, part by part, with what each group of prompts and each random set makes of them.
 
     Args:
         folder: the test's folder.
         task: the ranking's knock-outs of single parts.
 
     Returns:
-        Rows for JSON: `part`, and each score with the ends of its interval.
+        `value` with the ends of its interval, `lo` and `hi` (score, ablated); `by_group` (score, group, ablated), the
+        score of each group of prompts; `by_mask` (score, mask, ablated), what a mask adds to the score; `prompt`.
 
     Raises:
         OutputError: there is no finished stress test.
@@ -41,8 +44,19 @@ def stress_scores(folder: str, task: Task) -> list[dict[str, Any]]:
         raise RunError(
             f"the stress test in '{path}' is not of this ranking's parts and prompts ({told}); name one that is"
         )
-    columns = [f"{name}{end}" for name in STRESS_SCORES for end in ("", "_lo", "_hi")]
-    rows: list[dict[str, Any]] = json.loads(
-        test.ranking()[["part", *columns]].to_json(orient="records", double_precision=15)
+    table, cells = test.ranking(), test.findings.sampled_scores
+    masks = test.findings.faults.masks
+    by_group = [[cell.mean(1) for cell in cells[name]] for name in STRESS_SCORES]
+    by_mask = [[np.broadcast_to(cell.mean(0) - cell.mean(), masks) for cell in cells[name]] for name in STRESS_SCORES]
+    ends = {
+        said: (("score", "ablated"), np.stack([table[f"{name}{end}"].to_numpy(float) for name in STRESS_SCORES]))
+        for said, end in (("value", ""), ("lo", "_lo"), ("hi", "_hi"))
+    }
+    return xr.Dataset(
+        {
+            **ends,
+            "by_group": (("score", "group", "ablated"), np.array(by_group).transpose(0, 2, 1)),
+            "by_mask": (("score", "mask", "ablated"), np.array(by_mask).transpose(0, 2, 1)),
+        },
+        {"score": list(STRESS_SCORES), "ablated": list(table["part"]), "prompt": test.findings.ds["prompt"].values},
     )
-    return rows

@@ -161,6 +161,7 @@ def _flips(found: Significance) -> Section:
 def _agreement(found: Significance) -> Section:
     draft, table = Draft("scores", "How far scores agree, and what they find"), found.agreement
     scores = [score.name for score in found.scores]
+    apart = found.resampling.conclusive and bool((table["tau"].notna() & table["tau_lo"].isna()).any())
     draft.add(figures.score_agreement(table, scores), "wide")
     columns: Columns = {
         "score": named_value("score"),
@@ -173,6 +174,7 @@ def _agreement(found: Significance) -> Section:
     return draft.finished(
         "Green: two scores order the parts alike; purple: against each other. Dots mark values whose interval excludes "
         "zero.",
+        ["The stress test kept other prompts, so that tau of its scores has no interval." if apart else ""],
         listing=listed(
             found.detection,
             columns,

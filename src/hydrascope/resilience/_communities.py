@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from hydrascope.analysis import divide
+from hydrascope.analysis import divide, holm
 
 SHUFFLES = 99
 CLEAR = 0.02
@@ -45,12 +45,14 @@ def communities(pairs: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     Returns:
         One row per network and community, the largest first: `network`, `interaction` or `answer`; `community`, from 1;
         `size`, the number of its parts; `parts`, with + between; and of the whole network `modularity`, `shuffled`, the
-        mean of 99 shuffled networks, and `p` of "no more than in shuffled ones". Nothing for a network without weight,
-        with parts whose pairs were not all measured, or of fewer than four parts.
+        mean of 99 shuffled networks, and `p` of "no more than in shuffled ones", adjusted by Holm over both networks.
+        Nothing for a network without weight, with parts whose pairs were not all measured, or of fewer than four parts.
     """
     names = list(dict.fromkeys([*pairs["part"], *pairs["other"]]))
     rows = [row for network in NETWORKS for row in _divided(network, _weights(pairs, network, names), names, seed)]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    found = pd.DataFrame(rows, columns=COLUMNS)
+    p = found.drop_duplicates("network").set_index("network")["p"]
+    return found.assign(p=found["network"].map(pd.Series(holm(p), p.index)).astype(float))
 
 
 def _weights(pairs: pd.DataFrame, network: str, names: list[str]) -> Matrix:

@@ -14,6 +14,7 @@ from hydrascope.resilience import _communities, _curve, _load, _pairs, _ranking,
 from hydrascope.resilience._importance import Importance
 from hydrascope.resilience._plan import Plan
 from hydrascope.resilience._sets import Faults
+from hydrascope.resilience._two_ways import Sampled
 from hydrascope.resilience._values import SetValues, values_in
 
 ALLOWED = 0.1
@@ -105,6 +106,11 @@ class Resilience:
     def ranking(self) -> pd.DataFrame:
         """Every part by four orders of importance; see `ranking`."""
         return _ranking.ranking(self.samples, self.values(), self.account, self.resampling)
+
+    @cached_property
+    def sampled_scores(self) -> dict[str, list[Sampled]]:
+        """What parts are worth among other losses, by group and mask; see `sampled_scores`."""
+        return _ranking.sampled_scores(self.samples, self.values(), self.resampling)
 
     @cached_property
     def agreement(self) -> pd.DataFrame:

@@ -13,11 +13,12 @@ from hydrascope.analysis import (
     SIGNIFICANT,
     Array,
     Findings,
+    Ordered,
     Resampling,
     ablated_direct,
     add_estimate,
     false_discovery,
-    spread_interval,
+    kendalls_tau,
 )
 from hydrascope.resilience._importance import Importance, mean_importance
 from hydrascope.resilience._load import losing
@@ -81,22 +82,37 @@ def ranking(samples: Importance, values: SetValues, account: Findings, resamplin
         Estimates have `_lo` and `_hi`.
     """
     parts, node = samples.faults.parts, ranked_node(samples)
-    every = range(len(parts))
+    cells = sampled_scores(samples, values, resampling)
     table = _account_columns(account, parts)
-    alone = two_ways([samples.at(part, 0) for part in every], resampling)
-    under = two_ways(
-        [samples.at(part, node) for part in every], resampling, [samples.informative(part, node) for part in every]
-    )
-    whole = two_ways([samples.shapley(part) for part in every], resampling)
+    alone = two_ways([samples.at(part, 0) for part in range(len(parts))], resampling)
+    told = [samples.informative(part, node) for part in range(len(parts))]
     add_estimate(table, "alone", alone.interval)
     table["rate"] = np.full(len(parts), samples.faults.nodes[node])
-    add_estimate(table, "under_failure", under.interval)
-    add_estimate(table, "shapley", whole.interval)
-    add_estimate(table, "exposure", two_ways(_exposures(values, resampling), resampling).interval)
+    for name, some in cells.items():
+        add_estimate(table, name, two_ways(some, resampling, told if name == "under_failure" else None).interval)
     for name, order in zip(("direct", "alone", "under", "shapley"), _orders(table), strict=True):
         table[f"rank_{name}"] = _ranks(order)
     table["rises"] = table["rank_alone"] - table["rank_under"]
     return pd.DataFrame(table)
+
+
+def sampled_scores(samples: Importance, values: SetValues, resampling: Resampling) -> dict[str, list[Sampled]]:
+    """What parts are worth among other losses, by group and mask.
+
+    Args:
+        samples: importance by group and mask.
+        values: values of the sets, to find each part's interactions.
+        resampling: groups of prompts.
+
+    Returns:
+        `under_failure`, `shapley` and `exposure`, as in `ranking`, each a cell for each part.
+    """
+    every, node = range(len(samples.faults.parts)), ranked_node(samples)
+    return {
+        "under_failure": [samples.at(part, node) for part in every],
+        "shapley": [samples.shapley(part) for part in every],
+        "exposure": _exposures(values, resampling),
+    }
 
 
 def _account_columns(account: Findings, parts: tuple[str, ...]) -> dict[str, Any]:
@@ -173,20 +189,16 @@ def agreement(samples: Importance, account: Findings, resampling: Resampling, se
         "under failure": [samples.at(part, node) for part in every],
         "Shapley value": [samples.shapley(part) for part in every],
     }
-    drawn = {name: resampled(some, resampling, seed) for name, some in cells.items()}
+    orders = {
+        name: Ordered(np.array([one.mean() for one in some]), resampled(some, resampling, seed))
+        for name, some in cells.items()
+    }
     rows = []
     for order, other in combinations(ORDERS, 2):
-        value = _tau(np.array([one.mean() for one in cells[order]]), np.array([one.mean() for one in cells[other]]))
-        taus = np.array([_tau(a, b) for a, b in zip(drawn[order], drawn[other], strict=True)])
         row: dict[str, Any] = {"order": order, "other": other}
-        add_estimate(row, "tau", spread_interval(value, taus, resampling.units, (-1, 1)))
+        add_estimate(row, "tau", kendalls_tau(orders[order], orders[other], resampling.units))
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _tau(first: Array, second: Array) -> float:
-    known = np.isfinite(first) & np.isfinite(second)
-    return float(stats.kendalltau(first[known], second[known]).statistic) if known.sum() > 1 else float("nan")
 
 
 def crossings(samples: Importance, resampling: Resampling) -> pd.DataFrame:

@@ -48,7 +48,7 @@ class Verdict:
 
 def verdict(found: Resilience) -> Verdict:
     """Say what a stress test found."""
-    sayings = (_survival, _damage, _importance, _orders, _pairs, _communities, _singles, _worst, _additivity, _load)
+    sayings = (_survival, _damage, _importance, _pairs, _orders, _communities, _singles, _worst, _additivity, _load)
     (headline, numbers), *rest = [said for saying in sayings for said in saying(found)]
     for _, more in rest:
         numbers |= more

@@ -10,7 +10,7 @@ from hydrascope.significance._detection import average_precision, detection, pre
 from hydrascope.significance._findings import STRESS_SCORES, Significance
 from hydrascope.significance._flips import LARGEST, Flip, flip_table
 from hydrascope.significance._freezing import chosen_sets, freezing
-from hydrascope.significance._scores import EXACT, Score, agreement, calibration, misjudged, score_table
+from hydrascope.significance._scores import EXACT, Score, ScoreElsewhere, agreement, calibration, misjudged, score_table
 from hydrascope.significance._told import told
 from hydrascope.significance.context import Contexts, told_context
 
@@ -22,6 +22,7 @@ __all__ = [
     "Effects",
     "Flip",
     "Score",
+    "ScoreElsewhere",
     "Significance",
     "agreement",
     "average_precision",

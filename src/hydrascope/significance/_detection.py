@@ -70,7 +70,7 @@ def detection(
         if not np.isfinite(value).all():
             continue
         row: dict[str, Any] = {"score": score.name, "positives": int(truth.sum()), "parts": len(truth)}
-        drawn = score.drawn(resampling)[:, known]
+        drawn = np.abs(score.drawn(resampling)[:, known])
         for name, measure in MEASURES.items():
             found = measure(drawn, truth) if np.isfinite(drawn).all() else np.full(len(drawn), np.nan)
             estimate = float(measure(value[None], truth)[0])

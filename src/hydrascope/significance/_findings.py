@@ -46,7 +46,8 @@ class Significance:
         labels: address to whether a part is one to be found, given by the user.
         top: parts of a set that is frozen together, and of the first ones that are compared.
         seed: of the random sets.
-        stress: ranking of a stress test of the same parts, if any.
+        stress: scores of a stress test of the same parts, if any: `value`, `lo` and `hi` (score, ablated), what they
+            are in each group and mask, `by_group` and `by_mask`, and the numbers of its prompts.
         flips: of prompts by their number, ledgers of the sets whose loss was tried on their answers.
     """
 
@@ -60,7 +61,7 @@ class Significance:
     labels: Mapping[str, bool] = field(default_factory=dict)
     top: int = 3
     seed: int = 0
-    stress: pd.DataFrame | None = None
+    stress: xr.Dataset | None = None
     flips: Mapping[int, Sequence[xr.Dataset]] = field(default_factory=dict)
 
     @property
@@ -131,10 +132,20 @@ class Significance:
 
     def _of_stress(self) -> Iterator[Score]:
         """Scores of the stress test, in the order of the parts."""
-        if self.stress is not None:
-            table = self.stress.set_index("part").loc[list(self.parts)].astype(np.float64)
-            for column, name in STRESS_SCORES.items():
-                yield ScoreElsewhere.of(name, *(table[f"{column}{end}"].to_numpy() for end in ("", "_lo", "_hi")))
+        if self.stress is None:
+            return
+        found = self.stress.sel(ablated=list(self.parts))
+        alike = np.array_equal(found["prompt"].values, self.ds["prompt"].values)
+        for column, name in STRESS_SCORES.items():
+            one = {str(key): np.asarray(values) for key, values in found.sel(score=column).data_vars.items()}
+            yield ScoreElsewhere(
+                name,
+                one["value"][None],
+                signed=False,
+                ends=np.stack([one["lo"], one["hi"]]),
+                by_group=one["by_group"] if alike else one["by_group"][:0],
+                by_mask=one["by_mask"],
+            )
 
     def _of_all(self, values: Float[np.ndarray, "prompts candidates"]) -> Float[np.ndarray, "prompts parts"]:
         """Values of the candidates among those of all parts; NaN for the primaries."""

@@ -13,9 +13,11 @@ from jaxtyping import Float
 from scipy import stats
 
 from hydrascope.analysis import (
+    Ordered,
     Resampling,
     add_estimate,
     divide,
+    kendalls_tau,
     mean_estimate,
     ratio_interval,
     spread_interval,
@@ -51,9 +53,9 @@ class Score:
     signed: bool = True
 
     def drawn(self, resampling: Resampling) -> Float[np.ndarray, "draws parts"]:
-        """What parts are ordered by, in every resample of groups."""
+        """The score in every resample of groups."""
         above = resampling.means(self.values)
-        return np.abs(above if self.below is None else divide(above, resampling.means(self.below)))
+        return above if self.below is None else divide(above, resampling.means(self.below))
 
     def order(self, resampling: Resampling) -> PerPart:
         """What parts are ordered by: the score's size."""
@@ -69,22 +71,29 @@ class Score:
 
 @dataclass(frozen=True)
 class ScoreElsewhere(Score):
-    """A score that another test of the same parts measured: with its interval, but without its prompts.
+    """A score that a stress test of the same parts measured, on random sets of failed parts, its masks.
 
     Attributes:
         ends: lower and upper ends of the score's interval, (2, parts).
+        by_group: the score of each group of prompts, over all masks; no rows where the test had other prompts.
+        by_mask: what each mask adds to the score, over all groups; the masks of all scores of one test are the same.
     """
 
     ends: Float[np.ndarray, "2 parts"] = field(default_factory=lambda: np.zeros((2, 0)))
-
-    @classmethod
-    def of(cls, name: str, value: PerPart, lo: PerPart, hi: PerPart) -> ScoreElsewhere:
-        """A score by its columns in a table."""
-        return cls(name, value[None], signed=False, ends=np.stack([lo, hi]))
+    by_group: Float[np.ndarray, "groups parts"] = field(default_factory=lambda: np.zeros((0, 0)))
+    by_mask: Float[np.ndarray, "masks parts"] = field(default_factory=lambda: np.zeros((0, 0)))
 
     def drawn(self, resampling: Resampling) -> Float[np.ndarray, "draws parts"]:
-        """Unknown: how it varies with the prompts is not in the table."""
-        return np.full((resampling.resamples, self.values.shape[1]), np.nan)
+        """The score in every resample of groups, and of masks besides."""
+        if not len(self.by_group) or not resampling.conclusive:
+            return np.full((resampling.resamples, self.values.shape[1]), np.nan)
+        masks = len(self.by_mask)
+        drawn = np.random.default_rng(resampling.seed).multinomial(
+            masks, np.full(masks, 1 / masks), resampling.resamples
+        )
+        of_groups, of_masks = resampling.counts @ self.by_group / len(self.by_group), drawn @ self.by_mask / masks
+        found: Float[np.ndarray, "draws parts"] = of_groups + of_masks
+        return found
 
     def estimate(self, resampling: Resampling) -> tuple[PerPart, PerPart, PerPart]:
         """The score with the ends of its interval."""
@@ -120,22 +129,19 @@ def agreement(scores: Sequence[Score], resampling: Resampling, top: int) -> pd.D
 
     Returns:
         One row per two scores: `score`, `other`, `parts`, how many both are known of; `tau`, Kendall's, with `tau_lo`
-        and `tau_hi`; `overlap`, the share of the first `top` that both have among theirs.
+        and `tau_hi`, which are NaN where the two were not measured on the same prompts; `overlap`, the share of the
+        first `top` that both have among theirs.
     """
     orders = [score.order(resampling) for score in scores]
-    drawn = [score.drawn(resampling) for score in scores]
+    ordered = [Ordered(score.estimate(resampling)[0], score.drawn(resampling)) for score in scores]
     rows = []
     for first, second in combinations(range(len(scores)), 2):
         a, b = orders[first], orders[second]
         known = np.isfinite(a) & np.isfinite(b)
         if known.sum() < 2:
             continue
-        taus = [
-            stats.kendalltau(x[known], y[known]).statistic for x, y in zip(drawn[first], drawn[second], strict=True)
-        ]
         row: dict[str, Any] = {"score": scores[first].name, "other": scores[second].name, "parts": int(known.sum())}
-        value = float(stats.kendalltau(a[known], b[known]).statistic)
-        add_estimate(row, "tau", spread_interval(value, np.array(taus), resampling.units, (-1, 1)))
+        add_estimate(row, "tau", kendalls_tau(ordered[first], ordered[second], resampling.units, by_size=True))
         leading = [set(np.argsort(-one[known], kind="stable")[:top].tolist()) for one in (a, b)]
         row["overlap"] = len(leading[0] & leading[1]) / len(leading[0])
         rows.append(row)

@@ -5,6 +5,7 @@ _intervals     one estimate: t intervals of means, the jackknife for ratios and 
 _regression    lines through clouds of prompts
 _families      many questions at once: families, searches
 _overlap       sets drawn at random
+_ranks         how alike two orders are
 _reading       estimates in tables and sentences
 """
 
@@ -31,6 +32,7 @@ from hydrascope.analysis._statistics._intervals import (
     unskewed_ratio_interval,
 )
 from hydrascope.analysis._statistics._overlap import jaccard_by_chance
+from hydrascope.analysis._statistics._ranks import Ordered, kendalls_tau
 from hydrascope.analysis._statistics._reading import Reading, add_estimate, add_mean, add_single, with_ends
 from hydrascope.analysis._statistics._regression import (
     FEWEST_RANKED,
@@ -63,6 +65,7 @@ __all__ = [
     "Estimate",
     "Estimated",
     "Line",
+    "Ordered",
     "Reading",
     "Resampling",
     "Simultaneous",
@@ -75,6 +78,7 @@ __all__ = [
     "holm",
     "jaccard_by_chance",
     "jackknife",
+    "kendalls_tau",
     "mean_estimate",
     "mean_interval",
     "median_ratio",

@@ -1,4 +1,4 @@
-"""Cheap scores on disk, beside the ledgers that they are held to."""
+"""Scores on disk beside the ledgers that they are held to: cheap ones, and those of a stress test."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ def write_scores(path: Path, found: xr.Dataset) -> None:
     """Store scores, all at once or not at all, with a seal that tells whether they are what was written.
 
     Args:
-        path: the Zarr folder.
-        found: from `attribution.attribute`.
+        path: the Zarr folder; what is there is replaced.
+        found: scores by name and part.
     """
     draft = path.with_name(f"{path.name}.new")
     remove(draft)
-    kept = found[["estimate", "seconds"]].reset_coords(drop=True)
-    kept = kept.assign_coords({name: kept[name].astype(np.dtypes.StringDType()) for name in ("score", "ablated")})
+    kept = found.assign_coords({name: found[name].astype(np.dtypes.StringDType()) for name in ("score", "ablated")})
     kept.attrs[SEAL] = seal_of(kept, kept.attrs)
     kept.to_zarr(draft, mode="w", consolidated=False)
+    remove(path)
     draft.rename(path)
 
 
@@ -43,7 +43,6 @@ def read_scores(path: Path) -> xr.Dataset:
         sound = False
     if not sound:
         raise OutputError(
-            f"the cheap scores in '{path}' are not what was written; remove that folder and give the ranking's command "
-            "again"
+            f"the scores in '{path}' are not what was written; remove that folder and give the ranking's command again"
         )
     return found
