@@ -46,6 +46,7 @@ def _spelled(value: Any) -> str:
         return "not given"
     if isinstance(value, Mapping):  # an ablation
         fields = ", ".join(f"{name} {_spelled(one)}" for name, one in value.items() if name != "name")
-        return f"{value['name']} ({fields})" if fields else str(value["name"])
+        name = str(value.get("name", ""))  # scores of parts have none
+        return f"{name} ({fields})".lstrip() if fields else name
     text = f"{value:g}" if isinstance(value, float) else str(value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

@@ -136,6 +136,10 @@ def test_scores_of_your_own_stand_in_the_table(tmp_path: Path) -> None:
         found = pruned(ranking="last", scores=tmp_path / name)
         assert found.removed(2, "scores") == ("layer.1", "layer.3")
         assert list(found.costs()["ranking"].unique()) == ["last", "scores"]
+    pruned(tmp_path / "p", ranking="last", scores=tmp_path / "mine.csv")
+    (tmp_path / "mine.json").write_text(json.dumps({f"layer.{layer}": layer for layer in range(4)}))
+    with pytest.raises(SettingsChanged, match=r"scores \(layer.0 3, layer.1 1"):
+        pruned(tmp_path / "p", ranking="last", scores=tmp_path / "mine.json")
     (tmp_path / "mine.json").write_text(json.dumps({"layer.0": 3}))
     with pytest.raises(RunError, match=r"3 parts have no score, first layer\.1"):
         pruned(ranking="last", scores=tmp_path / "mine.json")

@@ -32,6 +32,7 @@ NAMES = (
         "test",
         "exhaustive",
         "draws",
+        "tasks",
     ),
     *("length", "limit", "bos", "seed", "memory", "device", "dtype"),
 )

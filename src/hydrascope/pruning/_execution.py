@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
+from itertools import combinations, count
 from math import ceil, comb
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ from hydrascope.ledger import read_record, write_record
 from hydrascope.prompts import PromptSet, encode
 from hydrascope.pruning._constants import constants_of, read_constants, write_constants
 from hydrascope.pruning._findings import Chosen, Findings, Judged
-from hydrascope.pruning._judge import KEPT_BYTES, Judge
+from hydrascope.pruning._judge import KEPT_BYTES, LOGIT_BYTES, Judge
 from hydrascope.pruning._request import ALL, PruneRequest
 from hydrascope.pruning._store import Store, name_of
+from hydrascope.pruning._tasks import Task, TaskAnswers
 from hydrascope.pruning._texts import SPLITS, Texts, split
 from hydrascope.pruning.rankings import RANKINGS, Random, Ranking, Scored, ranking_named
 from hydrascope.run import Progress, alone_with, record_of, store_prompts, versions
@@ -46,6 +47,8 @@ MOST_SETS = 20_000
 """Most sets that are judged."""
 MOST_RUN = 1000
 """With more parts than this, rankings that run the model without each are left out unless they are named."""
+MOST_PROMPTS = 300
+"""Most prompts of a task, evenly spread over all."""
 KEPT_SHARE = 8
 """One in so many bytes of the budget may hold clean logits."""
 OWN = "scores"
@@ -64,6 +67,7 @@ class Pruning:
         test: texts of other documents.
         parts: the parts that can go, in the order of the forward pass.
         rankings: rankings by name, each with its draws.
+        tasks: tasks on which chosen sets are judged, too.
     """
 
     request: PruneRequest
@@ -73,6 +77,7 @@ class Pruning:
     test: Texts
     parts: tuple[Component, ...]
     rankings: Mapping[str, tuple[Ranking, ...]]
+    tasks: tuple[Task, ...] = ()
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -109,6 +114,7 @@ class Pruning:
             "seed": asked.seed,
             "exhaustive": asked.exhaustive,
             "draws": asked.draws,
+            "tasks": [f"{task.name} {task.digest[:12]}" for task in self.tasks],
         }
 
     @property
@@ -148,7 +154,8 @@ def prepare_prune(request: PruneRequest, model: Model, prompts: PromptSet) -> Pr
     parts = in_order(found)
     if len(parts) < 2:
         raise ComponentError(f"this model has {len(parts)} {request.units} that can go; choose other --units")
-    pruning = Pruning(request, model, prompts, calibration, test, parts, _rankings(request, parts))
+    tasks = tuple(Task.open(name, model, MOST_PROMPTS) for name in request.tasks)
+    pruning = Pruning(request, model, prompts, calibration, test, parts, _rankings(request, parts), tasks)
     if pruning.judged > MOST_SETS:
         raise RunError(
             f"with --exhaustive {request.exhaustive} there are {pruning.judged:,} sets to judge, more than "
@@ -248,7 +255,32 @@ def _make(pruning: Pruning, out: Path, progress: Progress) -> None:
     }
     rest = {"units": pruning.request.units, "parts": [str(part) for part in pruning.parts]}
     found = {name: asdict(one) for name, one in chosen.items()}
-    write_record(out / PRUNED, {"settings": pruning.settings, **rest, "texts": texts, "chosen": found})
+    answers = _answered(pruning, chosen, left, progress)
+    told = {"settings": pruning.settings, **rest, "texts": texts, "chosen": found, "tasks": answers}
+    write_record(out / PRUNED, told)
+
+
+def _answered(
+    pruning: Pruning, chosen: Mapping[str, Chosen], left: Mapping[Component, Constants], progress: Progress
+) -> dict[str, Any]:
+    """What is answered on every task without the sets of rankings that choose one."""
+    by_name = {str(part): part for part in pruning.parts}
+    single = [sets[0] for one in chosen.values() for sets in one.sets.values() if len(sets) == 1]
+    wanted = [[by_name[part] for part in parts] for parts in dict.fromkeys(((), *single))]
+    found, done = {}, count()
+    batch = LOGIT_BYTES // (4 * pruning.model.anatomy.n_vocab)
+    for task in pruning.tasks:
+        rows = task.answers(
+            pruning.model,
+            wanted,
+            left,
+            batch,
+            lambda: progress("tasks", next(done) + 1, len(wanted) * len(pruning.tasks)),
+        )
+        groups = [prompt.group for prompt in task.prompts]
+        answers = {name: one.tolist() for name, one in rows.items()}
+        found[task.name] = {"groups": groups, "foiled": task.foiled, "answers": answers}
+    return found
 
 
 def _judge_all(
@@ -309,6 +341,12 @@ def read(folder: Path) -> Findings:
         record["settings"]["exhaustive"],
         record["settings"]["replace"],
         {} if record["settings"]["replace"] == "removal" else read_constants(folder / LEFT),
+        {
+            name: TaskAnswers(
+                tuple(one["groups"]), one["foiled"], {sets: np.array(rows) for sets, rows in one["answers"].items()}
+            )
+            for name, one in record["tasks"].items()
+        },
     )
     for one in judged.values():
         lost = [

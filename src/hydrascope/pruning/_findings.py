@@ -22,6 +22,7 @@ from hydrascope.analysis import FEWEST_RANKED, Array, Resampling, resample, unsk
 from hydrascope.engine import Constants
 from hydrascope.pruning._request import Replace
 from hydrascope.pruning._store import Cost, Store
+from hydrascope.pruning._tasks import TaskAnswers, table_of
 
 Sets = tuple[tuple[str, ...], ...]
 """What a ranking removes at one size: a set, or one for each draw."""
@@ -95,6 +96,7 @@ class Findings:
         exhaustive: largest size of which all sets were judged; 0 for none.
         replace: what a part leaves in its place, as it was asked for.
         constants: what parts leave in their places, by address.
+        answered: what was answered on tasks, by their names.
     """
 
     units: str
@@ -106,6 +108,7 @@ class Findings:
     exhaustive: int = 0
     replace: Replace = "removal"
     constants: Mapping[str, Constants] = field(default_factory=dict)
+    answered: Mapping[str, TaskAnswers] = field(default_factory=dict)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -230,6 +233,11 @@ class Findings:
                 better = sum(loss < mine.loss.sum() for loss in losses.values())
                 rows.append({**row, "better_sets": better, "sets": len(losses), "best": "+".join(best)})
         return pd.DataFrame(rows, columns=_REGRETS)
+
+    @cached_property
+    def tasks(self) -> pd.DataFrame:
+        """Right answers and logit differences on tasks, beside those of the whole model."""
+        return table_of(self.answered, {name: chosen.sets for name, chosen in self.chosen.items()})
 
     def best(self, size: int) -> str:
         """The ranking whose set moves the distribution least on the text that rankings may see."""

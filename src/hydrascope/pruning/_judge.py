@@ -1,8 +1,8 @@
 """What a set of removed parts costs on some texts, each set once.
 
-The clean stream of every text stays in memory, and as many of its logits as there is room for. A set costs the blocks
-from its first removed part on that are left, and the unembedding. A search that removes one part after the other stands
-on what it has removed so far, and pays from the next part on; so do many sets with the same first part.
+The clean stream of every text stays in memory, and as many of its log-probabilities as there is room for. A set costs
+the blocks from its first removed part on that are left, and the unembedding. A search that removes one part after the
+other stands on what it has removed so far, and pays from the next part on; so do many sets with the same first part.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LOGIT_BYTES = 2**27
 """Bytes of logits that a forward may make; a single text may make more."""
 
 KEPT_BYTES = 2**30
-"""Most bytes of clean logits that are kept."""
+"""Most bytes of clean log-probabilities that are kept."""
 
 Told = Callable[[int], None]
 """Takes how many sets have been judged so far."""
@@ -42,7 +42,7 @@ class Judge:
         store: what is known already.
         told: takes the number of sets that were run, after each.
         constants: what removed parts leave in their places; a part that is not among them leaves nothing.
-        kept: bytes of clean logits that are kept; others are made again, at the last block and an unembedding.
+        kept: bytes of clean log-probabilities that are kept; others are made again.
     """
 
     model: Model
@@ -54,7 +54,7 @@ class Judge:
     ran: int = field(default=0, init=False)
     _clean: list[Trunk] = field(default_factory=list, init=False)
     _standing: list[Trunk] = field(default_factory=list, init=False)
-    _logits: list[Tensor] = field(default_factory=list, init=False)
+    _kept: list[Tensor] = field(default_factory=list, init=False)
 
     @property
     def batches(self) -> list[range]:
@@ -151,24 +151,25 @@ class Judge:
         """What a forward without some parts begins with."""
         return self._standing if self._standing and self._standing[0].missing <= removed else self.trunks
 
-    def _whole(self, number: int) -> Float[Tensor, "texts tokens vocab"]:
-        """The untouched model's logits on a batch."""
-        if number < len(self._logits):
-            return self._logits[number]
-        found = self.trunks[number].logits(self.model)
-        if number == len(self._logits) and sum(one.nbytes for one in self._logits) + found.nbytes <= self.kept:
-            self._logits.append(found)
+    def _whole(self, number: int) -> Float[Tensor, "texts predicted vocab"]:
+        """The untouched model's log-probabilities on a batch, which are as large as its logits."""
+        if number < len(self._kept):
+            return self._kept[number]
+        found = self.trunks[number].logits(self.model)[:, :-1].float().log_softmax(-1)
+        if number == len(self._kept) and sum(one.nbytes for one in self._kept) + found.nbytes <= self.kept:
+            self._kept.append(found)
         return found
 
 
 def _measures(
-    logits: Float[Tensor, "texts tokens vocab"], ids: Tensor, right: Float[Tensor, "texts tokens vocab"] | None
+    logits: Float[Tensor, "texts tokens vocab"], ids: Tensor, whole: Float[Tensor, "texts predicted vocab"] | None
 ) -> Float[np.ndarray, "measures texts"]:
-    """Loss, and with the untouched model's logits KL divergence and agreement, summed over each text."""
-    said, after = logits[:, :-1].float(), ids[:, 1:, None]
-    rows = [said.logsumexp(-1) - said.gather(-1, after)[..., 0]]
-    if right is not None:
-        found = said.log_softmax(-1)
-        whole = right[:, :-1].float().log_softmax(-1)
-        rows += [(whole.exp() * (whole - found)).sum(-1), (whole.argmax(-1) == found.argmax(-1)).float()]
+    """Loss, and with the untouched model's log-probabilities KL divergence and agreement, summed over each text."""
+    found, after = logits[:, :-1].float(), ids[:, 1:, None]
+    if whole is None:
+        rows = [found.logsumexp(-1) - found.gather(-1, after)[..., 0]]
+    else:
+        found = found.log_softmax(-1)
+        kl = (whole.exp() * (whole - found)).sum(-1)
+        rows = [-found.gather(-1, after)[..., 0], kl, (whole.argmax(-1) == found.argmax(-1)).float()]
     return torch.stack([row.double().sum(-1) for row in rows]).cpu().numpy()

@@ -37,7 +37,7 @@ class Prune(NamedTables):
         path: folder of the pruning; None for one that was not kept.
     """
 
-    TABLES: ClassVar = ("costs", "differences", "order", "exposure", "agreement", "regret", "exports")
+    TABLES: ClassVar = ("costs", "differences", "order", "exposure", "agreement", "regret", "tasks", "exports")
     WHAT: ClassVar = "a pruning"
 
     findings: Findings
@@ -80,6 +80,10 @@ class Prune(NamedTables):
     def regret(self) -> pd.DataFrame:
         """What each ranking misses at small sizes: its cost above that of the best of all sets."""
         return self.findings.regret.copy()
+
+    def tasks(self) -> pd.DataFrame:
+        """What each ranking's sets answer on tasks: right answers and logit differences, and their changes."""
+        return self.findings.tasks.copy()
 
     def exports(self) -> pd.DataFrame:
         """What smaller models that were written save: bytes, and tokens a second of both on one machine, in turn."""

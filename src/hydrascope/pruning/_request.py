@@ -16,7 +16,7 @@ ALL = "all"
 
 
 def _listed(value: Any) -> Any:
-    return tuple(one.strip() for one in value.split(",")) if isinstance(value, str) else value
+    return tuple(one.strip() for one in value.split(",") if one.strip()) if isinstance(value, str) else value
 
 
 def _shares(values: tuple[float, ...]) -> tuple[float, ...]:
@@ -60,6 +60,9 @@ class PruneRequest(RunRequest, frozen=True, extra="forbid"):
         description="Random sets of each size: their mean is the ranking random, and it is told how well the scores of "
         "each ranking foretell what they cost.",
         ge=1,
+    )
+    tasks: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        default=(), description="Tasks on which chosen sets are judged, too, with commas between: facts,ioi."
     )
     exhaustive: int = Field(
         default=0, description="Largest size for which all sets are judged, to tell what each ranking misses.", ge=0

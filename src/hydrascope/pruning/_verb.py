@@ -29,6 +29,7 @@ def prune(
     test: int | None = None,
     exhaustive: int | None = None,
     draws: int | None = None,
+    tasks: Sequence[str] = (),
     seed: int | None = None,
     options: Options | None = None,
     out: str | Path | None = None,
@@ -51,6 +52,7 @@ def prune(
         calibrate: predicted tokens that rankings see (4096).
         test: predicted tokens of other documents that they are judged on (8192).
         exhaustive: largest size for which all sets are judged, to tell what each ranking misses (0).
+        tasks: names of tasks on which chosen sets are judged, too, such as `facts` and `ioi`.
         draws: random sets of each size, on which scores are held to costs (20).
         seed: of random orders and of the choice of documents; overrides `options`.
         options: how text is read.
@@ -78,6 +80,7 @@ def prune(
         test=test,
         exhaustive=exhaustive,
         draws=draws,
+        tasks=tuple(tasks),
     )
     pruning = prepare_prune(request, model, prompts)
     estimate_prune(pruning)

@@ -43,7 +43,8 @@ class PruningPage:
         left: what a part leaves in its place, in words.
         parts: addresses of the parts that could go, in the order of the forward pass.
         said: the findings in sentences.
-        tables: `costs`, `order`, `exports`, `exposure`, `agreement` and `regret`.
+        tables: `costs`, `order`, `tasks`, `exports`, `exposure`, `agreement` and
+            `regret`.
         meanings: what each ranking removes first.
         tokens: predicted tokens that rankings saw, and those that they were judged on.
         documents: documents of the first, and of the second.
@@ -93,7 +94,7 @@ def write_prune_report(page: PruningPage, path: Path) -> Path:
             leading=tuple(map(tied, said.sentences)),
             details=(),
             hero=_curve(page),
-            sections=(_order(page), _exports(page), _exposure(page), _agreement(page), _regret(page)),
+            sections=(_order(page), _exports(page), _tasks(page), _exposure(page), _agreement(page), _regret(page)),
             table=_costs(page),
             run=tuple((name, tied(meaning)) for name, meaning in page.meanings.items()),
             closes=True,
@@ -196,6 +197,29 @@ def _exports(page: PruningPage) -> Section:
     how = "Weights in bytes; forwards without a cache of both models in turn on one machine, the best of a few."
     listing = listed(table, columns, how)
     return Section(draft.slug, draft.title, "Measured when the folder was written.", listing=listing)
+
+
+def _tasks(page: PruningPage) -> Section:
+    draft, table = Draft("tasks", "What is lost on tasks"), page.tables["tasks"]
+    if table.empty:
+        return draft.absent("no tasks were asked for (--tasks facts,ioi).")
+    columns: Columns = {
+        "ranking": named_value("ranking"),
+        "task": lambda row: Cell(f"{row['task']} ({row['prompts']})", math.nan),
+        "gone": lambda row: Cell(str(row["size"]), row["size"]),
+        "right, whole": lambda row: Cell(percent(row["whole_right"]), row["whole_right"]),
+        "right": lambda row: Cell(percent(row["right"]), row["right"]),
+        "change": estimate("right_change", 3),
+        "change of the logit difference": estimate("logit_difference_change", 2),
+    }
+    rows = table.sort_values(["size", "task", "right"], ascending=[True, True, False])
+    how = (
+        "Shares of prompts, and changes against the whole model, prompt by prompt, with 95 % intervals over groups of "
+        "prompts in small print."
+    )
+    listing = listed(rows, columns, how, order=("gone", "ascending"))
+    why = "Right: the target is above the foil where prompts have one, and the first choice elsewhere."
+    return Section(draft.slug, draft.title, why, listing=listing)
 
 
 def _regret(page: PruningPage) -> Section:

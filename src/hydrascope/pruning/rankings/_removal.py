@@ -1,4 +1,7 @@
-"""Parts by what their removal costs: alone, or again after every removal."""
+"""Parts by what their removal costs: alone, or again after every removal.
+
+The divergence goes first, since it tells the loss as well, which the other rankings then need not run again.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,6 @@ from collections.abc import Sequence
 from hydrascope.components import Component
 from hydrascope.pruning._judge import Judge
 from hydrascope.pruning.rankings._base import Choice, Ranking
-
-
-class Loss(Ranking):
-    """The parts whose removal alone raises the loss least."""
-
-    name = "loss"
-    meaning = "smallest rise of the loss when it alone is removed"
-    runs = True
-
-    def choose(self, judge: Judge, parts: Sequence[Component], sizes: Sequence[int]) -> Choice:
-        """Choose by one removal of each."""
-        return Choice.by_score({part: judge.loss([part]) - judge.loss() for part in parts}, sizes)
-
-    def sets_run(self, parts: int, sizes: Sequence[int]) -> float:
-        """Each part once."""
-        return parts
 
 
 class Divergence(Ranking):
@@ -38,6 +25,22 @@ class Divergence(Ranking):
 
     def sets_run(self, parts: int, sizes: Sequence[int]) -> float:
         """Each part once, with its distributions."""
+        return parts
+
+
+class Loss(Ranking):
+    """The parts whose removal alone raises the loss least."""
+
+    name = "loss"
+    meaning = "smallest rise of the loss when it alone is removed"
+    runs = True
+
+    def choose(self, judge: Judge, parts: Sequence[Component], sizes: Sequence[int]) -> Choice:
+        """Choose by one removal of each."""
+        return Choice.by_score({part: judge.loss([part]) - judge.loss() for part in parts}, sizes)
+
+    def sets_run(self, parts: int, sizes: Sequence[int]) -> float:
+        """Each part once."""
         return parts
 
 
