@@ -45,11 +45,12 @@ ALLOWED: dict[str, set[str]] = {
     "exporting": {"errors", "components", "anatomy", "engine"},
     "faults": {
         *("errors", "components", "prompts", "anatomy", "ablations", "engine", "ledger", "run_directory", "analysis"),
-        *("resilience", "report", "run", "_lazy", "_tables"),
+        *("resilience", "report", "run", "_lazy", "_tables", "progress"),
     },
     "ranking": {
         *("errors", "components", "prompts", "anatomy", "ablations", "ledger", "run_directory", "analysis", "_lazy"),
-        *("_tables", "attribution", "faults", "report", "resilience", "run", "run_settings", "significance"),
+        *("_tables", "attribution", "faults", "progress", "report", "resilience", "run", "run_settings"),
+        "significance",
     },
     "pruning": {
         *("errors", "_digests", "_lazy", "_tables", "components", "zoo", "prompts", "anatomy", "engine", "ledger"),
