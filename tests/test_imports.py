@@ -49,17 +49,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "ranking": {
         *("errors", "components", "prompts", "anatomy", "ablations", "ledger", "run_directory", "analysis", "_lazy"),
-        *(
-            "_tables",
-            "attribution",
-            "faults",
-            "report",
-            "resilience",
-            "run",
-            "run_settings",
-            "significance",
-            "progress",
-        ),
+        *("_tables", "attribution", "faults", "progress", "report", "resilience", "run", "run_settings"),
+        "significance",
     },
     "pruning": {
         *("errors", "_digests", "_lazy", "_tables", "components", "zoo", "prompts", "anatomy", "engine", "ledger"),

@@ -142,10 +142,12 @@ def open_run_directory(
         if record_file.is_file() and _is_record(record_file):
             _clear(path)
         elif path.exists() and not _is_free(path):
-            raise OutputError(f"'{path}' exists and is no run of hydrascope; choose another --out")
+            raise OutputError(f"'{path}' exists and is no run of hydrascope; choose another folder (--out)")
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"'{path}' cannot be written: {error.strerror or error}; choose another --out") from error
+        raise OutputError(
+            f"'{path}' cannot be written: {error.strerror or error}; choose another folder (--out)"
+        ) from error
     write_record(record_file, record)
     return RunDirectory(path, record)
 
@@ -177,7 +179,7 @@ def locked(path: Path) -> Iterator[None]:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise OutputError(
-                    f"another process is at work in '{path}'; wait for its end or choose another --out"
+                    f"another process is at work in '{path}'; wait for its end or choose another folder (--out)"
                 ) from None
         yield
     finally:
@@ -323,7 +325,7 @@ def _require_same(path: Path, settings: Mapping[str, Any], mend: str) -> None:
 
 
 def _continue(path: Path, settings: Mapping[str, Any]) -> RunDirectory:
-    _require_same(path, settings, "choose another --out, or --overwrite to start anew")
+    _require_same(path, settings, "choose another folder (--out), or start anew (--overwrite)")
     directory = RunDirectory(path, read_record(path / JSON))
     if directory.complete:
         directory.tidy()

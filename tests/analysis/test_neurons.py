@@ -235,7 +235,7 @@ def test_where_neurons_are_not_apart_that_is_said() -> None:
     ds = synthetic_ledger(n_prompts=8)
     assert not neurons.has_neurons(ds)
     for ask in (neurons.neurons, neurons.neuron_sparsity, lambda ds: neurons.neuron_curves(ds, "attn.4")):
-        with pytest.raises(DetailDropped, match=r"run it again with --writers neurons, or neuron\.11 for"):
+        with pytest.raises(DetailDropped, match=r"with neurons apart \(--writers neurons, or neuron\.11 for"):
             ask(ds)
     with pytest.raises(ComponentError, match=r"'attn\.40' was not knocked out in this run"):
         neurons.neurons(with_neurons(), "attn.40")

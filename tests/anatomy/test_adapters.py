@@ -207,7 +207,7 @@ REFUSED: list[tuple[Callable[..., None], type[HydrascopeError], str]] = [
     (with_more, ModelError, "holds 1 tensor"),
     (pickled, PickleRefused, "is pickled ('adapter_model.bin')"),
     (without_weights, UnknownModel, "there is no adapter_model.safetensors"),
-    (without_base, ModelError, "names no base model; give BASE --adapter"),
+    (without_base, ModelError, "names no base model; open its base model with it (--adapter)"),
     (of_a_base_that_is_gone, UnknownModel, "no model 'nobody/gone' of the adapter '"),
     (broken, ModelError, "the adapter_config.json of '"),
     (of_a_kind_that_is_unknown, ModelError, "HYDRA"),

@@ -116,7 +116,7 @@ def garbage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[object, ...]
 REFUSED: list[tuple[Callable[..., tuple[object, ...]], str]] = [
     (no_library, "is not installed; run pip install 'hydrascope[gguf]'"),
     (no_such_file, "has no file 'other.gguf'; its GGUF files are: plain.gguf"),
-    (not_chosen, "choose them with --gguf plain.gguf"),
+    (not_chosen, "choose the file (--gguf plain.gguf)"),
     (no_gguf, "does not begin with the letters GGUF"),
     (cut_short, "the GGUF file 'plain.gguf' of '"),
     (garbage, "cannot be read: "),

@@ -440,7 +440,10 @@ def test_wrong_device_or_format(arguments: tuple[str, str], says: str, model_fol
 def test_a_gpu_that_is_not_there(device: str, what: str, model_folder: Path, cli: Cli) -> None:
     if _device._SEEN[torch.device(device).type][1]():
         pytest.skip(f"there is a {what}")
-    assert f"torch sees no {what}; use --device cpu" in cli("inspect", model_folder, "--device", device).refusal()
+    assert (
+        f"torch sees no {what}; use the cpu (--device cpu)"
+        in cli("inspect", model_folder, "--device", device).refusal()
+    )
 
 
 def test_a_device_never_tried_is_proved_and_told(model_folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

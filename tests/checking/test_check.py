@@ -133,6 +133,14 @@ def test_a_run_that_is_not_there_is_made_as_the_file_says(tmp_path: Path) -> Non
     assert (tmp_path / "made" / "run.json").stat().st_mtime_ns == before, "a finished run is not made again"
 
 
+def test_a_base_that_tells_nothing_of_a_part_is_said_to(
+    run: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hydrascope.checking._check._beside", lambda found, base, ledger: found)
+    said = cli("check", written(tmp_path, run, OWN + "at_most = -1"), "--base", run)
+    assert said.out.splitlines()[0].endswith(", nothing on the same prompts in the base")
+
+
 def test_a_run_that_was_made_otherwise_is_refused_with_what_a_file_can_mend(
     run: Path, tmp_path: Path, cli: Cli
 ) -> None:
@@ -166,7 +174,8 @@ def test_todays_values_hold_today_and_beside_themselves_nothing_moved(run: Path,
         ('part = "attn.4"\nquantity = "own change"\nat_mots = 1', "did you mean 'at_most'"),
         ('part = "attn.7"\nquantity = "own change"\nat_most = 1', "attn.7 was not knocked out in this run"),
         ('part = "attn.4"\nresponder = "attn.3"\nat_most = 1', "attn.3 does not come after attn.4"),
-        ('part = "attn.4"\nquantity = "KL divergence"\nat_most = 1', "without --no-distribution"),
+        ('part = "attn.4"\nquantity = "KL divergence"\nat_most = 1', "run it with the distribution (--distribution)"),
+        ('part = "attn.4"\nquantity = "own change"\nat_most = nan', "at most cannot be"),
         ('quantity = "N-1 secure share"\nat_least = 0.9', "write [stress] with its folder"),
         ('part = "attn.4', "is no TOML"),
     ],

@@ -203,7 +203,7 @@ def test_a_changed_setting_is_named_and_refused(
     before = snapshot(finished)
     said = cli("run", model_folder, "--prompts", prompt_file, "--out", finished, *QUICK, *change).refusal()
     assert names in said
-    assert said.endswith("choose another --out, or --overwrite to start anew")
+    assert said.endswith("choose another folder (--out), or start anew (--overwrite)")
     assert snapshot(finished) == before
 
 
@@ -240,7 +240,7 @@ def test_unwritable_places(place: str, model_folder: Path, prompt_file: Path, tm
     before = snapshot(tmp_path)
     command = ("run", model_folder, "--prompts", prompt_file, "--out", tmp_path / place, *QUICK, "--overwrite")
     said = cli(*command).refusal()
-    assert said.endswith("choose another --out")
+    assert said.endswith("choose another folder (--out)")
     assert snapshot(tmp_path) == before
 
 

@@ -103,7 +103,7 @@ def test_what_cannot_be_frozen_is_refused(command: tuple[str, ...], tmp_path: Pa
     assert "unfinished" in cli("freeze", unfinished).refusal()
     sums = tmp_path / "sums"
     assert cli(*command, "--out", sums, "--detail", "kinds").code == 0
-    assert "run it again with --detail full" in cli("freeze", sums).refusal()
+    assert "run it again with all of it (--detail full)" in cli("freeze", sums).refusal()
     rows = (out / "prompts.jsonl").read_text().splitlines()
     (out / "prompts.jsonl").write_text("\n".join(rows[1:]))
     assert "are not those of the run" in cli("freeze", out).refusal()

@@ -59,7 +59,7 @@ MISTAKES = [
     ("{run} --length 0", "length cannot be 0; give 3 or more"),
     ("{run} --read each --skip 9999", "after 9999 are skipped; skip fewer, or give longer texts"),
     # runs that are there
-    ("{run} --out done --seed 4", "'done' holds another run (--seed 0 there, 4 now); choose another --out"),
+    ("{run} --out done --seed 4", "'done' holds another run (--seed 0 there, 4 now); choose another folder (--out)"),
     ("{run} --out done --keep-wrong", "'done' holds another run (--keep-wrong now, not there)"),
     ("show begun", "the run in 'begun' has not finished; run the same command again to continue it"),
     ("report begun", "the run in 'begun' has not finished"),

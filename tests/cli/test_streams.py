@@ -107,7 +107,7 @@ def test_a_link_in_place_of_a_file_is_replaced(tmp_path: Path) -> None:
 def test_another_program_s_record_is_not_overwritten(tmp_path: Path) -> None:
     for name in ("run.json", "report.html", "prompts.jsonl"):
         (tmp_path / name).write_text('{"name": "mine"}')
-    with pytest.raises(OutputError, match="exists and is no run of hydrascope; choose another --out"):
+    with pytest.raises(OutputError, match=r"exists and is no run of hydrascope; choose another folder \(--out\)"):
         open_run_directory(tmp_path, {}, {}, overwrite=True)
     assert len(list(tmp_path.iterdir())) == 3
 

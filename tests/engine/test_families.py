@@ -263,7 +263,7 @@ def test_the_same_run_twice_is_bitwise_the_same():
 
 
 def test_a_budget_that_holds_no_prompt_is_refused():
-    with pytest.raises(OutOfBudget, match="raise --memory"):
+    with pytest.raises(OutOfBudget, match=r"raise the budget \(--memory\)"):
         ledger(model("gpt2"), memory="1KB")
 
 

@@ -323,7 +323,7 @@ def test_weight_that_moves_between_like_tokens_changes_nothing() -> None:
 def test_attention_that_cannot_be_split_is_refused(name: str, why: str, scope: Positions) -> None:
     model = opened(name)
     before = model.network.config._attn_implementation
-    with pytest.raises(AnatomyRefused, match=f"moved weights.*{why}.*leave out --split-attention"):
+    with pytest.raises(AnatomyRefused, match=f"moved weights.*{why}.*leave attention unsplit .--split-attention"):
         run(model, "mlp.0", **where(scope))
     assert model.network.config._attn_implementation == before
 

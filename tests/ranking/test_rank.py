@@ -358,9 +358,9 @@ def test_mistakes_are_told_before_the_run() -> None:
     model, prompts = opened("backup")
     with pytest.raises(ComponentError, match="not among the ranked parts"):
         hs.rank(model, prompts, "attn", hs.Zero(), primaries="mlp.1")
-    with pytest.raises(ComponentError, match="all of --components are primaries"):
+    with pytest.raises(ComponentError, match="all of the components are primaries"):
         hs.rank(model, prompts, "attn.1,attn.3", hs.Zero(), primaries="attn.1,attn.3")
-    with pytest.raises(ComponentError, match="none of --components reads"):
+    with pytest.raises(ComponentError, match="none of the components reads"):
         hs.rank(model, prompts, "head.1.*", hs.Zero())
 
 

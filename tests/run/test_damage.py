@@ -220,7 +220,7 @@ def test_a_repeated_run_does_not_believe_it_either(
     model: hs.Model, prompts: hs.PromptSet, finished: Path, tmp_path: Path
 ) -> None:
     out = copied(finished, tmp_path / "out", rewritten("change", moved))
-    with pytest.raises(OutputError, match=r"is damaged: 'change' of 40 .* with --overwrite$"):
+    with pytest.raises(OutputError, match=r"is damaged: 'change' of 40 .* make the run anew \(--overwrite\)$"):
         run(model, prompts, out)
     shutil.rmtree(out / "ledger.zarr")  # without any it is made again
     assert same(run(model, prompts, out), open_dataset(finished))

@@ -40,8 +40,8 @@ class Counterfactual(FromRuns):
             raise AblationError(
                 f"{len(unequal)} of {len(prompts)} counterfactuals are not as long as their prompts, which they must "
                 f"be to be put in place at several positions (prompt {one.index}, counted from 0, has {len(one.ids)} "
-                f"tokens and its counterfactual {len(other)}); leave these prompts out, or knock out with "
-                "--positions last"
+                f"tokens and its counterfactual {len(other)}); leave these prompts out, or knock out at the "
+                "last position (--positions last)"
             )
 
     def donate(

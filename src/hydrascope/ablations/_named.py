@@ -47,7 +47,9 @@ def named_ablation(name: str, donors: int | None = None) -> Ablation:
     if _draws_several(kind):
         return kind(donors=donors)  # type: ignore[call-arg]
     if donors > 1:
-        raise AblationError(f"the {name} ablation has one value per prompt, not {donors}; leave --donors out")
+        raise AblationError(
+            f"the {name} ablation has one value per prompt, not {donors}; leave their number out (--donors)"
+        )
     return kind()
 
 

@@ -250,5 +250,5 @@ def _require_attention_split(ds: xr.Dataset) -> None:
     if not has_attention_split(ds):
         raise DetailDropped(
             "this run did not split what attention changes into moved weights and changed values; run it again with "
-            "--split-attention"
+            "attention split (--split-attention)"
         )

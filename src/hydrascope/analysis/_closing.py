@@ -84,7 +84,7 @@ def rounding(ds: xr.Dataset) -> str | None:
         return None
     level = max(float(a["parity_error"]), float(a["closing_error"]), float(a["clean_closing_error"]))
     what = f"Its weights are quantised ({packing})" if packing else f"The model computes in {a['dtype']}"
-    mend = "an unquantised copy" if packing else "--dtype float32"
+    mend = "an unquantised copy" if packing else "more exact numbers (--dtype float32)"
     return (
         f"{what}, so its own rounding moves logits by up to {level:.1g} here, and accounts are held to {tolerance:g} "
         f"instead of {_EXACT:g}: read nothing into smaller effects of single prompts, and use {mend} where they matter."

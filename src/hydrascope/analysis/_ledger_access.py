@@ -71,7 +71,7 @@ def require_writers(ds: xr.Dataset, what: str) -> None:
     if not has_writers(ds):
         raise DetailDropped(
             f"{what} needs the change of every writer, and this run kept only sums by kind of writer; "
-            "run it again with --detail full"
+            "run it again with all of it (--detail full)"
         )
 
 

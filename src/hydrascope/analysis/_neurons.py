@@ -274,7 +274,7 @@ def _each(ds: xr.Dataset, resampling: Resampling, ablated: str | None = None) ->
     if not has_neurons(ds):
         raise DetailDropped(
             "which neurons answer needs their changes apart, and this run kept MLPs whole; run it again with "
-            "--writers neurons, or neuron.11 for those of one MLP"
+            "neurons apart (--writers neurons, or neuron.11 for those of one MLP)"
         )
     chosen = range(ds.sizes["ablated"]) if ablated is None else [access.knockout_index(ds, ablated)]
     free, names = access.answering(ds) & _neurons(ds), access.names(ds, "ablated")

@@ -77,7 +77,7 @@ class Tokens:
         if not len(known):
             raise DetailDropped(
                 "self-repair needs the direct effect of what was knocked out, and this run kept it of none; "
-                "run it again with --writers heads"
+                "run it again with heads apart (--writers heads)"
             )
         own, total = (access.numbers(ds, name)[:, known] for name in ("own_change", "total_effect"))
         return cls(ds, known, direct[:, known], own, total)

@@ -74,7 +74,7 @@ def base_of(adapter: Adapter, checkpoint: Checkpoint) -> Checkpoint:
     if beside:
         return checkpoint
     if not adapter.base:
-        raise ModelError(f"the adapter '{adapter.name}' names no base model; give BASE --adapter {adapter.name}")
+        raise ModelError(f"the adapter '{adapter.name}' names no base model; open its base model with it (--adapter)")
     return Checkpoint(f"{adapter.base}' of the adapter '{adapter.name}", adapter.base, checkpoint.trust)
 
 

@@ -140,7 +140,7 @@ def open_config(checkpoint: Checkpoint) -> Any:
         if "trust_remote_code" in str(error):
             raise RemoteCodeRefused(
                 f"'{name}' wants to run code that came with its weights; "
-                "add --trust-remote-code if you trust its author, or choose another model"
+                "let it (--trust-remote-code) if you trust its author, or choose another model"
             ) from error
         if checkpoint.gguf:
             raise _unreadable(checkpoint, error) from error
@@ -218,7 +218,8 @@ def open_weights(
         ) from error
     except torch.cuda.OutOfMemoryError as error:
         raise OutOfBudget(
-            f"'{name}' does not fit on its device; choose --device map, a --dtype with fewer bytes or another --device"
+            f"'{name}' does not fit on its device; spread it (--device map), or choose a number format with fewer "
+            "bytes (--dtype) or another device"
         ) from error
     except Exception as error:  # broken weights, or values of a config, can make the library fail in any way
         raise ModelError(
@@ -240,7 +241,7 @@ def open_weights(
     if unused and not allow_unused:
         raise ModelError(
             f"the weights of '{name}' hold {counted(unused)} that its config has no place for, first "
-            f"'{unused[0]}', so another model was trained; mend the config, or go on without them by --allow-unused"
+            f"'{unused[0]}', so another model was trained; mend the config, or go on without them (--allow-unused)"
         )
     return network, unused
 
@@ -342,7 +343,7 @@ def _require_weights(folder: Path, name: str) -> None:
         )
     ggufs = sorted(file.name for file in folder.glob(f"*{GGUF}"))
     if ggufs:
-        raise ModelError(f"'{name}' has GGUF weights and no safetensors; choose them with --gguf {ggufs[0]}")
+        raise ModelError(f"'{name}' has GGUF weights and no safetensors; choose the file (--gguf {ggufs[0]})")
     raise UnknownModel(f"'{name}' has a config.json but no weights: there is no model.safetensors beside it")
 
 

@@ -42,7 +42,7 @@ def destination(name: str, quantised: bool) -> tuple[dict[str, Any], torch.devic
     if name == SPREAD:
         if find_spec("accelerate") is None:
             raise ModelError(
-                f"--device {SPREAD} spreads a model with accelerate, which is not installed; "
+                f"the device '{SPREAD}' spreads a model with accelerate, which is not installed; "
                 "run pip install 'hydrascope[large]' or name one device"
             )
         return {"device_map": "auto"}, None
@@ -61,5 +61,5 @@ def _device(name: str) -> torch.device:
         raise ModelError(f"device 'meta' holds no numbers; {_WRITE}")
     what, seen = _SEEN.get(device.type, ("", lambda: True))
     if not seen():
-        raise ModelError(f"device '{name}' was asked for, but torch sees no {what}; use --device cpu")
+        raise ModelError(f"device '{name}' was asked for, but torch sees no {what}; use the cpu (--device cpu)")
     return device

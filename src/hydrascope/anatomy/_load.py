@@ -90,7 +90,10 @@ def load(
     checkpoint = locate(str(model), trust=trust_remote_code, gguf=gguf or "")
     found = None if checkpoint.gguf else find_adapter(checkpoint.where)
     if found is not None and adapter is not None:
-        raise ModelError(f"'{model}' is or carries an adapter itself; leave --adapter {adapter} out, or name its base")
+        raise ModelError(
+            f"'{model}' is or carries an adapter itself; leave the adapter '{adapter}' out (--adapter), or name "
+            "its base"
+        )
     base = checkpoint if found is None else base_of(found, checkpoint)
     found = found if adapter is None else require_adapter(str(adapter))
     config = open_config(base)
@@ -107,7 +110,9 @@ def load(
     try:
         network = network if target is None else network.to(target)
     except RuntimeError as error:
-        raise ModelError(f"'{model}' cannot be moved to {target}: {reason(error)}; try --device cpu") from error
+        raise ModelError(
+            f"'{model}' cannot be moved to {target}: {reason(error)}; try the cpu (--device cpu)"
+        ) from error
     if tokenizer is None and found is not None:
         tokenizer = open_tokenizer(Checkpoint(found.name, found.name))
     if tokenizer is None:
@@ -117,7 +122,9 @@ def load(
     except (TypeError, RuntimeError) as error:
         if target is None or target.type not in UNTESTED:
             raise
-        raise ModelError(f"'{model}' cannot be proved on {target}: {reason(error)}; try --device cpu") from error
+        raise ModelError(
+            f"'{model}' cannot be proved on {target}: {reason(error)}; try the cpu (--device cpu)"
+        ) from error
     bundled = zoo.find(checkpoint.name)
     label = Path(checkpoint.gguf).stem if checkpoint.gguf else opened.source.label
     as_bundled = bundled is not None and str(bundled.path) == checkpoint.where
@@ -181,7 +188,9 @@ def _require_finite_and_causal(network: nn.Module, name: str) -> None:
     if not torch.isfinite(logits).all():
         broken = (path for path, tensor in network.named_parameters() if not torch.isfinite(tensor).all())
         where = next((f"; its weight '{path}' is not finite" for path in broken), ", so its activations overflow")
-        raise NonFinite(f"'{name}' returns NaN or infinite logits{where}; try another --dtype or another copy of it")
+        raise NonFinite(
+            f"'{name}' returns NaN or infinite logits{where}; try another number format (--dtype) or another copy of it"
+        )
     changed = ids.clone()
     changed[:, -1] = (changed[:, -1] + 1) % int(changed.max() + 1)
     difference = (forward(network, changed)[:, :-1] - logits[:, :-1]).float().abs().max()
@@ -210,7 +219,7 @@ def _first_pass(network: Any, ids: torch.Tensor, name: str) -> torch.Tensor:
     except torch.cuda.OutOfMemoryError as error:
         raise OutOfBudget(
             f"'{name}' leaves no room on {ids.device} for a few tokens to pass through it; free memory there, or "
-            "choose another --device or a --dtype with fewer bytes"
+            "choose another device (--device) or a number format with fewer bytes (--dtype)"
         ) from error
     except Exception as error:  # foreign code may fail in any way
         raise AnatomyRefused("forward pass", f"{said} cannot take seven tokens: {reason(error)}") from error

@@ -128,7 +128,7 @@ class Model:
     def mend(self) -> str:
         """What a user can do where its rounding may be to blame, for the end of an error."""
         if not self.all_float32:
-            return "try --dtype float32"
+            return "try more exact numbers (--dtype float32)"
         return "it is float32 already, so please report it with what `hydrascope inspect` says"
 
     @property

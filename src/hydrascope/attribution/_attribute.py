@@ -133,4 +133,7 @@ def _require_single(knockouts: Sequence[Knockout]) -> None:
 
 def _require_exact_numbers(model: Model) -> None:
     if model.dtype not in (torch.float32, torch.float64):
-        raise ModelError(f"gradients in {model.source.dtype} are too coarse to rank parts by; use --dtype float32")
+        raise ModelError(
+            f"gradients in {model.source.dtype} are too coarse to rank parts by; use more exact numbers "
+            "(--dtype float32)"
+        )

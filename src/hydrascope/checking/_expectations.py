@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
 from hydrascope.errors import MalformedPrompt, OutputError, RunError, did_you_mean
 from hydrascope.run import Checked, RunRequest
@@ -49,9 +49,9 @@ class Expectation(Checked, frozen=True, extra="forbid"):
     quantity: str = CHANGE
     part: str | None = None
     responder: str | None = None
-    at_least: float | None = None
-    at_most: float | None = None
-    between: tuple[float, float] | None = None
+    at_least: FiniteFloat | None = None
+    at_most: FiniteFloat | None = None
+    between: tuple[FiniteFloat, FiniteFloat] | None = None
     among: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")

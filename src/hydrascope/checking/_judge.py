@@ -88,7 +88,9 @@ def _row(table: pd.DataFrame, column: str, name: str, missing: str) -> dict[str,
 
 def _estimate(row: dict[str, Any], column: str, expected: Expectation) -> tuple[float, float, float]:
     if column not in row:
-        raise RunError(f"this run did not measure the {expected.quantity}; run it without --no-distribution")
+        raise RunError(
+            f"this run did not measure the {expected.quantity}; run it with the distribution (--distribution)"
+        )
     return with_ends(row, column)
 
 

@@ -48,6 +48,7 @@ def check(
     else:
         for one in found.judged:
             beside = f", {one.beside} against the base" if one.beside else ""
+            beside = beside or (", nothing on the same prompts in the base" if base is not None else "")
             say(f"{SIGNS[one.outcome]} {one.expectation.name}: {one.said}{beside}")
         say(found.headline)
     raise typer.Exit(found.exit_code)

@@ -33,7 +33,7 @@ from hydrascope.errors import AnatomyRefused
 CHECK = "moved weights"
 """Name of the check that a model must pass for its attention's changes to be split."""
 
-MEND = "leave out --split-attention"
+MEND = "leave attention unsplit (--split-attention)"
 """What to do where the check fails."""
 
 

@@ -180,7 +180,9 @@ def record(
         logits = logits.to(ids.device, copy=True)
     hooks.require_fired()
     if not torch.isfinite(logits).all():
-        raise NonFinite("the untouched model returns NaN or infinite logits on these prompts; try another --dtype")
+        raise NonFinite(
+            "the untouched model returns NaN or infinite logits on these prompts; try another number format (--dtype)"
+        )
     prefix = _prefix(cache, ids.shape[1]) if keep == "prefix" else ()
     streams = Streams(model.anatomy.layers, tuple(returned), entrances) if keep == "streams" else None
     return CleanRun(ids, layout, logits, values, prefix, streams)

@@ -106,7 +106,7 @@ class ConstantStore:
             if len(group) == 1:
                 raise OutOfBudget(
                     "the device has no room to learn the constant of a single knock-out; take shorter texts, a smaller "
-                    "--memory or another --device"
+                    "budget (--memory) or another device (--device)"
                 ) from error
             return None
 

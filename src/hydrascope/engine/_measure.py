@@ -182,7 +182,7 @@ def measure(
             if size == 1:
                 raise OutOfBudget(
                     f"the device has no room for a single knock-out of {tokens} tokens; take shorter texts or another "
-                    "--device"
+                    "device (--device)"
                 ) from error
         done(-counted)
         size = max(1, size // 2)

@@ -166,7 +166,7 @@ def prompts_at_once(model: Model, tokens: int, budget: Budget) -> int:
         needed = 2 * (footprint.prompt + footprint.row)
         raise OutOfBudget(
             f"the memory budget of {size_of(budget.bytes)} does not hold a single prompt, which needs about "
-            f"{size_of(needed)}; raise --memory or shorten the prompts"
+            f"{size_of(needed)}; raise the budget (--memory) or shorten the prompts"
         )
     return int(fitting)
 
@@ -209,7 +209,7 @@ def require_account(budget: Budget, free: int, prompts: int, knockouts: int, ent
     if (one := _account(knockouts, entries)) > budget.bytes:
         raise OutOfBudget(
             f"the account {what} takes {size_of(one)} for a single prompt and the memory budget is "
-            f"{size_of(budget.bytes)}; raise --memory, {mend}"
+            f"{size_of(budget.bytes)}; raise the budget (--memory), {mend}"
         )
     if (whole := 4 * arrays * prompts * knockouts * entries) > free:
         raise OutOfBudget(

@@ -146,15 +146,15 @@ def _together(knockouts: Sequence[Knockout], model: Model) -> Knockout:
             )
     if not 2 <= len(knockouts) <= MOST_PARTS:
         raise ComponentError(
-            f"2 to {MOST_PARTS:,} parts can be lost together, and --components names {len(knockouts):,}; name more, or "
-            "fewer"
+            f"2 to {MOST_PARTS:,} parts can be lost together, and the components name {len(knockouts):,}; name "
+            "more, or fewer"
         )
     (joint,) = parse_knockouts("+".join(map(str, knockouts)), model.anatomy.inventory)
     try:
         edited_places(joint, model.anatomy)
     except ComponentError:
         raise ComponentError(
-            "some of --components lie inside others; name only the larger or only the smaller ones"
+            "some of the components lie inside others; name only the larger or only the smaller ones"
         ) from None
     return joint
 

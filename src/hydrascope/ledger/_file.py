@@ -243,7 +243,8 @@ class LedgerFile:
 
 def _damaged(path: Path) -> OutputError:
     return OutputError(
-        f"the ledger '{path}' is damaged, or of another version; start anew with --overwrite, or choose another --out"
+        f"the ledger '{path}' is damaged, or of another version; start anew (--overwrite), or choose another "
+        "folder (--out)"
     )
 
 

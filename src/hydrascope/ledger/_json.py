@@ -25,15 +25,15 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise OutputError(f"'{path}' cannot be read: {error.strerror}; choose another --out") from error
+        raise OutputError(f"'{path}' cannot be read: {error.strerror}; choose another folder (--out)") from error
     except (ValueError, RecursionError) as error:
-        raise OutputError(f"'{path}' is damaged ({error}); put it back, or choose another --out") from error
+        raise OutputError(f"'{path}' is damaged ({error}); put it back, or choose another folder (--out)") from error
     if not isinstance(content, dict) or "settings" not in content:
-        raise OutputError(f"'{path}' is no record of a run; choose another --out")
+        raise OutputError(f"'{path}' is no record of a run; choose another folder (--out)")
     if content.pop(DIGEST, None) != _digest(content):
         raise OutputError(
             f"'{path}' is not what was written (edited, damaged, or of another version); put it back, or start anew "
-            "with --overwrite"
+            "(--overwrite)"
         )
     return content
 

@@ -91,7 +91,7 @@ def _require_undamaged(folder: Path, dataset: xr.Dataset) -> None:
 
 def _damaged(folder: Path, what: str) -> OutputError:
     return OutputError(
-        f"the ledger '{folder}' is damaged: {what}; put its files back, or run the same command again with --overwrite"
+        f"the ledger '{folder}' is damaged: {what}; put its files back, or make the run anew (--overwrite)"
     )
 
 

@@ -222,13 +222,13 @@ def require_distinct_foils(encoded: Encoded) -> Kept:
             if token is None:
                 raise TargetError(
                     f"prompt {prompt.index} (counted from 0) has no {what}, which a logit difference needs; add a "
-                    f"'{what}' to every prompt or choose another --target"
+                    f"'{what}' to every prompt or choose another target (--target)"
                 )
     kept = _keep(encoded, lambda prompt: prompt.target_id != prompt.foil_id)
     if not kept.prompts:
         raise EmptyPrompts(
             f"target and foil begin with the same token in all {kept.dropped} prompts, so their logits do not differ; "
-            "give others, or choose another --target"
+            "give others, or choose another target (--target)"
         )
     return kept
 

@@ -117,17 +117,17 @@ def prepare_rank(request: RankRequest, model: Model, prompts: PromptSet, ablatio
         wanted = {part for one in wanted for part in one.split("+")}
         if unknown := sorted(wanted - set(parts)):
             raise ComponentError(
-                f"{unknown[0]} is a primary and not among the ranked parts; add it to --components or leave it out"
+                f"{unknown[0]} is a primary and not among the ranked parts; add it to the components or leave it out"
             )
         named = tuple(part for part in parts if part in wanted)
         if len(named) == len(parts):
-            raise ComponentError("all of --components are primaries; leave candidates that could back them up")
+            raise ComponentError("all of the components are primaries; leave candidates that could back them up")
     labels = {} if request.labels is None else read_labels(Path(request.labels), parts)
     stress = None if request.stress is None else stress_scores(request.stress, singles)
     ranking = Ranking(request, singles, named, labels, stress)
     if not any(ranking.later((part,)) for part in parts):
         raise ComponentError(
-            "none of --components reads what another one writes, so that none can back another up; name parts of "
+            "none of the components reads what another one writes, so that none can back another up; name parts of "
             "several layers"
         )
     return ranking

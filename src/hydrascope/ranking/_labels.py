@@ -47,7 +47,7 @@ def read_labels(path: Path, parts: Collection[str]) -> dict[str, bool]:
             "with the columns part and label"
         ) from error
     if unknown := [part for part in found if part not in parts]:
-        raise RunError(f"'{path}' labels {unknown[0]}, which is not among --components; name parts that are ranked")
+        raise RunError(f"'{path}' labels {unknown[0]}, which is not among the components; name parts that are ranked")
     return {**dict.fromkeys(parts, False), **found} if isinstance(given, list) else found
 
 

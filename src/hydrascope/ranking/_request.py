@@ -52,10 +52,12 @@ class RankRequest(RunRequest, frozen=True, extra="forbid"):
             raise RunError("a ranking has one ablation and no doses; make a ranking of each")
         if self.read == "each" and self.cheap and "cheap" in self.model_fields_set:
             raise RunError(
-                "cheap scores are held to the exact run prompt by prompt; leave --cheap out with --read each"
+                "cheap scores are held to the exact run prompt by prompt; leave them out (--no-cheap) where "
+                "effects are read at each position (--read each)"
             )
         if self.why is not None and (self.read == "each" or not self.distribution):
             raise RunError(
-                "whether an answer flips is read from the next-token distribution after a prompt; leave --why out"
+                "whether an answer flips is read from the next-token distribution after a prompt; leave the "
+                "question out (--why)"
             )
         return self

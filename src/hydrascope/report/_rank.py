@@ -138,7 +138,9 @@ def _freezing(found: Significance) -> Section:
 def _flips(found: Significance) -> Section:
     draft, table = Draft("flips", "Why this answer"), found.flip_table
     if table.empty:
-        return draft.absent("no prompt was asked about; --why PROMPT searches the parts that its answer needs.")
+        return draft.absent(
+            "no prompt was asked about; asking about one (--why) searches the parts that its answer needs."
+        )
     columns: Columns = {
         "prompt": lambda row: Cell(str(row["prompt"]), row["prompt"], str(row["answer"]).strip()),
         "lost": lambda row: Cell(str(row["parts"]).replace("+", ", "), math.nan),

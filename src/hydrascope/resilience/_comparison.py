@@ -50,8 +50,8 @@ class ResilienceComparison:
             if not same:
                 raise RunError(
                     f"the stress tests of {self.names[0]} and {self.names[1]} differ in their {what}, and cannot be "
-                    "subtracted; make both with the same --prompts, --components, --rates, --masks and "
-                    "--seed (prompts that one model gets wrong are dropped; --keep-wrong keeps them)"
+                    "subtracted; make both with the same prompts, components, rates, masks and "
+                    "seed (prompts that one model gets wrong are dropped, unless they are kept: --keep-wrong)"
                 )
 
     def curve(self, value: str = "logit") -> pd.DataFrame:

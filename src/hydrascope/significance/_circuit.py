@@ -41,8 +41,8 @@ def node_of(part: str) -> str:
     if component.kind == "mlp":
         return f"m{component.layer}"
     raise ComponentError(
-        f"'{part}' is no node of a circuit file, which knows heads and MLPs alone; make the ranking with --components "
-        "head,mlp"
+        f"'{part}' is no node of a circuit file, which knows heads and MLPs alone; make the ranking of "
+        "heads and MLPs (--components head,mlp)"
     )
 
 

@@ -78,7 +78,7 @@ def choose_engine(model: Model, strategies: Sequence[Strategy] = AT_LAST_TOKEN) 
         except torch.cuda.OutOfMemoryError as error:
             raise OutOfBudget(
                 f"the model leaves no room on {model.device} for a few tokens to pass through it; free memory there, "
-                "or choose another --device or a --dtype with fewer bytes"
+                "or choose another device (--device) or a number format with fewer bytes (--dtype)"
             ) from error
         except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
             # the model's own code met a batch it cannot take: exactly what the trial is there to find out

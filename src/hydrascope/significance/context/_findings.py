@@ -62,7 +62,7 @@ class Contexts:
         if len(self.parts) < 2:
             raise RunError(
                 f"{' and '.join(map(repr, self.ledgers))} share {len(self.parts)} knocked-out parts; name runs with "
-                "the same --components, two parts or more"
+                "the same parts (--components), two or more"
             )
 
     @cached_property
