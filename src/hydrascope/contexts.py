@@ -108,12 +108,13 @@ def context(*runs: Ledger | str | os.PathLike[str]) -> Context:
         Tables and sentences.
 
     Raises:
-        RunError: there is no run, or the runs differ in more than their prompts.
+        RunError: there is no run, two are of the same prompts, or the runs differ in more than their prompts.
         OutputError: a folder holds nothing finished.
     """
     if not runs:
         raise RunError("name one finished run or more, each on a task of its own")
     ledgers = [run if isinstance(run, Ledger) else _opened(folder_named(run)) for run in runs]
+    _require_tasks_once(runs, ledgers)
     datasets = [one.dataset.compute() for one in ledgers]
     named = tuple(str(run) for run in runs if not isinstance(run, Ledger))
     folders = named if len(named) == len(runs) else ()
@@ -122,6 +123,17 @@ def context(*runs: Ledger | str | os.PathLike[str]) -> Context:
 
 def _opened(folder: Path) -> Ledger:
     return Ledger.open(folder if kind_of(folder) == RUN else folder / COMPANIONS / SINGLES)
+
+
+def _require_tasks_once(runs: Sequence[object], ledgers: Sequence[Ledger]) -> None:
+    digests = [one.dataset.attrs["prompts_digest"] for one in ledgers]
+    for place, digest in enumerate(digests):
+        if (first := digests.index(digest)) < place:
+            one, other = (
+                f"run {number + 1}" if isinstance(runs[number], Ledger) else f"'{runs[number]}'"
+                for number in (first, place)
+            )
+            raise RunError(f"{one} and {other} are of the same prompts; name one run of each task")
 
 
 def _names(ledgers: Sequence[Ledger]) -> list[str]:

@@ -136,5 +136,10 @@ def test_what_cannot_be_put_together_is_refused_in_a_sentence(cli: Cli, runs: li
     assert "cannot be written" in cli("context", *runs, "--out", tmp_path / "nowhere" / "page.html").refusal()
     with pytest.raises(RunError, match="name one finished run or more"):
         hs.context()
+    same = f"'{runs[0]}' and '{runs[0]}' are of the same prompts; name one run of each task"
+    assert same in cli("context", *runs, runs[0]).refusal()
+    one = hs.Ledger.open(runs[0])
+    with pytest.raises(RunError, match="run 1 and run 3 are of the same prompts"):
+        hs.context(one, runs[1], one)
     with pytest.raises(OutputError, match="a context has no table 'all'; choose from variance"):
         hs.context(runs[0]).table("all")

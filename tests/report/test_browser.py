@@ -300,7 +300,7 @@ def test_a_comparison_is_drawn_and_its_charts_can_be_downloaded(browser: Any, tm
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_page_of_several_tasks_is_drawn_without_a_complaint(browser: Any, tmp_path: Path, view: str) -> None:
     tasks = [
-        synthetic_ledger(seed=seed).assign_attrs(prompts_name=name)
+        synthetic_ledger(seed=seed).assign_attrs(prompts_name=name, prompts_digest=name)
         for seed, name in enumerate(
             ("a task with a name that is long enough", "another task with a long name", "short")
         )
