@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Protocol, runtime_checkable
 
 import pandas as pd
 
+from hydrascope._card import card
 from hydrascope.errors import OutputError
 
 
-class NamedTables:
+@runtime_checkable
+class Said(Protocol):
+    """Findings in sentences."""
+
+    @property
+    def headline(self) -> str:
+        """The most important one."""
+
+    @property
+    def sentences(self) -> Sequence[str]:
+        """The others."""
+
+
+class NamedTables(ABC):
     """What a finished test or ranking adds to its tables.
 
     Attributes:
@@ -19,6 +35,17 @@ class NamedTables:
 
     TABLES: ClassVar[tuple[str, ...]]
     WHAT: ClassVar[str]
+
+    @abstractmethod
+    def summary(self) -> Said:
+        """The findings in plain sentences."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}: {self.summary().headline}\nTables: {', '.join(self.TABLES)}"
+
+    def _repr_html_(self) -> str:
+        said = self.summary()
+        return card(said.headline, {"tables": ", ".join(self.TABLES)}, said.sentences[:3])
 
     def table(self, name: str) -> pd.DataFrame:
         """A table by its name.

@@ -26,7 +26,7 @@ PAGE = "atlas.html"
 """File of the page in the atlas's folder."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Atlas(NamedTables):
     """Finished runs of many models and tasks, and which claims of the paper hold in which.
 

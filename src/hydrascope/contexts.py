@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hydrascope.report import ContextFigures
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Context(NamedTables):
     """How the importance of parts depends on task, group of prompts, prompt and donor.
 

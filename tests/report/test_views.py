@@ -43,6 +43,8 @@ def _views() -> Iterator[tuple[Any, set[str]]]:
     yield ledger.summary(), {headline, *ledger.summary().leading}
     prompts = tuple(hs.Prompt("x" * 300 + f"<b>{i}", target=" a", group=f"g{i % 3}") for i in range(1200))
     yield hs.PromptSet("<mine>", prompts), {"<mine>", "1,200 in 3 groups", "… " + "x" * 116 + "<b>0", " a"}
+    context = hs.context(hs.Ledger(synthetic_ledger(n_prompts=20)))
+    yield context, {context.summary().headline, *context.summary().sentences[:3], ", ".join(context.TABLES)}
     yield tiny_model(), {"tiny", "4 of width 16, 8 writers proved", "float32 on cpu"}
 
 
@@ -51,6 +53,11 @@ def test_views_are_short_and_escaped() -> None:
         view = found._repr_html_()
         assert told <= set(_Seen(view).words), found
         assert len(view) < 3000
+
+
+def test_at_a_prompt_a_result_says_what_was_found() -> None:
+    context = hs.context(hs.Ledger(synthetic_ledger(n_prompts=20)))
+    assert repr(context) == f"Context: {context.summary().headline}\nTables: variance, agreement, effects, somewhere"
 
 
 @pytest.fixture

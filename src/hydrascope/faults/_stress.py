@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hydrascope.report import StressFigures
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Stress(NamedTables):
     """What a model survives, and what each part is worth when others fail.
 

@@ -28,7 +28,7 @@ _EXPORTS = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prune(NamedTables):
     """Which parts can go by which ranking, and what that costs on text that no ranking saw.
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hydrascope.report import RankFigures
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Rank(NamedTables):
     """Every score of importance beside the exact one, and who backs the primaries up.
 
