@@ -7,14 +7,13 @@ from typing import Annotated
 
 import typer
 
-from hydrascope.cli._options import Finished
 from hydrascope.cli._streams import say
 
 FILE = "circuit.json"
 
 
 def circuit(
-    run: Finished,
+    ranking: Annotated[Path, typer.Argument(help="Folder of a finished ranking.", show_default=False)],
     score: Annotated[str, typer.Option(help="Name of a score, as in the ranking's table.")] = "total effect",
     keep: Annotated[
         int | None, typer.Option(min=0, help="Nodes in the circuit; those that clearly cost something if left out.")
@@ -24,4 +23,4 @@ def circuit(
     """Write a ranking of heads and MLPs as a circuit file of the MIB benchmark."""
     from hydrascope.ranking import Rank
 
-    say(Rank.open(run).circuit(out or run / FILE, score, keep))
+    say(Rank.open(ranking).circuit(out or ranking / FILE, score, keep))
