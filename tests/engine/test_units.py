@@ -190,7 +190,9 @@ def test_sums_by_kind_are_sums_of_the_whole_account(sums: tuple[xr.Dataset, xr.D
 
 def test_what_needs_every_writer_refuses_sums_by_kind(sums: tuple[xr.Dataset, xr.Dataset]) -> None:
     whole, kinds = sums
-    said = "needs the change of every writer, and this run kept only sums by kind of writer; run it again with --detail"
+    said = (
+        "needs the change of every writer, and this run kept only sums by kind of writer; run it again with all of it"
+    )
     for ask in (
         analysis.who_repairs,
         analysis.concentration,

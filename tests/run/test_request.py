@@ -83,7 +83,7 @@ def test_a_request_is_the_same_after_its_record_and_after_its_command(asked: dic
 def test_every_option_has_a_flag_and_no_flag_is_made_by_hand() -> None:
     add_options("run")
     verb = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
-    of_the_command = {"out", "overwrite", "trust_remote_code", "as_json", "dry_run"}
+    of_the_command = {"out", "overwrite", "trust_remote_code", "as_json", "dry_run", "shard"}
     assert {option.name for option in verb.params} == {*options_of(RunRequest, without=()), *of_the_command}
     hidden = set(RunRequest.model_fields) - set(options_of(RunRequest, without=()))
     assert hidden == {"parameters", "in_memory"}

@@ -42,7 +42,7 @@ def test_a_circuit_of_another_tool_is_read():
 
 
 def test_what_is_no_circuit_is_refused():
-    with pytest.raises(ComponentError, match=r"'attn.1' is no node .* --components head,mlp"):
+    with pytest.raises(ComponentError, match=r"'attn.1' is no node .* \(--components head,mlp\)"):
         circuit_text(SCORES.assign(part=["attn.1", "mlp.0", "head.1.0", "mlp.1"]), SHAPE, 1)
     for text in ("{", "[]", '{"nodes": {}}', '{"nodes": {"m0": 1}, "edges": {}}'):
         with pytest.raises(RunError, match="no circuit file"):

@@ -21,7 +21,7 @@ from uuid import uuid4
 
 import psutil
 
-from hydrascope.errors import OutputError, RunError
+from hydrascope.errors import OutputError
 
 BEAT = 10.0
 """Seconds between two touches."""
@@ -35,7 +35,7 @@ _CLOCK = 5.0
 _OWNER = "owner.json"
 
 
-class Claimed(RunError):
+class Claimed(Exception):
     """Another process works on it."""
 
 

@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from hydrascope.errors import RunError, did_you_mean
+from hydrascope.errors import did_you_mean
 from hydrascope.run import RunRequest, options_of
 
 PATTERNS = {"model": "folders with a config.json", "prompts": "files"}
@@ -18,7 +18,7 @@ PATTERNS = {"model": "folders with a config.json", "prompts": "files"}
 _WILD = re.compile(r"[*?\[]")
 
 
-class Misplaced(RunError):
+class Misplaced(Exception):
     """Something in a plan says nothing.
 
     Attributes:
