@@ -20,7 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "_digests": set(),
     "_lazy": set(),
-    "_tables": {"errors", "_card"},
+    "_tables": {"errors", "_card", "ledger", "run_directory"},
     "_card": set(),
     "progress": set(),
     "components": {"errors"},

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar, Protocol, runtime_checkable
 
 import pandas as pd
 
 from hydrascope._card import card
 from hydrascope.errors import OutputError
+from hydrascope.ledger import write_text
+from hydrascope.run_directory import folder_named
 
 
 @runtime_checkable
@@ -64,3 +68,21 @@ class NamedTables(ABC):
     def tables(self) -> dict[str, pd.DataFrame]:
         """All tables by name."""
         return {name: self.table(name) for name in self.TABLES}
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write every table as CSV.
+
+        Args:
+            folder: where to write; made if it is not there.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
+        where = folder_named(folder)
+        try:
+            where.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"'{where}' cannot be made: {error.strerror or error}") from error
+        for name, table in self.tables().items():
+            write_text(where / f"{name}.csv", table.to_csv(index=False))
+        return where

@@ -14,7 +14,7 @@ import pandas as pd
 from hydrascope._tables import NamedTables
 from hydrascope.analysis import Entry, Findings, Survey, SurveySummary, entry, summarise_survey
 from hydrascope.errors import HydrascopeError, OutputError
-from hydrascope.ledger import unfinished, write_text
+from hydrascope.ledger import unfinished
 from hydrascope.progress import Told
 from hydrascope.results import Ledger
 from hydrascope.run_directory import JSON, LEDGER, REPORT, RUN, folder_named, is_finished, kind_of
@@ -93,24 +93,6 @@ class Atlas(NamedTables):
 
         page = self.path / PAGE if path is None else folder_named(path)
         return write_atlas(self.findings, page, self.path)
-
-    def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write every table as CSV.
-
-        Args:
-            folder: where to write; made if it is not there.
-
-        Raises:
-            OutputError: a file cannot be written.
-        """
-        where = folder_named(folder)
-        try:
-            where.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"'{where}' cannot be made: {error.strerror or error}") from error
-        for name, table in self.tables().items():
-            write_text(where / f"{name}.csv", table.to_csv(index=False))
-        return where
 
 
 def atlas(folder: str | os.PathLike[str], *, progress: Told = lambda stage, done, total: None) -> Atlas:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import pandas as pd
 
 from hydrascope._tables import NamedTables
-from hydrascope.errors import OutputError, RunError
-from hydrascope.ledger import write_text
+from hydrascope.errors import RunError
 from hydrascope.resilience import Verdict
 from hydrascope.results import Ledger
 from hydrascope.run_directory import COMPANIONS, RUN, SINGLES, folder_named, kind_of
@@ -77,24 +76,6 @@ class Context(NamedTables):
         from hydrascope.report import write_context_report  # charts take a second to import
 
         return write_context_report(self.findings, folder_named(path), self.folders)
-
-    def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write every table as CSV.
-
-        Args:
-            folder: where to write; made if it is not there.
-
-        Raises:
-            OutputError: a file cannot be written.
-        """
-        where = folder_named(folder)
-        try:
-            where.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"'{where}' cannot be made: {error.strerror or error}") from error
-        for name, table in self.tables().items():
-            write_text(where / f"{name}.csv", table.to_csv(index=False))
-        return where
 
 
 def context(*runs: Ledger | str | os.PathLike[str]) -> Context:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hydrascope.ablations import Ablation, Resample, named_ablations
+from hydrascope.ablations import Ablation
 from hydrascope.faults._execution import execute_stress, prepare_stress
 from hydrascope.faults._request import StressRequest
 from hydrascope.faults._stress import Stress
@@ -17,7 +17,7 @@ from hydrascope.run import (
     Progress,
     PromptsLike,
     alone_with,
-    given_ablations,
+    given_for_sets,
     given_model,
     given_options,
     given_prompts,
@@ -71,8 +71,7 @@ def stress(
     """
     chosen = given_options(options).but(components=components, seed=seed)
     folder = None if out is None else folder_named(out)
-    named = named_ablations(ablation, 1) if isinstance(ablation, str) else ablation
-    how = given_ablations(named or Resample(donors=1), chosen)
+    how = given_for_sets(ablation, chosen)
     opened = given_model(model)
     asked = given_prompts(prompts, opened, chosen)
     request = StressRequest.of(opened, asked, how, (1.0,), chosen, freeze=False, out=folder).but(

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         PathLike,
         PromptsLike,
         given_ablations,
+        given_for_sets,
         given_model,
         given_options,
         given_prompts,
@@ -74,6 +75,7 @@ __all__ = [
     "freeze_at_most",
     "freezing",
     "given_ablations",
+    "given_for_sets",
     "given_model",
     "given_options",
     "given_prompts",
@@ -96,8 +98,8 @@ __getattr__ = lazily(
     __name__,
     {
         "_alone": "alone_with",
-        "_given": "AblationsLike ModelLike PathLike PromptsLike given_ablations given_model given_options "
-        "given_prompts",
+        "_given": "AblationsLike ModelLike PathLike PromptsLike given_ablations given_for_sets given_model "
+        "given_options given_prompts",
         "_companions": "Runs execute_companions execute_runs folder_of_companions freeze_at_most freezing prepare_runs",
         "_execution": "dealt execute versions",
         "_opening": "open_model open_request",

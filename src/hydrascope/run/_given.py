@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from hydrascope.ablations import REGISTRY, Ablation, named_ablations
+from hydrascope.ablations import REGISTRY, Ablation, Resample, named_ablations
 from hydrascope.anatomy import Model, load
 from hydrascope.errors import AblationError, ModelError, RunError, shown
 from hydrascope.prompts import Cut, Prompt, PromptSet, Table, cut, documents, is_text
@@ -71,6 +71,16 @@ def given_ablations(given: AblationsLike, options: Options) -> tuple[Ablation, .
             made = f"{one.__name__}()" if isinstance(one, type) else f"one of {', '.join(sorted(REGISTRY))}"
             raise AblationError(f"{shown(one)} is no ablation; give {made}")
     return tuple(found)
+
+
+def given_for_sets(given: Ablation | str | None, options: Options) -> tuple[Ablation, ...]:
+    """The ablation of a verb that knocks out many sets: one donor each where nothing else is said.
+
+    Raises:
+        AblationError: it is none.
+    """
+    named = named_ablations(given, 1) if isinstance(given, str) else given
+    return given_ablations(named or Resample(donors=1), options)
 
 
 def given_options(given: Options | Mapping[str, Any] | None) -> Options:
