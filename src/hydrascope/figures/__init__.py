@@ -6,7 +6,7 @@ light theme; `themed` gives the specification in another, `save_chart` a file fo
 
 from hydrascope.figures._atlas import claims_by_run, over_depth, shares_by_run, shares_over
 from hydrascope.figures._balance import BALANCED, balance, balance_steps
-from hydrascope.figures._chart import MARKS, View, every_nth
+from hydrascope.figures._chart import MARKS, View, evenly, every_nth
 from hydrascope.figures._companions import (
     dose_curves,
     half_share,
@@ -120,6 +120,7 @@ __all__ = [
     "effect_against_change",
     "effect_by_layer",
     "effects_by_task",
+    "evenly",
     "every_nth",
     "first_against_second",
     "for_notebook",

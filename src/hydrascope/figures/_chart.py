@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 import altair as alt
 import numpy as np
 import pandas as pd
+from jaxtyping import Int
 
 from hydrascope.figures._theme import LIGHT
 
@@ -44,9 +45,13 @@ def compact(table: pd.DataFrame) -> pd.DataFrame:
 
 def every_nth(table: pd.DataFrame, most: int) -> pd.DataFrame:
     """At most `most` rows, evenly spaced; always the same ones."""
-    if len(table) <= most:
-        return table
-    return table.iloc[np.linspace(0, len(table) - 1, most).round().astype(int)]
+    return table if len(table) <= most else table.iloc[evenly(len(table), most)]
+
+
+def evenly(count: int, most: int) -> Int[np.ndarray, " chosen"]:
+    """Which of `count` are taken: at most `most`, evenly spaced; always the same ones."""
+    taken: Int[np.ndarray, " chosen"] = np.linspace(0, count - 1, min(most, count)).round().astype(int)
+    return taken
 
 
 def strongest(table: pd.DataFrame, most: int, by: str = "own_change") -> pd.DataFrame:

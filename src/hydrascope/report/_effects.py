@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from hydrascope import figures
@@ -108,7 +107,7 @@ def views(run: Run, names: Sequence[str]) -> dict[tuple[str, str], pd.DataFrame]
     """Prompt in words and knock-out, one of `names`, to the table of `analysis.prompt_view`."""
     ds = run.tables.ds
     points = compensation_points(ds, run.focus).sort_values("compensation", ascending=False)
-    ranks = np.linspace(0, len(points) - 1, min(VIEWS, len(points))).round().astype(int)
+    ranks = figures.evenly(len(points), VIEWS)
     return {
         (_in_words(row), name): prompt_view(ds, row["prompt"], name)
         for row in points.iloc[ranks].to_dict("records")

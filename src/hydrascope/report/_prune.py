@@ -164,13 +164,17 @@ def _exposure(page: PruningPage) -> Section:
     return Section(section.slug, section.title, section.how, listing=listing)
 
 
+def _gone(row: Row) -> Cell:
+    return Cell(str(row["size"]), row["size"])
+
+
 def _agreement(page: PruningPage) -> Section:
     draft, table = Draft("agreement", "Who foretells what random sets cost"), page.tables["agreement"]
     if table.empty:
         return draft.absent("no random sets were run, or no ranking has scores.")
     columns: Columns = {
         "ranking": named_value("ranking"),
-        "gone": lambda row: Cell(str(row["size"]), row["size"]),
+        "gone": _gone,
         "random sets": lambda row: Cell(str(row["sets"]), row["sets"]),
         "Spearman": lambda row: Cell(fixed(row["spearman"]), row["spearman"]),
     }
@@ -186,7 +190,7 @@ def _exports(page: PruningPage) -> Section:
         return draft.absent("no smaller model was written, which is when bytes and speed are measured (--export).")
     columns: Columns = {
         "chosen by": named_value("ranking"),
-        "gone": lambda row: Cell(str(row["size"]), row["size"]),
+        "gone": _gone,
         "MB": lambda row: Cell(f"{row['bytes'] / 2**20:,.1f}", row["bytes"]),
         "of": lambda row: Cell(f"{row['whole_bytes'] / 2**20:,.1f}", row["whole_bytes"]),
         "saved": lambda row: Cell(percent(row["bytes_saved"]), row["bytes_saved"]),
@@ -206,7 +210,7 @@ def _tasks(page: PruningPage) -> Section:
     columns: Columns = {
         "ranking": named_value("ranking"),
         "task": lambda row: Cell(f"{row['task']} ({row['prompts']})", math.nan),
-        "gone": lambda row: Cell(str(row["size"]), row["size"]),
+        "gone": _gone,
         "right, whole": lambda row: Cell(percent(row["whole_right"]), row["whole_right"]),
         "right": lambda row: Cell(percent(row["right"]), row["right"]),
         "change": estimate("right_change", 3),
@@ -228,7 +232,7 @@ def _regret(page: PruningPage) -> Section:
         return draft.absent("not all sets of any size were judged (--exhaustive 2).")
     columns: Columns = {
         "ranking": named_value("ranking"),
-        "gone": lambda row: Cell(str(row["size"]), row["size"]),
+        "gone": _gone,
         "regret": estimate("regret", 3),
         "better sets": lambda row: Cell(f"{row['better_sets']:,} of {row['sets']:,}", row["better_sets"]),
         "the best": lambda row: Cell(str(row["best"]).replace("+", ", "), math.nan),

@@ -169,8 +169,7 @@ def token_points(run: Run, ablated: Sequence[str]) -> pd.DataFrame:
 def _evenly(wanted: Bool[np.ndarray, " tokens"]) -> Int[np.ndarray, " drawn"]:
     """Indices of what is wanted, or as many of them as can be shown."""
     found: Int[np.ndarray, " tokens"] = np.flatnonzero(wanted)
-    evenly = np.unique(np.linspace(0, len(found) - 1, min(DRAWN, len(found))).round().astype(int))
-    return np.take(found, evenly)
+    return np.take(found, figures.evenly(len(found), DRAWN))
 
 
 def norm_bins(run: Run, ablated: Sequence[str]) -> pd.DataFrame:
