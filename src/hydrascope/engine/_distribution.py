@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hydrascope.anatomy import Tail, weights_loaded
-from hydrascope.engine._memory import LOGIT_BYTES, LOGIT_BYTES_ELSEWHERE
+from hydrascope.engine._memory import logit_bytes
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _whole_vocabulary(
     KL(p || q) = sum_i p_i (y_i - x_i) - log Z_p + log Z_q, for logits y of the clean run and x of an intervention. All
     terms are float64: they are of the size of the logits, and cancel to a divergence that may be a millionth of it.
     """
-    vocabulary, size = weight.shape[0], LOGIT_BYTES.get(states.device.type, LOGIT_BYTES_ELSEWHERE)
+    vocabulary, size = weight.shape[0], logit_bytes(states.device)
     width = min(vocabulary, max(128, size // (8 * target.numel()) // 128 * 128))
     averaged = vocabulary if tail.averaged is None else int(tail.averaged.sum())
     capped = tail.cap(target)

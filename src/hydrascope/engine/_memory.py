@@ -71,6 +71,11 @@ LOGIT_BYTES_ELSEWHERE = 64 * 2**20
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
+def logit_bytes(device: torch.device) -> int:
+    """Bytes of float32 logits that should be alive at once on a device."""
+    return LOGIT_BYTES.get(device.type, LOGIT_BYTES_ELSEWHERE)
+
+
 @dataclass(frozen=True)
 class Budget:
     """Bytes that a run may use beside the weights."""

@@ -24,7 +24,7 @@ from hydrascope.ledger import read_record, write_record
 from hydrascope.prompts import PromptSet, encode
 from hydrascope.pruning._constants import constants_of, read_constants, write_constants
 from hydrascope.pruning._findings import Chosen, Findings, Judged
-from hydrascope.pruning._judge import KEPT_BYTES, LOGIT_BYTES, Judge
+from hydrascope.pruning._judge import LOGIT_BYTES, Judge
 from hydrascope.pruning._request import ALL, PruneRequest
 from hydrascope.pruning._store import Store, name_of
 from hydrascope.pruning._tasks import Task, TaskAnswers
@@ -49,7 +49,7 @@ MOST_RUN = 1000
 """With more parts than this, rankings that run the model without each are left out unless they are named."""
 MOST_PROMPTS = 300
 """Most prompts of a task, evenly spread over all."""
-KEPT_SHARE = 8
+KEPT_SHARE = 4
 """One in so many bytes of the budget may hold clean logits."""
 OWN = "scores"
 """Name of the ranking by a user's own scores."""
@@ -232,7 +232,7 @@ def _make(pruning: Pruning, out: Path, progress: Progress) -> None:
     def ranked_so_far(sets: int) -> None:
         progress("rank", min(sets, total), total)
 
-    kept = min(KEPT_BYTES, Budget.read(pruning.request.memory, *pruning.model.devices).bytes // KEPT_SHARE)
+    kept = Budget.read(pruning.request.memory, *pruning.model.devices).bytes // KEPT_SHARE
     judge = Judge(pruning.model, pruning.calibration, known, ranked_so_far, left, kept)
     chosen: dict[str, Chosen] = {}
     for name, draws in pruning.rankings.items():

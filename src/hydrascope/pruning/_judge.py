@@ -13,12 +13,12 @@ from itertools import groupby
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from hydrascope.anatomy import Model
 from hydrascope.components import Component, in_order
-from hydrascope.engine import Constants, Trunk
+from hydrascope.engine import Constants, Trunk, logit_bytes
 from hydrascope.pruning._store import Cost, Removed, Store, name_of
 from hydrascope.pruning._texts import Texts
 
@@ -26,7 +26,7 @@ LOGIT_BYTES = 2**27
 """Bytes of logits that a forward may make; a single text may make more."""
 
 KEPT_BYTES = 2**30
-"""Most bytes of clean log-probabilities that are kept."""
+"""Bytes of clean log-probabilities that are kept where nothing else is said."""
 
 Told = Callable[[int], None]
 """Takes how many sets have been judged so far."""
@@ -165,11 +165,20 @@ def _measures(
     logits: Float[Tensor, "texts tokens vocab"], ids: Tensor, whole: Float[Tensor, "texts predicted vocab"] | None
 ) -> Float[np.ndarray, "measures texts"]:
     """Loss, and with the untouched model's log-probabilities KL divergence and agreement, summed over each text."""
-    found, after = logits[:, :-1].float(), ids[:, 1:, None]
+    found, after = logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()
+    together = max(1, logit_bytes(found.device) // (4 * found.shape[-1]))
+    before: Iterable[Tensor | None] = [None] * len(found) if whole is None else whole.flatten(0, 1).split(together)
+    parts = zip(found.split(together), after.split(together), before, strict=False)
+    rows = torch.cat([_of_tokens(some.float(), next_one[:, None], known) for some, next_one, known in parts], dim=-1)
+    summed: np.ndarray = rows.double().unflatten(-1, (len(ids), -1)).sum(-1).cpu().numpy()
+    return summed
+
+
+def _of_tokens(
+    logits: Float[Tensor, "tokens vocab"], after: Int[Tensor, "tokens 1"], whole: Float[Tensor, "tokens vocab"] | None
+) -> Float[Tensor, "measures tokens"]:
     if whole is None:
-        rows = [found.logsumexp(-1) - found.gather(-1, after)[..., 0]]
-    else:
-        found = found.log_softmax(-1)
-        kl = (whole.exp() * (whole - found)).sum(-1)
-        rows = [-found.gather(-1, after)[..., 0], kl, (whole.argmax(-1) == found.argmax(-1)).float()]
-    return torch.stack([row.double().sum(-1) for row in rows]).cpu().numpy()
+        return (logits.logsumexp(-1) - logits.gather(-1, after)[:, 0])[None]
+    found = logits.log_softmax(-1)
+    kl = (whole.exp() * (whole - found)).sum(-1)
+    return torch.stack([-found.gather(-1, after)[:, 0], kl, (whole.argmax(-1) == found.argmax(-1)).float()])
