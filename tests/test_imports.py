@@ -54,7 +54,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "pruning": {
         *("errors", "_digests", "_lazy", "_tables", "components", "zoo", "prompts", "anatomy", "engine", "ledger"),
-        *("run_directory", "ablations", "analysis", "resilience", "report", "run", "exporting"),
+        *("run_directory", "ablations", "analysis", "resilience", "report", "run", "exporting", "progress"),
     },
     "checking": {"errors", "comparison", "faults", "ledger", "resilience", "results", "run", "run_directory"},
     "sweeping": {

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -173,6 +174,17 @@ def test_regret_is_what_the_best_of_all_sets_would_have_spared() -> None:
         assert row["better_sets"] == sum(loss < mine for loss in every.values())
         assert every[row["best"]] == min(every.values())
     assert found.regret()["regret"].max() > 0
+
+
+def test_python_takes_what_is_natural(model_folder: Path, text_file: Path) -> None:
+    rows = [" ".join(json.loads(line)["text"].split()[:12]) for line in text_file.read_text().splitlines()]
+    asked: dict[str, Any] = {"calibrate": 30, "test": 40}
+    model, cut = hs.load(model_folder), hs.load_prompts(rows, tokenizer=hs.load(model_folder).tokenizer)
+    plain = hs.prune(model, cut, "blocks", ("last",), shares=(0.4,), options=hs.Options(protocol="text"), **asked)
+    short = hs.prune(model_folder, rows, ranking="last", shares=0.4, options={"bos": "auto"}, **asked)
+    pd.testing.assert_frame_equal(short.costs(), plain.costs())
+    with pytest.raises(RunError, match="3 is no set of options"):
+        hs.prune(model, cut, options=3)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

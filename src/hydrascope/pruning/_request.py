@@ -16,6 +16,8 @@ ALL = "all"
 
 
 def _listed(value: Any) -> Any:
+    if isinstance(value, int | float):
+        return (value,)
     return tuple(one.strip() for one in value.split(",") if one.strip()) if isinstance(value, str) else value
 
 

@@ -2,45 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from hydrascope.anatomy import Model
-from hydrascope.prompts import PromptSet
+from hydrascope.progress import bars
 from hydrascope.pruning._estimate import estimate_prune
 from hydrascope.pruning._execution import execute_prune, prepare_prune
 from hydrascope.pruning._prune import Prune
 from hydrascope.pruning._request import PruneRequest, Replace, Units
-from hydrascope.run import Options, Progress
+from hydrascope.run import (
+    ModelLike,
+    Options,
+    PathLike,
+    Progress,
+    PromptsLike,
+    given_model,
+    given_options,
+    given_prompts,
+)
+from hydrascope.run_directory import folder_named
 
 
 def prune(
-    model: Model,
-    prompts: PromptSet,
+    model: ModelLike,
+    prompts: PromptsLike,
     units: Units = "blocks",
     ranking: str | Sequence[str] | None = None,
     *,
-    scores: str | Path | None = None,
+    scores: PathLike | None = None,
     remove: int | None = None,
-    shares: Sequence[float] | None = None,
+    shares: float | Sequence[float] | None = None,
     keep_loss: float | None = None,
     replace: Replace = "removal",
     calibrate: int | None = None,
     test: int | None = None,
     exhaustive: int | None = None,
     draws: int | None = None,
-    tasks: Sequence[str] = (),
+    tasks: str | Sequence[str] = (),
     seed: int | None = None,
-    options: Options | None = None,
-    out: str | Path | None = None,
+    options: Options | Mapping[str, Any] | None = None,
+    out: PathLike | None = None,
     overwrite: bool = False,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress | None = None,
 ) -> Prune:
     """Choose parts that can go by every ranking, and judge the choices on text that no ranking saw.
 
     Args:
-        model: model that `hydrascope.load` opened.
-        prompts: texts from `hydrascope.cut`, or prompts whose groups are documents.
+        model: model that `hydrascope.load` opened, or what it takes: a name, a folder, a module.
+        prompts: texts from `hydrascope.cut`, or what it is made from: a text file, a folder, a table of texts; or
+            prompts whose groups are documents.
         units: what can go: `blocks`, `sublayers`, `kvgroups` (heads that share a key and a value), `heads` or
             `neurons`.
         ranking: names of rankings; all by default.
@@ -58,7 +68,7 @@ def prune(
         options: how text is read.
         out: folder that keeps the pruning; the same call with the same folder continues it.
         overwrite: throw away the pruning that is in `out`.
-        progress: takes stage, number done and total.
+        progress: takes stage, number done and total; if None, bars in a notebook or a terminal.
 
     Returns:
         The finished pruning; its `export` writes the smaller model.
@@ -66,9 +76,11 @@ def prune(
     Raises:
         HydrascopeError: what cannot be done, and what to do about it.
     """
-    chosen = (options or Options(protocol="text")).but(seed=seed)
-    folder = None if out is None else Path(out)
-    request = PruneRequest.of(model, prompts, (), (1.0,), chosen, freeze=False, out=folder).but(
+    chosen = given_options(options, protocol="text")
+    folder = None if out is None else folder_named(out)
+    opened = given_model(model)
+    asked = given_prompts(prompts, opened, chosen)
+    request = PruneRequest.of(opened, asked, (), (1.0,), chosen.but(seed=seed), freeze=False, out=folder).but(
         units=units,
         ranking=ranking,
         scores=None if scores is None else str(scores),
@@ -80,9 +92,10 @@ def prune(
         test=test,
         exhaustive=exhaustive,
         draws=draws,
-        tasks=tuple(tasks),
+        tasks=tasks,
     )
-    pruning = prepare_prune(request, model, prompts)
+    pruning = prepare_prune(request, opened, asked)
     estimate_prune(pruning)
-    found, directory = execute_prune(pruning, folder, overwrite=overwrite, progress=progress)
+    with bars(quiet=progress is not None) as drawn:
+        found, directory = execute_prune(pruning, folder, overwrite=overwrite, progress=progress or drawn)
     return Prune(found, None if directory is None else directory.path)

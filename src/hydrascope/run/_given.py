@@ -83,8 +83,12 @@ def given_for_sets(given: Ablation | str | None, options: Options) -> tuple[Abla
     return given_ablations(named or Resample(donors=1), options)
 
 
-def given_options(given: Options | Mapping[str, Any] | None) -> Options:
+def given_options(given: Options | Mapping[str, Any] | None, **usual: Any) -> Options:
     """Options from themselves, or from a dictionary with their names.
+
+    Args:
+        given: the options, or a dictionary; None for none.
+        usual: what holds where a dictionary says nothing.
 
     Raises:
         RunError: it is neither, or a value cannot be.
@@ -92,7 +96,7 @@ def given_options(given: Options | Mapping[str, Any] | None) -> Options:
     if isinstance(given, Options):
         return given
     if given is None or isinstance(given, Mapping):
-        return Options(**{str(name): value for name, value in (given or {}).items()})
+        return Options(**usual | {str(name): value for name, value in (given or {}).items()})
     raise RunError(f"{shown(given)} is no set of options; give hydrascope.Options(...)")
 
 
