@@ -32,6 +32,14 @@ WORDS = (
     ("cheap score", "an estimate of the total effect from the clean run, or from gradients, without a knock-out"),
 )
 
+_SHOWN = {
+    "alone": "parts that are needed",
+    "conditional score": "sets of the first by conditional score",
+    "co-activation": "sets of the first by co-activation",
+    "random": "random sets of parts of the same kinds",
+}
+"""What is frozen, by what it was chosen by."""
+
 _OPENING = """import hydrascope as hs
 found = hs.Rank.open(".")
 found.backups(), found.freezing(), found.ranking()"""
@@ -114,6 +122,7 @@ def _freezing(found: Significance) -> Section:
     draft.add(figures.frozen_repair(table[single]), "wide")
     clear = bool(table["repair_lo"].iloc[0] > 0 or table["repair_hi"].iloc[0] < 0)
     shown = table[~single | table["needed"].astype(bool)]
+    together = [said for by, said in _SHOWN.items() if (shown["chosen_by"] == by).any()]
     columns: Columns = {
         "frozen": lambda row: Cell(str(row["frozen"]).replace(",", ", "), math.nan),
         "chosen by": named_value("chosen_by"),
@@ -125,13 +134,9 @@ def _freezing(found: Significance) -> Section:
         "The primaries are out, and one part is held at its clean output. Coloured points are needed: repair clearly "
         "goes with them.",
         ["" if clear else "Nothing clearly comes back on the whole, so that no shares are given."],
-        listing=listed(
-            shown,
-            columns,
-            "Parts that are needed, and sets frozen together: the first by conditional score, by co-activation, and "
-            "random ones of their kinds. In logits.",
-            "Frozen alone and together",
-        ),
+        listing=listed(shown, columns, f"In logits: {in_words(together)}.", "Frozen alone and together")
+        if together
+        else None,
     )
 
 
