@@ -14,7 +14,7 @@ import hydrascope as hs
 from hydrascope.anatomy import examine
 from hydrascope.components import Component
 from hydrascope.prompts import encode
-from hydrascope.pruning import Judge, Store, Texts, split
+from hydrascope.pruning import Cost, Judge, Store, Texts, split
 from hydrascope.pruning.rankings import RANKINGS, Choice
 from tests.support import planted as plant
 from tests.support import texts as support
@@ -148,6 +148,25 @@ def test_pairs_of_two_are_the_exhaustive_best() -> None:
     parts, judged = blocks(judge()), judge()
     best = min(combinations(parts, 2), key=judged.loss)
     assert set(chosen("pairs", parts, (2,)).sets[2]) == set(best)
+
+
+def test_elimination_exchanges_what_a_greedy_search_is_left_with() -> None:
+    """The cheapest alone is dear beside every other one, so that no search that keeps it finds the cheapest two."""
+    parts = [part for kind in ("attn", "mlp") for part in judge().model.anatomy.inventory.expand(kind)]
+    trap, *backups = sorted(parts)[:3]
+    planted = Judge(judge().model, judge().texts, Store(None, "calibration"))
+    texts = len(planted.texts.ids)
+    for size in range(len(parts) + 1):
+        for some in combinations(parts, size):
+            loss = sum(0.1 if part == trap else 0.2 if part in backups else 1.0 for part in some)
+            loss += size - 1 if trap in some else 0.0
+            planted.store.enter(some, Cost(*np.tile([[loss], [loss], [0.0]], texts)))
+    assert trap in RANKINGS["greedy"]().choose(planted, parts, (2,)).sets[2]
+    for sizes in ((1, 2), (2,)):
+        found = RANKINGS["elimination"]().choose(planted, parts, sizes).sets
+        assert found.get(1, (trap,)) == (trap,)
+        assert set(found[2]) == set(backups)
+    assert planted.ran == 0
 
 
 @functools.cache

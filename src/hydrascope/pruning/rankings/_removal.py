@@ -5,7 +5,7 @@ The divergence goes first, since it tells the loss as well, which the other rank
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from hydrascope.components import Component
 from hydrascope.pruning._judge import Judge
@@ -66,7 +66,7 @@ class Greedy(Ranking):
         return sum(parts - step for step in range(max(sizes)))
 
 
-def stand(judge: Judge, order: Sequence[Component]) -> None:
+def stand(judge: Judge, order: Collection[Component]) -> None:
     """Stand on what is removed already, if anything."""
     if order:
         judge.stand_on(order)
