@@ -204,6 +204,16 @@ def test_what_cannot_be_is_refused(given: dict[str, Any], said: str) -> None:
         hs.prune(support.tiny_model(), support.tiny_texts(), **{"ranking": "last", **asked, **given})
 
 
+def test_sizes_are_numbers_wherever_they_were_read(tmp_path: Path) -> None:
+    """The file has them as text, of which '10' comes before '2'."""
+    made = pruned(units="neurons", ranking="magnitude,last", shares=(0.02, 0.1, 0.2), out=tmp_path / "p")
+    opened = hs.Prune.open(tmp_path / "p")
+    assert opened.findings.sizes == made.findings.sizes == tuple(sorted(made.findings.sizes))
+    assert min(made.findings.sizes) < 10 <= max(made.findings.sizes)
+    assert len(opened.removed()) == max(made.findings.sizes)
+    assert opened.summary() == made.summary()
+
+
 @pytest.mark.parametrize("units", ["heads", "neurons", "sublayers"])
 def test_smaller_units_go_too(units: Any, tmp_path: Path) -> None:
     found = pruned(units=units, ranking="magnitude,taylor,last", out=tmp_path / "p")

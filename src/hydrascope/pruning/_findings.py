@@ -113,7 +113,7 @@ class Findings:
     @property
     def sizes(self) -> tuple[int, ...]:
         """How many parts went, ascending."""
-        return tuple(next(iter(self.chosen.values())).sets)
+        return tuple(sorted(next(iter(self.chosen.values())).sets))
 
     @cached_property
     def costs(self) -> pd.DataFrame:
