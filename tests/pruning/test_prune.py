@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,8 @@ def test_the_command_writes_a_folder_and_a_model(cli: Cli, model_folder: Path, t
     assert said.code == 0, said
     found = json.loads(said.out)
     assert found["exported"]["path"] == str(tmp_path / "small")
+    _, *words = shlex.split(json.loads((out / "run.json").read_text())["command"])
+    assert cli(*words, "--dry-run").out.splitlines()[0] == plan.out.splitlines()[0]
     small = AutoModelForCausalLM.from_pretrained(tmp_path / "small")
     assert small.config.n_layer == 2
     row = hs.Prune.open(tmp_path / "p").costs().query("ranking == @found['numbers']['best']").iloc[0]

@@ -5,17 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import altair as alt
+import numpy as np
 import pandas as pd
+from jaxtyping import Float
+from scipy.optimize import isotonic_regression
 
 from hydrascope.figures._chart import View, compact, estimate, finish, reading
 from hydrascope.figures._theme import LIGHT
 
-HEIGHT, LINE = 380, 13
+HEIGHT, LINE = 380, 14
 """Height of the chart, and of a line of text in it, in pixels."""
+NAMES = 0.25
+"""Room for names behind the last size, as a part of the room for the sizes."""
+
+WEAKEST = 0.25
+"""Opacity of what goes last."""
 
 RISE = "rise of the loss (nats a token)"
 
-_AWARE, _BLIND = "that others go too", "one part at a time, or none"
+_AWARE, _BLIND = "yes", "no"
+
+MANY_TIMES = 8
+"""How many times the dearest set costs what the cheapest does where costs are drawn by their logarithm."""
 
 
 def pruning_curve(table: pd.DataFrame) -> View:
@@ -27,7 +38,7 @@ def pruning_curve(table: pd.DataFrame) -> View:
     rows = compact(table.assign(knows=table["repairs"].map({True: _AWARE, False: _BLIND})))
     color = alt.Color(
         "knows:N",
-        title="the ranking knows",
+        title="knows that other parts go",
         scale=alt.Scale(domain=[_AWARE, _BLIND], range=[LIGHT.mlp, LIGHT.own]),
         legend=alt.Legend(symbolType="stroke", symbolOpacity=1, symbolStrokeWidth=3),
     )
@@ -59,25 +70,35 @@ def _at_one_size(rows: pd.DataFrame, color: alt.Color, tips: Sequence[alt.Toolti
 
 
 def _over_sizes(rows: pd.DataFrame, color: alt.Color, tips: Sequence[alt.Tooltip]) -> alt.LayerChart | alt.FacetChart:
+    least, most = float(rows["rise"].min()), float(rows["rise"].max())
+    logarithmic = least > 0 and most > MANY_TIMES * least
+    shares = sorted(rows["share"].unique())
+    scale = alt.Scale(type="log" if logarithmic else "linear", zero=not logarithmic, nice=False)
+    y = alt.Y("rise:Q", title=RISE, scale=scale, axis=alt.Axis(tickCount=6, format="~g"))
     base = alt.Chart(rows).encode(
-        x=alt.X("share:Q", title="share of the parts that go", axis=alt.Axis(format="%")),
-        y=alt.Y("rise:Q", title=RISE, scale=alt.Scale(zero=True)),
+        x=alt.X(
+            "share:Q",
+            title="share of the parts that go",
+            axis=alt.Axis(format=".0%", values=shares, grid=False),
+            scale=alt.Scale(domain=[shares[0], shares[-1] + (shares[-1] - shares[0]) * NAMES], nice=False),
+        ),
+        y=y,
         detail="ranking:N",
         color=color,
     )
     last = rows[rows["size"] == rows["size"].max()].sort_values("rise")
-    names = alt.Chart(last.assign(at=_apart(last["rise"].tolist(), rows["rise"].tolist())))
+    heights = np.log(last["rise"]) if logarithmic else last["rise"]
+    lowest, highest = (np.log(least), np.log(most)) if logarithmic else (min(least, 0.0), max(most, 0.0))
+    at = _apart(heights.to_numpy(float), float(lowest), float(highest))
+    names = alt.Chart(last.assign(at=np.exp(at) if logarithmic else at))
     text = names.mark_text(align="left", dx=8).encode(x="share:Q", y="at:Q", text="ranking:N", color=color)
     return alt.layer(base.mark_line(strokeWidth=1.6), base.mark_point(size=38).encode(tooltip=tips), text)
 
 
-def _apart(values: Sequence[float], all_values: Sequence[float]) -> list[float]:
-    """Ascending heights of names beside their points, moved up where they would lie on each other."""
-    line = (max(*all_values, 0) - min(*all_values, 0)) * LINE / HEIGHT
-    found: list[float] = []
-    for value in values:
-        found.append(max(value, found[-1] + line) if found else value)
-    return found
+def _apart(values: Float[np.ndarray, " names"], lowest: float, highest: float) -> Float[np.ndarray, " names"]:
+    """Ascending heights of names beside their points, moved as little as keeps a line between them."""
+    steps = np.arange(len(values)) * (highest - lowest) * LINE / HEIGHT
+    return np.maximum(isotonic_regression(values - steps).x, lowest) + steps
 
 
 def removal_order(table: pd.DataFrame, parts: Sequence[str], rankings: Sequence[str]) -> View:
@@ -89,6 +110,7 @@ def removal_order(table: pd.DataFrame, parts: Sequence[str], rankings: Sequence[
         rankings: names in the order of the rows.
     """
     rows = compact(table[table["gone_at"].notna() & table["part"].isin(parts)])
+    sizes = sorted(rows["gone_at"].unique())
     title = "What goes, and how early"
     drawn = (
         alt.Chart(rows)
@@ -102,11 +124,8 @@ def removal_order(table: pd.DataFrame, parts: Sequence[str], rankings: Sequence[
                 title=None,
                 axis=alt.Axis(grid=False),
             ),
-            color=alt.Color(
-                "gone_at:O",
-                title="gone from",
-                scale=alt.Scale(range=[LIGHT.negative, LIGHT.negative_soft, LIGHT.grid]),
-            ),
+            color=alt.value(LIGHT.negative),
+            opacity=alt.Opacity("gone_at:O", title="gone from", scale=alt.Scale(domain=sizes, range=[1, WEAKEST])),
             tooltip=[
                 alt.Tooltip("ranking:N", title="ranking"),
                 alt.Tooltip("part:N", title="part"),

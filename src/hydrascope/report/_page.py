@@ -87,6 +87,8 @@ class Page:
     example: tuple[str, str] = ("", "")
     choices: Choices | None = None
     prompts: PromptTable | None = None
+    closing_title: str = "Does the ledger close?"
+    scope_title: str = "About the values from the literature"
 
     @property
     def drawn(self) -> tuple[Section, ...]:

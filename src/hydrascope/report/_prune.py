@@ -28,7 +28,7 @@ pruned.export(hs.load("MODEL"), "smaller")"""
 
 _SCOPE = (
     "What is measured is the loss on ordinary text of one kind, without any training after the removal. Tasks can lose "
-    "more or less than text does, and a short training changes the order of rankings."
+    "more or less than text does, and a short training can change the order of rankings."
 )
 
 
@@ -98,11 +98,13 @@ def write_prune_report(page: PruningPage, path: Path) -> Path:
             table=_costs(page),
             run=tuple((name, tied(meaning)) for name, meaning in page.meanings.items()),
             closes=True,
+            closing_title="How it was measured",
             closing="Each cost is a forward of the model without the parts, to the last logit; nothing is estimated.",
             caveats=_caveats(page),
             command=page.command,
             versions=", ".join(f"{name} {version}" for name, version in page.versions.items()) + ".",
             opening=_OPENING,
+            scope_title="What it tells",
             scope=_SCOPE,
             version=str(page.versions.get("hydrascope", "")),
         ),
@@ -133,11 +135,13 @@ def _curve(page: PruningPage) -> Section:
 def _order(page: PruningPage) -> Section:
     draft, table = Draft("order", "What goes"), page.tables["order"]
     gone = table[table["gone_at"].notna()]
-    most = set(gone["part"].value_counts().head(LISTED).index)
+    few = len(page.parts) <= LISTED
+    most = set(page.parts if few else gone["part"].value_counts().head(LISTED).index)
     shown = [part for part in page.parts if part in most]
     draft.add(figures.removal_order(table, shown, [n for n in page.rankings if n in set(table["ranking"])]), "wide")
-    how = "A row is a ranking, a column a part; the darker, the earlier it goes. Random draws are left out."
-    return draft.finished(how)
+    how = "A row is a ranking, a column a part; the stronger the colour, the earlier it goes. Random sets are left out."
+    rest = "" if few else f" Of {len(page.parts):,} {page.units} the {LISTED} that most rankings remove."
+    return draft.finished(how + rest)
 
 
 def _exposure(page: PruningPage) -> Section:
@@ -147,7 +151,7 @@ def _exposure(page: PruningPage) -> Section:
     columns: Columns = {
         "part": named_value("part"),
         "removed by": named_value("ranking"),
-        "with so many": lambda row: Cell(str(row["size"]), row["size"]),
+        "of a set of": lambda row: Cell(str(row["size"]), row["size"]),
         "cost alone": lambda row: Cell(fixed(row["alone"], 3), row["alone"]),
         "cost beside them": lambda row: Cell(fixed(row["beside"], 3), row["beside"]),
         "exposure": lambda row: Cell(fixed(row["exposure"], 3), row["exposure"]),
@@ -240,7 +244,7 @@ def _regret(page: PruningPage) -> Section:
     rows = table.sort_values(["size", "regret"])
     how = "Loss of a ranking’s set minus that of the best of all sets of its size, nats a token, on unseen text."
     listing = listed(rows, columns, how, order=("gone", "ascending"))
-    why = "The best set is the best on this very text, so that even a perfect ranking has some regret."
+    why = "The best set is the best on this very text, so that a ranking that is as good has some regret on average."
     return Section(draft.slug, draft.title, why, listing=listing)
 
 
@@ -258,7 +262,7 @@ def _costs(page: PruningPage) -> Listing:
         "perplexity": lambda row: Cell(fixed(row["perplexity"]), row["perplexity"]),
         "KL": estimate("kl", 3),
         "same first choice": lambda row: Cell(percent(row["agreed"]), row["agreed"]),
-        "rise where it saw": lambda row: Cell(fixed(row["calibration_rise"], 3), row["calibration_rise"]),
+        "rise on its own text": lambda row: Cell(fixed(row["calibration_rise"], 3), row["calibration_rise"]),
         "gap": lambda row: Cell(fixed(row["gap"], 3) or NONE, row["gap"]),
         "removed": removed,
     }

@@ -252,10 +252,11 @@ class RunRequest(Options, frozen=True, extra="forbid"):
         if what:
             return f"No command makes this run again: its {' and '.join(what)} can only be given in Python."
         usual = type(self)(protocol=self.protocol, ablation=self.ablation)
+        itself = {"ablation": type(self).model_fields["ablation"].default, "protocol": type(self)().protocol}
         words = ["hydrascope", self.verb] if self.model is None else ["hydrascope", self.verb, self.model]
-        for name, field in options_of(type(self)).items():
+        for name in options_of(type(self)):
             value = getattr(self, name)
-            if value != (field.default if name in ("ablation", "protocol") else getattr(usual, name)):
+            if value != itself.get(name, getattr(usual, name)):
                 words += _as_words(name, value)
         return shlex.join(words)
 
