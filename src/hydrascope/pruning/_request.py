@@ -33,6 +33,11 @@ class PruneRequest(RunRequest, frozen=True, extra="forbid"):
 
     verb: ClassVar[str] = "prune"
 
+    prompts: str | None = Field(
+        default=None,
+        description="A folder of text files, a file with several documents (JSON lines or CSV with 'text', or text "
+        "with <|endoftext|> between them), or hub:OWNER/NAME; by default the bundled model's own text.",
+    )
     units: Units = Field(default="blocks", description="What can go: blocks, sublayers, kvgroups, heads or neurons.")
     ranking: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)] = Field(
         default=(ALL,), description="all, or rankings with commas between: elimination, greedy, influence ..."
@@ -66,6 +71,7 @@ class PruneRequest(RunRequest, frozen=True, extra="forbid"):
     tasks: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
         default=(), description="Tasks on which chosen sets are judged, too, with commas between: facts,ioi."
     )
+    seed: int = Field(default=0, description="Of random sets, and of which documents rankings see.", ge=0)
     exhaustive: int = Field(
         default=0, description="Largest size for which all sets are judged, to tell what each ranking misses.", ge=0
     )

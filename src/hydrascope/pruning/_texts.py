@@ -81,7 +81,8 @@ def split(encoded: Sequence[EncodedPrompt], calibrate: int, test: int, seed: int
             documents[text.group].append(text.ids)
     if len(documents) < 2:
         raise EmptyPrompts(
-            f"{len(documents)} document is too few to rank on one and to test on another; give text of several"
+            f"{len(documents)} document is too few to rank on one and to test on another; give a folder of text files, "
+            "or one file with <|endoftext|> between its documents"
         )
     order = [list(documents)[i] for i in np.random.default_rng(seed).permutation(len(documents))]
     half = len(order) // 2
