@@ -169,6 +169,22 @@ def test_elimination_exchanges_what_a_greedy_search_is_left_with() -> None:
     assert planted.ran == 0
 
 
+@pytest.mark.parametrize(("by_loss", "by_divergence"), [(0.6, 1.0), (1.0, 0.6)])
+def test_elimination_takes_what_loss_or_divergence_leads_to(by_loss: float, by_divergence: float) -> None:
+    """The loss begins with the first two parts, divergence with the last two; no exchange of one part leads over."""
+    parts = [part for kind in ("attn", "mlp") for part in judge().model.anatomy.inventory.expand(kind)]
+    first, last = set(parts[:2]), set(parts[-2:])
+    pairs = {frozenset(first): (by_loss, 1.0), frozenset(last): (by_divergence, 0.3)}
+    planted = Judge(judge().model, judge().texts, Store(None, "calibration"))
+    for size in range(len(parts) + 1):
+        for some in combinations(parts, size):
+            alone = tuple(sum(0.1 if part in cheap else 0.5 for part in some) for cheap in (first, last))
+            loss, kl = alone if size < 2 else pairs.get(frozenset(some), (2.0, 2.0))
+            planted.store.enter(some, Cost(*np.tile([[loss], [kl], [0.0]], len(planted.texts.ids))))
+    found = set(RANKINGS["elimination"]().choose(planted, parts, (2,)).sets[2])
+    assert found == (first if by_loss < by_divergence else last)
+
+
 @functools.cache
 def with_two_backups(ranking: str = "all", **asked: Any) -> hs.Prune:
     """attn.1 and attn.2 raise an axis of which one is enough; mlp.3 reads it and writes on all answers.

@@ -8,8 +8,7 @@ of the loss there because it depends less on which tokens a text happens to have
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import combinations
 from math import comb
 
@@ -57,53 +56,68 @@ class Importance(Ranking):
 
 
 class Elimination(Ranking):
-    """One part after the other, the cheapest of the best few; at every size that is asked for, parts are exchanged."""
+    """One part after the other, the cheapest of the best few; at every size that is asked for, parts are exchanged.
+
+    Divergence and loss lead different ways, of which neither is always the better one: both are gone, and of the two
+    sets of a size the one with the smaller loss is chosen.
+    """
 
     name = "elimination"
     meaning = (
-        "the few best by I_i(q) and by their last cost, measured again before every removal; exchanged while that "
-        "spares some of the loss"
+        "the few best by I_i(q) and by their last cost, measured again before every removal and exchanged while that "
+        "helps, by divergence and by loss; of both sets the one with the smaller loss"
     )
     repairs = True
     runs = True
 
     def choose(self, judge: Judge, parts: Sequence[Component], sizes: Sequence[int]) -> Choice:
         """Choose by re-evaluation of the best few by either score, and by exchanges."""
-        among, clean = under_removal(judge, parts, max(sizes) / len(parts)), judge.loss()
-        search = _Search(judge, parts, among, {part: judge.loss([part]) - clean for part in parts})
-        sets: dict[int, tuple[Component, ...]] = {}
-        gone: tuple[Component, ...] = ()
-        for size in sizes:
-            while len(gone) < size:
-                gone = (*gone, search.cheapest(gone))
-            gone = sets[size] = search.exchanged(gone)
+        among = under_removal(judge, parts, max(sizes) / len(parts))
+        ways = [_Search(judge, cost, parts, among).sets(sizes) for cost in (judge.kl, judge.loss)]
         judge.stand_clear()
-        return Choice(sets)
+        return Choice({size: min((sets[size] for sets in ways), key=judge.loss) for size in sizes})
 
     def sets_run(self, parts: int, sizes: Sequence[int]) -> float:
-        """What I_i(q) takes at one share, each part alone, a few at every step, and a round of exchanges or two."""
+        """What I_i(q) takes at one share, each part alone, and both ways: a few at every step, and exchanges."""
         exchanges = sum(size + 2 * FEW * FEW for size in sizes)
-        return (MASKS + 1.25 * parts) / 4 + parts + 2 * FEW * max(sizes) + 1.5 * exchanges
+        return (MASKS + 1.25 * parts) / 4 + parts + 2 * (2 * FEW * max(sizes) + 1.5 * exchanges)
 
 
-@dataclass
 class _Search:
-    """What parts cost beside others.
-
-    Costs are losses, as in what is judged. A divergence has a third less noise, but on thousands of tokens it differs
-    from the loss by more than either's noise.
+    """A search for sets that cost little, by one measure of cost.
 
     Attributes:
         judge: judges sets on the text to calibrate on.
+        cost: cost of a set.
         parts: the parts that can go.
         among: I_i(q) of every part.
         last: what every part cost when it was last measured.
     """
 
-    judge: Judge
-    parts: Sequence[Component]
-    among: Mapping[Component, float]
-    last: dict[Component, float]
+    def __init__(
+        self,
+        judge: Judge,
+        cost: Callable[[Collection[Component]], float],
+        parts: Sequence[Component],
+        among: Mapping[Component, float],
+    ) -> None:
+        self.judge, self.cost, self.parts, self.among = judge, cost, parts, among
+        clean = cost(())
+        self.last = {part: cost([part]) - clean for part in parts}
+
+    def sets(self, sizes: Sequence[int]) -> dict[int, tuple[Component, ...]]:
+        """A set of every size, each grown from the one before.
+
+        Args:
+            sizes: how many go, ascending.
+        """
+        found: dict[int, tuple[Component, ...]] = {}
+        gone: tuple[Component, ...] = ()
+        for size in sizes:
+            while len(gone) < size:
+                gone = (*gone, self.cheapest(gone))
+            gone = found[size] = self.exchanged(gone)
+        return found
 
     def cheapest(self, gone: Collection[Component], *others: Component) -> Component:
         """The part that costs least beside those that are gone, of the best few by either score.
@@ -112,21 +126,21 @@ class _Search:
             gone: the parts that are gone.
             others: parts that are left out.
         """
-        stand(self.judge, gone)
-        before = self.judge.loss(gone)
         left = [part for part in self.parts if part not in gone and part not in others]
         few = sorted({part for score in (self.among, self.last) for part in sorted(left, key=score.__getitem__)[:FEW]})
-        self.last |= {part: self.judge.loss([*gone, part]) - before for part in few}
+        stand(self.judge, gone)
+        before = self.cost(gone)
+        self.last |= {part: self.cost([*gone, part]) - before for part in few}
         return min(few, key=self.last.__getitem__)
 
     def exchanged(self, gone: tuple[Component, ...]) -> tuple[Component, ...]:
-        """A set after every exchange of one of its few dearest parts for another that spares some of the loss."""
+        """A set after every exchange of one of its few dearest parts for another that makes it cheaper."""
         while len(gone) < len(self.parts):
+            self.judge.stand_clear()
             fewer = {back: tuple(part for part in gone if part != back) for back in gone}
-            self.judge.costs(fewer.values())
-            dearest = sorted(gone, key=lambda back: self.judge.loss(fewer[back]))[:FEW]
+            dearest = sorted(gone, key=lambda back: self.cost(fewer[back]))[:FEW]
             tried = ((*fewer[back], self.cheapest(fewer[back], back)) for back in dearest)
-            better = next((one for one in tried if self.judge.loss(one) < self.judge.loss(gone)), None)
+            better = next((one for one in tried if self.cost(one) < self.cost(gone)), None)
             if better is None:
                 break
             gone = better
