@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +57,39 @@ def test_every_row_is_what_plain_sums_say() -> None:
     assert list(found.costs()["size"].unique()) == [1, 2]
 
 
-def test_random_is_the_mean_of_its_draws() -> None:
+def test_random_is_the_mean_of_its_sets() -> None:
+    """Of four blocks there are six sets of two, of which no twenty differ."""
     found = pruned()
-    sets = found.findings.chosen["random"].sets[2]
-    assert len(sets) == 20
-    assert len(pruned(draws=3).findings.chosen["random"].sets[2]) == 3
+    sets = found.findings.chosen["random"].sets
+    assert [set(map(frozenset, sets[size])) for size in (1, 2)] == [
+        {frozenset(some) for some in combinations(found.findings.parts, size)} for size in (1, 2)
+    ]
+    assert [len(sets[size]) for size in (1, 2)] == [4, 6]
+    assert list(found.costs().query("ranking == 'random'")["removed"]) == ["all 4 sets", "all 6 sets"]
+    assert set(found.agreement().query("size == 2")["sets"]) <= {6}
     known = found.findings.test.store.known
-    mean = np.mean([known["+".join(parts)].loss.sum() for parts in sets]) - known[""].loss.sum()
+    mean = np.mean([known["+".join(parts)].loss.sum() for parts in sets[2]]) - known[""].loss.sum()
     row = found.costs().query("ranking == 'random' and size == 2").iloc[0]
     np.testing.assert_allclose(row["rise"], mean / found.findings.test.predicted.sum())
+
+
+def test_a_few_random_sets_have_no_interval() -> None:
+    texts = hs.PromptSet("texts", tuple(hs.Prompt(input_ids=one.input_ids) for one in support.tiny_texts().prompts))
+    asked: dict[str, Any] = {"ranking": CHEAP, **SIZE, "test": 1000}
+    found = hs.prune(support.tiny_model(), texts, draws=3, **asked)
+    assert len(found.findings.chosen["random"].sets[2]) == 3
+    assert found.findings.test.resampling.conclusive
+    for table in (found.costs(), found.differences()):
+        drawn = table.query("ranking == 'random'")
+        ends = drawn[[name for name in table if str(name).endswith(("_lo", "_hi"))]]
+        assert ends.isna().all(axis=None)
+        assert table.query("ranking == 'last'")[ends.columns].notna().any(axis=None)
+    assert any(
+        one.startswith("At 1 and 2, the mean of random sets has no interval") for one in found.summary().sentences
+    )
+    every = hs.prune(support.tiny_model(), texts, **asked)
+    assert every.costs()["rise_lo"].notna().all()
+    assert not any("no interval" in one for one in every.summary().sentences)
 
 
 def test_differences_are_paired_over_documents() -> None:
@@ -196,6 +221,9 @@ def test_python_takes_what_is_natural(model_folder: Path, text_file: Path) -> No
         ({"shares": (1.5,)}, "cannot be 1.5"),
         ({"exhaustive": 9, "units": "neurons"}, "sets to judge"),
         ({"remove": 1, "keep_loss": 1.1}, "leave --keep-loss"),
+        ({"keep_loss": float("inf")}, "keep loss cannot be inf"),
+        ({"remove": 64 * 16, "units": "neurons"}, r"of [\d,]+ neurons at most [\d,]+ can go; remove fewer"),
+        ({"remove": 1, "exhaustive": 20}, "of 4 blocks at most 3 can go; take a smaller size"),
     ],
 )
 def test_what_cannot_be_is_refused(given: dict[str, Any], said: str) -> None:
@@ -295,7 +323,8 @@ def test_sentences_state_the_tables() -> None:
     assert said.headline.startswith(
         f"Without 2 of 4 blocks (50 %), chosen by {row['ranking']}, whose set stays nearest"
     )
-    assert f"{row['rise']:.3f}" in said.headline
+    moved = f"{'rises' if row['rise'] > 0 else 'falls'} by {abs(row['rise']):.3f} nats"
+    assert moved in said.headline
     assert f"{row['perplexity']:.2f}" in said.headline
 
 

@@ -48,7 +48,10 @@ class PruneRequest(RunRequest, frozen=True, extra="forbid"):
         description="Shares of the parts that go, with commas between (0.1,0.2,0.3; with --keep-loss every tenth).",
     )
     keep_loss: float | None = Field(
-        default=None, description="Remove as much as keeps the loss within this multiple of the whole model's.", gt=1
+        default=None,
+        description="Remove as much as keeps the loss within this multiple of the whole model's.",
+        gt=1,
+        allow_inf_nan=False,
     )
     replace: Replace = Field(
         default="removal",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations, count
+from math import comb
 from pathlib import Path
 
 import numpy as np
@@ -21,19 +23,33 @@ class Random(Ranking):
     """Parts at random.
 
     Attributes:
-        draw: number of the draw.
-        seed: of all draws.
+        number: how many sets of each size, no two alike; all sets where there are no more.
+        seed: of all permutations.
     """
 
-    draw: int = 0
+    number: int = 20
     seed: int = 0
     name = "random"
     meaning = "at random; the mean of several draws"
+    sees = False
+    draws = True
 
     def choose(self, judge: Judge, parts: Sequence[Component], sizes: Sequence[int]) -> Choice:
-        """Choose by a seeded permutation."""
-        order = np.random.default_rng((self.seed, self.draw)).permutation(len(parts))
-        return Choice.in_order([parts[i] for i in order], sizes)
+        """Choose the first distinct sets that seeded permutations begin with."""
+        drawn = {size: self._drawn(parts, size) for size in sizes}
+        return Choice({size: some[0] for size, some in drawn.items()}, drawn=drawn)
+
+    def _drawn(self, parts: Sequence[Component], size: int) -> tuple[tuple[Component, ...], ...]:
+        if comb(len(parts), size) <= self.number:
+            return tuple(combinations(parts, size))
+        found: dict[frozenset[Component], tuple[Component, ...]] = {}
+        for draw in count():
+            if len(found) == self.number:
+                break
+            order = np.random.default_rng((self.seed, draw)).permutation(len(parts))[:size]
+            some = tuple(parts[i] for i in order)
+            found.setdefault(frozenset(some), some)
+        return tuple(found.values())
 
 
 class Last(Ranking):
@@ -41,6 +57,7 @@ class Last(Ranking):
 
     name = "last"
     meaning = "the last parts"
+    sees = False
 
     def choose(self, judge: Judge, parts: Sequence[Component], sizes: Sequence[int]) -> Choice:
         """Choose from the end."""
@@ -56,6 +73,7 @@ class Scored(Ranking):
     """
 
     scores: Mapping[str, float]
+    meaning = "scores of your own"
 
     @classmethod
     def read(cls, path: Path) -> Scored:
