@@ -166,12 +166,47 @@ def test_scores_of_your_own_stand_in_the_table(tmp_path: Path) -> None:
     (tmp_path / "mine.json").write_text(json.dumps({f"layer.{layer}": layer for layer in range(4)}))
     with pytest.raises(SettingsChanged, match=r"scores \(layer.0 3, layer.1 1"):
         pruned(tmp_path / "p", ranking="last", scores=tmp_path / "mine.json")
-    (tmp_path / "mine.json").write_text(json.dumps({"layer.0": 3}))
-    with pytest.raises(RunError, match=r"3 parts have no score, first layer\.1"):
-        pruned(ranking="last", scores=tmp_path / "mine.json")
-    (tmp_path / "mine.json").write_text("[1, 2]")
-    with pytest.raises(RunError, match="holds no scores"):
-        pruned(ranking="last", scores=tmp_path / "mine.json")
+    given = pruned(
+        ranking="scores", scores={"layer.0": 3, "layer.1": 1, "layer.2": 2, "layer.3": 0}, out=tmp_path / "m"
+    )
+    assert list(given.costs()["ranking"].unique()) == ["scores"]
+    assert given.removed(2) == ("layer.1", "layer.3")
+    assert "its model and scores can only be given in Python" in (tmp_path / "m" / "run.json").read_text()
+
+
+SCORES = {f"layer.{layer}": layer for layer in range(4)}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.json", json.dumps({"layer.0": 3}), r"^3 parts have no score, first layer\.1; give every part one"),
+        (
+            "a.json",
+            json.dumps(SCORES | {"layer.8": 1}),
+            r"^layer\.8 has a score and is no part that can go in this model",
+        ),
+        ("a.json", json.dumps(SCORES | {"layer.1": np.nan}), r"^the score of layer\.1 in '.*' is nan; give a number"),
+        ("a.json", json.dumps(SCORES | {"layer.1": np.inf}), r"^the score of layer\.1 in '.*' is inf; give a number"),
+        ("a.json", json.dumps(SCORES | {"layer.1": None}), r"^the score of layer\.1 in '.*' is None; give a number"),
+        ("a.json", '{"layer.0": 1, "layer.0": 2}', r"has two scores of layer\.0; give every part one"),
+        ("a.csv", "part,score\nlayer.0,1\nlayer.0,1\n", r"has two scores of layer\.0; give every part one"),
+        ("a.csv", "part,score\nlayer.0,\n", r"^the score of layer\.0 in '.*' is nan; give a number"),
+        ("a.csv", "a,b\nlayer.0,1\n", "holds no scores of parts; give a JSON object"),
+        ("a.json", "[1, 2]", "holds no scores of parts; give a JSON object"),
+        ("a.json", "layer.0 1", "holds no scores of parts; give a JSON object"),
+        ("a.json", "", "'.*' is empty; give a JSON object"),
+        ("a.csv", "", "'.*' is empty; give a JSON object"),
+        ("folder", None, "'.*' is a folder; give a JSON object"),
+        ("missing.csv", None, "there is no file '.*'; give a JSON object"),
+    ],
+)
+def test_scores_that_are_none_are_refused(name: str, text: str | None, said: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(RunError, match=said):
+        pruned(ranking="last", scores=tmp_path / name)
 
 
 def test_as_much_goes_as_keeps_the_loss() -> None:
@@ -216,7 +251,9 @@ def test_python_takes_what_is_natural(model_folder: Path, text_file: Path) -> No
     ("given", "said"),
     [
         ({"remove": 4}, "at most 3 can go"),
-        ({"ranking": "luck"}, "no ranking 'luck'"),
+        ({"ranking": "luck"}, "no ranking 'luck'; choose from random.*, all$"),
+        ({"ranking": "luck", "scores": {f"layer.{i}": i for i in range(4)}}, "choose from random.*, all, scores$"),
+        ({"ranking": "scores"}, "none were given"),
         ({"ranking": "influence", "units": "heads"}, "cannot rank heads"),
         ({"shares": (1.5,)}, "cannot be 1.5"),
         ({"exhaustive": 9, "units": "neurons"}, "sets to judge"),
@@ -230,6 +267,13 @@ def test_what_cannot_be_is_refused(given: dict[str, Any], said: str) -> None:
     asked = {name: value for name, value in SIZE.items() if name not in given and "remove" not in given}
     with pytest.raises(RunError, match=said):
         hs.prune(support.tiny_model(), support.tiny_texts(), **{"ranking": "last", **asked, **given})
+
+
+def test_all_and_one_that_runs_every_part_is_all_and_that_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hydrascope.pruning._execution.MOST_RUN", 3)
+    few, more = (set(pruned(ranking=name, draws=1).costs()["ranking"]) for name in ("all", "all,loss"))
+    assert more - few == {"loss"}
+    assert "random" in few
 
 
 def test_sizes_are_numbers_wherever_they_were_read(tmp_path: Path) -> None:

@@ -132,13 +132,16 @@ class Pruning:
         return 1 + sum(min(number, comb(len(self.parts), size)) for size in self.sizes for number in numbers) + every
 
 
-def prepare_prune(request: PruneRequest, model: Model, prompts: PromptSet) -> Pruning:
+def prepare_prune(
+    request: PruneRequest, model: Model, prompts: PromptSet, scores: Mapping[Any, float] | None = None
+) -> Pruning:
     """Check a pruning before the first number is computed.
 
     Args:
         request: what is asked.
         model: the opened model.
         prompts: the text, with documents as groups.
+        scores: a user's own scores by address, where they are in no file that the request names.
 
     Raises:
         HydrascopeError: what cannot be done, and what to do about it.
@@ -157,7 +160,9 @@ def prepare_prune(request: PruneRequest, model: Model, prompts: PromptSet) -> Pr
     if len(parts) < 2:
         raise ComponentError(f"this model has {len(parts)} {request.units} that can go; choose other --units")
     tasks = tuple(Task.open(name, model, MOST_PROMPTS) for name in request.tasks)
-    pruning = Pruning(request, model, prompts, calibration, test, parts, _rankings(request, parts), tasks)
+    own = None if request.scores is None else Scored.read(Path(request.scores))
+    own = own if scores is None else Scored.of(scores.items(), "scores")
+    pruning = Pruning(request, model, prompts, calibration, test, parts, _rankings(request, parts, own), tasks)
     if pruning.judged > MOST_SETS:
         raise RunError(
             f"with --exhaustive {request.exhaustive} there are {pruning.judged:,} sets to judge, more than "
@@ -174,21 +179,23 @@ def prepare_prune(request: PruneRequest, model: Model, prompts: PromptSet) -> Pr
     return pruning
 
 
-def _rankings(request: PruneRequest, parts: Sequence[Component]) -> dict[str, Ranking]:
+def _rankings(request: PruneRequest, parts: Sequence[Component], own: Scored | None) -> dict[str, Ranking]:
     """The rankings that were asked for, or all that these parts allow."""
-    kinds = {part.kind for part in parts}
+    kinds, asked = {part.kind for part in parts}, {*request.ranking} - {ALL}
     fits = {name: one for name, one in RANKINGS.items() if not one.kinds or kinds <= set(one.kinds)}
-    names = [name for name, one in fits.items() if len(parts) <= MOST_RUN or not one.runs]
-    if request.ranking != (ALL,):
-        for name in request.ranking:
-            if ranking_named(name) is not fits.get(name):
-                raise RunError(f"the ranking '{name}' cannot rank {request.units}; choose from {', '.join(fits)}")
-        names = [name for name in fits if name in request.ranking]
-    found = {name: fits[name]() for name in names}
+    usual = {name for name, one in fits.items() if len(parts) <= MOST_RUN or not one.runs}
+    if own is None and OWN in asked:
+        raise RunError(f"the ranking '{OWN}' is by scores of your own, and none were given (--scores)")
+    for name in sorted(asked - {OWN}):
+        if ranking_named(name, (ALL,) if own is None else (ALL, OWN)) is not fits.get(name):
+            raise RunError(f"the ranking '{name}' cannot rank {request.units}; choose from {', '.join(fits)}")
+    names = asked | usual if ALL in request.ranking else asked
+    found = {name: one() for name, one in fits.items() if name in names}
     if Random.name in found:
         found[Random.name] = Random(request.draws, request.seed)
-    if request.scores is not None:
-        found[OWN] = Scored.read(Path(request.scores))
+    if own is not None:
+        own.check(parts)
+        found[OWN] = own
     return found
 
 

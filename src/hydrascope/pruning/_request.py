@@ -35,7 +35,8 @@ class PruneRequest(RunRequest, frozen=True, extra="forbid"):
 
     units: Units = Field(default="blocks", description="What can go: blocks, sublayers, kvgroups, heads or neurons.")
     ranking: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)] = Field(
-        default=(ALL,), description="all, or rankings with commas between: elimination, greedy, influence ..."
+        default=(ALL,),
+        description="all, or rankings with commas between: elimination,greedy ...; scores for those of --scores.",
     )
     scores: str | None = Field(
         default=None, description="Scores of your own, the lowest of which goes first: JSON by address, or CSV."

@@ -87,12 +87,17 @@ class Ranking(ABC):
         return 0
 
 
-def ranking_named(name: str) -> type[Ranking]:
+def ranking_named(name: str, more: Sequence[str] = ()) -> type[Ranking]:
     """A ranking by its name.
+
+    Args:
+        name: its name.
+        more: other names that could have been given, for the error.
 
     Raises:
         RunError: there is none.
     """
     if name not in RANKINGS:
-        raise RunError(f"there is no ranking '{name}'{did_you_mean(name, RANKINGS)}; choose from {', '.join(RANKINGS)}")
+        names = [*RANKINGS, *more]
+        raise RunError(f"there is no ranking '{name}'{did_you_mean(name, names)}; choose from {', '.join(names)}")
     return RANKINGS[name]
