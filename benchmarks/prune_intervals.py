@@ -164,7 +164,7 @@ def of_sets(rng: np.random.Generator, parts: int, size: int, draws: int, count: 
     for row, some in enumerate(combinations(range(parts), size)):
         gone[row, list(some)] = True
     for dear in DEARNESS:
-        given, held = np.array([planted_sets(rng, count, gone, draws, dear) for _ in range(DRAWS // 3)]).T
+        given, held = np.array([planted_sets(rng, count, gone, draws, dear) for _ in range(DRAWS // 6)]).T
         told = f"{100 * held[given].mean():.1f} of {100 * given.mean():.0f}" if given.mean() > 0.02 else "none"
         yield f"{told} ({100 * held.mean():.1f})"
 
