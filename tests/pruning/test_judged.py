@@ -47,6 +47,7 @@ def test_sets_speak_for_others_where_they_are_many_and_every_part_is_in_one() ->
     some = names(8, 3)
     assert share_drawn(tuple(some), 8) == 1
     assert share_drawn(tuple(names(5, 1)), 5) == 1
+    assert np.isnan(share_drawn(tuple(names(5, 1)[:4]), 5))
     spread = [one for one in some if "layer.7" in one]
     assert share_drawn(tuple(spread), 8) == len(spread) / len(some)
     without = [one for one in some if "layer.7" not in one]

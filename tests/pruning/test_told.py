@@ -71,7 +71,7 @@ def test_equal_sets_are_named_together() -> None:
         "At 1, kl and loss both remove layer.3, at the same cost on that text (0.100 [0.094, 0.106])."
     )
     assert said(found({name: chosen[name] for name in ("kl", "last")}, {"layer.3": 0.1, "layer.0": 0.5}), "At 1") == (
-        "At 1, kl costs least on that text (0.100 [0.094, 0.106]); all others are clearly worse."
+        "At 1, kl costs least on that text (0.100 [0.094, 0.106]); clearly worse: last."
     )
 
 
@@ -88,10 +88,13 @@ def test_a_gap_is_told_of_the_chosen_set_where_it_is_clear() -> None:
     ends = f"[{row['gap_lo']:.3f}, {row['gap_hi']:.3f}]"
     assert said(clear, "The set of kl") == (
         f"The set of kl costs 0.100 {ends} more on text that no ranking saw than on the text that it was chosen on "
-        "(0.100); of last, which saw neither, that is not clear: choosing on it made the set look cheaper."
+        "(0.100); of last, which saw neither, that is not clear: choosing on it may have made it look cheaper."
     )
     assert not said(found(GAP, seen, {"layer.3": 0.101, "layer.0": 0.9}), "The set of")
     assert "so does that of last" in said(found(GAP, seen, {"layer.3": 0.2, "layer.0": 0.6}), "The set of kl")
+    # a ranking that looked at neither half cannot have chosen on one of them
+    last = {"last": GAP["last"]}
+    assert not said(found(last, seen, {"layer.0": 0.7}), "The set of")
     alone = found({"kl": GAP["kl"]}, seen, {"layer.3": 0.2})
     assert said(alone, "The set of kl").endswith("no ranking that saw neither tells.")
     # constants are made on that text for whatever goes
@@ -160,6 +163,7 @@ def test_nothing_that_goes_is_told_with_all_digits_of_the_bound() -> None:
 
 
 def test_a_loss_that_falls_falls_and_nothing_is_minus_zero() -> None:
+    assert "rises by 0.000" in told(found({"kl": {1: "layer.3"}}, {"layer.3": -0.0001})).headline
     falls = told(found({"kl": {1: "layer.3"}}, {"layer.3": -0.011}))
     assert "falls by 0.011 [0.005, 0.017] nats" in falls.headline
     none = told(found({"kl": {1: "layer.3"}, "last": {1: "layer.2"}}, {"layer.3": -0.0001, "layer.2": 0.0}, noise=1e-6))

@@ -339,7 +339,7 @@ def read(folder: Path) -> Findings:
     chosen = {
         name: Chosen(
             Scored if name == OWN else ranking_named(name),
-            {int(size): tuple(tuple(parts) for parts in sets) for size, sets in one["sets"].items()},
+            {int(size): tuple(dict.fromkeys(tuple(parts) for parts in sets)) for size, sets in one["sets"].items()},
             one["scores"],
         )
         for name, one in record["chosen"].items()

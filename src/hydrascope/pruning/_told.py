@@ -11,6 +11,7 @@ import pandas as pd
 from hydrascope.analysis import listed, percent, with_ends
 from hydrascope.pruning._findings import Findings
 from hydrascope.pruning._judged import share_drawn
+from hydrascope.pruning.rankings import RANKINGS
 from hydrascope.resilience import Verdict
 
 Row = Mapping[Any, Any]
@@ -60,7 +61,7 @@ def _headline(found: Findings, row: Row) -> Said:
         where = "there" if why else "on the text that it saw"
         why += f"the most that keeps the loss {where} within {_bound(found)} times the whole model's, "
         kept = f"; {_kept(found, row)}"
-    direction, sign = ("rises", 1) if row["rise"] >= 0 else ("falls", -1)
+    direction, sign = ("rises", 1) if round(row["rise"], 3) >= 0 else ("falls", -1)
     return (
         f"Without {row['size']:,} of {len(found.parts):,} {found.units} ({percent(row['share'])}), chosen by "
         f"{row['ranking']}, {why}the loss on text that no ranking saw {direction} by "
@@ -106,8 +107,10 @@ def _compared(found: Findings, size: int) -> Said:
         said = f"At {size:,}, {listed(names)} {word} remove {_named(sets[best][0])}, {how} {cost}"
     if alike:
         said += f"; {listed(alike)} cannot be told from it"
-    if worse:
-        said += f"; clearly worse: {listed(worse)}" if alike else "; all others are clearly worse"
+    if worse and (alike or len(worse) == 1):
+        said += f"; clearly worse: {listed(worse)}"
+    elif worse:
+        said += "; all others are clearly worse"
     return f"{said}.", {f"least at {size}": best, f"worse at {size}": worse}
 
 
@@ -117,23 +120,25 @@ def _named(parts: Sequence[str]) -> str:
 
 def _gap(found: Findings, row: Row) -> Said:
     """Whether the chosen set is clearly dearer on unseen text, and whether sets that saw nothing are so, too."""
-    if not row["gap_lo"] > 0:
-        return "", {}
     name, size = row["ranking"], row["size"]
+    if not (row["gap_lo"] > 0 and found.chosen[name].kind.sees):
+        return "", {}
     said = (
         f"The set of {name} costs {spread(row, 'gap')} more on text that no ranking saw than on the text that it was "
         f"chosen on ({fixed(row['calibration_rise'])})"
     )
     # what takes the place of a part is made on that text, so that no set is without knowledge of it
     made = found.replace in ("mean", "optimal")
-    others = [other for other, one in found.chosen.items() if not one.kind.sees and other != name and not made]
+    others = [other for other, one in found.chosen.items() if other in RANKINGS and not one.kind.sees and not made]
     gaps = {other: _row(found.costs, other, size)["gap_lo"] for other in others}
     clear = [other for other in others if gaps[other] > 0]
     if clear:
         who = f"{listed(clear)}, which saw neither"
         said += f"; so {'does that' if len(clear) == 1 else 'do those'} of {who}: it need not be due to the choice"
     elif others:
-        said += f"; of {listed(others)}, which saw neither, that is not clear: choosing on it made the set look cheaper"
+        said += (
+            f"; of {listed(others)}, which saw neither, that is not clear: choosing on it may have made it look cheaper"
+        )
     else:
         said += "; whether the choice or the texts make the difference, no ranking that saw neither tells"
     return f"{said}.", {"gap": row["gap"], "gap_lo": row["gap_lo"]}
@@ -160,10 +165,9 @@ def _without_intervals(found: Findings) -> Said:
     """Where random sets say too little about the others of their size."""
     sizes = [
         f"{size:,}"
-        for name, chosen in found.chosen.items()
-        if chosen.kind.draws
-        for size, sets in chosen.sets.items()
-        if math.isnan(share_drawn(sets, len(found.parts)))
+        for size in found.sizes
+        for chosen in found.chosen.values()
+        if chosen.kind.draws and math.isnan(share_drawn(chosen.sets[size], len(found.parts)))
     ]
     if not sizes or not found.test.resampling.conclusive:
         return "", {}

@@ -77,6 +77,7 @@ class Scored(Ranking):
 
     scores: Mapping[str, float]
     meaning = "scores of your own"
+    sees = False
 
     @classmethod
     def read(cls, path: Path) -> Scored:
