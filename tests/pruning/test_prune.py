@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 import hydrascope as hs
 from hydrascope.anatomy import examine
 from hydrascope.errors import ComponentError, OutputError, RunError, SettingsChanged
+from hydrascope.prompts import Document
 from hydrascope.pruning import Judge
 from tests.conftest import Cli
 from tests.pruning.test_rankings import with_two_backups
@@ -245,6 +246,20 @@ def test_python_takes_what_is_natural(model_folder: Path, text_file: Path) -> No
     pd.testing.assert_frame_equal(short.costs(), plain.costs())
     with pytest.raises(RunError, match="3 is no set of options"):
         hs.prune(model, cut, options=3)  # type: ignore[arg-type]
+
+
+def test_text_is_cut_in_whatever_form_it_is_given(model_folder: Path, text_file: Path) -> None:
+    """The model takes fewer than the usual 128 tokens, and nobody asked for these."""
+    model = hs.load(model_folder)
+    assert model.context < 128
+    rows = [json.loads(line) for line in text_file.read_text().splitlines()] * 2
+    rows = [{"text": f"{row['text']} {row['text']} w{4 + i}"} for i, row in enumerate(rows)]
+    asked: dict[str, Any] = {"ranking": "last", "remove": 1, "calibrate": 60, "test": 60}
+    documents = tuple(Document(f"row {i}", row["text"]) for i, row in enumerate(rows))
+    whole = hs.cut(documents, model.tokenizer, hs.Cut(model.context), name="inline", context=model.context)
+    plain = hs.prune(model, whole, **asked).costs()
+    for given in (rows, pd.DataFrame(rows), documents):
+        pd.testing.assert_frame_equal(hs.prune(model, given, **asked).costs(), plain)
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,9 @@ def prune(
 
     Args:
         model: model that `hydrascope.load` opened, or what it takes: a name, a folder, a module.
-        prompts: texts from `hydrascope.cut`, or what it is made from: a text file, a folder, a table of texts; or
-            prompts whose groups are documents.
+        prompts: texts from `hydrascope.cut`, or what it is made from: a text file, a folder, what
+            `hydrascope.documents` returned, or a list or table of rows with a column `text`, cut into texts of 128
+            tokens or the model's context; or prompts whose groups are documents.
         units: what can go: `blocks`, `sublayers`, `kvgroups` (heads that share a key and a value), `heads` or
             `neurons`.
         ranking: names of rankings: `random`, `last`, `magnitude`, `influence`, `angular`, `direct`, `own change`,
