@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from transformers import AutoModelForCausalLM
 import hydrascope as hs
 from hydrascope.anatomy import examine
 from hydrascope.errors import ComponentError, OutputError, RunError, SettingsChanged
+from hydrascope.prompts import Document
 from hydrascope.pruning import Judge
 from tests.conftest import Cli
 from tests.pruning.test_rankings import with_two_backups
@@ -57,15 +59,39 @@ def test_every_row_is_what_plain_sums_say() -> None:
     assert list(found.costs()["size"].unique()) == [1, 2]
 
 
-def test_random_is_the_mean_of_its_draws() -> None:
+def test_random_is_the_mean_of_its_sets() -> None:
+    """Of four blocks there are six sets of two, of which no twenty differ."""
     found = pruned()
-    sets = found.findings.chosen["random"].sets[2]
-    assert len(sets) == 20
-    assert len(pruned(draws=3).findings.chosen["random"].sets[2]) == 3
+    sets = found.findings.chosen["random"].sets
+    assert [set(map(frozenset, sets[size])) for size in (1, 2)] == [
+        {frozenset(some) for some in combinations(found.findings.parts, size)} for size in (1, 2)
+    ]
+    assert [len(sets[size]) for size in (1, 2)] == [4, 6]
+    assert list(found.costs().query("ranking == 'random'")["removed"]) == ["all 4 sets", "all 6 sets"]
+    assert set(found.agreement().query("size == 2")["sets"]) <= {6}
     known = found.findings.test.store.known
-    mean = np.mean([known["+".join(parts)].loss.sum() for parts in sets]) - known[""].loss.sum()
+    mean = np.mean([known["+".join(parts)].loss.sum() for parts in sets[2]]) - known[""].loss.sum()
     row = found.costs().query("ranking == 'random' and size == 2").iloc[0]
     np.testing.assert_allclose(row["rise"], mean / found.findings.test.predicted.sum())
+
+
+def test_a_few_random_sets_have_no_interval() -> None:
+    texts = hs.PromptSet("texts", tuple(hs.Prompt(input_ids=one.input_ids) for one in support.tiny_texts().prompts))
+    asked: dict[str, Any] = {"ranking": CHEAP, **SIZE, "test": 1000}
+    found = hs.prune(support.tiny_model(), texts, draws=3, **asked)
+    assert len(found.findings.chosen["random"].sets[2]) == 3
+    assert found.findings.test.resampling.conclusive
+    for table in (found.costs(), found.differences()):
+        drawn = table.query("ranking == 'random'")
+        ends = drawn[[name for name in table if str(name).endswith(("_lo", "_hi"))]]
+        assert ends.isna().all(axis=None)
+        assert table.query("ranking == 'last'")[ends.columns].notna().any(axis=None)
+    assert any(
+        one.startswith("At 1 and 2, the mean of random sets has no interval") for one in found.summary().sentences
+    )
+    every = hs.prune(support.tiny_model(), texts, **asked)
+    assert every.costs()["rise_lo"].notna().all()
+    assert not any("no interval" in one for one in every.summary().sentences)
 
 
 def test_differences_are_paired_over_documents() -> None:
@@ -142,12 +168,47 @@ def test_scores_of_your_own_stand_in_the_table(tmp_path: Path) -> None:
     (tmp_path / "mine.json").write_text(json.dumps({f"layer.{layer}": layer for layer in range(4)}))
     with pytest.raises(SettingsChanged, match=r"scores \(layer.0 3, layer.1 1"):
         pruned(tmp_path / "p", ranking="last", scores=tmp_path / "mine.json")
-    (tmp_path / "mine.json").write_text(json.dumps({"layer.0": 3}))
-    with pytest.raises(RunError, match=r"3 parts have no score, first layer\.1"):
-        pruned(ranking="last", scores=tmp_path / "mine.json")
-    (tmp_path / "mine.json").write_text("[1, 2]")
-    with pytest.raises(RunError, match="holds no scores"):
-        pruned(ranking="last", scores=tmp_path / "mine.json")
+    given = pruned(
+        ranking="scores", scores={"layer.0": 3, "layer.1": 1, "layer.2": 2, "layer.3": 0}, out=tmp_path / "m"
+    )
+    assert list(given.costs()["ranking"].unique()) == ["scores"]
+    assert given.removed(2) == ("layer.1", "layer.3")
+    assert "its model and scores can only be given in Python" in (tmp_path / "m" / "run.json").read_text()
+
+
+SCORES = {f"layer.{layer}": layer for layer in range(4)}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.json", json.dumps({"layer.0": 3}), r"^3 parts have no score, first layer\.1; give every part one"),
+        (
+            "a.json",
+            json.dumps(SCORES | {"layer.8": 1}),
+            r"^layer\.8 has a score and is no part that can go in this model",
+        ),
+        ("a.json", json.dumps(SCORES | {"layer.1": np.nan}), r"^the score of layer\.1 in '.*' is nan; give a number"),
+        ("a.json", json.dumps(SCORES | {"layer.1": np.inf}), r"^the score of layer\.1 in '.*' is inf; give a number"),
+        ("a.json", json.dumps(SCORES | {"layer.1": None}), r"^the score of layer\.1 in '.*' is None; give a number"),
+        ("a.json", '{"layer.0": 1, "layer.0": 2}', r"has two scores of layer\.0; give every part one"),
+        ("a.csv", "part,score\nlayer.0,1\nlayer.0,1\n", r"has two scores of layer\.0; give every part one"),
+        ("a.csv", "part,score\nlayer.0,\n", r"^the score of layer\.0 in '.*' is nan; give a number"),
+        ("a.csv", "a,b\nlayer.0,1\n", "holds no scores of parts; give a JSON object"),
+        ("a.json", "[1, 2]", "holds no scores of parts; give a JSON object"),
+        ("a.json", "layer.0 1", "holds no scores of parts; give a JSON object"),
+        ("a.json", "", "'.*' is empty; give a JSON object"),
+        ("a.csv", "", "'.*' is empty; give a JSON object"),
+        ("folder", None, "'.*' is a folder; give a JSON object"),
+        ("missing.csv", None, "there is no file '.*'; give a JSON object"),
+    ],
+)
+def test_scores_that_are_none_are_refused(name: str, text: str | None, said: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(RunError, match=said):
+        pruned(ranking="last", scores=tmp_path / name)
 
 
 def test_as_much_goes_as_keeps_the_loss() -> None:
@@ -188,21 +249,47 @@ def test_python_takes_what_is_natural(model_folder: Path, text_file: Path) -> No
         hs.prune(model, cut, options=3)  # type: ignore[arg-type]
 
 
+def test_text_is_cut_in_whatever_form_it_is_given(model_folder: Path, text_file: Path) -> None:
+    """The model takes fewer than the usual 128 tokens, and nobody asked for these."""
+    model = hs.load(model_folder)
+    assert model.context < 128
+    rows = [json.loads(line) for line in text_file.read_text().splitlines()] * 2
+    rows = [{"text": f"{row['text']} {row['text']} w{4 + i}"} for i, row in enumerate(rows)]
+    asked: dict[str, Any] = {"ranking": "last", "remove": 1, "calibrate": 60, "test": 60}
+    documents = tuple(Document(f"row {i}", row["text"]) for i, row in enumerate(rows))
+    whole = hs.cut(documents, model.tokenizer, hs.Cut(model.context), name="inline", context=model.context)
+    plain = hs.prune(model, whole, **asked).costs()
+    for given in (rows, pd.DataFrame(rows), documents):
+        pd.testing.assert_frame_equal(hs.prune(model, given, **asked).costs(), plain)
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
         ({"remove": 4}, "at most 3 can go"),
-        ({"ranking": "luck"}, "no ranking 'luck'"),
+        ({"ranking": "luck"}, "no ranking 'luck'; choose from random.*, all$"),
+        ({"ranking": "luck", "scores": {f"layer.{i}": i for i in range(4)}}, "choose from random.*, all, scores$"),
+        ({"ranking": "scores"}, "none were given"),
         ({"ranking": "influence", "units": "heads"}, "cannot rank heads"),
         ({"shares": (1.5,)}, "cannot be 1.5"),
         ({"exhaustive": 9, "units": "neurons"}, "sets to judge"),
         ({"remove": 1, "keep_loss": 1.1}, "leave --keep-loss"),
+        ({"keep_loss": float("inf")}, "keep loss cannot be inf"),
+        ({"remove": 64 * 16, "units": "neurons"}, r"of [\d,]+ neurons at most [\d,]+ can go; remove fewer"),
+        ({"remove": 1, "exhaustive": 20}, "of 4 blocks at most 3 can go; take a smaller size"),
     ],
 )
 def test_what_cannot_be_is_refused(given: dict[str, Any], said: str) -> None:
     asked = {name: value for name, value in SIZE.items() if name not in given and "remove" not in given}
     with pytest.raises(RunError, match=said):
         hs.prune(support.tiny_model(), support.tiny_texts(), **{"ranking": "last", **asked, **given})
+
+
+def test_all_and_one_that_runs_every_part_is_all_and_that_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hydrascope.pruning._execution.MOST_RUN", 3)
+    few, more = (set(pruned(ranking=name, draws=1).costs()["ranking"]) for name in ("all", "all,loss"))
+    assert more - few == {"loss"}
+    assert "random" in few
 
 
 def test_sizes_are_numbers_wherever_they_were_read(tmp_path: Path) -> None:
@@ -298,7 +385,8 @@ def test_sentences_state_the_tables() -> None:
     assert said.headline.startswith(
         f"Without 2 of 4 blocks (50 %), chosen by {row['ranking']}, whose set stays nearest"
     )
-    assert f"{row['rise']:.3f}" in said.headline
+    moved = f"{'rises' if row['rise'] > 0 else 'falls'} by {abs(row['rise']):.3f} nats"
+    assert moved in said.headline
     assert f"{row['perplexity']:.2f}" in said.headline
 
 

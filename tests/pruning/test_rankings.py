@@ -15,7 +15,7 @@ from hydrascope.anatomy import examine
 from hydrascope.components import Component
 from hydrascope.prompts import encode
 from hydrascope.pruning import Cost, Judge, Store, Texts, split
-from hydrascope.pruning.rankings import RANKINGS, Choice
+from hydrascope.pruning.rankings import RANKINGS, Choice, Random
 from tests.support import planted as plant
 from tests.support import texts as support
 from tests.support.families import build
@@ -135,6 +135,18 @@ def test_the_direct_effect_is_the_ledgers() -> None:
     direct = np.abs(found["direct_effect"].sel(writer=list(map(str, parts))).to_numpy()).mean(0)
     scores = RANKINGS["direct"]().choose(judged, parts, [1]).scores
     np.testing.assert_allclose([scores[part] for part in parts], direct, rtol=1e-4)
+
+
+def test_random_sets_of_a_size_are_distinct_and_the_first_of_seeded_permutations() -> None:
+    parts = [part for kind in ("attn", "mlp") for part in judge().model.anatomy.inventory.expand(kind)]
+    assert len(parts) == 6
+    found = Random(10, seed=7).choose(judge(), parts, (1, 2, 3)).drawn
+    orders = [np.random.default_rng((7, draw)).permutation(6) for draw in range(200)]
+    for size in (2, 3):
+        firsts = [frozenset(parts[i] for i in order[:size]) for order in orders]
+        assert len(set(firsts[:10])) < 10  # draws repeat
+        assert list(map(frozenset, found[size])) == list(dict.fromkeys(firsts))[:10]
+    assert found[1] == tuple((part,) for part in parts)  # there are no more
 
 
 def test_greedy_takes_the_cheapest_at_every_step() -> None:

@@ -13,7 +13,7 @@ from hydrascope._lazy import lazily
 
 if TYPE_CHECKING:
     from hydrascope.prompts._builtin import builtin_names
-    from hydrascope.prompts._documents import Cut, Document, cut, documents, is_text
+    from hydrascope.prompts._documents import Cut, Document, cut, documents, given_documents, is_text
     from hydrascope.prompts._donors import choose_donors, count_shared_answers, require_donors
     from hydrascope.prompts._encode import Answers, Bos, Encoded, EncodedPrompt, LeftOut, SingleToken, encode
     from hydrascope.prompts._files import Table, load
@@ -55,6 +55,7 @@ __all__ = [
     "cut",
     "documents",
     "encode",
+    "given_documents",
     "is_text",
     "listed_tasks",
     "load",
@@ -69,7 +70,7 @@ __getattr__ = lazily(
     __name__,
     {
         "_builtin": "builtin_names",
-        "_documents": "Cut Document cut documents is_text",
+        "_documents": "Cut Document cut documents given_documents is_text",
         "_donors": "choose_donors count_shared_answers require_donors",
         "_encode": "Answers Bos Encoded EncodedPrompt LeftOut SingleToken encode",
         "_files": "Table load",

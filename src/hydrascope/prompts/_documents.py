@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import SupportsIndex, get_args
@@ -15,6 +15,7 @@ from typing import SupportsIndex, get_args
 from hydrascope.errors import EmptyPrompts, MalformedPrompt, PromptError, PromptTooLong, shown
 from hydrascope.prompts._columns import PROMPT_COLUMNS
 from hydrascope.prompts._encode import Bos
+from hydrascope.prompts._files import Table, rows_of
 from hydrascope.prompts._folders import files_below
 from hydrascope.prompts._hub import HubTable, hub_records
 from hydrascope.prompts._prompt_set import Prompt, PromptSet
@@ -87,6 +88,30 @@ def is_text(source: str) -> bool:
         return False
     first = next(iter(records(path)), None)
     return first is not None and "text" in first.values and not {*PROMPT_COLUMNS} & set(first.values)
+
+
+def given_documents(given: object) -> tuple[Document, ...]:
+    """Documents that are handed over in Python: what `documents` returned, or rows with `text` but no `prompt`.
+
+    Args:
+        given: anything that may be a set of prompts; a list of dictionaries or a pandas table holds rows.
+
+    Returns:
+        No document where this is something else.
+    """
+    rows = rows_of(given) if isinstance(given, Table) else given
+    if not isinstance(rows, list | tuple):
+        return ()
+    found: list[Document] = []
+    for number, row in enumerate(rows):
+        if isinstance(row, Document):
+            found.append(row)
+        elif isinstance(row, Mapping) and "text" in row and not {*PROMPT_COLUMNS} & set(row):
+            if row["text"] not in ("", None):
+                found.append(Document(f"row {number}", row["text"]))
+        else:
+            return ()
+    return tuple(found)
 
 
 def _files(path: Path) -> list[Path]:

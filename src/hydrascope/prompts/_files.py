@@ -93,7 +93,10 @@ def _is_name(spec: str) -> bool:
 
 
 def _from_memory(items: Table | Iterable[str | Mapping[str, object] | Prompt]) -> Iterator[Prompt]:
-    for number, item in enumerate(_rows_of(items) if isinstance(items, Table) else items):
+    if isinstance(items, Table):
+        require_prompt_column(items.columns)
+        items = rows_of(items)
+    for number, item in enumerate(items):
         where = f"prompt {number} of the list"
         if isinstance(item, Prompt):
             yield item
@@ -103,8 +106,8 @@ def _from_memory(items: Table | Iterable[str | Mapping[str, object] | Prompt]) -
             yield at(where, prompt_from_row, at(where, as_object, item))
 
 
-def _rows_of(table: Table) -> list[Mapping[str, object]]:
-    require_prompt_column(table.columns)
+def rows_of(table: Table) -> list[Mapping[str, object]]:
+    """Rows of a table, None where there are gaps."""
     rows: list[Mapping[str, object]]
     rows = table.convert_dtypes().astype(object).where(table.notna(), None).to_dict("records")
     return rows

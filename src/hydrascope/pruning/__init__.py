@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from hydrascope.pruning._constants import constants_of
     from hydrascope.pruning._estimate import PruneEstimate, estimate_prune
     from hydrascope.pruning._execution import Pruning, default_prune_folder, execute_prune, prepare_prune
-    from hydrascope.pruning._findings import Chosen, Findings, Judged
+    from hydrascope.pruning._findings import Chosen, Findings
     from hydrascope.pruning._judge import Judge
+    from hydrascope.pruning._judged import Judged, gap, share_drawn
     from hydrascope.pruning._prune import Prune
     from hydrascope.pruning._request import PruneRequest
     from hydrascope.pruning._store import Cost, Store
@@ -40,8 +41,10 @@ __all__ = [
     "default_prune_folder",
     "estimate_prune",
     "execute_prune",
+    "gap",
     "prepare_prune",
     "prune",
+    "share_drawn",
     "split",
     "spread",
 ]
@@ -52,8 +55,9 @@ __getattr__ = lazily(
         "_constants": "constants_of",
         "_estimate": "PruneEstimate estimate_prune",
         "_execution": "Pruning default_prune_folder execute_prune prepare_prune",
-        "_findings": "Chosen Findings Judged",
+        "_findings": "Chosen Findings",
         "_judge": "Judge",
+        "_judged": "Judged gap share_drawn",
         "_prune": "Prune",
         "_request": "PruneRequest",
         "_store": "Cost Store",

@@ -54,7 +54,7 @@ class PruneEstimate:
     def lines(self) -> list[str]:
         """The estimate in words."""
         return [
-            f"{', '.join(map(str, self.sizes))} of {self.parts} parts go, by {', '.join(self.rankings)}",
+            f"{', '.join(f'{one:,}' for one in self.sizes)} of {self.parts:,} parts go, by {', '.join(self.rankings)}",
             f"{self.calibration_tokens:,} tokens of {self.calibration_documents:,} documents to rank on, "
             f"{self.test_tokens:,} of {self.test_documents:,} others to judge on",
             f"about {self.sets_ranked:,} sets to rank by and {self.sets_tested:,} to judge",

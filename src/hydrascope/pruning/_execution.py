@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations, count
 from math import ceil, comb
 from pathlib import Path
@@ -23,8 +23,9 @@ from hydrascope.errors import ComponentError, OutputError, RunError
 from hydrascope.ledger import read_record, write_record
 from hydrascope.prompts import PromptSet, encode
 from hydrascope.pruning._constants import constants_of, read_constants, write_constants
-from hydrascope.pruning._findings import Chosen, Findings, Judged
+from hydrascope.pruning._findings import Chosen, Findings
 from hydrascope.pruning._judge import LOGIT_BYTES, Judge
+from hydrascope.pruning._judged import Judged
 from hydrascope.pruning._request import ALL, PruneRequest
 from hydrascope.pruning._store import Store, name_of
 from hydrascope.pruning._tasks import Task, TaskAnswers
@@ -66,7 +67,7 @@ class Pruning:
         calibration: texts that rankings see.
         test: texts of other documents.
         parts: the parts that can go, in the order of the forward pass.
-        rankings: rankings by name, each with its draws.
+        rankings: rankings by name.
         tasks: tasks on which chosen sets are judged, too.
     """
 
@@ -76,7 +77,7 @@ class Pruning:
     calibration: Texts
     test: Texts
     parts: tuple[Component, ...]
-    rankings: Mapping[str, tuple[Ranking, ...]]
+    rankings: Mapping[str, Ranking]
     tasks: tuple[Task, ...] = ()
 
     @property
@@ -96,7 +97,7 @@ class Pruning:
     def settings(self) -> dict[str, Any]:
         """Everything that the numbers depend on."""
         asked, source = self.request, self.model.source
-        own = self.rankings[OWN][0] if OWN in self.rankings else None
+        own = self.rankings.get(OWN)
         return {
             "weights": source.weight_digest,
             "dtype": source.dtype,
@@ -120,23 +121,27 @@ class Pruning:
     @property
     def sets_run(self) -> float:
         """About how many sets the rankings run on the text that they see."""
-        runs = [ranking.sets_run(len(self.parts), self.sizes) for (ranking, *_) in self.rankings.values()]
+        runs = [ranking.sets_run(len(self.parts), self.sizes) for ranking in self.rankings.values()]
         return 1 + sum(runs) + self.judged
 
     @property
     def judged(self) -> int:
         """Most sets that are judged on either part of the text."""
         every = sum(comb(len(self.parts), size) for size in range(1, self.request.exhaustive + 1))
-        return 1 + len(self.sizes) * sum(map(len, self.rankings.values())) + every
+        numbers = [one.number if isinstance(one, Random) else 1 for one in self.rankings.values()]
+        return 1 + sum(min(number, comb(len(self.parts), size)) for size in self.sizes for number in numbers) + every
 
 
-def prepare_prune(request: PruneRequest, model: Model, prompts: PromptSet) -> Pruning:
+def prepare_prune(
+    request: PruneRequest, model: Model, prompts: PromptSet, scores: Mapping[Any, float] | None = None
+) -> Pruning:
     """Check a pruning before the first number is computed.
 
     Args:
         request: what is asked.
         model: the opened model.
         prompts: the text, with documents as groups.
+        scores: a user's own scores by address, where they are in no file that the request names.
 
     Raises:
         HydrascopeError: what cannot be done, and what to do about it.
@@ -155,32 +160,42 @@ def prepare_prune(request: PruneRequest, model: Model, prompts: PromptSet) -> Pr
     if len(parts) < 2:
         raise ComponentError(f"this model has {len(parts)} {request.units} that can go; choose other --units")
     tasks = tuple(Task.open(name, model, MOST_PROMPTS) for name in request.tasks)
-    pruning = Pruning(request, model, prompts, calibration, test, parts, _rankings(request, parts), tasks)
+    own = None if request.scores is None else Scored.read(Path(request.scores))
+    own = own if scores is None else Scored.of(scores.items(), "scores")
+    pruning = Pruning(request, model, prompts, calibration, test, parts, _rankings(request, parts, own), tasks)
     if pruning.judged > MOST_SETS:
         raise RunError(
             f"with --exhaustive {request.exhaustive} there are {pruning.judged:,} sets to judge, more than "
             f"{MOST_SETS:,}; take a smaller size"
         )
+    most = f"of {len(parts):,} {request.units} at most {len(parts) - 1:,} can go"
+    if request.exhaustive >= len(parts):
+        raise RunError(
+            f"all sets of up to {request.exhaustive:,} cannot be judged (--exhaustive), since {most}; "
+            "take a smaller size"
+        )
     if not pruning.sizes or pruning.sizes[-1] >= len(parts):
-        raise RunError(f"of {len(parts)} {request.units} at most {len(parts) - 1} can go; remove fewer")
+        raise RunError(f"{most}; remove fewer")
     return pruning
 
 
-def _rankings(request: PruneRequest, parts: Sequence[Component]) -> dict[str, tuple[Ranking, ...]]:
+def _rankings(request: PruneRequest, parts: Sequence[Component], own: Scored | None) -> dict[str, Ranking]:
     """The rankings that were asked for, or all that these parts allow."""
-    kinds = {part.kind for part in parts}
+    kinds, asked = {part.kind for part in parts}, {*request.ranking} - {ALL}
     fits = {name: one for name, one in RANKINGS.items() if not one.kinds or kinds <= set(one.kinds)}
-    names = [name for name, one in fits.items() if len(parts) <= MOST_RUN or not one.runs]
-    if request.ranking != (ALL,):
-        for name in request.ranking:
-            if ranking_named(name) is not fits.get(name):
-                raise RunError(f"the ranking '{name}' cannot rank {request.units}; choose from {', '.join(fits)}")
-        names = [name for name in fits if name in request.ranking]
-    found: dict[str, tuple[Ranking, ...]] = {name: (fits[name](),) for name in names}
-    if "random" in found:
-        found["random"] = tuple(Random(draw, request.seed) for draw in range(request.draws))
-    if request.scores is not None:
-        found[OWN] = (Scored.read(Path(request.scores)),)
+    usual = {name for name, one in fits.items() if len(parts) <= MOST_RUN or not one.runs}
+    if own is None and OWN in asked:
+        raise RunError(f"the ranking '{OWN}' is by scores of your own, and none were given (--scores)")
+    for name in sorted(asked - {OWN}):
+        if ranking_named(name, (ALL,) if own is None else (ALL, OWN)) is not fits.get(name):
+            raise RunError(f"the ranking '{name}' cannot rank {request.units}; choose from {', '.join(fits)}")
+    names = asked | usual if ALL in request.ranking else asked
+    found = {name: one() for name, one in fits.items() if name in names}
+    if Random.name in found:
+        found[Random.name] = Random(request.draws, request.seed)
+    if own is not None:
+        own.check(parts)
+        found[OWN] = own
     return found
 
 
@@ -235,12 +250,11 @@ def _make(pruning: Pruning, out: Path, progress: Progress) -> None:
     kept = Budget.read(pruning.request.memory, *pruning.model.devices).bytes // KEPT_SHARE
     judge = Judge(pruning.model, pruning.calibration, known, ranked_so_far, left, kept)
     chosen: dict[str, Chosen] = {}
-    for name, draws in pruning.rankings.items():
-        made = [draw.choose(judge, pruning.parts, pruning.sizes) for draw in draws]
-        sets = {size: tuple(tuple(name_of(one.sets[size]).split("+")) for one in made) for size in pruning.sizes}
-        scores = {str(part): float(score) for part, score in made[0].scores.items()} if len(made) == 1 else {}
-        meaning = draws[0].meaning or "scores of your own"
-        chosen[name] = Chosen(meaning, draws[0].repairs, sets, scores)
+    for name, ranking in pruning.rankings.items():
+        made = ranking.choose(judge, pruning.parts, pruning.sizes)
+        sets = {size: tuple(tuple(name_of(some).split("+")) for some in made.all_sets(size)) for size in pruning.sizes}
+        scores = {str(part): float(score) for part, score in made.scores.items()}
+        chosen[name] = Chosen(type(ranking), sets, scores)
     by_name = {str(part): part for part in pruning.parts}
     wanted = [(), *(one for ranked in chosen.values() for sets in ranked.sets.values() for one in sets)]
     last = [[by_name[part] for part in one] for one in dict.fromkeys(wanted)]
@@ -254,7 +268,7 @@ def _make(pruning: Pruning, out: Path, progress: Progress) -> None:
         for name, one in zip(SPLITS, (pruning.calibration, pruning.test), strict=True)
     }
     rest = {"units": pruning.request.units, "parts": [str(part) for part in pruning.parts]}
-    found = {name: asdict(one) for name, one in chosen.items()}
+    found = {name: {"sets": one.sets, "scores": one.scores} for name, one in chosen.items()}
     answers = _answered(pruning, chosen, left, progress)
     told = {"settings": pruning.settings, **rest, "texts": texts, "chosen": found, "tasks": answers}
     write_record(out / PRUNED, told)
@@ -324,9 +338,8 @@ def read(folder: Path) -> Findings:
     }
     chosen = {
         name: Chosen(
-            one["meaning"],
-            one["repairs"],
-            {int(size): tuple(tuple(parts) for parts in sets) for size, sets in one["sets"].items()},
+            Scored if name == OWN else ranking_named(name),
+            {int(size): tuple(dict.fromkeys(tuple(parts) for parts in sets)) for size, sets in one["sets"].items()},
             one["scores"],
         )
         for name, one in record["chosen"].items()

@@ -1,8 +1,8 @@
 """What pruning found, as tables: every ranking at every size, on text that no ranking saw.
 
-A cost is the mean over tokens, nats; its interval is the jackknife's over documents, of a ratio of two sums, drawn out
-where documents are skewed one way. Two rankings are compared text by text, so that what makes a document hard for both
-is no part of their difference.
+A cost is the mean over tokens, nats, with an interval over documents (`_judged`). Two rankings are compared text by
+text, so that what makes a document hard for both is no part of their difference. What `random` says is a mean over all
+sets of a size; its intervals allow for which sets were drawn, too.
 """
 
 from __future__ import annotations
@@ -10,22 +10,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, permutations
+from math import comb
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 from scipy import stats
 
-from hydrascope.analysis import FEWEST_RANKED, Array, Resampling, resample, unskewed_ratio_interval
+from hydrascope.analysis import FEWEST_RANKED, add_estimate, simultaneous_means, with_ends
 from hydrascope.engine import Constants
+from hydrascope.pruning._judged import Judged, Sets, gap, share_drawn
 from hydrascope.pruning._request import Replace
-from hydrascope.pruning._store import Cost, Store
 from hydrascope.pruning._tasks import TaskAnswers, table_of
-
-Sets = tuple[tuple[str, ...], ...]
-"""What a ranking removes at one size: a set, or one for each draw."""
+from hydrascope.pruning.rankings import Ranking
 
 
 @dataclass(frozen=True)
@@ -33,53 +31,19 @@ class Chosen:
     """What a ranking chose.
 
     Attributes:
-        meaning: what goes first, in words.
-        repairs: whether it knows that other parts go too, if only those that went before.
+        kind: the ranking's class.
         sets: by size.
         scores: score of each part, the lowest of which goes first; empty where it has none.
     """
 
-    meaning: str
-    repairs: bool
+    kind: type[Ranking]
     sets: Mapping[int, Sets]
     scores: Mapping[str, float]
 
-
-@dataclass(frozen=True)
-class Judged:
-    """One part of the text with what is known of sets on it.
-
-    Attributes:
-        store: costs.
-        documents: document of each text.
-        predicted: predicted tokens of each text.
-    """
-
-    store: Store
-    documents: tuple[str, ...]
-    predicted: Float[np.ndarray, " texts"]
-
-    @cached_property
-    def resampling(self) -> Resampling:
-        """Documents, of which every text counts as it is."""
-        return resample(self.documents, weight=np.ones(len(self.documents)))
-
-    def cost(self, sets: Sets) -> Cost:
-        """Cost of a set, or the mean over several."""
-        found = [self.store.known["+".join(parts)].rows for parts in sets]
-        measures = min(map(len, found))
-        return Cost(*np.mean([rows[:measures] for rows in found], axis=0))
-
     @property
-    def clean(self) -> Cost:
-        """Cost of the untouched model."""
-        return self.cost(((),))
-
-    def mean(self, values: Array) -> tuple[float, float, float]:
-        """A sum over tokens of each text as a mean over tokens, with the ends of its interval."""
-        found = unskewed_ratio_interval(values[:, None], self.predicted[:, None], self.resampling)
-        value, lo, hi = (float(one[0]) for one in found)
-        return value, lo, hi
+    def meaning(self) -> str:
+        """What goes first, in words."""
+        return self.kind.meaning
 
 
 @dataclass(frozen=True)
@@ -121,47 +85,53 @@ class Findings:
         return pd.DataFrame([self._row(name, size) for size in self.sizes for name in self.chosen])
 
     def _row(self, name: str, size: int) -> dict[str, Any]:
-        sets, test, clean = self.chosen[name].sets[size], self.test, self.test.clean
-        cost = test.cost(sets)
-        assert cost.kl is not None and cost.agreed is not None
-        loss = cost.loss.sum() / test.predicted.sum()
-        whole = clean.loss.sum() / test.predicted.sum()
-        seen = self.calibration.cost(sets).loss - self.calibration.clean.loss
-        calibrated = seen.sum() / self.calibration.predicted.sum()
-        rise = test.mean(cost.loss - clean.loss)
-        spread = {
-            name: value
-            for measure, values in (("rise", rise), ("kl", test.mean(cost.kl)), ("agreed", test.mean(cost.agreed)))
-            for name, value in zip((measure, f"{measure}_lo", f"{measure}_hi"), values, strict=True)
-        }
-        return {
+        sets, test, seen, clean = self.chosen[name].sets[size], self.test, self.calibration, self.test.clean.loss
+        share, (losses, kl, agreed) = self._share(name, size), test.rows(sets)
+        rises = losses - clean, seen.rises(sets)
+        rise = test.mean(rises[0], share=share)
+        row: dict[str, Any] = {
             "ranking": name,
             "size": size,
             "share": size / len(self.parts),
-            "removed": "+".join(sets[0]) if len(sets) == 1 else f"{len(sets)} draws",
-            **spread,
-            "loss": loss,
-            "perplexity": float(np.exp(loss)),
-            "whole_perplexity": float(np.exp(whole)),
-            "loss_ratio": loss / whole,
-            "calibration_rise": calibrated,
-            "gap": rise[0] - calibrated,
-            "repairs": self.chosen[name].repairs,
+            "removed": self._removed(sets, size),
         }
+        add_estimate(row, "rise", rise)
+        # neither can be below 0, and no share above 1, whatever an interval says that is the same on both sides
+        add_estimate(row, "kl", tuple(np.maximum(test.mean(kl, share=share), 0)))
+        add_estimate(row, "agreed", tuple(np.clip(test.mean(agreed, share=share), 0, 1)))
+        whole = clean.sum() / test.predicted.sum()
+        row |= {
+            "loss": whole + rise[0],
+            "perplexity": float(np.exp(whole + rise[0])),
+            "whole_perplexity": float(np.exp(whole)),
+        }
+        add_estimate(row, "loss_ratio", test.mean(losses, clean, share))
+        row["calibration_rise"] = seen.mean(rises[1])[0]
+        add_estimate(row, "gap", gap(test, seen, rises, share))
+        return {**row, "repairs": self.chosen[name].kind.repairs}
+
+    def _removed(self, sets: Sets, size: int) -> str:
+        if len(sets) == 1:
+            return "+".join(sets[0])
+        return f"{'all ' if len(sets) == comb(len(self.parts), size) else ''}{len(sets)} sets"
+
+    def _share(self, name: str, size: int) -> float:
+        """Share of what a ranking's sets stand for that was judged: all, but where they were drawn at random."""
+        chosen = self.chosen[name]
+        return share_drawn(chosen.sets[size], len(self.parts)) if chosen.kind.draws else 1.0
 
     @cached_property
     def differences(self) -> pd.DataFrame:
         """Loss of every ranking minus that of every other one, on the same texts."""
         rows = []
         for size in self.sizes:
-            for name in self.chosen:
-                for other in self.chosen:
-                    if name != other:
-                        mine, theirs = (self.test.cost(self.chosen[one].sets[size]).loss for one in (name, other))
-                        value, lo, hi = self.test.mean(mine - theirs)
-                        row = {"size": size, "ranking": name, "other": other}
-                        rows.append({**row, "difference": value, "difference_lo": lo, "difference_hi": hi})
-        return pd.DataFrame(rows, columns=_DIFFERENCES)
+            for name, other in permutations(self.chosen, 2):
+                mine, theirs = (self.test.rows(self.chosen[one].sets[size])[0] for one in (name, other))
+                share = self._share(name, size) * self._share(other, size)
+                row = {"size": size, "ranking": name, "other": other}
+                add_estimate(row, "difference", self.test.mean(mine - theirs, share=share))
+                rows.append(row)
+        return pd.DataFrame(rows, columns=["size", "ranking", "other", *with_ends("difference")])
 
     @cached_property
     def order(self) -> pd.DataFrame:
@@ -184,23 +154,37 @@ class Findings:
 
     @cached_property
     def exposure(self) -> pd.DataFrame:
-        """Whose cheapness rests on others: the cost alone, and the cost beside the removed, of every part that goes.
+        """Whose cheapness rests on others: cost alone, and beside the other parts that go, of every part that goes.
 
-        Beside the removed is measured for the last part of each ranking's order that goes at a size: what the loss of
-        the set is above that of the set without it, where that set was run.
+        Beside the others is what the loss of the set is above that of the set without the part, where that was run.
+        Two parts that go together have one interaction; the row is of the one that is cheaper alone.
         """
-        rows = []
-        seen, tokens = self.calibration.store.known, self.calibration.predicted.sum()
+        rows: list[dict[str, Any]] = []
         for name, chosen in self.chosen.items():
             for size, sets in chosen.sets.items():
-                for part in sets[0] if len(sets) == 1 else ():
-                    rest = "+".join(one for one in sets[0] if one != part)
-                    if part in seen and rest in seen and size > 1:
-                        alone = (seen[part].loss - seen[""].loss).sum() / tokens
-                        beside = (seen["+".join(sets[0])].loss - seen[rest].loss).sum() / tokens
-                        row = {"ranking": name, "size": size, "part": part, "alone": alone, "beside": beside}
-                        rows.append({**row, "exposure": beside - alone})
-        return pd.DataFrame(rows, columns=["ranking", "size", "part", "alone", "beside", "exposure"])
+                if size > 1 and len(sets) == 1:
+                    some = self._exposed(sets[0])
+                    some = some if size > 2 else sorted(some, key=lambda row: float(row["alone"]))[:1]
+                    rows += [{"ranking": name, "size": size, **row} for row in some]
+        return pd.DataFrame(rows, columns=_EXPOSURES)
+
+    def _exposed(self, parts: tuple[str, ...]) -> list[dict[str, Any]]:
+        """What each part of a set costs alone and beside the others, and whether it is clear that it costs more."""
+        seen, without = self.calibration, {one: tuple(other for other in parts if other != one) for one in parts}
+        known = [one for one in parts if {one, "+".join(without[one])} <= seen.store.known.keys()]
+        if not known:
+            return []
+        alone = np.stack([seen.rises(((one,),))[0] for one in known])
+        beside = np.stack([seen.cost((parts,)).loss - seen.cost((without[one],)).loss for one in known])
+        clear = simultaneous_means((beside - alone).T, seen.resampling)
+        rows = []
+        for number, one in enumerate(known):
+            row: dict[str, Any] = {"part": one}
+            for name, values in (("alone", alone), ("beside", beside), ("exposure", beside - alone)):
+                add_estimate(row, name, seen.mean(values[number]))
+            # of several parts the dearest is looked for, so that the intervals have to hold together
+            rows.append({**row, "significant": bool(clear.significant[number] and row["exposure_lo"] > 0)})
+        return rows
 
     @cached_property
     def agreement(self) -> pd.DataFrame:
@@ -227,10 +211,11 @@ class Findings:
             losses = {some: self.test.cost((some,)).loss.sum() for some in combinations(self.parts, size)}
             best = min(losses, key=losses.__getitem__)
             for name, chosen in self.chosen.items():
-                mine = self.test.cost(chosen.sets[size])
-                value, lo, hi = self.test.mean(mine.loss - self.test.cost((best,)).loss)
-                row = {"ranking": name, "size": size, "regret": value, "regret_lo": lo, "regret_hi": hi}
-                better = sum(loss < mine.loss.sum() for loss in losses.values())
+                mine = self.test.rows(chosen.sets[size])[0]
+                row = {"ranking": name, "size": size}
+                above = mine - self.test.cost((best,)).loss
+                add_estimate(row, "regret", self.test.mean(above, share=self._share(name, size)))
+                better = sum(loss < mine.mean(0).sum() for loss in losses.values())
                 rows.append({**row, "better_sets": better, "sets": len(losses), "best": "+".join(best)})
         return pd.DataFrame(rows, columns=_REGRETS)
 
@@ -264,5 +249,5 @@ class Findings:
         return found or list(self.chosen)
 
 
-_REGRETS = ["ranking", "size", "regret", "regret_lo", "regret_hi", "better_sets", "sets", "best"]
-_DIFFERENCES = ["size", "ranking", "other", "difference", "difference_lo", "difference_hi"]
+_EXPOSURES = ["ranking", "size", "part", *with_ends("alone", "beside", "exposure"), "significant"]
+_REGRETS = ["ranking", "size", *with_ends("regret"), "better_sets", "sets", "best"]

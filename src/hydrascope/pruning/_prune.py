@@ -138,7 +138,8 @@ class Prune(NamedTables):
         if size is None:
             size = found.sizes[-1] if found.keep_loss is None else found.size_kept()
         if size is None:
-            raise RunError(f"nothing can go within {found.keep_loss:g} times the loss; allow more, or remove less")
+            few = "" if found.sizes[0] == 1 else ", or try fewer"
+            raise RunError(f"nothing can go within {found.keep_loss:.12g} times the loss; allow more{few}")
         if size not in found.sizes:
             raise RunError(f"{size} was not measured; choose from {', '.join(map(str, found.sizes))}")
         name = ranking or found.best(size)

@@ -40,7 +40,8 @@ class PruneRequest(RunRequest, frozen=True, extra="forbid"):
     )
     units: Units = Field(default="blocks", description="What can go: blocks, sublayers, kvgroups, heads or neurons.")
     ranking: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)] = Field(
-        default=(ALL,), description="all, or rankings with commas between: elimination, greedy, influence ..."
+        default=(ALL,),
+        description="all, or rankings with commas between: elimination,greedy ...; scores for those of --scores.",
     )
     scores: str | None = Field(
         default=None, description="Scores of your own, the lowest of which goes first: JSON by address, or CSV."
@@ -53,7 +54,10 @@ class PruneRequest(RunRequest, frozen=True, extra="forbid"):
         description="Shares of the parts that go, with commas between (0.1,0.2,0.3; with --keep-loss every tenth).",
     )
     keep_loss: float | None = Field(
-        default=None, description="Remove as much as keeps the loss within this multiple of the whole model's.", gt=1
+        default=None,
+        description="Remove as much as keeps the loss within this multiple of the whole model's.",
+        gt=1,
+        allow_inf_nan=False,
     )
     replace: Replace = Field(
         default="removal",

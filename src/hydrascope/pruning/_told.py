@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from hydrascope.analysis import listed, percent
+from hydrascope.analysis import listed, percent, with_ends
 from hydrascope.pruning._findings import Findings
+from hydrascope.pruning._judged import share_drawn
+from hydrascope.pruning.rankings import RANKINGS
 from hydrascope.resilience import Verdict
+
+Row = Mapping[Any, Any]
+Said = tuple[str, Mapping[str, Any]]
+"""A sentence, empty where there is nothing to say, with the numbers in it by name."""
 
 
 def told(found: Findings) -> Verdict:
@@ -18,7 +25,14 @@ def told(found: Findings) -> Verdict:
     Args:
         found: the tables.
     """
-    sayings = [_headline(found), *(_compared(found, size) for size in found.sizes), _gap(found), _exposed(found)]
+    size = found.sizes[-1] if found.keep_loss is None else found.size_kept()
+    compared = [_compared(found, one) for one in found.sizes]
+    if size is None:
+        sayings = [_nothing_goes(found), *compared]
+    else:
+        row = _row(found.costs, found.best(size), size)
+        sayings = [_headline(found, row), *compared, _gap(found, row), _exposed(found, row)]
+    sayings.append(_without_intervals(found))
     numbers: dict[str, Any] = {}
     for _, more in sayings:
         numbers |= more
@@ -29,78 +43,165 @@ def told(found: Findings) -> Verdict:
 NEAREST = "whose set stays nearest to the whole model on the text that rankings saw, "
 """How one of several rankings is chosen."""
 
+NAMED = 3
+"""Most parts of a set that a sentence names."""
 
-def _headline(found: Findings) -> tuple[str, dict[str, Any]]:
-    size = found.sizes[-1] if found.keep_loss is None else found.size_kept()
-    if size is None:
-        return (
-            f"No ranking stays within {found.keep_loss:g} times the loss at any size that was tried; try fewer.",
-            {"size": 0},
-        )
-    row = _row(found.costs, found.best(size), size)
+
+def _nothing_goes(found: Findings) -> Said:
+    most, least = _bound(found), found.sizes[0]
+    tried = f"without {least:,} of {len(found.parts):,} {found.units}"
+    todo = f"even {tried}" if least == 1 else f"at any size that was tried, the least {tried}; try fewer"
+    return f"No ranking stays within {most} times the loss {todo}.", {"size": 0}
+
+
+def _headline(found: Findings, row: Row) -> Said:
     why = NEAREST if found.costs["ranking"].nunique() > 1 else ""
+    kept = ""
+    if found.keep_loss is not None:
+        where = "there" if why else "on the text that it saw"
+        why += f"the most that keeps the loss {where} within {_bound(found)} times the whole model's, "
+        kept = f"; {_kept(found, row)}"
+    direction, sign = ("rises", 1) if round(row["rise"], 3) >= 0 else ("falls", -1)
     return (
-        f"Without {size} of {len(found.parts)} {found.units} ({percent(row['share'])}), chosen by {row['ranking']}, "
-        f"{why}the loss on text that no ranking saw rises by {spread(row, 'rise')} nats a token; perplexity goes from "
-        f"{row['whole_perplexity']:.2f} to {row['perplexity']:.2f}.",
-        {"size": size, "best": row["ranking"], "rise": row["rise"], "perplexity": row["perplexity"]},
+        f"Without {row['size']:,} of {len(found.parts):,} {found.units} ({percent(row['share'])}), chosen by "
+        f"{row['ranking']}, {why}the loss on text that no ranking saw {direction} by "
+        f"{spread(row, 'rise', sign=sign)} nats a token; perplexity goes from {row['whole_perplexity']:.2f} to "
+        f"{row['perplexity']:.2f}{kept}.",
+        {"size": row["size"], "best": row["ranking"], "rise": row["rise"], "perplexity": row["perplexity"]},
     )
 
 
-def _compared(found: Findings, size: int) -> tuple[str, dict[str, Any]]:
-    """The order of the rankings at a size, and which of them are clearly worse than the best."""
-    table = found.costs.query("size == @size").sort_values("rise")
+def _bound(found: Findings) -> str:
+    return f"{found.keep_loss:.12g}"
+
+
+def _kept(found: Findings, row: Row) -> str:
+    """Whether unseen text keeps the bound, too."""
+    assert found.keep_loss is not None
+    kept = row["loss_ratio"] <= found.keep_loss
+    clear = row["loss_ratio_hi"] <= found.keep_loss if kept else row["loss_ratio_lo"] > found.keep_loss
+    ratio = spread(row, "loss_ratio", max(3, len(_bound(found).partition(".")[2])))
+    return (
+        f"that is {ratio} times the loss, {'within' if kept else 'beyond'} the bound of {_bound(found)}"
+        f"{'' if clear else ', though not clearly'}"
+    )
+
+
+def _compared(found: Findings, size: int) -> Said:
+    """The order of the rankings at a size: whose set is cheapest, who cannot be told from it, who is clearly worse."""
+    table = found.costs.query("size == @size").sort_values("rise", kind="stable")
     if len(table) < 2:
         return "", {}
-    first = table.iloc[0]
-    rows = found.differences.query("size == @size and other == @first.ranking")
+    first, sets = table.to_dict("records")[0], {name: found.chosen[name].sets[size] for name in table["ranking"]}
+    best = first["ranking"]
+    names = [name for name in sets if sets[name] == sets[best]]
+    rows = found.differences.query("size == @size and other == @best")
     worse = [row["ranking"] for row in rows.to_dict("records") if row["difference_lo"] > 0]
-    alike = [name for name in table["ranking"] if name != first["ranking"] and name not in worse]
-    rest = f"cannot be told from {listed(alike)}" if alike else "is clearly better than all others"
+    alike = [name for name in sets if name not in names and name not in worse]
+    cost = f"on that text ({spread(first, 'rise')})"
+    if len(names) == 1:
+        said = f"At {size:,}, {best} costs least {cost}"
+    else:
+        how = "at the same cost" if len(names) == len(sets) else "which costs least"
+        word = "both" if len(names) == 2 else "all"
+        said = f"At {size:,}, {listed(names)} {word} remove {_named(sets[best][0])}, {how} {cost}"
+    if alike:
+        said += f"; {listed(alike)} cannot be told from it"
+    if worse and (alike or len(worse) == 1):
+        said += f"; clearly worse: {listed(worse)}"
+    elif worse:
+        said += "; all others are clearly worse"
+    return f"{said}.", {f"least at {size}": best, f"worse at {size}": worse}
+
+
+def _named(parts: Sequence[str]) -> str:
+    return listed(parts) if len(parts) <= NAMED else f"the same {len(parts):,}"
+
+
+def _gap(found: Findings, row: Row) -> Said:
+    """Whether the chosen set is clearly dearer on unseen text, and whether sets that saw nothing are so, too."""
+    name, size = row["ranking"], row["size"]
+    if not (row["gap_lo"] > 0 and found.chosen[name].kind.sees):
+        return "", {}
+    said = (
+        f"The set of {name} costs {spread(row, 'gap')} more on text that no ranking saw than on the text that it was "
+        f"chosen on ({fixed(row['calibration_rise'])})"
+    )
+    # what takes the place of a part is made on that text, so that no set is without knowledge of it
+    made = found.replace in ("mean", "optimal")
+    others = [other for other, one in found.chosen.items() if other in RANKINGS and not one.kind.sees and not made]
+    gaps = {other: _row(found.costs, other, size)["gap_lo"] for other in others}
+    clear = [other for other in others if gaps[other] > 0]
+    if clear:
+        who = f"{listed(clear)}, which saw neither"
+        said += f"; so {'does that' if len(clear) == 1 else 'do those'} of {who}: it need not be due to the choice"
+    elif others:
+        said += (
+            f"; of {listed(others)}, which saw neither, that is not clear: choosing on it may have made it look cheaper"
+        )
+    else:
+        said += "; whether the choice or the texts make the difference, no ranking that saw neither tells"
+    return f"{said}.", {"gap": row["gap"], "gap_lo": row["gap_lo"]}
+
+
+def _exposed(found: Findings, row: Row) -> Said:
+    """Which part of the chosen set is clearly cheap only because of the others."""
+    name, size = row["ranking"], row["size"]
+    table = found.exposure.query("ranking == @name and size == @size and significant")
+    if table.empty:
+        return "", {}
+    most = table.sort_values("exposure", ascending=False).to_dict("records")[0]
+    others = [part for part in found.chosen[name].sets[size][0] if part != most["part"]]
+    beside = others[0] if len(others) == 1 else f"the other {len(others):,}"
     return (
-        f"At {size}, {first['ranking']} costs least on that text ({first['rise']:.3f}) and {rest}"
-        + (f"; clearly worse: {listed(worse)}." if worse and alike else "."),
-        {f"least at {size}": first["ranking"], f"worse at {size}": worse},
+        f"{most['part']} costs {fixed(most['alone'])} alone and {fixed(most['beside'])} beside {beside} that "
+        f"{'goes' if len(others) == 1 else 'go'}, {spread(most, 'exposure')} more on the text that rankings saw: its "
+        f"cheapness rests on {'it' if len(others) == 1 else 'them'}.",
+        {"exposed": most["part"], "exposure": most["exposure"]},
     )
 
 
-def _gap(found: Findings) -> tuple[str, dict[str, Any]]:
-    """How much worse things are on unseen text than a ranking could see."""
-    table = found.costs.sort_values("gap", ascending=False)
-    row = table.iloc[0]
-    if not row["gap"] > 0:
+def _without_intervals(found: Findings) -> Said:
+    """Where random sets say too little about the others of their size."""
+    sizes = [
+        f"{size:,}"
+        for size in found.sizes
+        for chosen in found.chosen.values()
+        if chosen.kind.draws and math.isnan(share_drawn(chosen.sets[size], len(found.parts)))
+    ]
+    if not sizes or not found.test.resampling.conclusive:
         return "", {}
     return (
-        f"What a ranking saw is kinder than what it did not: at {row['size']}, {row['ranking']} costs "
-        f"{row['calibration_rise']:.3f} on its own text and {row['rise']:.3f} on the other.",
-        {"gap": row["gap"]},
+        f"At {listed(sizes)}, the mean of random sets has no interval: they are too few, or some parts are in none of "
+        "them, and such sets may cost anything; more draws (--draws) would tell.",
+        {},
     )
 
 
-def _exposed(found: Findings) -> tuple[str, dict[str, Any]]:
-    """Which removed part was cheap only because of another one."""
-    table = found.exposure.sort_values("exposure", ascending=False)
-    if not len(table) or not table.iloc[0]["exposure"] > 0:
-        return "", {}
-    row = table.iloc[0]
-    return (
-        f"{row['part']} costs {row['alone']:.3f} alone and {row['beside']:.3f} beside the other "
-        f"{int(row['size']) - 1} that {row['ranking']} removes: its cheapness rests on them.",
-        {"exposed": row["part"], "exposure": row["exposure"]},
-    )
+def _row(table: pd.DataFrame, ranking: str, size: int) -> Row:
+    found: Row = table.query("ranking == @ranking and size == @size").to_dict("records")[0]
+    return found
 
 
-def _row(table: pd.DataFrame, ranking: str, size: int) -> dict[str, Any]:
-    return {str(name): value for name, value in table.query("ranking == @ranking and size == @size").iloc[0].items()}
+def fixed(value: float, digits: int = 3) -> str:
+    """A number with so many digits behind the point; never minus zero.
+
+    Args:
+        value: the number.
+        digits: digits behind the point.
+    """
+    return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
-def spread(row: Mapping[Any, Any], name: str, digits: int = 3) -> str:
+def spread(row: Row, name: str, digits: int = 3, sign: int = 1) -> str:
     """A number of a table with its interval, if it has one.
 
     Args:
         row: a row of the table.
         name: name of the column.
         digits: digits behind the point.
+        sign: -1 for the opposite.
     """
-    value, lo, hi = (row[one] for one in (name, f"{name}_lo", f"{name}_hi"))
-    return f"{value:.{digits}f}" + (f" [{lo:.{digits}f}, {hi:.{digits}f}]" if lo == lo else "")
+    value, *ends = (sign * row[one] for one in with_ends(name))
+    lo, hi = (fixed(end, digits) for end in sorted(ends))
+    return fixed(value, digits) + (f" [{lo}, {hi}]" if ends[0] == ends[0] else "")

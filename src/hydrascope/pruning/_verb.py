@@ -29,7 +29,7 @@ def prune(
     units: Units = "blocks",
     ranking: str | Sequence[str] | None = None,
     *,
-    scores: PathLike | None = None,
+    scores: PathLike | Mapping[str, float] | None = None,
     remove: int | None = None,
     shares: float | Sequence[float] | None = None,
     keep_loss: float | None = None,
@@ -49,12 +49,16 @@ def prune(
 
     Args:
         model: model that `hydrascope.load` opened, or what it takes: a name, a folder, a module.
-        prompts: texts from `hydrascope.cut`, or what it is made from: a text file, a folder, a table of texts; or
-            prompts whose groups are documents.
+        prompts: texts from `hydrascope.cut`, or what it is made from: a text file, a folder, what
+            `hydrascope.documents` returned, or a list or table of rows with a column `text`, cut into texts of 128
+            tokens or the model's context; or prompts whose groups are documents.
         units: what can go: `blocks`, `sublayers`, `kvgroups` (heads that share a key and a value), `heads` or
             `neurons`.
-        ranking: names of rankings; all by default.
-        scores: JSON or CSV file with scores of your own.
+        ranking: names of rankings: `random`, `last`, `magnitude`, `influence`, `angular`, `direct`, `own change`,
+            `taylor`, `kl`, `loss`, `greedy`, `importance`, `elimination`, `pairs`, with `scores` also `scores`; or
+            `all`, the default.
+        scores: scores of your own by address, the lowest of which goes first, as the ranking `scores`; or a JSON or CSV
+            file with them.
         remove: how many parts go; a curve by default.
         shares: shares of the parts that go (0.1, 0.2, 0.3).
         keep_loss: remove as much as keeps the loss within this multiple of the whole model's.
@@ -80,10 +84,13 @@ def prune(
     folder = None if out is None else folder_named(out)
     opened = given_model(model)
     asked = given_prompts(prompts, opened, chosen)
-    request = PruneRequest.of(opened, asked, (), (1.0,), chosen.but(seed=seed), freeze=False, out=folder).but(
+    own = scores if isinstance(scores, Mapping) else None
+    request = PruneRequest.of(opened, asked, (), (1.0,), chosen.but(seed=seed), freeze=False, out=folder)
+    request = request.but(
         units=units,
         ranking=ranking,
-        scores=None if scores is None else str(scores),
+        scores=None if scores is None or own is not None else str(scores),
+        in_memory=request.in_memory if own is None else (*request.in_memory, "scores"),
         remove=remove,
         shares=shares,
         keep_loss=keep_loss,
@@ -94,7 +101,7 @@ def prune(
         draws=draws,
         tasks=tasks,
     )
-    pruning = prepare_prune(request, opened, asked)
+    pruning = prepare_prune(request, opened, asked, own)
     estimate_prune(pruning)
     with bars(quiet=progress is not None) as drawn:
         found, directory = execute_prune(pruning, folder, overwrite=overwrite, progress=progress or drawn)

@@ -15,13 +15,13 @@ from torch import nn
 from hydrascope.ablations import REGISTRY, Ablation, Resample, named_ablations
 from hydrascope.anatomy import Model, load
 from hydrascope.errors import AblationError, ModelError, RunError, shown
-from hydrascope.prompts import Cut, Prompt, PromptSet, Table, cut, documents, is_text
+from hydrascope.prompts import Cut, Document, Prompt, PromptSet, Table, cut, documents, given_documents, is_text
 from hydrascope.prompts import load as load_prompts
 from hydrascope.run._options import PROTOCOLS, Options
 
 PathLike = str | os.PathLike[str]
 ModelLike = Model | str | Path | nn.Module
-PromptsLike = PromptSet | PathLike | Table | Iterable[str | Mapping[str, object] | Prompt]
+PromptsLike = PromptSet | PathLike | Table | Iterable[str | Mapping[str, object] | Prompt | Document]
 AblationsLike = Ablation | str | Iterable[Ablation | str] | None
 
 
@@ -41,7 +41,8 @@ def given_prompts(given: PromptsLike, model: Model, options: Options) -> PromptS
     """Prompts from a set, a file, a name, a list or a table; text is cut where the protocol is `text`.
 
     Args:
-        given: what `hydrascope.load_prompts` takes, or with the protocol `text` also what `hydrascope.documents` takes.
+        given: what `hydrascope.load_prompts` takes, or with the protocol `text` also what `hydrascope.documents` takes
+            or returns, and rows with `text`.
         model: model whose tokenizer tasks and texts need.
         options: how the run is made.
 
@@ -49,10 +50,14 @@ def given_prompts(given: PromptsLike, model: Model, options: Options) -> PromptS
         PromptError: it is none of these, or cannot be read.
     """
     length = PROTOCOLS[options.protocol]["length"]
-    if length is not None and isinstance(given, str | os.PathLike) and is_text(os.fspath(given)):
-        how, name = Cut(length, None, options.bos), Path(os.fspath(given).removeprefix("hub:")).stem
-        return cut(documents(given), model.tokenizer, how, name=name, context=model.context)
-    return load_prompts(given, tokenizer=model.tokenizer)
+    if length is not None:
+        text, name = given_documents(given), "inline"
+        if isinstance(given, str | os.PathLike) and is_text(os.fspath(given)):
+            text, name = documents(given), Path(os.fspath(given).removeprefix("hub:")).stem
+        if text:
+            how = Cut(min(length, model.context), None, options.bos)  # nobody asked for this length
+            return cut(text, model.tokenizer, how, name=name, context=model.context)
+    return load_prompts(given, tokenizer=model.tokenizer)  # type: ignore[arg-type]  # which refuses documents
 
 
 def given_ablations(given: AblationsLike, options: Options) -> tuple[Ablation, ...]:

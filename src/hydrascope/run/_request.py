@@ -130,7 +130,7 @@ class RunRequest(Options, frozen=True, extra="forbid"):
         "nothing.",
     )
     parameters: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    in_memory: tuple[Literal["model", "prompts", "ablation"], ...] = ()
+    in_memory: tuple[Literal["model", "prompts", "ablation", "scores"], ...] = ()
 
     @classmethod
     def _completed(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:

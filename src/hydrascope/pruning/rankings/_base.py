@@ -20,12 +20,19 @@ class Choice:
     """What a ranking removes.
 
     Attributes:
-        sets: for every size the parts that go, in the order of their removal if there is one.
+        sets: for every size the parts that go, in the order of their removal if there is one; the first set of a
+            ranking that draws several.
         scores: by part, the lowest of which goes first; empty where sets are chosen as a whole.
+        drawn: for every size all sets of a ranking that draws them; empty elsewhere.
     """
 
     sets: Mapping[int, tuple[Component, ...]]
     scores: Mapping[Component, float] = field(default_factory=dict)
+    drawn: Mapping[int, tuple[tuple[Component, ...], ...]] = field(default_factory=dict)
+
+    def all_sets(self, size: int) -> tuple[tuple[Component, ...], ...]:
+        """The set of a size, or all that were drawn."""
+        return self.drawn.get(size, (self.sets[size],))
 
     @classmethod
     def by_score(cls, scores: Mapping[Component, float], sizes: Sequence[int]) -> Choice:
@@ -49,6 +56,8 @@ class Ranking(ABC):
         repairs: whether it knows that other parts go too, if only those that went before.
         kinds: kinds of parts that it can rank; empty for all.
         runs: whether it runs the model without every part, which takes long where there are thousands.
+        sees: whether it may know the text to calibrate on, so that it can seem cheaper there than elsewhere.
+        draws: whether its sets are drawn at random from all sets of a size, for whose mean they stand.
     """
 
     name: ClassVar[str] = ""
@@ -56,6 +65,8 @@ class Ranking(ABC):
     repairs: ClassVar[bool] = False
     kinds: ClassVar[tuple[str, ...]] = ()
     runs: ClassVar[bool] = False
+    sees: ClassVar[bool] = True
+    draws: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         if cls.name:
@@ -76,12 +87,17 @@ class Ranking(ABC):
         return 0
 
 
-def ranking_named(name: str) -> type[Ranking]:
+def ranking_named(name: str, more: Sequence[str] = ()) -> type[Ranking]:
     """A ranking by its name.
+
+    Args:
+        name: its name.
+        more: other names that could have been given, for the error.
 
     Raises:
         RunError: there is none.
     """
     if name not in RANKINGS:
-        raise RunError(f"there is no ranking '{name}'{did_you_mean(name, RANKINGS)}; choose from {', '.join(RANKINGS)}")
+        names = [*RANKINGS, *more]
+        raise RunError(f"there is no ranking '{name}'{did_you_mean(name, names)}; choose from {', '.join(names)}")
     return RANKINGS[name]

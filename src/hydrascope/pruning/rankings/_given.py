@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
+from itertools import combinations, count
+from math import comb
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from hydrascope.components import Component
-from hydrascope.errors import RunError
+from hydrascope.errors import RunError, did_you_mean, shown
 from hydrascope.pruning._judge import Judge
 from hydrascope.pruning.rankings._base import Choice, Ranking
 
@@ -21,19 +26,33 @@ class Random(Ranking):
     """Parts at random.
 
     Attributes:
-        draw: number of the draw.
-        seed: of all draws.
+        number: how many sets of each size, no two alike; all sets where there are no more.
+        seed: of all permutations.
     """
 
-    draw: int = 0
+    number: int = 20
     seed: int = 0
     name = "random"
     meaning = "at random; the mean of several draws"
+    sees = False
+    draws = True
 
     def choose(self, judge: Judge, parts: Sequence[Component], sizes: Sequence[int]) -> Choice:
-        """Choose by a seeded permutation."""
-        order = np.random.default_rng((self.seed, self.draw)).permutation(len(parts))
-        return Choice.in_order([parts[i] for i in order], sizes)
+        """Choose the first distinct sets that seeded permutations begin with."""
+        drawn = {size: self._drawn(parts, size) for size in sizes}
+        return Choice({size: some[0] for size, some in drawn.items()}, drawn=drawn)
+
+    def _drawn(self, parts: Sequence[Component], size: int) -> tuple[tuple[Component, ...], ...]:
+        if comb(len(parts), size) <= self.number:
+            return tuple(combinations(parts, size))
+        found: dict[frozenset[Component], tuple[Component, ...]] = {}
+        for draw in count():
+            if len(found) == self.number:
+                break
+            order = np.random.default_rng((self.seed, draw)).permutation(len(parts))[:size]
+            some = tuple(parts[i] for i in order)
+            found.setdefault(frozenset(some), some)
+        return tuple(found.values())
 
 
 class Last(Ranking):
@@ -41,6 +60,7 @@ class Last(Ranking):
 
     name = "last"
     meaning = "the last parts"
+    sees = False
 
     def choose(self, judge: Judge, parts: Sequence[Component], sizes: Sequence[int]) -> Choice:
         """Choose from the end."""
@@ -56,33 +76,84 @@ class Scored(Ranking):
     """
 
     scores: Mapping[str, float]
+    meaning = "scores of your own"
+    sees = False
 
     @classmethod
     def read(cls, path: Path) -> Scored:
         """Read scores from a JSON object of addresses, or from a CSV file with columns part and score.
 
         Raises:
-            RunError: it is neither.
+            RunError: it is neither, or a score is none.
         """
+        if not path.exists():
+            raise RunError(f"there is no file '{path}'; give {_FILE}")
+        if path.is_dir():
+            raise RunError(f"'{path}' is a folder; give {_FILE}")
+        try:
+            text = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError(f"'{path}' cannot be read ({error}); give {_FILE}") from error
+        if not text.strip():
+            raise RunError(f"'{path}' is empty; give {_FILE}")
         try:
             if path.suffix.lower() == ".csv":
-                table = pd.read_csv(path)
-                found = dict(zip(table["part"].map(str), table["score"].map(float), strict=True))
-            else:
-                found = {str(part): float(score) for part, score in json.loads(path.read_text("utf-8")).items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RunError(
-                f"'{path}' holds no scores of parts; give a JSON object such as {{\"layer.3\": 0.2}}, or a CSV file "
-                "with the columns part and score"
-            ) from error
-        return cls(found)
+                table = pd.read_csv(StringIO(text))
+                return cls.of(zip(table["part"], table["score"], strict=True), f"'{path}'")
+            pairs = json.loads(text, object_pairs_hook=_Pairs)
+        except (ValueError, KeyError) as error:
+            raise RunError(f"'{path}' holds no scores of parts; give {_FILE}") from error
+        if not isinstance(pairs, _Pairs):
+            raise RunError(f"'{path}' holds no scores of parts; give {_FILE}")
+        return cls.of(pairs, f"'{path}'")
 
-    def choose(self, judge: Judge, parts: Sequence[Component], sizes: Sequence[int]) -> Choice:
-        """Choose by the scores.
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[Any, Any]], where: str) -> Scored:
+        """Scores from pairs of an address and a number.
+
+        Args:
+            pairs: the pairs.
+            where: what they are from, for errors.
 
         Raises:
-            RunError: a part has none.
+            RunError: a score is no number, or a part has two.
         """
-        if lost := [str(part) for part in parts if str(part) not in self.scores]:
-            raise RunError(f"{len(lost)} parts have no score, first {lost[0]}; give every part one")
+        found: dict[str, float] = {}
+        for part, score in pairs:
+            name = str(part)
+            if name in found:
+                raise RunError(f"{where} has two scores of {name}; give every part one")
+            try:
+                found[name] = float(score)
+            except (TypeError, ValueError):
+                found[name] = math.nan
+            if not math.isfinite(found[name]):
+                raise RunError(f"the score of {name} in {where} is {shown(score)}; give a number")
+        return cls(found)
+
+    def check(self, parts: Sequence[Component]) -> None:
+        """Check that the parts that can go are those that have scores.
+
+        Raises:
+            RunError: a part has none, or another one has.
+        """
+        names = list(map(str, parts))
+        if more := [name for name in self.scores if name not in set(names)]:
+            raise RunError(
+                f"{more[0]} has a score and is no part that can go in this model{did_you_mean(more[0], names)}; score "
+                f"those from {names[0]} to {names[-1]} (--scores)"
+            )
+        if lost := [name for name in names if name not in self.scores]:
+            parts_have = "1 part has" if len(lost) == 1 else f"{len(lost):,} parts have"
+            raise RunError(f"{parts_have} no score, first {lost[0]}; give every part one (--scores)")
+
+    def choose(self, judge: Judge, parts: Sequence[Component], sizes: Sequence[int]) -> Choice:
+        """Choose by the scores."""
         return Choice.by_score({part: self.scores[str(part)] for part in parts}, sizes)
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object with whatever it says twice."""
+
+
+_FILE = 'a JSON object such as {"layer.3": 0.2}, or a CSV file with the columns part and score'

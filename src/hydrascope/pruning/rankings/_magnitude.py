@@ -18,6 +18,7 @@ class Magnitude(Ranking):
 
     name = "magnitude"
     meaning = "smallest mean absolute weight"
+    sees = False
 
     def choose(self, judge: Judge, parts: Sequence[Component], sizes: Sequence[int]) -> Choice:
         """Choose by the weights."""
