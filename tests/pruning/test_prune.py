@@ -67,6 +67,46 @@ def test_random_is_the_mean_of_its_draws() -> None:
     np.testing.assert_allclose(row["rise"], mean / found.findings.test.predicted.sum())
 
 
+def test_random_sets_are_nobodys_choice(cli: Cli, model_folder: Path, text_file: Path, tmp_path: Path) -> None:
+    found = pruned(ranking="random", draws=2)
+    for ranking in ("random", None):
+        with pytest.raises(RunError, match="'random' is 2 sets, none of which is its choice; name another ranking"):
+            found.removed(2, ranking)
+    with pytest.raises(RunError, match="'random' is 2 sets"):
+        found.export(support.tiny_model(), tmp_path / "small", 2, "random")
+    assert len(pruned(ranking="random", draws=1).removed(2, "random")) == 2
+    asked: tuple[Any, ...] = ("prune", model_folder, "--prompts", text_file, "--length", 10)
+    asked = (*asked, "--ranking", "random", "--draws", 2)
+    for more in ([], ["--dry-run"]):
+        said = cli(*asked, "--remove", 1, "--out", tmp_path / "p", "--export", tmp_path / "small", *more)
+        assert "'random' is 2 sets" in said.refusal()
+    assert not (tmp_path / "p").exists()
+
+
+def test_only_the_model_that_was_pruned_is_made_smaller(tmp_path: Path) -> None:
+    """Another one would go out with a cost on its card that is not its own."""
+    other = examine(tiny.network(n_layer=4, seed=1), None, name="other")
+    for found in (pruned(ranking="last"), pruned(tmp_path / "p", ranking="last"), hs.Prune.open(tmp_path / "p")):
+        with pytest.raises(RunError, match="this pruning is of 'tiny', not of 'other'; give the model that was pruned"):
+            found.export(other, tmp_path / "small")
+        with pytest.raises(RunError, match="not of other weights of that name"):
+            found.export(examine(other.network, None, name="tiny"), tmp_path / "small")
+        half = examine(tiny.network(n_layer=4).half(), None, name="tiny")
+        with pytest.raises(RunError, match="of 'tiny' in float32, not of float16"):
+            found.export(half, tmp_path / "small")
+    assert [path.name for path in tmp_path.iterdir()] == ["p"]
+    assert not (tmp_path / "p" / "exports.json").exists()
+
+
+def test_a_card_names_every_ranking_that_chose_the_set(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text(json.dumps({"layer.0": 2, "layer.1": 3, "layer.2": 0, "layer.3": 1}))
+    found = pruned(tmp_path / "p", ranking="last", scores=tmp_path / "mine.json")
+    for size, named in {2: "last, scores", 1: "scores"}.items():
+        found.export(support.tiny_model(), tmp_path / str(size), size, "scores")
+        assert f"| chosen by | {named} |" in (tmp_path / str(size) / "README.md").read_text()
+    assert list(found.exports()["ranking"]) == ["last, scores", "scores"]
+
+
 def test_differences_are_paired_over_documents() -> None:
     """What makes a document hard for both rankings leaves no trace in the interval."""
     found = pruned(test=1000)

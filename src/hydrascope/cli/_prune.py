@@ -59,7 +59,15 @@ def prune(
     loading(quiet=as_json)
     from hydrascope.cli import _terminal
     from hydrascope.exporting import require_free
-    from hydrascope.pruning import Prune, default_prune_folder, estimate_prune, execute_prune, prepare_prune
+    from hydrascope.pruning import (
+        Prune,
+        Subject,
+        default_prune_folder,
+        estimate_prune,
+        execute_prune,
+        prepare_prune,
+        require_exportable,
+    )
     from hydrascope.run import open_request
     from hydrascope.run_directory import folder_named
 
@@ -71,6 +79,8 @@ def prune(
     _terminal.quiet()
     model, prompts = open_request(request, trust_remote_code=trust_remote_code)
     pruning = prepare_prune(request, model, prompts)
+    if target is not None:
+        require_exportable(pruning)
     plan = estimate_prune(pruning)
     if dry_run:
         say(json.dumps(plan.as_dict(), indent=1) if as_json else "\n".join(plan.lines()))
@@ -79,7 +89,7 @@ def prune(
     with bars(quiet=as_json) as progress:
         found, directory = execute_prune(pruning, folder, overwrite=overwrite, progress=progress)
         assert directory is not None
-        result = Prune(found, directory.path)
+        result = Prune(found, Subject.read(directory.path), directory.path)
         _terminal.write_page(result, directory.report, progress)
         exported = None if target is None else result.export(model, target)
         if exported is not None:  # the page tells what it saves

@@ -10,6 +10,7 @@ from hydrascope.pruning._estimate import estimate_prune
 from hydrascope.pruning._execution import execute_prune, prepare_prune
 from hydrascope.pruning._prune import Prune
 from hydrascope.pruning._request import PruneRequest, Replace, Units
+from hydrascope.pruning._subject import Subject
 from hydrascope.run import (
     ModelLike,
     Options,
@@ -98,4 +99,6 @@ def prune(
     estimate_prune(pruning)
     with bars(quiet=progress is not None) as drawn:
         found, directory = execute_prune(pruning, folder, overwrite=overwrite, progress=progress or drawn)
-    return Prune(found, None if directory is None else directory.path)
+    if directory is None:
+        return Prune(found, Subject.of(pruning))
+    return Prune(found, Subject.read(directory.path), directory.path)
