@@ -253,12 +253,35 @@ def test_tokenizer_generation_config_and_card_go_along(model_folder: Path, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["small"]
 
 
-def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "small").mkdir()
-    (tmp_path / "small" / "mine.txt").write_text("mine")
-    with pytest.raises(OutputError, match="not empty"):
-        hs.export(examine(tiny.network(), None, name="tiny"), "layer.1", tmp_path / "small")
-    assert [path.name for path in (tmp_path / "small").iterdir()] == ["mine.txt"]
+def test_what_is_there_is_left_alone(tmp_path: Path) -> None:
+    model = examine(tiny.network(), None, name="tiny")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
+    for name, said in {"full": "not empty", "full/mine.txt": "is a file", "dangling": "is a link to nothing"}.items():
+        with pytest.raises(OutputError, match=said):
+            hs.export(model, "layer.1", tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dangling", "full"]
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
+
+
+def test_an_empty_folder_is_written_to_through_a_link_too(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    hs.export(examine(tiny.network(), None, name="tiny"), "layer.1", tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "config.json").exists()
+
+
+def test_parents_that_were_made_go_again_when_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ExportRefused):
+        hs.export(
+            examine(registry.build("diffllama"), None, name="it"), "layer.1", tmp_path / "new" / "newer" / "small"
+        )
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        hs.export(examine(tiny.network(), None, name="tiny"), "layer.1", tmp_path / "file" / "small")
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM
 
 import hydrascope as hs
 from hydrascope.anatomy import examine
-from hydrascope.errors import ComponentError, OutputError, RunError, SettingsChanged
-from hydrascope.pruning import Judge
+from hydrascope.errors import ComponentError, ExportRefused, OutputError, RunError, SettingsChanged
+from hydrascope.pruning import Findings, Judge, PruneRequest, prepare_prune, require_exportable
 from tests.conftest import Cli
 from tests.pruning.test_rankings import with_two_backups
 from tests.support import texts as support
@@ -315,17 +315,67 @@ def hs_refusal(folder: Path) -> str:
     return str(error.value)
 
 
-def test_a_folder_that_is_not_empty_is_refused_at_once(
-    cli: Cli, model_folder: Path, text_file: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"--export": "full"}, "is not empty"),
+        ({"--export": "full/mine/small"}, "cannot be written"),
+        ({"--export": ""}, "names no folder"),
+        ({"--export": "p"}, "the pruning's own folder"),
+        ({"--replace": "mean"}, "a block that is gone has no bias"),
+    ],
+)
+@pytest.mark.parametrize("when", [[], ["--dry-run"]])
+def test_an_export_that_cannot_be_is_refused_before_the_run(
+    more: dict[str, str],
+    said: str,
+    when: list[str],
+    cli: Cli,
+    model_folder: Path,
+    text_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("")
-    said = cli(
-        *("prune", model_folder, "--prompts", text_file, "--length", 10, "--remove", 1),
-        *("--out", tmp_path / "p", "--export", tmp_path / "full"),
-    )
-    assert "not empty" in said.refusal()
+    asked = {"--prompts": text_file, "--length": 10, "--remove": 1, "--out": "p", "--export": "new/small", **more}
+    found = cli("prune", model_folder, *(word for pair in asked.items() for word in pair), *when)
+    assert said in found.refusal()
     assert not (tmp_path / "p").exists()
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_no_bias_can_hold_is_known_before_the_run() -> None:
+    def refusal(units: Any, replace: Any, name: str = "llama", **more: Any) -> str:
+        model = examine(build(name), None, name=name)
+        given = {"calibrate": 60, "test": 90, "protocol": "text", "remove": 1, **more}
+        request = PruneRequest(units=units, replace=replace, ranking=("last",), **given)
+        try:
+            require_exportable(prepare_prune(request, model, support.tiny_texts()))
+        except ExportRefused as error:
+            return str(error)
+        return ""
+
+    assert "o_proj' has no bias" in refusal("heads", "mean")
+    assert "o_proj' has no bias" in refusal("heads", "mean", remove=None, keep_loss=1.1)
+    assert refusal("heads", "removal") == refusal("blocks", "zero") == refusal("heads", "mean", "gpt2") == ""
+    assert "no single output projection" in refusal("sublayers", "removal", "mixtral", remove=5)
+    assert refusal("sublayers", "removal", "mixtral", remove=1) == ""  # attention can go
+
+
+def test_what_was_found_is_shown_where_nothing_can_go(
+    cli: Cli, model_folder: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Findings, "size_kept", lambda self: None)
+    asked: tuple[Any, ...] = ("prune", model_folder, "--prompts", text_file, "--length", 10, "--ranking", "loss")
+    asked = (*asked, "--shares", 0.5, "--keep-loss", 1.1, "--calibrate", 100, "--test", 100)
+    found = cli(*asked, "--out", tmp_path / "p", "--export", tmp_path / "small", "--json")
+    assert found.code == 2
+    assert "nothing can go within" in found.err
+    assert json.loads(found.out)["exported"] is None
+    assert json.loads(found.out)["headline"].startswith("No ranking stays within")
+    assert not (tmp_path / "small").exists()
 
 
 def test_sentences_state_the_tables() -> None:

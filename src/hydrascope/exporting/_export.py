@@ -16,8 +16,9 @@ from torch import nn
 from hydrascope.anatomy import Model
 from hydrascope.components import Component, in_order, parse_knockouts
 from hydrascope.engine import Constants
-from hydrascope.errors import ExportRefused, OutputError
+from hydrascope.errors import ExportRefused
 from hydrascope.exporting._card import card
+from hydrascope.exporting._folder import drafted, require_free
 from hydrascope.exporting._narrower import narrower
 from hydrascope.exporting._reopened import Reopened, Trimmed, require_same
 from hydrascope.exporting._smaller import smaller
@@ -86,8 +87,8 @@ def export(
     network = smaller(model, missing, left)
     narrow, groups = narrower(model, network, missing)
     trimmed = Trimmed(model, missing, left)
-    draft = path.with_name(f".{path.name}.new")
-    try:
+    place = path.resolve() if path.is_dir() else path  # a link stays one
+    with drafted(place) as draft:
         seen = None
         if groups:
             with suppress(ExportRefused):  # zeros do as well
@@ -107,34 +108,18 @@ def export(
         (draft / "README.md").write_text(
             card(model.source, missing, saving(found, missing), measured or {}), encoding="utf-8"
         )
-        if path.is_dir():
-            path.rmdir()
-        os.replace(draft, path)
-    except OSError as error_of_disk:
-        raise OutputError(
-            f"'{path}' cannot be written: {error_of_disk.strerror or error_of_disk}; choose another folder"
-        ) from error_of_disk
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        if place.is_dir():
+            place.rmdir()
+        os.replace(draft, place)
     return found
 
 
 def _written(trimmed: Trimmed, network: Any, draft: Path, texts: Collection[Sequence[int]]) -> Reopened:
     """Write a folder and hold it to the model without the parts."""
     shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
+    draft.mkdir()
     _write(trimmed.model, network, draft)
     return require_same(trimmed, draft, _stacked(texts))
-
-
-def require_free(folder: Path) -> None:
-    """Refuse a folder that has something in it.
-
-    Raises:
-        OutputError: it has.
-    """
-    if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
-        raise OutputError(f"'{folder}' exists and is not empty; choose another folder for the smaller model")
 
 
 def parts_of(model: Model, components: str) -> tuple[Component, ...]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydrascope.anatomy import Model
 from hydrascope.errors import RunError
-from hydrascope.exporting import Exported, export
+from hydrascope.exporting import Exported, export, require_savable
 from hydrascope.prompts import encode
 from hydrascope.pruning._constants import LEFT
 from hydrascope.pruning._findings import Findings
@@ -51,9 +51,16 @@ def many_sets(ranking: str, count: int) -> RunError:
 def require_exportable(pruning: Pruning) -> None:
     """Refuse, before anything is computed, a pruning of which no smaller model can be written.
 
+    Args:
+        pruning: what would be done.
+
     Raises:
         RunError: no ranking chooses a single set.
+        ExportRefused: parts, or what takes their place, cannot be saved.
     """
+    asked, sizes = pruning.request, pruning.sizes
+    count = sizes[-1] if asked.keep_loss is None else sizes[0]
+    require_savable(pruning.model, pruning.parts, count, constant=asked.replace in ("mean", "optimal"))
     counts = {name: len(draws) for name, draws in pruning.rankings.items()}
     if min(counts.values()) > 1:
         raise many_sets(*counts.popitem())
