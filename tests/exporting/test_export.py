@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import hydrascope as hs
 from hydrascope.anatomy import examine
 from hydrascope.errors import ComponentError, ExportRefused, OutputError
+from hydrascope.exporting import _speed
 from tests.support import registry, tiny
 from tests.support.families import FAMILIES, build
 
@@ -207,7 +208,7 @@ def test_with_as_few_groups_in_every_block_attention_is_narrower(model_type: str
 def test_groups_that_cannot_be_cut_out_are_zeroed(model_type: str, parts: str, tmp_path: Path) -> None:
     model = examine(grouped(model_type), None, name=model_type)
     found = hs.export(model, parts, tmp_path / "small")
-    assert (found.groups, found.bytes[0]) == (0, found.bytes[1])
+    assert (found.groups, found.bytes[0], found.speed) == (0, found.bytes[1], None)
     assert "as large and as fast" in (tmp_path / "small" / "README.md").read_text()
 
 
@@ -216,6 +217,25 @@ def test_heads_that_make_up_whole_groups_are_cut_out_too(tmp_path: Path) -> None
     found = hs.export(model, "head.*.2,head.*.3", tmp_path / "small")
     assert found.groups == 2
     assert found.bytes[1] < found.bytes[0]
+
+
+def test_moments_that_slow_one_forward_do_not_make_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every third round one forward waits ten times as long, and the machine slows down all along."""
+    model, small, calls = examine(tiny.network(), None, name="tiny"), tiny.network(n_layer=1), [0]
+
+    def seconds(network: Any, ids: torch.Tensor) -> float:
+        calls[0] += 1
+        forward, in_round = calls[0] - 3, (calls[0] - 3) % 4
+        late = 10 if (forward // 4) % 3 == 2 and in_round == 1 else 1
+        return late * (1 + forward / 1000) * (0.03 if network is model.network else 0.02)
+
+    monkeypatch.setattr(_speed, "_seconds", seconds)
+    found = _speed.speed_of(model, small)
+    assert found.rounds == _speed.MOST
+    assert found.lower < found.ratio == pytest.approx(1.5, rel=1e-6) == found.upper
+    assert found.own < found.whole  # a ratio of sums would have told a slower model
+    monkeypatch.setattr(_speed, "SECONDS", 0)
+    assert _speed.speed_of(model, small).rounds == _speed.FEWEST
 
 
 def test_per_layer_lists_are_trimmed_to_the_blocks_that_stay(tmp_path: Path) -> None:
@@ -240,7 +260,9 @@ def test_the_whole_model_stays_as_it_was(tmp_path: Path) -> None:
 def test_tokenizer_generation_config_and_card_go_along(model_folder: Path, tmp_path: Path) -> None:
     model = hs.load(model_folder)
     model.network.generation_config.max_new_tokens = 3
-    hs.export(model, "layer.1", tmp_path / "small", texts=[[1, 5, 6, 7, 9]], measured={"perplexity": "1 to 2"})
+    texts = [[1, 5, 6, 7, 9]]
+    found = hs.export(model, "layer.1", tmp_path / "small", texts=texts, measured={"perplexity": "1 to 2"})
+    assert found.speed is not None
     small = tmp_path / "small"
     assert AutoTokenizer.from_pretrained(small)("w4 w7")["input_ids"] == [1, 4, 7]
     assert transformers.GenerationConfig.from_pretrained(small).max_new_tokens == 3
@@ -249,6 +271,7 @@ def test_tokenizer_generation_config_and_card_go_along(model_folder: Path, tmp_p
     assert "| perplexity | 1 to 2 |" in card
     assert "1 block shorter" in card
     assert "tokens a second in place of" in card
+    assert f"{found.speed.ratio:.2f} times as fast (half of {found.speed.rounds} rounds: " in card
     assert hs.load(small).anatomy.n_layers == model.anatomy.n_layers - 1
     assert [path.name for path in tmp_path.iterdir()] == ["small"]
 

@@ -259,6 +259,9 @@ def test_smaller_units_go_too(units: Any, tmp_path: Path) -> None:
     found = pruned(units=units, ranking="magnitude,taylor,last", out=tmp_path / "p")
     exported = found.export(support.tiny_model(), tmp_path / "small")
     assert exported.bytes[0] == exported.bytes[1]
+    assert exported.speed is None
+    assert found.exports()["speed_up"].isna().all()
+    assert (tmp_path / "p" / "exports.json").read_text().count("speed_up") == 0
     assert exported.removed == tuple(sorted(exported.removed, key=lambda one: found.findings.parts.index(one)))
 
 
@@ -300,7 +303,8 @@ def test_the_command_writes_a_folder_and_a_model(cli: Cli, model_folder: Path, t
     assert "What each ranking costs" in page
     saved = hs.Prune.open(tmp_path / "p").exports().iloc[0]
     assert saved["bytes"] == sum(weight.nbytes for weight in small.parameters())
-    assert saved["speed_up"] == saved["tokens_per_second"] / saved["whole_tokens_per_second"] > 0
+    assert 0 < saved["speed_up_q1"] <= saved["speed_up"] <= saved["speed_up_q3"]
+    assert saved["speed_up"] == found["exported"]["speed"]["ratio"]
     assert f"{saved['tokens_per_second']:,.0f}" in page
     (tmp_path / "p" / "report.html").unlink()
     assert cli("report", tmp_path / "p").code == 0

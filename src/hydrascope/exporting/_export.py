@@ -22,6 +22,7 @@ from hydrascope.exporting._folder import drafted, require_free
 from hydrascope.exporting._narrower import narrower
 from hydrascope.exporting._reopened import Reopened, Trimmed, require_same
 from hydrascope.exporting._smaller import smaller
+from hydrascope.exporting._speed import Speed, speed_of
 
 _AT_ONCE = 4
 """Real texts that are compared."""
@@ -37,7 +38,7 @@ class Exported:
         error: largest difference from the model without them, as a share of the largest logit.
         parameters: weights of the whole model, and those of its own that are not zero.
         bytes: bytes of all weights of the whole model, and of its own.
-        speed: tokens a second of the whole model and its own, in forwards without a cache on this machine.
+        speed: how much faster it is, measured on this machine; None where it has as many weights and is as fast.
         groups: key-value groups by which the attention of every block is narrower.
     """
 
@@ -46,7 +47,7 @@ class Exported:
     error: float
     parameters: tuple[int, int]
     bytes: tuple[int, int]
-    speed: tuple[float, float]
+    speed: Speed | None
     groups: int = 0
 
 
@@ -95,14 +96,14 @@ def export(
                 seen = _written(trimmed, narrow, draft, texts)
         if seen is None:
             groups, seen = 0, _written(trimmed, network, draft, texts)
-        network = narrow if groups else network
+        before, after = _nbytes(model.network), _nbytes(seen.network)
         found = Exported(
             path,
             tuple(map(str, missing)),
             seen.error,
-            (model.source.n_parameters, _not_zero(network)),
-            (_nbytes(model.network), _nbytes(network)),
-            seen.speed,
+            (model.source.n_parameters, _not_zero(seen.network)),
+            (before, after),
+            None if before == after else speed_of(model, seen.network),
             groups,
         )
         (draft / "README.md").write_text(
@@ -140,9 +141,11 @@ def parts_of(model: Model, components: str) -> tuple[Component, ...]:
 def saving(exported: Exported, missing: Sequence[Component]) -> str:
     """What a pruned model saves, in a sentence."""
     before, after = exported.bytes
-    if before == after:
+    if exported.speed is None:
         zero = exported.parameters[0] - exported.parameters[1]
-        return f"It is as large and as fast as the whole model: {zero:,} of its weights are zero."
+        return (
+            f"It is as large and as fast as the whole model, since it has as many weights: {zero:,} of them are zero."
+        )
     blocks = sum(part.kind == "layer" for part in missing)
     many = "1 block shorter" if blocks == 1 else f"{blocks} blocks shorter"
     narrow = f"narrower by {exported.groups} of the key-value groups of every block"
@@ -150,10 +153,11 @@ def saving(exported: Exported, missing: Sequence[Component]) -> str:
     cut = ("layer", "kv", "head") if exported.groups else ("layer",)
     rest = any(part.kind not in cut for part in missing)
     zeroed = " Parts smaller than that are zeroed and save nothing." if rest else ""
-    whole, own = exported.speed
+    speed = exported.speed
     return (
         f"It is {' and '.join(how)}: {(before - after) / 2**20:,.1f} of {before / 2**20:,.1f} MB are gone, and where "
-        f"it was made it takes {own:,.0f} tokens a second in place of {whole:,.0f}.{zeroed}"
+        f"it was made it is {speed.ratio:.2f} times as fast (half of {speed.rounds} rounds: {speed.lower:.2f} to "
+        f"{speed.upper:.2f}): {speed.own:,.0f} tokens a second in place of {speed.whole:,.0f}.{zeroed}"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pandas as pd
 
@@ -24,7 +24,7 @@ from hydrascope.run_directory import EXPORTS, PRUNE, finished_record, folder_nam
 
 _EXPORTS = [
     *("ranking", "size", "removed", "bytes", "whole_bytes", "bytes_saved"),
-    *("tokens_per_second", "whole_tokens_per_second", "speed_up"),
+    *("tokens_per_second", "whole_tokens_per_second", "speed_up", "speed_up_q1", "speed_up_q3"),
 ]
 
 
@@ -88,11 +88,18 @@ class Prune(NamedTables):
         return self.findings.tasks.copy()
 
     def exports(self) -> pd.DataFrame:
-        """What smaller models that were written save: bytes, and tokens a second of both on one machine, in turn."""
-        rows = []
-        if self.path is not None and (self.path / EXPORTS).exists():
-            rows = read_record(self.path / EXPORTS)["exports"]
-        return pd.DataFrame(rows, columns=_EXPORTS)
+        """What smaller models that were written save: bytes, and tokens a second of both on one machine, in turn.
+
+        `speed_up` is the median of rounds, between its quartiles; a model with as many weights as the whole one is as
+        fast, and has none.
+        """
+        return pd.DataFrame(self._exported, columns=_EXPORTS)
+
+    @property
+    def _exported(self) -> list[dict[str, Any]]:
+        if self.path is None or not (self.path / EXPORTS).exists():
+            return []
+        return list(read_record(self.path / EXPORTS)["exports"])
 
     def report(self, path: PathLike) -> Path:
         """Write the HTML report.
@@ -164,18 +171,18 @@ class Prune(NamedTables):
         if self.path is None:
             return
         removed = "+".join(found.removed)
-        row = {
+        row: dict[str, Any] = {
             "ranking": ranking,
             "size": len(found.removed),
             "removed": removed,
             "bytes": found.bytes[1],
             "whole_bytes": found.bytes[0],
             "bytes_saved": 1 - found.bytes[1] / found.bytes[0],
-            "tokens_per_second": found.speed[1],
-            "whole_tokens_per_second": found.speed[0],
-            "speed_up": found.speed[1] / found.speed[0],
         }
-        others = [one for one in self.exports().to_dict("records") if one["removed"] != removed]
+        if (speed := found.speed) is not None:
+            row |= {"tokens_per_second": speed.own, "whole_tokens_per_second": speed.whole, "speed_up": speed.ratio}
+            row |= {"speed_up_q1": speed.lower, "speed_up_q3": speed.upper}
+        others = [one for one in self._exported if one["removed"] != removed]
         write_record(self.path / EXPORTS, {"settings": {}, "exports": [*others, row]})
 
     def summary(self) -> Verdict:
