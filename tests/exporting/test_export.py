@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import hydrascope as hs
 from hydrascope.anatomy import examine
-from hydrascope.errors import ComponentError, ExportRefused, OutputError
+from hydrascope.errors import ComponentError, ExportRefused, HydrascopeError, OutputError
 from hydrascope.exporting import _speed
 from tests.support import registry, tiny
 from tests.support.families import FAMILIES, build
@@ -274,6 +274,47 @@ def test_tokenizer_generation_config_and_card_go_along(model_folder: Path, tmp_p
     assert f"{found.speed.ratio:.2f} times as fast (half of {found.speed.rounds} rounds: " in card
     assert hs.load(small).anatomy.n_layers == model.anatomy.n_layers - 1
     assert [path.name for path in tmp_path.iterdir()] == ["small"]
+
+
+def test_python_takes_what_is_natural(model_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    model = hs.load(model_folder)
+    capfd.readouterr()
+    right = hs.export(model, "layer.1,head.0.1", tmp_path / "right").removed
+    given: list[dict[str, Any]] = [
+        {"components": ["layer.1", "head.0.1"]},
+        {"components": iter(("layer.1", "head.0.1"))},
+        {"model": str(model_folder)},
+        {"model": model_folder, "folder": str(tmp_path / "a")},
+        {"texts": ["w4 w5", [1, 5, 6], torch.tensor([1, 7, 8])]},
+        {"texts": hs.load_prompts(["w4 w5", "w9 w7 w8"])},
+        {"texts": [*["w4 w5"] * 4, "", 3]},  # only the first four are looked at
+    ]
+    for number, more in enumerate(given):
+        asked = {"model": model, "components": "layer.1,head.0.1", "folder": tmp_path / str(number), **more}
+        assert hs.export(**asked).removed == right
+    assert capfd.readouterr().err.count("Writing model shards") == 0
+    assert transformers.utils.logging.is_progress_bar_enabled()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"components": 3}, "3 names no parts"),
+        ({"components": []}, "names no parts"),
+        ({"components": [6]}, "names no parts"),
+        ({"folder": None}, "None names no folder"),
+        ({"folder": 3}, "3 names no folder"),
+        ({"model": 3}, "an object of type int is no"),
+        ({"texts": 3}, "3 is no set of prompts"),
+        ({"texts": [3]}, "3 is no text"),
+        ({"texts": [[1, 10**6]]}, "1000000"),
+    ],
+)
+def test_what_is_none_of_these_is_refused_in_a_sentence(more: dict[str, Any], said: str, tmp_path: Path) -> None:
+    asked = {"model": examine(tiny.network(), None, name="tiny"), "components": "layer.1", "folder": tmp_path / "small"}
+    with pytest.raises(HydrascopeError, match=said):
+        hs.export(**{**asked, **more})
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_there_is_left_alone(tmp_path: Path) -> None:

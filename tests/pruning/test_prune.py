@@ -225,6 +225,16 @@ def test_python_takes_what_is_natural(model_folder: Path, text_file: Path) -> No
     pd.testing.assert_frame_equal(short.costs(), plain.costs())
     with pytest.raises(RunError, match="3 is no set of options"):
         hs.prune(model, cut, options=3)  # type: ignore[arg-type]
+    with pytest.raises(RunError, match="progress cannot be True; give a function"):
+        hs.prune(model, cut, progress=True)  # type: ignore[arg-type]
+    page = plain.report(text_file.with_name("page.html")).read_text()  # one that was not kept knows what was run
+    assert f"{plain.costs()['perplexity'].iloc[0]:.2f}" in page
+    folderless: Any = 3
+    for asked_of_three in (hs.Prune.open, plain.report):
+        with pytest.raises(OutputError, match="3 names no folder"):
+            asked_of_three(folderless)
+    with pytest.raises(OutputError, match="None names no folder"):
+        plain.export(model_folder, None, 1)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from transformers.utils import logging
 
 from hydrascope.anatomy import Model
 from hydrascope.components import Component, in_order, parse_knockouts
@@ -19,13 +20,13 @@ from hydrascope.engine import Constants
 from hydrascope.errors import ExportRefused
 from hydrascope.exporting._card import card
 from hydrascope.exporting._folder import drafted, require_free
+from hydrascope.exporting._given import ComponentsLike, TextsLike, given_addresses, given_texts
 from hydrascope.exporting._narrower import narrower
 from hydrascope.exporting._reopened import Reopened, Trimmed, require_same
 from hydrascope.exporting._smaller import smaller
 from hydrascope.exporting._speed import Speed, speed_of
-
-_AT_ONCE = 4
-"""Real texts that are compared."""
+from hydrascope.run import ModelLike, PathLike, given_model
+from hydrascope.run_directory import folder_named
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,11 @@ class Exported:
 
 
 def export(
-    model: Model,
-    components: str,
-    folder: str | Path,
+    model: ModelLike,
+    components: ComponentsLike,
+    folder: PathLike,
     *,
-    texts: Collection[Sequence[int]] = (),
+    texts: TextsLike = (),
     measured: Mapping[str, str] | None = None,
     constants: Mapping[str, Constants] | None = None,
 ) -> Exported:
@@ -68,21 +69,23 @@ def export(
     texts, with a cache and without, with the model whose parts are left out.
 
     Args:
-        model: model that `hydrascope.load` opened.
-        components: addresses with commas between, such as `layer.20,layer.21` or `head.9.6`.
+        model: model that `hydrascope.load` opened, or what it takes: a name, a folder, a module.
+        components: addresses with commas between, such as `layer.20,layer.21` or `head.9.6`, or a list of them.
         folder: where to write; nothing may be there.
-        texts: token ids of real texts to compare on.
+        texts: real texts to compare on: prompts in any form, or lists of token ids; the first four are taken.
         measured: what removing the parts cost, by what was measured, for the card.
         constants: what parts leave in their places, by address, place by place; others leave nothing. The bias of the
             projection that wrote a part must hold it.
 
     Raises:
         OutputError: there is something in the folder, or it cannot be written.
+        HydrascopeError: model, parts or texts are not there.
         ExportRefused: the folder would compute something else; nothing is left behind.
     """
-    path = Path(folder)
-    missing = parts_of(model, components)
+    path, named = folder_named(folder), given_addresses(components)
     require_free(path)
+    model = given_model(model)
+    missing, some = parts_of(model, named), given_texts(texts, model)
     model.require_unchanged()
     left = {part: constants[str(part)] for part in missing if constants and str(part) in constants}
     network = smaller(model, missing, left)
@@ -93,9 +96,9 @@ def export(
         seen = None
         if groups:
             with suppress(ExportRefused):  # zeros do as well
-                seen = _written(trimmed, narrow, draft, texts)
+                seen = _written(trimmed, narrow, draft, some)
         if seen is None:
-            groups, seen = 0, _written(trimmed, network, draft, texts)
+            groups, seen = 0, _written(trimmed, network, draft, some)
         before, after = _nbytes(model.network), _nbytes(seen.network)
         found = Exported(
             path,
@@ -115,12 +118,25 @@ def export(
     return found
 
 
-def _written(trimmed: Trimmed, network: Any, draft: Path, texts: Collection[Sequence[int]]) -> Reopened:
+def _written(trimmed: Trimmed, network: Any, draft: Path, texts: Sequence[Sequence[int]]) -> Reopened:
     """Write a folder and hold it to the model without the parts."""
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
-    _write(trimmed.model, network, draft)
-    return require_same(trimmed, draft, _stacked(texts))
+    with _without_bars():
+        _write(trimmed.model, network, draft)
+        return require_same(trimmed, draft, [torch.tensor([list(ids)]) for ids in texts])
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keep the library's own bars away, for a moment."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def parts_of(model: Model, components: str) -> tuple[Component, ...]:
@@ -173,10 +189,6 @@ def _write(model: Model, network: Any, folder: Path) -> None:
         raise ExportRefused(
             f"the library cannot save '{model.source.label}' with fewer parts ({type(error).__name__}: {said})"
         ) from error
-
-
-def _stacked(texts: Collection[Sequence[int]]) -> list[torch.Tensor]:
-    return [torch.tensor([list(ids)]) for ids, _ in zip(texts, range(_AT_ONCE), strict=False)]
 
 
 def _not_zero(network: nn.Module) -> int:

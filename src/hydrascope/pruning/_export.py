@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydrascope.anatomy import Model
 from hydrascope.errors import RunError
 from hydrascope.exporting import Exported, export, require_savable
-from hydrascope.prompts import encode
 from hydrascope.pruning._constants import LEFT
 from hydrascope.pruning._findings import Findings
 from hydrascope.pruning._subject import Subject
 from hydrascope.pruning._told import spread
-from hydrascope.run_directory import folder_named
 
 if TYPE_CHECKING:
     from hydrascope.pruning._execution import Pruning
@@ -72,7 +71,7 @@ def same_choice(found: Findings, size: int, ranking: str) -> str:
     return ", ".join(name for name, one in found.chosen.items() if one.sets[size] == mine)
 
 
-def export_chosen(found: Findings, subject: Subject, model: Model, folder: Any, size: int, ranking: str) -> Exported:
+def export_chosen(found: Findings, subject: Subject, model: Model, folder: Path, size: int, ranking: str) -> Exported:
     """Write the model without what a ranking chose.
 
     Args:
@@ -99,15 +98,12 @@ def export_chosen(found: Findings, subject: Subject, model: Model, folder: Any, 
         "chosen by": same_choice(found, size, ranking),
         "left in its place": LEFT[found.replace],
     }
-    encoded = encode(
-        subject.prompts, model.tokenizer, vocabulary=model.anatomy.n_vocab, context=model.context, needed=()
-    )
     (parts,) = found.chosen[ranking].sets[size]
     return export(
         model,
-        ",".join(parts),
-        folder_named(folder),
-        texts=[one.ids for one in encoded.prompts],
+        parts,
+        folder,
+        texts=subject.prompts,
         measured=measured,
         constants=found.constants,
     )

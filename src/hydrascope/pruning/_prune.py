@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from hydrascope._tables import NamedTables
-from hydrascope.errors import RunError
 from hydrascope.exporting import Exported
 from hydrascope.ledger import read_record, write_record
 from hydrascope.pruning._constants import LEFT
@@ -109,12 +108,10 @@ class Prune(NamedTables):
 
         Raises:
             OutputError: the file cannot be written.
-            RunError: the pruning was not kept, so that it does not say what was run.
         """
         from hydrascope.report import PruningPage, write_prune_report  # charts take a second to import
 
-        if self.path is None:
-            raise RunError("a pruning that was not kept has no report; give it a folder with out=")
+        page_file = folder_named(path)
         found, record = self.findings, self.subject.record
         page = PruningPage(
             model=str(record["model"]["label"]),
@@ -131,7 +128,7 @@ class Prune(NamedTables):
             command=str(record["command"]),
             versions=record["versions"],
         )
-        return write_prune_report(page, folder_named(path))
+        return write_prune_report(page, page_file)
 
     def removed(self, size: int | None = None, ranking: str | None = None) -> tuple[str, ...]:
         """Addresses of the parts that go.
@@ -162,7 +159,7 @@ class Prune(NamedTables):
             ExportRefused: the folder would compute something else; nothing is left behind.
         """
         size, name = chosen_set(self.findings, size, ranking)
-        found = export_chosen(self.findings, self.subject, given_model(model), folder, size, name)
+        found = export_chosen(self.findings, self.subject, given_model(model), folder_named(folder), size, name)
         self._remember(found, same_choice(self.findings, size, name))
         return found
 

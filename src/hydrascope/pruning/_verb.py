@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hydrascope.progress import bars
+from hydrascope.progress import bars, require_callable
 from hydrascope.pruning._estimate import estimate_prune
 from hydrascope.pruning._execution import execute_prune, prepare_prune
 from hydrascope.pruning._prune import Prune
@@ -77,6 +77,7 @@ def prune(
     Raises:
         HydrascopeError: what cannot be done, and what to do about it.
     """
+    require_callable(progress)
     chosen = given_options(options, protocol="text")
     folder = None if out is None else folder_named(out)
     opened = given_model(model)
