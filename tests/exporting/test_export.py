@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +210,12 @@ def test_groups_that_cannot_be_cut_out_are_zeroed(model_type: str, parts: str, t
     model = examine(grouped(model_type), None, name=model_type)
     found = hs.export(model, parts, tmp_path / "small")
     assert (found.groups, found.bytes[0], found.speed) == (0, found.bytes[1], None)
-    assert "as large and as fast" in (tmp_path / "small" / "README.md").read_text()
+    text = (tmp_path / "small" / "README.md").read_text()
+    assert "as large and as fast" in text
+    assert ("zeroed instead of cut out, because: " in text) == bool(found.zeroed)
+    assert found.zeroed in text
+    if (model_type, parts) == ("llama", "kv.*.1"):
+        assert "(32) is not a multiple of the number of attention heads (6)" in found.zeroed
 
 
 def test_heads_that_make_up_whole_groups_are_cut_out_too(tmp_path: Path) -> None:
@@ -274,6 +280,23 @@ def test_tokenizer_generation_config_and_card_go_along(model_folder: Path, tmp_p
     assert f"{found.speed.ratio:.2f} times as fast (half of {found.speed.rounds} rounds: " in card
     assert hs.load(small).anatomy.n_layers == model.anatomy.n_layers - 1
     assert [path.name for path in tmp_path.iterdir()] == ["small"]
+
+
+def test_a_card_says_what_went_and_not_where_it_lay(model_folder: Path, tmp_path: Path) -> None:
+    model = hs.load(model_folder)
+    found = hs.export(model, "layer.1,attn.1,head.1.0,head.0.1", tmp_path / "small")
+    assert found.removed == ("head.0.1", "layer.1")  # the rest lies in the block
+    text = (tmp_path / "small" / "README.md").read_text()
+    assert "without 1 of its 6 heads and 1 of its 3 blocks\n" in text
+    assert "base_model" not in text
+    assert str(model_folder) not in text
+    assert f"Made from `{model.source.label}` by" in text
+    assert f"with hydrascope {hs.__version__}" in text
+    hub = replace(model, source=replace(model.source, name="team/model@main", revision="abc123"))
+    hs.export(hub, "layer.1", tmp_path / "of-hub")
+    text = (tmp_path / "of-hub" / "README.md").read_text()
+    assert "tags: [pruned, hydrascope]\nbase_model: team/model\n---\n" in text
+    assert "Made from `team/model` at abc123 by" in text
 
 
 def test_python_takes_what_is_natural(model_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

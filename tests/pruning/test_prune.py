@@ -305,6 +305,11 @@ def test_the_command_writes_a_folder_and_a_model(cli: Cli, model_folder: Path, t
     assert small.config.n_layer == 2
     row = hs.Prune.open(tmp_path / "p").costs().query("ranking == @found['numbers']['best']").iloc[0]
     assert f"| perplexity | {row['whole_perplexity']:.3f} whole" in (tmp_path / "small" / "README.md").read_text()
+    text = (tmp_path / "small" / "README.md").read_text()
+    test = hs.Prune.open(tmp_path / "p").findings.test
+    assert f"{int(test.predicted.sum())} tokens in {len(set(test.documents))} documents of words" in text
+    assert "| made by | `hydrascope prune tiny --prompts words.jsonl --length 10" in text
+    assert str(tmp_path) not in text
     assert cli("show", tmp_path / "p").out.splitlines()[0] == found["headline"]
     assert cli("table", tmp_path / "p", "costs").out.startswith("ranking,size,share")
     assert found["headline"] in cli("runs", tmp_path).out

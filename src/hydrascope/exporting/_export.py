@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ class Exported:
         bytes: bytes of all weights of the whole model, and of its own.
         speed: how much faster it is, measured on this machine; None where it has as many weights and is as fast.
         groups: key-value groups by which the attention of every block is narrower.
+        zeroed: why they are zeroed instead, where the library would not have a narrower model.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class Exported:
     bytes: tuple[int, int]
     speed: Speed | None
     groups: int = 0
+    zeroed: str = ""
 
 
 def export(
@@ -93,10 +95,12 @@ def export(
     trimmed = Trimmed(model, missing, left)
     place = path.resolve() if path.is_dir() else path  # a link stays one
     with drafted(place) as draft:
-        seen = None
+        seen, why = None, ""
         if groups:
-            with suppress(ExportRefused):  # zeros do as well
+            try:
                 seen = _written(trimmed, narrow, draft, some)
+            except ExportRefused as error:  # zeros do as well
+                why = " ".join(str(error.__cause__ or error).split())[:200]
         if seen is None:
             groups, seen = 0, _written(trimmed, network, draft, some)
         before, after = _nbytes(model.network), _nbytes(seen.network)
@@ -108,10 +112,9 @@ def export(
             (before, after),
             None if before == after else speed_of(model, seen.network),
             groups,
+            why,
         )
-        (draft / "README.md").write_text(
-            card(model.source, missing, saving(found, missing), measured or {}), encoding="utf-8"
-        )
+        (draft / "README.md").write_text(card(model, missing, saving(found, missing), measured or {}), encoding="utf-8")
         if place.is_dir():
             place.rmdir()
         os.replace(draft, place)
@@ -140,7 +143,7 @@ def _without_bars() -> Iterator[None]:
 
 
 def parts_of(model: Model, components: str) -> tuple[Component, ...]:
-    """The parts that addresses name, each once, in the order of the forward pass.
+    """The parts that addresses name, each once, in the order of the forward pass; a block stands for all in it.
 
     Raises:
         ComponentError: an address names no part of the model.
@@ -151,7 +154,8 @@ def parts_of(model: Model, components: str) -> tuple[Component, ...]:
         if knockout.sender is not None or knockout.frozen:
             raise ExportRefused(f"'{knockout}' is no part that a model can go without; name blocks, heads or neurons")
         found |= dict.fromkeys(knockout.parts)
-    return in_order(found)
+    blocks = {part.layer for part in found if part.kind == "layer"}
+    return in_order(part for part in found if part.kind == "layer" or part.layer not in blocks)
 
 
 def saving(exported: Exported, missing: Sequence[Component]) -> str:
@@ -161,6 +165,7 @@ def saving(exported: Exported, missing: Sequence[Component]) -> str:
         zero = exported.parameters[0] - exported.parameters[1]
         return (
             f"It is as large and as fast as the whole model, since it has as many weights: {zero:,} of them are zero."
+            f"{_instead(exported)}"
         )
     blocks = sum(part.kind == "layer" for part in missing)
     many = "1 block shorter" if blocks == 1 else f"{blocks} blocks shorter"
@@ -174,7 +179,13 @@ def saving(exported: Exported, missing: Sequence[Component]) -> str:
         f"It is {' and '.join(how)}: {(before - after) / 2**20:,.1f} of {before / 2**20:,.1f} MB are gone, and where "
         f"it was made it is {speed.ratio:.2f} times as fast (half of {speed.rounds} rounds: {speed.lower:.2f} to "
         f"{speed.upper:.2f}): {speed.own:,.0f} tokens a second in place of {speed.whole:,.0f}.{zeroed}"
+        f"{_instead(exported)}"
     )
+
+
+def _instead(exported: Exported) -> str:
+    """Why key-value groups were zeroed, if they could have gone."""
+    return f" Its key-value groups are zeroed instead of cut out, because: {exported.zeroed}" if exported.zeroed else ""
 
 
 def _write(model: Model, network: Any, folder: Path) -> None:

@@ -89,14 +89,17 @@ def export_chosen(found: Findings, subject: Subject, model: Model, folder: Path,
     subject.require(model)
     table = found.costs
     row = {str(name): value for name, value in table.query("ranking == @ranking and size == @size").iloc[0].items()}
+    documents, tokens = len(set(found.test.documents)), int(found.test.predicted.sum())
     measured = {
-        "tokens of text that no ranking saw": f"{int(found.test.predicted.sum()):,}",
+        "text that no ranking saw": f"{tokens:,} tokens in {documents:,} documents of {subject.text}",
         "perplexity": f"{row['whole_perplexity']:.3f} whole, {row['perplexity']:.3f} without",
         "rise of the loss, nats a token": spread(row, "rise", 4),
         "KL divergence from the whole model, nats a token": f"{row['kl']:.4f}",
         "tokens at which both have the same first choice": f"{row['agreed']:.1%}",
         "chosen by": same_choice(found, size, ranking),
         "left in its place": LEFT[found.replace],
+        **_on_tasks(found, size, ranking),
+        "made by": f"`{subject.command}`, hydrascope {subject.record['versions']['hydrascope']}",
     }
     (parts,) = found.chosen[ranking].sets[size]
     return export(
@@ -107,3 +110,13 @@ def export_chosen(found: Findings, subject: Subject, model: Model, folder: Path,
         measured=measured,
         constants=found.constants,
     )
+
+
+def _on_tasks(found: Findings, size: int, ranking: str) -> dict[str, str]:
+    """Right answers on each task, if any was asked for."""
+    rows = found.tasks.query("ranking == @ranking and size == @size").to_dict("records")
+    return {
+        f"right answers of {row['prompts']} on {row['task']}": f"{row['whole_right']:.1%} whole, "
+        f"{row['right']:.1%} without"
+        for row in rows
+    }

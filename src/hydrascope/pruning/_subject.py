@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,19 @@ class Subject:
             OutputError: it is not there, or not what was run.
         """
         return stored_prompts(self.kept) if isinstance(self.kept, Path) else self.kept
+
+    @property
+    def text(self) -> str:
+        """Name of the text."""
+        return str(self.record["prompts"]["name"])
+
+    @property
+    def command(self) -> str:
+        """The command, or why there is none; of whole paths, which tell where files lie, only the last name."""
+        said = str(self.record["command"])
+        if not said.startswith("hydrascope "):
+            return said
+        return shlex.join(Path(word).name if word.startswith(("/", "~")) else word for word in shlex.split(said))
 
     def require(self, model: Model) -> None:
         """Refuse a model that is not the one that was pruned.
