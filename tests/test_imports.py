@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "_lazy": set(),
     "_tables": {"errors", "_card", "ledger", "run_directory"},
     "_card": set(),
-    "progress": set(),
+    "progress": {"errors"},
     "components": {"errors"},
     "zoo": {"errors"},
     "prompts": {"errors", "_card", "_lazy", "components", "zoo"},
@@ -42,7 +42,7 @@ ALLOWED: dict[str, set[str]] = {
         *("analysis", "_lazy", "run_settings"),
     },
     "attribution": {"errors", "components", "anatomy", "ablations", "engine", "analysis", "run"},
-    "exporting": {"errors", "components", "anatomy", "engine"},
+    "exporting": {"errors", "components", "prompts", "anatomy", "engine", "run", "run_directory"},
     "faults": {
         *("errors", "components", "prompts", "anatomy", "ablations", "engine", "ledger", "run_directory", "analysis"),
         *("resilience", "report", "run", "_lazy", "_tables", "progress"),

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydrascope.analysis import require_writers
-from hydrascope.errors import RunError, shown
-from hydrascope.progress import bars
+from hydrascope.errors import RunError
+from hydrascope.progress import bars, require_callable
 from hydrascope.results import Ledger
 from hydrascope.run import (
     AblationsLike,
@@ -75,7 +75,7 @@ def knock_out(
         HydrascopeError: what cannot be done, and what to do about it.
     """
     chosen = given_options(options).but(components=components, seed=seed)
-    _require_callable(progress)
+    require_callable(progress)
     folder = None if out is None else folder_named(out)
     ablations = given_ablations(ablation, chosen)
     opened = given_model(model)
@@ -117,7 +117,7 @@ def freeze(
         SettingsChanged: model or ablation are not those of the run.
         HydrascopeError: what cannot be done, and what to do about it.
     """
-    _require_callable(progress)
+    require_callable(progress)
     ledger = run if isinstance(run, Ledger) else Ledger.open(run)
     if ledger.path is None:
         raise RunError("this ledger's run was not kept, so nothing can be added to it; run it again with out")
@@ -135,8 +135,3 @@ def freeze(
         directory = reopen(ledger.path, task.settings)
         execute_companions(directory, freezing(task, ledger.dataset), request, progress=progress or drawn)
     return Ledger(ledger.dataset, ledger.path)
-
-
-def _require_callable(progress: object) -> None:
-    if progress is not None and not callable(progress):
-        raise RunError(f"progress cannot be {shown(progress)}; give a function that takes stage, number done and total")

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from hydrascope.errors import RunError, shown
+
 Told = Callable[[str, int, int], None]
 """Takes stage, number done and total."""
 
@@ -32,6 +34,16 @@ def bars(*, quiet: bool = False) -> Iterator[Told]:
     else:
         with _in_terminal(console) as told:
             yield told
+
+
+def require_callable(progress: object) -> None:
+    """Refuse what cannot be told how far a run is.
+
+    Raises:
+        RunError: it is no function.
+    """
+    if progress is not None and not callable(progress):
+        raise RunError(f"progress cannot be {shown(progress)}; give a function that takes stage, number done and total")
 
 
 def loading(*, quiet: bool = False) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import hydrascope as hs
 from hydrascope.anatomy import examine
-from hydrascope.errors import ComponentError, ExportRefused, OutputError
+from hydrascope.errors import ComponentError, ExportRefused, HydrascopeError, OutputError
+from hydrascope.exporting import _speed
 from tests.support import registry, tiny
 from tests.support.families import FAMILIES, build
 
@@ -207,8 +209,13 @@ def test_with_as_few_groups_in_every_block_attention_is_narrower(model_type: str
 def test_groups_that_cannot_be_cut_out_are_zeroed(model_type: str, parts: str, tmp_path: Path) -> None:
     model = examine(grouped(model_type), None, name=model_type)
     found = hs.export(model, parts, tmp_path / "small")
-    assert (found.groups, found.bytes[0]) == (0, found.bytes[1])
-    assert "as large and as fast" in (tmp_path / "small" / "README.md").read_text()
+    assert (found.groups, found.bytes[0], found.speed) == (0, found.bytes[1], None)
+    text = (tmp_path / "small" / "README.md").read_text()
+    assert "as large and as fast" in text
+    assert ("zeroed instead of cut out, because: " in text) == bool(found.zeroed)
+    assert found.zeroed in text
+    if (model_type, parts) == ("llama", "kv.*.1"):
+        assert "(32) is not a multiple of the number of attention heads (6)" in found.zeroed
 
 
 def test_heads_that_make_up_whole_groups_are_cut_out_too(tmp_path: Path) -> None:
@@ -216,6 +223,25 @@ def test_heads_that_make_up_whole_groups_are_cut_out_too(tmp_path: Path) -> None
     found = hs.export(model, "head.*.2,head.*.3", tmp_path / "small")
     assert found.groups == 2
     assert found.bytes[1] < found.bytes[0]
+
+
+def test_moments_that_slow_one_forward_do_not_make_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every third round one forward waits ten times as long, and the machine slows down all along."""
+    model, small, calls = examine(tiny.network(), None, name="tiny"), tiny.network(n_layer=1), [0]
+
+    def seconds(network: Any, ids: torch.Tensor) -> float:
+        calls[0] += 1
+        forward, in_round = calls[0] - 3, (calls[0] - 3) % 4
+        late = 10 if (forward // 4) % 3 == 2 and in_round == 1 else 1
+        return late * (1 + forward / 1000) * (0.03 if network is model.network else 0.02)
+
+    monkeypatch.setattr(_speed, "_seconds", seconds)
+    found = _speed.speed_of(model, small)
+    assert found.rounds == _speed.MOST
+    assert found.lower < found.ratio == pytest.approx(1.5, rel=1e-6) == found.upper
+    assert found.own < found.whole  # a ratio of sums would have told a slower model
+    monkeypatch.setattr(_speed, "SECONDS", 0)
+    assert _speed.speed_of(model, small).rounds == _speed.FEWEST
 
 
 def test_per_layer_lists_are_trimmed_to_the_blocks_that_stay(tmp_path: Path) -> None:
@@ -240,7 +266,9 @@ def test_the_whole_model_stays_as_it_was(tmp_path: Path) -> None:
 def test_tokenizer_generation_config_and_card_go_along(model_folder: Path, tmp_path: Path) -> None:
     model = hs.load(model_folder)
     model.network.generation_config.max_new_tokens = 3
-    hs.export(model, "layer.1", tmp_path / "small", texts=[[1, 5, 6, 7, 9]], measured={"perplexity": "1 to 2"})
+    texts = [[1, 5, 6, 7, 9]]
+    found = hs.export(model, "layer.1", tmp_path / "small", texts=texts, measured={"perplexity": "1 to 2"})
+    assert found.speed is not None
     small = tmp_path / "small"
     assert AutoTokenizer.from_pretrained(small)("w4 w7")["input_ids"] == [1, 4, 7]
     assert transformers.GenerationConfig.from_pretrained(small).max_new_tokens == 3
@@ -249,16 +277,98 @@ def test_tokenizer_generation_config_and_card_go_along(model_folder: Path, tmp_p
     assert "| perplexity | 1 to 2 |" in card
     assert "1 block shorter" in card
     assert "tokens a second in place of" in card
+    assert f"{found.speed.ratio:.2f} times as fast (half of {found.speed.rounds} rounds: " in card
     assert hs.load(small).anatomy.n_layers == model.anatomy.n_layers - 1
     assert [path.name for path in tmp_path.iterdir()] == ["small"]
 
 
-def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "small").mkdir()
-    (tmp_path / "small" / "mine.txt").write_text("mine")
-    with pytest.raises(OutputError, match="not empty"):
-        hs.export(examine(tiny.network(), None, name="tiny"), "layer.1", tmp_path / "small")
-    assert [path.name for path in (tmp_path / "small").iterdir()] == ["mine.txt"]
+def test_a_card_says_what_went_and_not_where_it_lay(model_folder: Path, tmp_path: Path) -> None:
+    model = hs.load(model_folder)
+    found = hs.export(model, "layer.1,attn.1,head.1.0,head.0.1", tmp_path / "small")
+    assert found.removed == ("head.0.1", "layer.1")  # the rest lies in the block
+    text = (tmp_path / "small" / "README.md").read_text()
+    assert "without 1 of its 6 heads and 1 of its 3 blocks\n" in text
+    assert "base_model" not in text
+    assert str(model_folder) not in text
+    assert f"Made from `{model.source.label}` by" in text
+    assert f"with hydrascope {hs.__version__}" in text
+    hub = replace(model, source=replace(model.source, name="team/model@main", revision="abc123"))
+    hs.export(hub, "layer.1", tmp_path / "of-hub")
+    text = (tmp_path / "of-hub" / "README.md").read_text()
+    assert "tags: [pruned, hydrascope]\nbase_model: team/model\n---\n" in text
+    assert "Made from `team/model` at abc123 by" in text
+
+
+def test_python_takes_what_is_natural(model_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    model = hs.load(model_folder)
+    capfd.readouterr()
+    right = hs.export(model, "layer.1,head.0.1", tmp_path / "right").removed
+    given: list[dict[str, Any]] = [
+        {"components": ["layer.1", "head.0.1"]},
+        {"components": iter(("layer.1", "head.0.1"))},
+        {"model": str(model_folder)},
+        {"model": model_folder, "folder": str(tmp_path / "a")},
+        {"texts": ["w4 w5", [1, 5, 6], torch.tensor([1, 7, 8])]},
+        {"texts": hs.load_prompts(["w4 w5", "w9 w7 w8"])},
+        {"texts": [*["w4 w5"] * 4, "", 3]},  # only the first four are looked at
+    ]
+    for number, more in enumerate(given):
+        asked = {"model": model, "components": "layer.1,head.0.1", "folder": tmp_path / str(number), **more}
+        assert hs.export(**asked).removed == right
+    assert capfd.readouterr().err.count("Writing model shards") == 0
+    assert transformers.utils.logging.is_progress_bar_enabled()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"components": 3}, "3 names no parts"),
+        ({"components": []}, "names no parts"),
+        ({"components": [6]}, "names no parts"),
+        ({"folder": None}, "None names no folder"),
+        ({"folder": 3}, "3 names no folder"),
+        ({"model": 3}, "an object of type int is no"),
+        ({"texts": 3}, "3 is no set of prompts"),
+        ({"texts": [3]}, "3 is no text"),
+        ({"texts": [[1, 10**6]]}, "1000000"),
+    ],
+)
+def test_what_is_none_of_these_is_refused_in_a_sentence(more: dict[str, Any], said: str, tmp_path: Path) -> None:
+    asked = {"model": examine(tiny.network(), None, name="tiny"), "components": "layer.1", "folder": tmp_path / "small"}
+    with pytest.raises(HydrascopeError, match=said):
+        hs.export(**{**asked, **more})
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_there_is_left_alone(tmp_path: Path) -> None:
+    model = examine(tiny.network(), None, name="tiny")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
+    for name, said in {"full": "not empty", "full/mine.txt": "is a file", "dangling": "is a link to nothing"}.items():
+        with pytest.raises(OutputError, match=said):
+            hs.export(model, "layer.1", tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dangling", "full"]
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
+
+
+def test_an_empty_folder_is_written_to_through_a_link_too(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    hs.export(examine(tiny.network(), None, name="tiny"), "layer.1", tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "config.json").exists()
+
+
+def test_parents_that_were_made_go_again_when_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ExportRefused):
+        hs.export(
+            examine(registry.build("diffllama"), None, name="it"), "layer.1", tmp_path / "new" / "newer" / "small"
+        )
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        hs.export(examine(tiny.network(), None, name="tiny"), "layer.1", tmp_path / "file" / "small")
 
 
 @pytest.mark.parametrize(

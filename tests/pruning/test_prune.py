@@ -16,9 +16,9 @@ from transformers import AutoModelForCausalLM
 
 import hydrascope as hs
 from hydrascope.anatomy import examine
-from hydrascope.errors import ComponentError, OutputError, RunError, SettingsChanged
+from hydrascope.errors import ComponentError, ExportRefused, OutputError, RunError, SettingsChanged
 from hydrascope.prompts import Document
-from hydrascope.pruning import Judge
+from hydrascope.pruning import Findings, Judge, PruneRequest, prepare_prune, require_exportable
 from tests.conftest import Cli
 from tests.pruning.test_rankings import with_two_backups
 from tests.support import texts as support
@@ -92,6 +92,46 @@ def test_a_few_random_sets_have_no_interval() -> None:
     every = hs.prune(support.tiny_model(), texts, **asked)
     assert every.costs()["rise_lo"].notna().all()
     assert not any("no interval" in one for one in every.summary().sentences)
+
+
+def test_random_sets_are_nobodys_choice(cli: Cli, model_folder: Path, text_file: Path, tmp_path: Path) -> None:
+    found = pruned(ranking="random", draws=2)
+    for ranking in ("random", None):
+        with pytest.raises(RunError, match="'random' is 2 sets, none of which is its choice; name another ranking"):
+            found.removed(2, ranking)
+    with pytest.raises(RunError, match="'random' is 2 sets"):
+        found.export(support.tiny_model(), tmp_path / "small", 2, "random")
+    assert len(pruned(ranking="random", draws=1).removed(2, "random")) == 2
+    asked: tuple[Any, ...] = ("prune", model_folder, "--prompts", text_file, "--length", 10)
+    asked = (*asked, "--ranking", "random", "--draws", 2)
+    for more in ([], ["--dry-run"]):
+        said = cli(*asked, "--remove", 1, "--out", tmp_path / "p", "--export", tmp_path / "small", *more)
+        assert "'random' is 2 sets" in said.refusal()
+    assert not (tmp_path / "p").exists()
+
+
+def test_only_the_model_that_was_pruned_is_made_smaller(tmp_path: Path) -> None:
+    """Another one would go out with a cost on its card that is not its own."""
+    other = examine(tiny.network(n_layer=4, seed=1), None, name="other")
+    for found in (pruned(ranking="last"), pruned(tmp_path / "p", ranking="last"), hs.Prune.open(tmp_path / "p")):
+        with pytest.raises(RunError, match="this pruning is of 'tiny', not of 'other'; give the model that was pruned"):
+            found.export(other, tmp_path / "small")
+        with pytest.raises(RunError, match="not of other weights of that name"):
+            found.export(examine(other.network, None, name="tiny"), tmp_path / "small")
+        half = examine(tiny.network(n_layer=4).half(), None, name="tiny")
+        with pytest.raises(RunError, match="of 'tiny' in float32, not of float16"):
+            found.export(half, tmp_path / "small")
+    assert [path.name for path in tmp_path.iterdir()] == ["p"]
+    assert not (tmp_path / "p" / "exports.json").exists()
+
+
+def test_a_card_names_every_ranking_that_chose_the_set(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text(json.dumps({"layer.0": 2, "layer.1": 3, "layer.2": 0, "layer.3": 1}))
+    found = pruned(tmp_path / "p", ranking="last", scores=tmp_path / "mine.json")
+    for size, named in {2: "last, scores", 1: "scores"}.items():
+        found.export(support.tiny_model(), tmp_path / str(size), size, "scores")
+        assert f"| chosen by | {named} |" in (tmp_path / str(size) / "README.md").read_text()
+    assert list(found.exports()["ranking"]) == ["last, scores", "scores"]
 
 
 def test_differences_are_paired_over_documents() -> None:
@@ -247,6 +287,16 @@ def test_python_takes_what_is_natural(model_folder: Path, text_file: Path) -> No
     pd.testing.assert_frame_equal(short.costs(), plain.costs())
     with pytest.raises(RunError, match="3 is no set of options"):
         hs.prune(model, cut, options=3)  # type: ignore[arg-type]
+    with pytest.raises(RunError, match="progress cannot be True; give a function"):
+        hs.prune(model, cut, progress=True)  # type: ignore[arg-type]
+    page = plain.report(text_file.with_name("page.html")).read_text()  # one that was not kept knows what was run
+    assert f"{plain.costs()['perplexity'].iloc[0]:.2f}" in page
+    folderless: Any = 3
+    for asked_of_three in (hs.Prune.open, plain.report):
+        with pytest.raises(OutputError, match="3 names no folder"):
+            asked_of_three(folderless)
+    with pytest.raises(OutputError, match="None names no folder"):
+        plain.export(model_folder, None, 1)  # type: ignore[arg-type]
 
 
 def test_text_is_cut_in_whatever_form_it_is_given(model_folder: Path, text_file: Path) -> None:
@@ -307,6 +357,9 @@ def test_smaller_units_go_too(units: Any, tmp_path: Path) -> None:
     found = pruned(units=units, ranking="magnitude,taylor,last", out=tmp_path / "p")
     exported = found.export(support.tiny_model(), tmp_path / "small")
     assert exported.bytes[0] == exported.bytes[1]
+    assert exported.speed is None
+    assert found.exports()["speed_up"].isna().all()
+    assert (tmp_path / "p" / "exports.json").read_text().count("speed_up") == 0
     assert exported.removed == tuple(sorted(exported.removed, key=lambda one: found.findings.parts.index(one)))
 
 
@@ -342,6 +395,11 @@ def test_the_command_writes_a_folder_and_a_model(cli: Cli, model_folder: Path, t
     assert small.config.n_layer == 2
     row = hs.Prune.open(tmp_path / "p").costs().query("ranking == @found['numbers']['best']").iloc[0]
     assert f"| perplexity | {row['whole_perplexity']:.3f} whole" in (tmp_path / "small" / "README.md").read_text()
+    text = (tmp_path / "small" / "README.md").read_text()
+    test = hs.Prune.open(tmp_path / "p").findings.test
+    assert f"{int(test.predicted.sum())} tokens in {len(set(test.documents))} documents of words" in text
+    assert "| made by | `hydrascope prune tiny --prompts words.jsonl --length 10" in text
+    assert str(tmp_path) not in text
     assert cli("show", tmp_path / "p").out.splitlines()[0] == found["headline"]
     assert cli("table", tmp_path / "p", "costs").out.startswith("ranking,size,share")
     assert found["headline"] in cli("runs", tmp_path).out
@@ -350,7 +408,8 @@ def test_the_command_writes_a_folder_and_a_model(cli: Cli, model_folder: Path, t
     assert "What each ranking costs" in page
     saved = hs.Prune.open(tmp_path / "p").exports().iloc[0]
     assert saved["bytes"] == sum(weight.nbytes for weight in small.parameters())
-    assert saved["speed_up"] == saved["tokens_per_second"] / saved["whole_tokens_per_second"] > 0
+    assert 0 < saved["speed_up_q1"] <= saved["speed_up"] <= saved["speed_up_q3"]
+    assert saved["speed_up"] == found["exported"]["speed"]["ratio"]
     assert f"{saved['tokens_per_second']:,.0f}" in page
     (tmp_path / "p" / "report.html").unlink()
     assert cli("report", tmp_path / "p").code == 0
@@ -365,17 +424,67 @@ def hs_refusal(folder: Path) -> str:
     return str(error.value)
 
 
-def test_a_folder_that_is_not_empty_is_refused_at_once(
-    cli: Cli, model_folder: Path, text_file: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"--export": "full"}, "is not empty"),
+        ({"--export": "full/mine/small"}, "cannot be written"),
+        ({"--export": ""}, "names no folder"),
+        ({"--export": "p"}, "the pruning's own folder"),
+        ({"--replace": "mean"}, "a block that is gone has no bias"),
+    ],
+)
+@pytest.mark.parametrize("when", [[], ["--dry-run"]])
+def test_an_export_that_cannot_be_is_refused_before_the_run(
+    more: dict[str, str],
+    said: str,
+    when: list[str],
+    cli: Cli,
+    model_folder: Path,
+    text_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("")
-    said = cli(
-        *("prune", model_folder, "--prompts", text_file, "--length", 10, "--remove", 1),
-        *("--out", tmp_path / "p", "--export", tmp_path / "full"),
-    )
-    assert "not empty" in said.refusal()
+    asked = {"--prompts": text_file, "--length": 10, "--remove": 1, "--out": "p", "--export": "new/small", **more}
+    found = cli("prune", model_folder, *(word for pair in asked.items() for word in pair), *when)
+    assert said in found.refusal()
     assert not (tmp_path / "p").exists()
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_no_bias_can_hold_is_known_before_the_run() -> None:
+    def refusal(units: Any, replace: Any, name: str = "llama", **more: Any) -> str:
+        model = examine(build(name), None, name=name)
+        given = {"calibrate": 60, "test": 90, "protocol": "text", "remove": 1, **more}
+        request = PruneRequest(units=units, replace=replace, ranking=("last",), **given)
+        try:
+            require_exportable(prepare_prune(request, model, support.tiny_texts()))
+        except ExportRefused as error:
+            return str(error)
+        return ""
+
+    assert "o_proj' has no bias" in refusal("heads", "mean")
+    assert "o_proj' has no bias" in refusal("heads", "mean", remove=None, keep_loss=1.1)
+    assert refusal("heads", "removal") == refusal("blocks", "zero") == refusal("heads", "mean", "gpt2") == ""
+    assert "no single output projection" in refusal("sublayers", "removal", "mixtral", remove=5)
+    assert refusal("sublayers", "removal", "mixtral", remove=1) == ""  # attention can go
+
+
+def test_what_was_found_is_shown_where_nothing_can_go(
+    cli: Cli, model_folder: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Findings, "size_kept", lambda self: None)
+    asked: tuple[Any, ...] = ("prune", model_folder, "--prompts", text_file, "--length", 10, "--ranking", "loss")
+    asked = (*asked, "--shares", 0.5, "--keep-loss", 1.1, "--calibrate", 100, "--test", 100)
+    found = cli(*asked, "--out", tmp_path / "p", "--export", tmp_path / "small", "--json")
+    assert found.code == 2
+    assert "nothing can go within" in found.err
+    assert json.loads(found.out)["exported"] is None
+    assert json.loads(found.out)["headline"].startswith("No ranking stays within")
+    assert not (tmp_path / "small").exists()
 
 
 def test_sentences_state_the_tables() -> None:

@@ -33,8 +33,11 @@ ASKED_TO_REFUSE = tuple(
             "attribution._scores",
             "ranking._request",
             "ranking._verb",
+            "pruning._prune",
             "pruning._request",
             "pruning._verb",
+            "exporting._export",
+            "exporting._given",
         ),
     )
 )

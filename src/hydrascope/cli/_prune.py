@@ -11,6 +11,7 @@ import typer
 
 from hydrascope.cli._options import AsJson, Trust, with_options
 from hydrascope.cli._streams import say
+from hydrascope.errors import HydrascopeError, OutputError
 from hydrascope.progress import bars, loading
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def _request() -> type[PruneRequest]:
 
 @with_options(NAMES, request=_request)
 def prune(
-    export: Annotated[Path | None, typer.Option(help="Write the smaller model to this folder.")] = None,
+    export: Annotated[str | None, typer.Option(metavar="PATH", help="Write the smaller model to this folder.")] = None,
     out: Annotated[Path | None, typer.Option(help="The pruning's folder; the same command continues it.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away the pruning in that folder.")] = False,
     trust_remote_code: Trust = False,
@@ -59,7 +60,15 @@ def prune(
     loading(quiet=as_json)
     from hydrascope.cli import _terminal
     from hydrascope.exporting import require_free
-    from hydrascope.pruning import Prune, default_prune_folder, estimate_prune, execute_prune, prepare_prune
+    from hydrascope.pruning import (
+        Prune,
+        Subject,
+        default_prune_folder,
+        estimate_prune,
+        execute_prune,
+        prepare_prune,
+        require_exportable,
+    )
     from hydrascope.run import open_request
     from hydrascope.run_directory import folder_named
 
@@ -71,20 +80,30 @@ def prune(
     _terminal.quiet()
     model, prompts = open_request(request, trust_remote_code=trust_remote_code)
     pruning = prepare_prune(request, model, prompts)
+    folder = named or default_prune_folder(pruning)
+    if target is not None:
+        require_exportable(pruning)
+        if folder.resolve().is_relative_to(target.resolve()):
+            raise OutputError(f"'{target}' is the pruning's own folder, or around it; choose another one (--export)")
     plan = estimate_prune(pruning)
     if dry_run:
         say(json.dumps(plan.as_dict(), indent=1) if as_json else "\n".join(plan.lines()))
         return
-    folder = named or default_prune_folder(pruning)
     with bars(quiet=as_json) as progress:
         found, directory = execute_prune(pruning, folder, overwrite=overwrite, progress=progress)
         assert directory is not None
-        result = Prune(found, directory.path)
+        result = Prune(found, Subject.read(directory.path), directory.path)
         _terminal.write_page(result, directory.report, progress)
-        exported = None if target is None else result.export(model, target)
-        if exported is not None:  # the page tells what it saves
-            _terminal.write_page(result, directory.report, progress)
+        exported, refused = None, None
+        if target is not None:
+            try:
+                exported = result.export(model, target)
+                _terminal.write_page(result, directory.report, progress)  # the page tells what it saves
+            except HydrascopeError as error:
+                refused = error  # what was found is shown first
     show_prune(result, directory.report, exported, as_json)
+    if refused is not None:
+        raise refused
 
 
 def show_prune(result: Prune, page: Path, exported: Exported | None, as_json: bool) -> None:

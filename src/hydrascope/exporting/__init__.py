@@ -5,6 +5,9 @@ tokenizer, generation config and card, opens the folder again and holds it to th
 computes something else is refused and does not stay.
 """
 
-from hydrascope.exporting._export import Exported, export, require_free
+from hydrascope.exporting._export import Exported, export
+from hydrascope.exporting._folder import require_free
+from hydrascope.exporting._smaller import require_savable
+from hydrascope.exporting._speed import Speed
 
-__all__ = ["Exported", "export", "require_free"]
+__all__ = ["Exported", "Speed", "export", "require_free", "require_savable"]

@@ -2,42 +2,58 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from textwrap import dedent
 
-from hydrascope.anatomy import ModelSource
+from hydrascope.anatomy import Model
 from hydrascope.components import Component
+from hydrascope.run import versions
+
+WORDS = {
+    "layer": "blocks",
+    "attn": "attention layers",
+    "mlp": "MLPs",
+    "mixer": "mixers",
+    "head": "heads",
+    "kv": "key-value groups",
+    "neuron": "neurons",
+}
+"""Kinds of parts, in words."""
 
 
-def card(source: ModelSource, missing: Sequence[Component], saved: str, measured: Mapping[str, str]) -> str:
+def card(model: Model, missing: Sequence[Component], saved: str, measured: Mapping[str, str]) -> str:
     """The card in Markdown.
 
     Args:
-        source: where the whole model came from.
+        model: the whole model.
         missing: the parts that went, in order.
         saved: what it saves, in words.
         measured: what removing them cost, by what was measured.
     """
+    source = model.source
     rows = "\n".join(f"| {what} | {value} |" for what, value in measured.items())
     cost = f"| measured | |\n|---|---|\n{rows}" if rows else "Not measured: `hydrascope prune` does."
-    revision = f" at {source.revision}" if source.revision else ""
+    # only a model of the hub has a commit; where another one lies is nobody's business
+    hub, commit = source.name.partition("@")[0], source.revision
+    base = f"\nbase_model: {hub}" if commit else ""
+    made_from = f"`{hub}` at {commit}" if commit else f"`{source.label}`"
     head = dedent(f"""\
         ---
         library_name: transformers
-        base_model: {source.name}
         pipeline_tag: text-generation
-        tags: [pruned, hydrascope]
+        tags: [pruned, hydrascope]{{base}}
         ---
 
-        # {source.label} without {len(missing)} of its parts
+        # {source.label} without {_counted(model, missing)}
 
-        Made from `{source.name}`{revision} by removing parts; no weight was trained. Its licence is that of the whole
-        model. Removed, counted from 0 in the whole model: {", ".join(map(str, missing))}.
+        Made from {made_from} by removing parts with hydrascope {versions()["hydrascope"]}; no weight was trained. Its
+        licence is that of the whole model. Removed, counted from 0 in the whole model: {", ".join(map(str, missing))}.
 
         {saved}
 
         ## What that cost
-        """)
+        """).replace("{base}", base)
     tail = dedent("""\
         ## Healing
 
@@ -47,3 +63,10 @@ def card(source: ModelSource, missing: Sequence[Component], saved: str, measured
         the choice of parts nor the training has seen.
         """)
     return f"{head}\n{cost}\n\n{tail}"
+
+
+def _counted(model: Model, missing: Sequence[Component]) -> str:
+    """How many of which parts went: `2 of its 8 blocks and 1 of its 8 MLPs`."""
+    every = model.anatomy.inventory
+    counts = Counter(part.kind for part in missing)
+    return " and ".join(f"{count} of its {len(every.expand(kind))} {WORDS[kind]}" for kind, count in counts.items())

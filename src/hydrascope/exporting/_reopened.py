@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,6 @@ from hydrascope.components import Component
 from hydrascope.engine import Constants, Trunk
 from hydrascope.errors import ExportRefused
 
-TIMED, ROUNDS = 128, 3
-"""Tokens of a forward that is timed, and how often."""
 TOKENS, GENERATED = 12, 6
 """Length of the random texts, and how many tokens each is continued by."""
 ALIKE = {torch.float64: 1e-5, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
@@ -32,11 +29,11 @@ class Reopened:
 
     Attributes:
         error: largest difference from the model without the parts, as a share of the largest logit.
-        speed: tokens a second of the whole model, and of the smaller one.
+        network: what the library opened.
     """
 
     error: float
-    speed: tuple[float, float]
+    network: Any
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ def require_same(trimmed: Trimmed, folder: Path, texts: Sequence[Int[Tensor, "te
         texts: real texts, each tensor of one length.
 
     Returns:
-        Largest difference of logits that was met, and the speed.
+        What the library opened, and the largest difference of logits that was met.
 
     Raises:
         ExportRefused: it does not open, or its logits are others, with or without a cache.
@@ -97,20 +94,7 @@ def require_same(trimmed: Trimmed, folder: Path, texts: Sequence[Int[Tensor, "te
             f"'{label}' without {_named(trimmed.missing)} and the folder that was written for it differ by {worst:.0e} "
             f"of the largest logit, since {trimmed.reason} instead"
         )
-    return Reopened(worst, _speeds(model, opened))
-
-
-def _speeds(model: Model, opened: Any) -> tuple[float, float]:
-    """Tokens a second of the whole model and of the smaller one, forwards without a cache in turn."""
-    ids = torch.full((1, min(TIMED, model.context)), 3, device=model.device)
-    best = [0.0, 0.0]
-    for _ in range(ROUNDS):
-        for side, network in enumerate((model.network, opened)):
-            started = time.perf_counter()
-            with torch.no_grad():
-                network(input_ids=ids, use_cache=False).logits[0, -1, 0].item()
-            best[side] = max(best[side], ids.numel() / (time.perf_counter() - started))
-    return best[0], best[1]
+    return Reopened(worst, opened)
 
 
 def _named(missing: Collection[Component]) -> str:

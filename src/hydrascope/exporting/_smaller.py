@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -49,6 +49,36 @@ def smaller(model: Model, missing: Collection[Component], constants: Mapping[Com
     return network
 
 
+def require_savable(model: Model, parts: Sequence[Component], count: int, *, constant: bool) -> None:
+    """Refuse, before anything is computed, parts of which too few can go for a smaller model to be saved.
+
+    Args:
+        model: the model.
+        parts: the parts that can be chosen.
+        count: how many of them are to go.
+        constant: whether they leave something in their places, which a bias must hold.
+
+    Raises:
+        ExportRefused: of the first part that cannot go.
+    """
+    _require_plain(model)
+    if any(part.kind == "layer" for part in parts):
+        _require_list(model.network, model.anatomy.layers)
+    refused: list[ExportRefused] = []
+    for number, part in enumerate(parts):
+        if number - len(refused) >= count:
+            return
+        blocks = {part.layer} if part.kind == "layer" else ()
+        left = {part: tuple(torch.ones(place.width) for place in model.anatomy.places(part))} if constant else {}
+        try:
+            for module, cuts in _cuts(model, [part], blocks, left).items():
+                _require_bias(model.network.get_submodule(module), cuts, module)
+        except ExportRefused as error:
+            refused.append(error)
+    if len(parts) - len(refused) < count:
+        raise refused[0]
+
+
 def _require_plain(model: Model) -> None:
     source = model.source
     if source.packing or (source.adapter and not source.merged):
@@ -64,15 +94,21 @@ def _require_plain(model: Model) -> None:
 
 def _shorten(network: Any, layers: tuple[str, ...], kept: list[int]) -> None:
     """Drop blocks from the list that holds them, and from the config."""
-    places = {path.rpartition(".")[0] for path in layers}
-    container = network.get_submodule(next(iter(places)))
-    if len(places) > 1 or not isinstance(container, nn.ModuleList) or len(container) != len(layers):
-        raise ExportRefused(f"the blocks of '{type(network).__name__}' are in no single list, so none can be removed")
+    container = _require_list(network, layers)
     blocks = [container[i] for i in kept]
     del container[len(kept) :]
     for number, block in enumerate(blocks):
         container[number] = block
     shorten(network.config.get_text_config(), len(layers), kept)
+
+
+def _require_list(network: Any, layers: tuple[str, ...]) -> nn.ModuleList:
+    """The one list that holds all blocks."""
+    places = {path.rpartition(".")[0] for path in layers}
+    container = network.get_submodule(next(iter(places)))
+    if len(places) > 1 or not isinstance(container, nn.ModuleList) or len(container) != len(layers):
+        raise ExportRefused(f"the blocks of '{type(network).__name__}' are in no single list, so none can be removed")
+    return container
 
 
 _All = slice(None)
@@ -133,11 +169,8 @@ def _cut(module: Any, cuts: list[_Cut], path: str) -> None:
     """Zero columns of a projection, on a weight of its own; what is left in their place goes into its bias."""
     weight = module.weight.detach().clone()
     inputs = weight if isinstance(module, nn.Linear) else weight.T  # GPT-2 keeps its projections transposed
+    _require_bias(module, cuts, path)
     bias = getattr(module, "bias", None)
-    if bias is None and any(cut.left is not None for cut in cuts):
-        raise ExportRefused(
-            f"'{path}' has no bias for the constant that takes the place of what it wrote; choose --replace removal"
-        )
     added = torch.zeros(()) if bias is None else bias.detach().double()
     for cut in sorted(cuts, key=lambda cut: cut.span != _All):
         if cut.span == _All:
@@ -148,3 +181,10 @@ def _cut(module: Any, cuts: list[_Cut], path: str) -> None:
     module.weight = nn.Parameter(weight, requires_grad=module.weight.requires_grad)
     if bias is not None:
         module.bias = nn.Parameter(added.to(bias), requires_grad=bias.requires_grad)
+
+
+def _require_bias(module: Any, cuts: Collection[_Cut], path: str) -> None:
+    if getattr(module, "bias", None) is None and any(cut.left is not None for cut in cuts):
+        raise ExportRefused(
+            f"'{path}' has no bias for the constant that takes the place of what it wrote; choose --replace removal"
+        )

@@ -9,7 +9,7 @@ from hydrascope.ablations import Ablation
 from hydrascope.faults._execution import execute_stress, prepare_stress
 from hydrascope.faults._request import StressRequest
 from hydrascope.faults._stress import Stress
-from hydrascope.progress import bars
+from hydrascope.progress import bars, require_callable
 from hydrascope.run import (
     ModelLike,
     Options,
@@ -69,6 +69,7 @@ def stress(
     Raises:
         HydrascopeError: what cannot be done, and what to do about it.
     """
+    require_callable(progress)
     chosen = given_options(options).but(components=components, seed=seed)
     folder = None if out is None else folder_named(out)
     how = given_for_sets(ablation, chosen)

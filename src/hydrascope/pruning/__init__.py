@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from hydrascope.pruning._constants import constants_of
     from hydrascope.pruning._estimate import PruneEstimate, estimate_prune
     from hydrascope.pruning._execution import Pruning, default_prune_folder, execute_prune, prepare_prune
+    from hydrascope.pruning._export import require_exportable
     from hydrascope.pruning._findings import Chosen, Findings
     from hydrascope.pruning._judge import Judge
     from hydrascope.pruning._judged import Judged, gap, share_drawn
     from hydrascope.pruning._prune import Prune
     from hydrascope.pruning._request import PruneRequest
     from hydrascope.pruning._store import Cost, Store
+    from hydrascope.pruning._subject import Subject
     from hydrascope.pruning._texts import Texts, split
     from hydrascope.pruning._told import spread
     from hydrascope.pruning._verb import prune
@@ -36,6 +38,7 @@ __all__ = [
     "PruneRequest",
     "Pruning",
     "Store",
+    "Subject",
     "Texts",
     "constants_of",
     "default_prune_folder",
@@ -44,6 +47,7 @@ __all__ = [
     "gap",
     "prepare_prune",
     "prune",
+    "require_exportable",
     "share_drawn",
     "split",
     "spread",
@@ -55,12 +59,14 @@ __getattr__ = lazily(
         "_constants": "constants_of",
         "_estimate": "PruneEstimate estimate_prune",
         "_execution": "Pruning default_prune_folder execute_prune prepare_prune",
+        "_export": "require_exportable",
         "_findings": "Chosen Findings",
         "_judge": "Judge",
         "_judged": "Judged gap share_drawn",
         "_prune": "Prune",
         "_request": "PruneRequest",
         "_store": "Cost Store",
+        "_subject": "Subject",
         "_texts": "Texts split",
         "_told": "spread",
         "_verb": "prune",

@@ -9,22 +9,21 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from hydrascope._tables import NamedTables
-from hydrascope.anatomy import Model
-from hydrascope.errors import RunError
-from hydrascope.exporting import Exported, export
+from hydrascope.exporting import Exported
 from hydrascope.ledger import read_record, write_record
-from hydrascope.prompts import encode
 from hydrascope.pruning._constants import LEFT
 from hydrascope.pruning._execution import read
+from hydrascope.pruning._export import chosen_set, export_chosen, same_choice
 from hydrascope.pruning._findings import Findings
-from hydrascope.pruning._told import spread, told
+from hydrascope.pruning._subject import Subject
+from hydrascope.pruning._told import told
 from hydrascope.resilience import Verdict
-from hydrascope.run import stored_prompts
-from hydrascope.run_directory import EXPORTS, JSON, PRUNE, finished_record
+from hydrascope.run import ModelLike, PathLike, given_model
+from hydrascope.run_directory import EXPORTS, PRUNE, finished_record, folder_named
 
 _EXPORTS = [
     *("ranking", "size", "removed", "bytes", "whole_bytes", "bytes_saved"),
-    *("tokens_per_second", "whole_tokens_per_second", "speed_up"),
+    *("tokens_per_second", "whole_tokens_per_second", "speed_up", "speed_up_q1", "speed_up_q3"),
 ]
 
 
@@ -34,6 +33,7 @@ class Prune(NamedTables):
 
     Attributes:
         findings: the tables behind all methods.
+        subject: what was pruned, on which text.
         path: folder of the pruning; None for one that was not kept.
     """
 
@@ -41,10 +41,11 @@ class Prune(NamedTables):
     WHAT: ClassVar = "a pruning"
 
     findings: Findings
+    subject: Subject
     path: Path | None = None
 
     @classmethod
-    def open(cls, path: str | Path) -> Prune:
+    def open(cls, path: PathLike) -> Prune:
         """Open a finished pruning.
 
         Args:
@@ -53,9 +54,9 @@ class Prune(NamedTables):
         Raises:
             OutputError: there is no pruning, or it has not finished.
         """
-        folder = Path(path)
+        folder = folder_named(path)
         finished_record(folder, PRUNE, "pruning")
-        return cls(read(folder), folder)
+        return cls(read(folder), Subject.read(folder), folder)
 
     def costs(self) -> pd.DataFrame:
         """Every ranking at every size: loss, perplexity, KL divergence, agreement, and the gap to what it saw."""
@@ -86,13 +87,20 @@ class Prune(NamedTables):
         return self.findings.tasks.copy()
 
     def exports(self) -> pd.DataFrame:
-        """What smaller models that were written save: bytes, and tokens a second of both on one machine, in turn."""
-        rows = []
-        if self.path is not None and (self.path / EXPORTS).exists():
-            rows = read_record(self.path / EXPORTS)["exports"]
-        return pd.DataFrame(rows, columns=_EXPORTS)
+        """What smaller models that were written save: bytes, and tokens a second of both on one machine, in turn.
 
-    def report(self, path: str | Path) -> Path:
+        `speed_up` is the median of rounds, between its quartiles; a model with as many weights as the whole one is as
+        fast, and has none.
+        """
+        return pd.DataFrame(self._exported, columns=_EXPORTS)
+
+    @property
+    def _exported(self) -> list[dict[str, Any]]:
+        if self.path is None or not (self.path / EXPORTS).exists():
+            return []
+        return list(read_record(self.path / EXPORTS)["exports"])
+
+    def report(self, path: PathLike) -> Path:
         """Write the HTML report.
 
         Args:
@@ -100,13 +108,11 @@ class Prune(NamedTables):
 
         Raises:
             OutputError: the file cannot be written.
-            RunError: the pruning was not kept, so that it does not say what was run.
         """
         from hydrascope.report import PruningPage, write_prune_report  # charts take a second to import
 
-        if self.path is None:
-            raise RunError("a pruning that was not kept has no report; give it a folder with out=")
-        found, record = self.findings, read_record(self.path / JSON)
+        page_file = folder_named(path)
+        found, record = self.findings, self.subject.record
         page = PruningPage(
             model=str(record["model"]["label"]),
             text=str(record["prompts"]["name"]),
@@ -122,7 +128,7 @@ class Prune(NamedTables):
             command=str(record["command"]),
             versions=record["versions"],
         )
-        return write_prune_report(page, Path(path))
+        return write_prune_report(page, page_file)
 
     def removed(self, size: int | None = None, ranking: str | None = None) -> tuple[str, ...]:
         """Addresses of the parts that go.
@@ -132,54 +138,29 @@ class Prune(NamedTables):
             ranking: by which ranking; the one that moves the distribution least on the text that it saw if left out.
 
         Raises:
-            RunError: this was not measured, or nothing can go.
+            RunError: this was not measured, is no single set, or nothing can go.
         """
-        found = self.findings
-        if size is None:
-            size = found.sizes[-1] if found.keep_loss is None else found.size_kept()
-        if size is None:
-            few = "" if found.sizes[0] == 1 else ", or try fewer"
-            raise RunError(f"nothing can go within {found.keep_loss:.12g} times the loss; allow more{few}")
-        if size not in found.sizes:
-            raise RunError(f"{size} was not measured; choose from {', '.join(map(str, found.sizes))}")
-        name = ranking or found.best(size)
-        if name not in found.chosen:
-            raise RunError(f"no ranking '{name}' was measured; choose from {', '.join(found.chosen)}")
-        return found.chosen[name].sets[size][0]
+        size, name = chosen_set(self.findings, size, ranking)
+        return self.findings.chosen[name].sets[size][0]
 
-    def export(self, model: Model, folder: str | Path, size: int | None = None, ranking: str | None = None) -> Exported:
+    def export(
+        self, model: ModelLike, folder: PathLike, size: int | None = None, ranking: str | None = None
+    ) -> Exported:
         """Write the smaller model as a folder that the plain library opens, with what it costs on its card.
 
         Args:
-            model: the model that was pruned.
+            model: the model that was pruned, or what `hydrascope.load` takes.
             folder: where to write; nothing may be there.
             size: how many parts go, as of `removed`.
             ranking: by which ranking, as of `removed`.
 
         Raises:
+            RunError: another model was pruned, or this was not measured.
             ExportRefused: the folder would compute something else; nothing is left behind.
         """
-        parts = self.removed(size, ranking)
-        row = self._cost(parts)
-        tokens = int(self.findings.test.predicted.sum())
-        measured = {
-            "tokens of text that no ranking saw": f"{tokens:,}",
-            "perplexity": f"{row['whole_perplexity']:.3f} whole, {row['perplexity']:.3f} without",
-            "rise of the loss, nats a token": spread(row, "rise", 4),
-            "KL divergence from the whole model, nats a token": f"{row['kl']:.4f}",
-            "tokens at which both have the same first choice": f"{row['agreed']:.1%}",
-            "chosen by": str(row["ranking"]),
-            "left in its place": LEFT[self.findings.replace],
-        }
-        texts = []
-        if self.path is not None:
-            prompts = stored_prompts(self.path)
-            vocabulary, context = model.anatomy.n_vocab, model.context
-            encoded = encode(prompts, model.tokenizer, vocabulary=vocabulary, context=context, needed=())
-            texts = [one.ids for one in encoded.prompts]
-        left = self.findings.constants
-        found = export(model, ",".join(parts), folder, texts=texts, measured=measured, constants=left)
-        self._remember(found, str(row["ranking"]))
+        size, name = chosen_set(self.findings, size, ranking)
+        found = export_chosen(self.findings, self.subject, given_model(model), folder_named(folder), size, name)
+        self._remember(found, same_choice(self.findings, size, name))
         return found
 
     def _remember(self, found: Exported, ranking: str) -> None:
@@ -187,23 +168,19 @@ class Prune(NamedTables):
         if self.path is None:
             return
         removed = "+".join(found.removed)
-        row = {
+        row: dict[str, Any] = {
             "ranking": ranking,
             "size": len(found.removed),
             "removed": removed,
             "bytes": found.bytes[1],
             "whole_bytes": found.bytes[0],
             "bytes_saved": 1 - found.bytes[1] / found.bytes[0],
-            "tokens_per_second": found.speed[1],
-            "whole_tokens_per_second": found.speed[0],
-            "speed_up": found.speed[1] / found.speed[0],
         }
-        others = [one for one in self.exports().to_dict("records") if one["removed"] != removed]
+        if (speed := found.speed) is not None:
+            row |= {"tokens_per_second": speed.own, "whole_tokens_per_second": speed.whole, "speed_up": speed.ratio}
+            row |= {"speed_up_q1": speed.lower, "speed_up_q3": speed.upper}
+        others = [one for one in self._exported if one["removed"] != removed]
         write_record(self.path / EXPORTS, {"settings": {}, "exports": [*others, row]})
-
-    def _cost(self, parts: tuple[str, ...]) -> dict[str, Any]:
-        table = self.findings.costs
-        return {str(name): value for name, value in table[table["removed"] == "+".join(parts)].iloc[0].items()}
 
     def summary(self) -> Verdict:
         """The findings in plain sentences, with the numbers in them."""

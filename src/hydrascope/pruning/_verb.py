@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hydrascope.progress import bars
+from hydrascope.progress import bars, require_callable
 from hydrascope.pruning._estimate import estimate_prune
 from hydrascope.pruning._execution import execute_prune, prepare_prune
 from hydrascope.pruning._prune import Prune
 from hydrascope.pruning._request import PruneRequest, Replace, Units
+from hydrascope.pruning._subject import Subject
 from hydrascope.run import (
     ModelLike,
     Options,
@@ -80,6 +81,7 @@ def prune(
     Raises:
         HydrascopeError: what cannot be done, and what to do about it.
     """
+    require_callable(progress)
     chosen = given_options(options, protocol="text")
     folder = None if out is None else folder_named(out)
     opened = given_model(model)
@@ -105,4 +107,6 @@ def prune(
     estimate_prune(pruning)
     with bars(quiet=progress is not None) as drawn:
         found, directory = execute_prune(pruning, folder, overwrite=overwrite, progress=progress or drawn)
-    return Prune(found, None if directory is None else directory.path)
+    if directory is None:
+        return Prune(found, Subject.of(pruning))
+    return Prune(found, Subject.read(directory.path), directory.path)

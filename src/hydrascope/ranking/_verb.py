@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydrascope.ablations import Ablation
-from hydrascope.progress import bars
+from hydrascope.progress import bars, require_callable
 from hydrascope.ranking._execution import execute_rank, prepare_rank
 from hydrascope.ranking._rank import Rank
 from hydrascope.ranking._request import RankRequest
@@ -69,6 +69,7 @@ def rank(
     Raises:
         HydrascopeError: what cannot be done, and what to do about it.
     """
+    require_callable(progress)
     chosen = given_options(options).but(components=components, seed=seed)
     folder = None if out is None else folder_named(out)
     how = given_for_sets(ablation, chosen)

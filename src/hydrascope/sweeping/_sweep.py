@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from hydrascope.errors import OutputError
-from hydrascope.progress import bars
+from hydrascope.progress import bars, require_callable
 from hydrascope.results import Ledger
 from hydrascope.run import PathLike, Progress
 from hydrascope.sweeping._cells import Outcome
@@ -98,6 +98,7 @@ def sweep(
         RunError: something in the plan says nothing, with its place, or there is no such cluster.
         OutputError: the plan cannot be read.
     """
+    require_callable(progress)
     where = Where(workers, scheduler)
     where.require()
     asked = read_plan(plan)
