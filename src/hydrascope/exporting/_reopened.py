@@ -62,7 +62,7 @@ class Trimmed:
         return "a part writes by more than one projection; nothing was kept, so remove others"
 
 
-def require_same(trimmed: Trimmed, folder: Path, texts: Sequence[Int[Tensor, "texts tokens"]]) -> Reopened:
+def require_same(trimmed: Trimmed, folder: Path, texts: Sequence[Int[Tensor, "1 _"]]) -> Reopened:
     """Refuse a folder that computes something else than the model without the parts.
 
     Args:
