@@ -152,16 +152,16 @@ def _exposure(page: PruningPage) -> Section:
         "part": named_value("part"),
         "removed by": named_value("ranking"),
         "of a set of": lambda row: Cell(str(row["size"]), row["size"]),
-        "cost alone": lambda row: Cell(fixed(row["alone"], 3), row["alone"]),
-        "cost beside them": lambda row: Cell(fixed(row["beside"], 3), row["beside"]),
-        "exposure": lambda row: Cell(fixed(row["exposure"], 3), row["exposure"]),
+        "cost alone": estimate("alone", 3),
+        "cost beside them": estimate("beside", 3),
+        "exposure": estimate("exposure", 3),
     }
     rows = table.sort_values("exposure", ascending=False)
     listing = listed(
         rows,
         columns,
         "Rise of the loss in nats a token, on the text that rankings saw, when the part goes alone and when it goes "
-        "beside the others of its set.",
+        "beside the others of its set, with 95 % intervals over documents in small print.",
         order=("exposure", "descending"),
     )
     section = draft.finished("A part that costs more beside the others than alone was cheap because they were there.")
@@ -198,13 +198,21 @@ def _exports(page: PruningPage) -> Section:
         "MB": lambda row: Cell(f"{row['bytes'] / 2**20:,.1f}", row["bytes"]),
         "of": lambda row: Cell(f"{row['whole_bytes'] / 2**20:,.1f}", row["whole_bytes"]),
         "saved": lambda row: Cell(percent(row["bytes_saved"]), row["bytes_saved"]),
-        "tokens a second": lambda row: Cell(f"{row['tokens_per_second']:,.0f}", row["tokens_per_second"]),
-        "whole model": lambda row: Cell(f"{row['whole_tokens_per_second']:,.0f}", row["whole_tokens_per_second"]),
-        "times as fast": lambda row: Cell(fixed(row["speed_up"]), row["speed_up"]),
+        "tokens a second": lambda row: Cell(fixed(row["tokens_per_second"], 0), row["tokens_per_second"]),
+        "whole model": lambda row: Cell(fixed(row["whole_tokens_per_second"], 0), row["whole_tokens_per_second"]),
+        "times as fast": lambda row: Cell(fixed(row["speed_up"]), row["speed_up"], _quartiles(row)),
     }
-    how = "Weights in bytes; forwards without a cache of both models in turn on one machine, the best of a few."
+    how = (
+        "Weights in bytes; forwards without a cache of both models in turn on one machine, the median of rounds, with "
+        "their quartiles in small print. A model of as many bytes is as fast."
+    )
     listing = listed(table, columns, how)
     return Section(draft.slug, draft.title, "Measured when the folder was written.", listing=listing)
+
+
+def _quartiles(row: Row) -> str:
+    ends = [fixed(row[name]) for name in ("speed_up_q1", "speed_up_q3")]
+    return "" if NONE in ends else " to ".join(ends)
 
 
 def _tasks(page: PruningPage) -> Section:
@@ -263,7 +271,7 @@ def _costs(page: PruningPage) -> Listing:
         "KL": estimate("kl", 3),
         "same first choice": lambda row: Cell(percent(row["agreed"]), row["agreed"]),
         "rise on its own text": lambda row: Cell(fixed(row["calibration_rise"], 3), row["calibration_rise"]),
-        "gap": lambda row: Cell(fixed(row["gap"], 3) or NONE, row["gap"]),
+        "gap": estimate("gap", 3),
         "removed": removed,
     }
     return listed(
