@@ -89,6 +89,9 @@ def test_a_few_random_sets_have_no_interval() -> None:
     assert any(
         one.startswith("At 1 and 2, the mean of random sets has no interval") for one in found.summary().sentences
     )
+    compared = [one for one in found.summary().sentences if one.startswith(("At 1, ", "At 2, "))]
+    assert len(compared) == 2
+    assert not any("random" in one for one in compared)  # no interval says neither worse nor alike
     every = hs.prune(support.tiny_model(), texts, **asked)
     assert every.costs()["rise_lo"].notna().all()
     assert not any("no interval" in one for one in every.summary().sentences)

@@ -97,7 +97,9 @@ def _compared(found: Findings, size: int) -> Said:
     names = [name for name in sets if sets[name] == sets[best]]
     rows = found.differences.query("size == @size and other == @best")
     worse = [row["ranking"] for row in rows.to_dict("records") if row["difference_lo"] > 0]
-    alike = [name for name in sets if name not in names and name not in worse]
+    told = found.test.resampling.conclusive  # else no ranking has an interval, and none can be told from another
+    unsure = list(rows.loc[rows["difference_lo"].isna(), "ranking"]) if told else []
+    alike = [name for name in sets if name not in (*names, *worse, *unsure)]
     cost = f"on that text ({spread(first, 'rise')})"
     if len(names) == 1:
         said = f"At {size:,}, {best} costs least {cost}"
@@ -107,7 +109,7 @@ def _compared(found: Findings, size: int) -> Said:
         said = f"At {size:,}, {listed(names)} {word} remove {_named(sets[best][0])}, {how} {cost}"
     if alike:
         said += f"; {listed(alike)} cannot be told from it"
-    if worse and (alike or len(worse) == 1):
+    if worse and (alike or unsure or len(worse) == 1):
         said += f"; clearly worse: {listed(worse)}"
     elif worse:
         said += "; all others are clearly worse"
