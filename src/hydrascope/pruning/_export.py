@@ -67,12 +67,6 @@ def require_exportable(pruning: Pruning) -> None:
         raise many_sets(*counts.popitem())
 
 
-def same_choice(found: Findings, size: int, ranking: str) -> str:
-    """Names of all rankings that chose this very set."""
-    mine = found.chosen[ranking].sets[size]
-    return ", ".join(name for name, one in found.chosen.items() if one.sets[size] == mine)
-
-
 def export_chosen(found: Findings, subject: Subject, model: Model, folder: Path, size: int, ranking: str) -> Exported:
     """Write the model without what a ranking chose.
 
@@ -98,7 +92,7 @@ def export_chosen(found: Findings, subject: Subject, model: Model, folder: Path,
         "rise of the loss, nats a token": spread(row, "rise", 4),
         "KL divergence from the whole model, nats a token": f"{row['kl']:.4f}",
         "tokens at which both have the same first choice": f"{row['agreed']:.1%}",
-        "chosen by": same_choice(found, size, ranking),
+        "chosen by": ", ".join(found.alike(size, ranking)),
         "left in its place": LEFT[found.replace],
         **_on_tasks(found, size, ranking),
         "made by": f"`{subject.command}`, hydrascope {subject.record['versions']['hydrascope']}",

@@ -228,6 +228,10 @@ class Findings:
         """The ranking whose set moves the distribution least on the text that rankings may see."""
         return min(self._single, key=lambda name: float(self._divergence(name, size)))
 
+    def alike(self, size: int, ranking: str) -> list[str]:
+        """Names of all rankings that chose the very set of this one, it among them."""
+        return [name for name, one in self.chosen.items() if one.sets[size] == self.chosen[ranking].sets[size]]
+
     def size_kept(self) -> int | None:
         """The largest size whose loss stays within `keep_loss` on the text that rankings may see, if any does."""
         assert self.keep_loss is not None

@@ -13,7 +13,7 @@ from hydrascope.exporting import Exported
 from hydrascope.ledger import read_record, write_record
 from hydrascope.pruning._constants import LEFT
 from hydrascope.pruning._execution import read
-from hydrascope.pruning._export import chosen_set, export_chosen, same_choice
+from hydrascope.pruning._export import chosen_set, export_chosen
 from hydrascope.pruning._findings import Findings
 from hydrascope.pruning._subject import Subject
 from hydrascope.pruning._told import told
@@ -160,7 +160,7 @@ class Prune(NamedTables):
         """
         size, name = chosen_set(self.findings, size, ranking)
         found = export_chosen(self.findings, self.subject, given_model(model), folder_named(folder), size, name)
-        self._remember(found, same_choice(self.findings, size, name))
+        self._remember(found, ", ".join(self.findings.alike(size, name)))
         return found
 
     def _remember(self, found: Exported, ranking: str) -> None:

@@ -64,7 +64,7 @@ def _headline(found: Findings, row: Row) -> Said:
     direction, sign = ("rises", 1) if round(row["rise"], 3) >= 0 else ("falls", -1)
     return (
         f"Without {row['size']:,} of {len(found.parts):,} {found.units} ({percent(row['share'])}), chosen by "
-        f"{row['ranking']}, {why}the loss on text that no ranking saw {direction} by "
+        f"{listed(found.alike(row['size'], row['ranking']))}, {why}the loss on text that no ranking saw {direction} by "
         f"{spread(row, 'rise', sign=sign)} nats a token; perplexity goes from {row['whole_perplexity']:.2f} to "
         f"{row['perplexity']:.2f}{kept}.",
         {"size": row["size"], "best": row["ranking"], "rise": row["rise"], "perplexity": row["perplexity"]},
@@ -94,7 +94,7 @@ def _compared(found: Findings, size: int) -> Said:
         return "", {}
     first, sets = table.to_dict("records")[0], {name: found.chosen[name].sets[size] for name in table["ranking"]}
     best = first["ranking"]
-    names = [name for name in sets if sets[name] == sets[best]]
+    names = found.alike(size, best)
     rows = found.differences.query("size == @size and other == @best")
     worse = [row["ranking"] for row in rows.to_dict("records") if row["difference_lo"] > 0]
     told = found.test.resampling.conclusive  # else no ranking has an interval, and none can be told from another
