@@ -30,7 +30,7 @@ def chosen_set(found: Findings, size: int | None, ranking: str | None) -> tuple[
         RunError: this was not measured, is no single set, or nothing can go.
     """
     if size is None:
-        size = found.sizes[-1] if found.keep_loss is None else found.size_kept()
+        size = found.size_asked
     if size is None:
         few = "" if found.sizes[0] == 1 else ", or try fewer"
         raise RunError(f"nothing can go within {found.keep_loss:.12g} times the loss; allow more{few}")
@@ -83,8 +83,7 @@ def export_chosen(found: Findings, subject: Subject, model: Model, folder: Path,
         ExportRefused: the folder would compute something else; nothing is left behind.
     """
     subject.require(model)
-    table = found.costs
-    row = {str(name): value for name, value in table.query("ranking == @ranking and size == @size").iloc[0].items()}
+    row = found.row(ranking, size)
     documents, tokens = len(set(found.test.documents)), int(found.test.predicted.sum())
     measured = {
         "text that no ranking saw": f"{tokens:,} tokens in {documents:,} documents of {subject.text}",

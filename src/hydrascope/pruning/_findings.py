@@ -79,6 +79,11 @@ class Findings:
         """How many parts went, ascending."""
         return tuple(sorted(next(iter(self.chosen.values())).sets))
 
+    @property
+    def size_asked(self) -> int | None:
+        """The largest size, or the largest that `keep_loss` allows; None where it allows none."""
+        return self.sizes[-1] if self.keep_loss is None else self.size_kept()
+
     @cached_property
     def costs(self) -> pd.DataFrame:
         """Every ranking at every size on both parts of the text."""
@@ -227,6 +232,11 @@ class Findings:
     def best(self, size: int) -> str:
         """The ranking whose set moves the distribution least on the text that rankings may see."""
         return min(self._single, key=lambda name: float(self._divergence(name, size)))
+
+    def row(self, ranking: str, size: int) -> dict[Any, Any]:
+        """A ranking's row of `costs`."""
+        found: dict[Any, Any] = self.costs.query("ranking == @ranking and size == @size").to_dict("records")[0]
+        return found
 
     def alike(self, size: int, ranking: str) -> list[str]:
         """Names of all rankings that chose the very set of this one, it among them."""

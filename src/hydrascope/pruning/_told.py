@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pandas as pd
-
 from hydrascope.analysis import listed, percent, with_ends
 from hydrascope.pruning._findings import Findings
 from hydrascope.pruning._judged import share_drawn
@@ -25,12 +23,12 @@ def told(found: Findings) -> Verdict:
     Args:
         found: the tables.
     """
-    size = found.sizes[-1] if found.keep_loss is None else found.size_kept()
+    size = found.size_asked
     compared = [_compared(found, one) for one in found.sizes]
     if size is None:
         sayings = [_nothing_goes(found), *compared]
     else:
-        row = _row(found.costs, found.best(size), size)
+        row = found.row(found.best(size), size)
         sayings = [_headline(found, row), *compared, _gap(found, row), _exposed(found, row)]
     sayings.append(_without_intervals(found))
     numbers: dict[str, Any] = {}
@@ -132,7 +130,7 @@ def _gap(found: Findings, row: Row) -> Said:
     # what takes the place of a part is made on that text, so that no set is without knowledge of it
     made = found.replace in ("mean", "optimal")
     others = [other for other, one in found.chosen.items() if other in RANKINGS and not one.kind.sees and not made]
-    gaps = {other: _row(found.costs, other, size)["gap_lo"] for other in others}
+    gaps = {other: found.row(other, size)["gap_lo"] for other in others}
     clear = [other for other in others if gaps[other] > 0]
     if clear:
         who = f"{listed(clear)}, which saw neither"
@@ -178,11 +176,6 @@ def _without_intervals(found: Findings) -> Said:
         "them, and such sets may cost anything; more draws (--draws) would tell.",
         {},
     )
-
-
-def _row(table: pd.DataFrame, ranking: str, size: int) -> Row:
-    found: Row = table.query("ranking == @ranking and size == @size").to_dict("records")[0]
-    return found
 
 
 def fixed(value: float, digits: int = 3) -> str:
