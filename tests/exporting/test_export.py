@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoConfig, GPTNeoForCausalLM
 
 import hydrascope as hs
 from hydrascope.anatomy import examine
@@ -30,7 +30,6 @@ REFUSED = {
     "diffllama": "differ",  # weighs the second attention by a number that grows with the block's index
     "minicpm3": "differ",  # scales what a block adds by the number of blocks
     "jamba": "otherwise than it was written",  # which block has experts follows from a period
-    "gpt_neo": "cannot",  # its list of attention types is nested
 }
 
 
@@ -84,6 +83,25 @@ def test_without_a_block_the_library_computes_what_the_model_does(model_type: st
     assert (right - logits(network, ids)).abs().max() > 1e-2  # the block matters, so that a wrong one is seen
     assert found.removed == ("layer.1",)
     assert found.bytes[0] > found.bytes[1] == sum(weight.nbytes for weight in small.parameters())
+
+
+def test_kinds_of_blocks_that_are_saved_as_repeated_lists_follow(tmp_path: Path) -> None:
+    kinds = {"attention_types": [[["global", "local"], 2]], "num_layers": 4, "window_size": 3}
+    torch.manual_seed(0)
+    network = GPTNeoForCausalLM(GPTNeoConfig(vocab_size=97, hidden_size=32, num_heads=4, **kinds)).eval()
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.mul_(8)
+    model = examine(network, None, name="neo")
+    hs.export(model, "layer.1", tmp_path / "small")
+    small = AutoModelForCausalLM.from_pretrained(tmp_path / "small", dtype=torch.float32)
+    assert small.config.attention_layers == ["global", "global", "local"]
+    right = logits(passing(network, model.anatomy.layers[1]), some_ids())
+    torch.testing.assert_close(logits(small, some_ids()), right, rtol=0, atol=1e-4 * float(right.abs().max()))
+    small.config.attention_layers[1] = "local"
+    other = GPTNeoForCausalLM(small.config).eval()
+    other.load_state_dict(small.state_dict(), strict=False)
+    assert (logits(other, some_ids()) - right).abs().max() > 1e-2  # kinds matter, so that wrong ones are seen
 
 
 @pytest.mark.parametrize("model_type", ["llama", "gemma3_text", "gpt2", "mixtral", "mamba"])

@@ -302,7 +302,9 @@ def test_python_takes_what_is_natural(model_folder: Path, text_file: Path) -> No
         plain.export(model_folder, None, 1)  # type: ignore[arg-type]
 
 
-def test_text_is_cut_in_whatever_form_it_is_given(model_folder: Path, text_file: Path) -> None:
+def test_text_is_cut_in_whatever_form_it_is_given(
+    cli: Cli, model_folder: Path, text_file: Path, tmp_path: Path
+) -> None:
     """The model takes fewer than the usual 128 tokens, and nobody asked for these."""
     model = hs.load(model_folder)
     assert model.context < 128
@@ -314,6 +316,12 @@ def test_text_is_cut_in_whatever_form_it_is_given(model_folder: Path, text_file:
     plain = hs.prune(model, whole, **asked).costs()
     for given in (rows, pd.DataFrame(rows), documents):
         pd.testing.assert_frame_equal(hs.prune(model, given, **asked).costs(), plain)
+    file, out = tmp_path / "words.jsonl", tmp_path / "p"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    words = ("prune", model_folder, "--prompts", file, "--ranking", "last", "--remove", 1, "--calibrate", 60)
+    said = cli(*words, "--test", 60, "--out", out)
+    assert said.code == 0, said
+    pd.testing.assert_frame_equal(hs.Prune.open(out).costs(), plain)
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_protocols_set_what_is_left_out_and_nothing_else() -> None:
     assert (text.components, text.positions, text.read, text.null_draws) == ("head", "all", "last", 0)
     assert hs.Options().components == "writers"
     left_to_it = {name for name, field in RunRequest.model_fields.items() if field.default_factory is not None}
-    assert left_to_it == set(PROTOCOLS["text"]) - {"donors", "length"} | {"parameters"}
+    assert left_to_it == set(PROTOCOLS["text"]) - {"donors", "cut"} | {"parameters"}
     assert PROTOCOLS["text"].keys() == PROTOCOLS["facts"].keys()
     assert RunRequest(protocol="text").ablations() == (hs.Resample(donors=1),)
     assert RunRequest(protocol="text", ablation=("noise",)).ablations() == (hs.Noise(),)

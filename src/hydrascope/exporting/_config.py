@@ -10,6 +10,8 @@ _COUNTS = re.compile(r"(.*_)?(n_layers?|layers)")
 """Names of what counts all blocks."""
 _FIRST = ("first_k_dense_replace", "first_k_dense", "num_dense_layers")
 """Names of what counts the blocks at the beginning that are of another kind."""
+_REPEATED, _EACH = "attention_types", "attention_layers"
+"""GPT-Neo saves lists of kinds, each with how often it is repeated, and makes the plain list of them."""
 _NEVER = re.compile(r".*token_ids?")
 """Names of lists that can be as long as the model is deep, and are of something else."""
 
@@ -33,5 +35,7 @@ def shorten(config: Any, depth: int, kept: Sequence[int]) -> None:
             changed[name] = sum(i < value for i in kept)
         elif type(value) is int and value == depth and _COUNTS.fullmatch(name):
             changed[name] = len(kept)
+    if _REPEATED in vars(config) and _EACH in changed:
+        changed[_REPEATED] = [[list(changed[_EACH]), 1]]
     for name, value in changed.items():
         setattr(config, name, value)

@@ -28,6 +28,10 @@ _HEADING = re.compile(r"^ = [^=\n].* = $", re.MULTILINE)
 """The title of a WikiText article; headings inside an article have more equals signs."""
 
 
+USUAL_LENGTH = 128
+"""Tokens of a text where nothing else is asked for, as in the code of the Hydra effect's paper."""
+
+
 @dataclass(frozen=True)
 class Document:
     """A document.
@@ -149,18 +153,19 @@ class Cut:
     """How documents are cut into texts.
 
     Attributes:
-        length: tokens of every text, with the beginning-of-sequence token if there is one.
+        length: tokens of every text, with the beginning-of-sequence token if there is one; None for 128,
+            or for the whole context where that is shorter.
         limit: largest number of texts, taken evenly from all that the documents give; None for all.
         bos: policy for the beginning-of-sequence token, as of `encode`.
     """
 
-    length: int = 128
+    length: int | None = None
     limit: int | None = None
     bos: Bos = "auto"
 
     def __post_init__(self) -> None:
         for name, value in (("length", self.length), ("limit", self.limit)):
-            if not isinstance(value, SupportsIndex) and not (name == "limit" and value is None):
+            if not isinstance(value, SupportsIndex) and value is not None:
                 raise PromptError(f"{name} cannot be {shown(value)}; give a whole number of tokens or texts")
         if not isinstance(self.bos, str) or self.bos not in get_args(Bos):
             raise PromptError(f"bos cannot be {shown(self.bos)}; choose {', '.join(get_args(Bos))}")
@@ -192,25 +197,26 @@ def cut(documents: Sequence[Document], tokenizer: Tokenizer | None, how: Cut, *,
         raise PromptError("only documents can be cut; give what hydrascope.documents returned")
     if tokenizer is None:
         raise PromptError("text cannot be cut into tokens, since the model has no tokenizer; give prompts of token ids")
-    if how.length < 3:
-        raise PromptError(f"texts of {how.length} tokens are too short to read anything in; take at least 3")
-    if how.length > context:
+    length = min(USUAL_LENGTH, context) if how.length is None else how.length
+    if length < 3:
+        raise PromptError(f"texts of {length} tokens are too short to read anything in; take at least 3")
+    if length > context:
         raise PromptTooLong(
-            f"texts of {how.length} tokens were asked for, but the model's context holds {context}; take shorter ones"
+            f"texts of {length} tokens were asked for, but the model's context holds {context}; take shorter ones"
         )
     if how.limit is not None and how.limit < 1:
         raise PromptError(f"{how.limit} texts are none; take at least 1")
-    pieces = [prompt for document in documents for prompt in _texts(document, tokenizer, how)]
+    pieces = [prompt for document in documents for prompt in _texts(document, tokenizer, length, how.bos)]
     if not pieces:
-        raise EmptyPrompts(f"no document of '{name}' has {how.length} tokens; take shorter texts or longer documents")
+        raise EmptyPrompts(f"no document of '{name}' has {length} tokens; take shorter texts or longer documents")
     found = PromptSet(name, tuple(pieces), "text")
     return found if how.limit is None else found.spread(how.limit)
 
 
-def _texts(document: Document, tokenizer: Tokenizer, how: Cut) -> Iterator[Prompt]:
-    front = _front(tokenizer, how.bos)
-    ids = ids_with_policy(tokenizer, document.text, how.bos)[len(front) :]
-    step = how.length - len(front)
+def _texts(document: Document, tokenizer: Tokenizer, length: int, bos: Bos) -> Iterator[Prompt]:
+    front = _front(tokenizer, bos)
+    ids = ids_with_policy(tokenizer, document.text, bos)[len(front) :]
+    step = length - len(front)
     for start in range(0, len(ids) - step + 1, step):
         yield Prompt(input_ids=(*front, *ids[start : start + step]), group=document.name)
 

@@ -49,14 +49,12 @@ def given_prompts(given: PromptsLike, model: Model, options: Options) -> PromptS
     Raises:
         PromptError: it is none of these, or cannot be read.
     """
-    length = PROTOCOLS[options.protocol]["length"]
-    if length is not None:
+    if PROTOCOLS[options.protocol]["cut"]:
         text, name = given_documents(given), "inline"
         if isinstance(given, str | os.PathLike) and is_text(os.fspath(given)):
             text, name = documents(given), Path(os.fspath(given).removeprefix("hub:")).stem
         if text:
-            how = Cut(min(length, model.context), None, options.bos)  # nobody asked for this length
-            return cut(text, model.tokenizer, how, name=name, context=model.context)
+            return cut(text, model.tokenizer, Cut(bos=options.bos), name=name, context=model.context)
     return load_prompts(given, tokenizer=model.tokenizer)  # type: ignore[arg-type]  # which refuses documents
 
 

@@ -41,7 +41,7 @@ PROTOCOLS: dict[Protocol, dict[str, Any]] = {
         "positions": "last",
         "read": "last",
         "skip": 1,
-        "length": None,
+        "cut": False,
         "target": "label",
         "null_draws": 2,
         "writers": "layers",
@@ -54,7 +54,7 @@ PROTOCOLS: dict[Protocol, dict[str, Any]] = {
         "positions": "all",
         "read": "each",
         "skip": 1,
-        "length": 128,  # as in the paper's code
+        "cut": True,
         "target": "top",
         "null_draws": 0,
         "writers": "heads",
@@ -62,7 +62,7 @@ PROTOCOLS: dict[Protocol, dict[str, Any]] = {
         "distribution": False,
     },
 }
-"""Values that each protocol sets; `donors` are of `resample`, `length` is in tokens, None for uncut text."""
+"""Values that each protocol sets; `donors` are of `resample`, `cut` says whether text is cut into pieces."""
 
 
 def _by_protocol(name: str, description: str, **bounds: Any) -> Any:

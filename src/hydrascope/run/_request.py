@@ -147,7 +147,7 @@ class RunRequest(Options, frozen=True, extra="forbid"):
     def _needs_what_it_is_given(self) -> Self:
         from hydrascope.engine import Positions
 
-        if PROTOCOLS[self.protocol]["length"] is None and not (self.length is None and self.texts is None):
+        if not PROTOCOLS[self.protocol]["cut"] and not (self.length is None and self.texts is None):
             raise RunError(
                 "--length and --texts cut text into pieces, which --protocol facts does not; use --protocol text"
             )
@@ -222,8 +222,7 @@ class RunRequest(Options, frozen=True, extra="forbid"):
         """How text is cut; None where prompts are taken as they are."""
         from hydrascope.prompts import Cut
 
-        length = PROTOCOLS[self.protocol]["length"] if self.length is None else self.length
-        return None if length is None else Cut(length, self.texts, self.bos)
+        return Cut(self.length, self.texts, self.bos) if PROTOCOLS[self.protocol]["cut"] else None
 
     def ablations(self) -> tuple[Ablation, ...]:
         """The run's own ablation, and those of its companions.
