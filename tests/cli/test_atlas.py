@@ -41,7 +41,7 @@ def folder(cli: Cli, model_folder: Path, prompt_file: Path, place: Path, monkeyp
         write_record(runs / "broken off" / "run.json", {**record, "complete": False})
         shutil.rmtree(runs / "broken off" / "ledger.zarr")
         shutil.copytree(first, runs / "damaged")
-        chunks = (runs / "damaged" / "ledger.zarr" / "total_effect" / "c").rglob("*")
+        chunks = (runs / "damaged" / "ledger.zarr" / "total_effect").glob("c.*")
         array = next(path for path in chunks if path.is_file())
         array.write_bytes(array.read_bytes()[:-4])
         (runs / "ranking").mkdir()

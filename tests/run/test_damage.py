@@ -95,7 +95,7 @@ def said(read: Callable[[Path], object], path: Path) -> object:
 
 def chunk(out: Path, array: str) -> Path:
     """An array's first file."""
-    return min(path for path in (out / array / "c").rglob("*") if path.is_file())
+    return min(path for path in (out / array).rglob("*") if path.is_file() and path.name != "zarr.json")
 
 
 def flip(file: Path, seed: int = 0) -> None:
@@ -265,7 +265,7 @@ MENDED: dict[str, Damage] = {
     "half a count": in_ledger("done", truncate),
     "no digests": in_ledger("digest", Path.unlink),
     "half the digests": in_ledger("digest", truncate),
-    "half a write": lambda out: (out / "ledger.zarr" / "change" / "c" / "0.partial").write_bytes(b"half"),
+    "half a write": lambda out: (out / "ledger.zarr" / "change" / "c.0.partial").write_bytes(b"half"),
     "no ledger": lambda out: shutil.rmtree(out / "ledger.zarr"),
     "a bit of the activations": in_scratch(flip),
     "half the activations": in_scratch(truncate),

@@ -25,7 +25,7 @@ from zarr.storage import LocalStore
 from hydrascope._digests import digest_rows
 from hydrascope.errors import OutputError
 from hydrascope.ledger._json import remove
-from hydrascope.ledger._schema import CLOSED, FORMAT, VARIABLES, rows_of_a_file
+from hydrascope.ledger._schema import CLOSED, FLAT, FORMAT, VARIABLES, rows_of_a_file
 from hydrascope.ledger._seal import DIGEST, SEAL, is_sealed, lazily, seal_of
 
 
@@ -66,7 +66,8 @@ class LedgerFile:
         try:
             remove(draft)
             ordered = labels.sortby("prompt").assign_coords(variable=np.array(kept, dtype=np.dtypes.StringDType()))
-            ordered.to_zarr(LocalStore(draft), mode="w", consolidated=False)
+            flat = {name: {"chunk_key_encoding": FLAT} for name in ordered.variables}
+            ordered.to_zarr(LocalStore(draft), mode="w", consolidated=False, encoding=flat)
             group = zarr.open_group(draft, mode="r+")
             sizes = {**ordered.sizes, "half": 2}
             for name in kept:
@@ -80,6 +81,7 @@ class LedgerFile:
                     dtype="float32",
                     fill_value=float("nan"),
                     dimension_names=dims,
+                    chunk_key_encoding=FLAT,
                     attributes={"long_name": meaning.format(**_words(attributes))},
                 )
             rows = sizes["prompt"]
@@ -91,6 +93,7 @@ class LedgerFile:
                 dtype="uint32",
                 fill_value=0,
                 dimension_names=("prompt", "variable"),
+                chunk_key_encoding=FLAT,
             )
             group.create_array(
                 "done",
@@ -99,6 +102,7 @@ class LedgerFile:
                 dtype="int8",
                 fill_value=0,
                 dimension_names=("prompt",),
+                chunk_key_encoding=FLAT,
             )
             known = {"format": FORMAT, "batch": batch, **attributes}
             group.attrs.update({**known, SEAL: seal_of(lazily(draft), known)})

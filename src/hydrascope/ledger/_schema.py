@@ -19,6 +19,9 @@ CHUNK_BYTES = 4 * 2**20
 FILE_BYTES = 64 * 2**10
 """Least size of a variable's file, where rows are small: each file takes a block of the disk, and time to open."""
 
+FLAT = {"name": "default", "separator": "."}
+"""Names of a variable's files, all in one folder: making and removing folders is what most of the time would go to."""
+
 _ACCOUNT = ("prompt", "ablated", "writer")
 _BY_PROMPT = ("prompt", "ablated")
 
