@@ -130,6 +130,7 @@ def vega_config(theme: Theme = LIGHT) -> dict[str, Any]:
             "labelSeparation": 4,
         },
         "axisX": {"grid": False, "labelFlush": False, "domainColor": theme.muted},
+        "axisXQuantitative": {"tickCount": 8},
         "axisY": {"domain": False, "grid": True, "tickCount": 5},
         "legend": {
             **text,
