@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 import hydrascope as hs
 from hydrascope.anatomy import examine
 from hydrascope.errors import ComponentError, ExportRefused, OutputError, RunError, SettingsChanged
+from hydrascope.ledger import read_record, write_record
 from hydrascope.prompts import Document
 from hydrascope.pruning import Findings, Judge, PruneRequest, prepare_prune, require_exportable
 from tests.conftest import Cli
@@ -198,6 +199,14 @@ def test_other_settings_and_edited_numbers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="lacks"):
         hs.Prune.open(tmp_path / "p")
     assert pruned(tmp_path / "p", seed=1, overwrite=True).costs()["size"].max() == 2
+
+
+def test_a_pruning_of_another_version_is_refused(tmp_path: Path) -> None:
+    pruned(tmp_path / "p")
+    file = tmp_path / "p" / "prune.json"
+    write_record(file, {name: value for name, value in read_record(file).items() if name != "tasks"})
+    with pytest.raises(OutputError, match=r"prune\.json' is of another version, since it lacks 'tasks'; give"):
+        hs.Prune.open(tmp_path / "p")
 
 
 def test_scores_of_your_own_stand_in_the_table(tmp_path: Path) -> None:

@@ -14,23 +14,21 @@ from math import ceil, comb
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hydrascope.anatomy import Model
 from hydrascope.components import Component, in_order
 from hydrascope.engine import Budget, Constants
-from hydrascope.errors import ComponentError, OutputError, RunError
-from hydrascope.ledger import read_record, write_record
+from hydrascope.errors import ComponentError, RunError
+from hydrascope.ledger import write_record
 from hydrascope.prompts import PromptSet, encode
 from hydrascope.pruning._constants import constants_of, read_constants, write_constants
 from hydrascope.pruning._findings import Chosen, Findings
 from hydrascope.pruning._judge import LOGIT_BYTES, Judge
-from hydrascope.pruning._judged import Judged
+from hydrascope.pruning._reading import read
 from hydrascope.pruning._request import ALL, PruneRequest
 from hydrascope.pruning._store import Store, name_of
-from hydrascope.pruning._tasks import Task, TaskAnswers
+from hydrascope.pruning._tasks import Task
 from hydrascope.pruning._texts import SPLITS, Texts, split
-from hydrascope.pruning.rankings import RANKINGS, Random, Ranking, Scored, ranking_named
+from hydrascope.pruning.rankings import OWN, RANKINGS, Random, Ranking, Scored, ranking_named
 from hydrascope.run import Progress, alone_with, record_of, store_prompts, versions
 from hydrascope.run_directory import COSTS, LEFT, PRUNED, RunDirectory, fresh_or_same, locked, open_run_directory
 
@@ -52,8 +50,6 @@ MOST_PROMPTS = 300
 """Most prompts of a task, evenly spread over all."""
 KEPT_SHARE = 4
 """One in so many bytes of the budget may hold clean logits."""
-OWN = "scores"
-"""Name of the ranking by a user's own scores."""
 
 
 @dataclass(frozen=True)
@@ -320,55 +316,3 @@ def _constants(pruning: Pruning, out: Path, progress: Progress) -> dict[Componen
         write_constants(out / LEFT, {str(part): some for part, some in made.items()})
     known = read_constants(out / LEFT)
     return {part: known[str(part)] for part in pruning.parts if str(part) in known}
-
-
-def read(folder: Path) -> Findings:
-    """The tables of a finished pruning's folder.
-
-    Args:
-        folder: the folder.
-
-    Raises:
-        OutputError: something in it is not what was written.
-    """
-    record = read_record(folder / PRUNED)
-    judged = {
-        name: Judged(Store(folder / COSTS, name), tuple(one["documents"]), np.array(one["predicted"], np.float64))
-        for name, one in record["texts"].items()
-    }
-    chosen = {
-        name: Chosen(
-            Scored if name == OWN else ranking_named(name),
-            {int(size): tuple(dict.fromkeys(tuple(parts) for parts in sets)) for size, sets in one["sets"].items()},
-            one["scores"],
-        )
-        for name, one in record["chosen"].items()
-    }
-    found = Findings(
-        record["units"],
-        tuple(record["parts"]),
-        {name: chosen[name] for name in record["settings"]["ranking"]},
-        judged[SPLITS[0]],
-        judged[SPLITS[1]],
-        record["settings"]["keep_loss"],
-        record["settings"]["exhaustive"],
-        record["settings"]["replace"],
-        {} if record["settings"]["replace"] == "removal" else read_constants(folder / LEFT),
-        {
-            name: TaskAnswers(
-                tuple(one["groups"]), one["foiled"], {sets: np.array(rows) for sets, rows in one["answers"].items()}
-            )
-            for name, one in record["tasks"].items()
-        },
-    )
-    for one in judged.values():
-        lost = [
-            "+".join(parts)
-            for ranked in chosen.values()
-            for sets in ranked.sets.values()
-            for parts in sets
-            if "+".join(parts) not in one.store.known
-        ]
-        if lost or "" not in one.store.known:
-            raise OutputError(f"'{folder / COSTS}' lacks what was measured; run it again with --overwrite")
-    return found

@@ -12,9 +12,9 @@ from hydrascope._tables import NamedTables
 from hydrascope.exporting import Exported
 from hydrascope.ledger import read_record, write_record
 from hydrascope.pruning._constants import LEFT
-from hydrascope.pruning._execution import read
 from hydrascope.pruning._export import chosen_set, export_chosen
 from hydrascope.pruning._findings import Findings
+from hydrascope.pruning._reading import read
 from hydrascope.pruning._subject import Subject
 from hydrascope.pruning._told import told
 from hydrascope.resilience import Verdict

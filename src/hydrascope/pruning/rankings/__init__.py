@@ -13,7 +13,7 @@ _under_removal by what it costs while others are gone too, and by pairs
 """
 
 from hydrascope.pruning.rankings._base import RANKINGS, Choice, Ranking, ranking_named
-from hydrascope.pruning.rankings._given import Last, Random, Scored
+from hydrascope.pruning.rankings._given import OWN, Last, Random, Scored
 from hydrascope.pruning.rankings._gradient import Taylor
 from hydrascope.pruning.rankings._magnitude import Magnitude
 from hydrascope.pruning.rankings._reading import DirectEffect, OwnChange
@@ -22,6 +22,7 @@ from hydrascope.pruning.rankings._stream import Angular, Influence
 from hydrascope.pruning.rankings._under_removal import Elimination, Importance, Pairs
 
 __all__ = [
+    "OWN",
     "RANKINGS",
     "Angular",
     "Choice",

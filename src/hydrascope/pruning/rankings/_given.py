@@ -67,6 +67,10 @@ class Last(Ranking):
         return Choice.in_order(list(reversed(parts)), sizes)
 
 
+OWN = "scores"
+"""Name of the ranking by a user's own scores."""
+
+
 @dataclass(frozen=True)
 class Scored(Ranking):
     """A user's own scores; the lowest goes first.
