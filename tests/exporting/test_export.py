@@ -317,6 +317,23 @@ def test_a_card_says_what_went_and_not_where_it_lay(model_folder: Path, tmp_path
     assert "Made from `team/model` at abc123 by" in text
 
 
+def test_a_card_tells_what_had_gone_before(model_folder: Path, tmp_path: Path) -> None:
+    model = hs.load(model_folder)
+    hub = replace(model, source=replace(model.source, name="team/model@main", revision="abc123"))
+    hs.export(hub, "layer.1", tmp_path / "once")
+    hs.export(tmp_path / "once", "layer.0", tmp_path / "twice")
+    hs.export(tmp_path / "twice", "head.0.1", tmp_path / "thrice")
+    text = (tmp_path / "thrice" / "README.md").read_text()
+    assert "base_model: team/model\n" in text
+    paragraphs = text.split("# twice without 1 of its 2 heads\n\n")[1].split("\n\n")
+    assert paragraphs[0].startswith("Made from `twice` by")
+    assert paragraphs[0].endswith("counted from 0 in `twice`: head.0.1.")
+    assert paragraphs[1].startswith("That model had lost parts before. Made from `once` by")
+    assert paragraphs[1].endswith("counted from 0 in `once`: layer.0.")
+    assert paragraphs[2].startswith("That model had lost parts before. Made from `team/model` at abc123 by")
+    assert paragraphs[2].endswith("counted from 0 in `tiny`: layer.1.")
+
+
 def test_python_takes_what_is_natural(model_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     model = hs.load(model_folder)
     capfd.readouterr()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from textwrap import dedent
 
 from hydrascope.anatomy import Model
 from hydrascope.components import Component
 from hydrascope.run import versions
+
+TAGS = "tags: [pruned, hydrascope]"
+_BEFORE = "That model had lost parts before. "
 
 WORDS = {
     "layer": "blocks",
@@ -36,24 +41,16 @@ def card(model: Model, missing: Sequence[Component], saved: str, measured: Mappi
     cost = f"| measured | |\n|---|---|\n{rows}" if rows else "Not measured: `hydrascope prune` does."
     # only a model of the hub has a commit; where another one lies is nobody's business
     hub, commit = source.name.partition("@")[0], source.revision
-    base = f"\nbase_model: {hub}" if commit else ""
+    known, before = _made_before(source.name)
+    base = f"base_model: {hub}\n" if commit else known
     made_from = f"`{hub}` at {commit}" if commit else f"`{source.label}`"
-    head = dedent(f"""\
-        ---
-        library_name: transformers
-        pipeline_tag: text-generation
-        tags: [pruned, hydrascope]{{base}}
-        ---
-
-        # {source.label} without {_counted(model, missing)}
-
-        Made from {made_from} by removing parts with hydrascope {versions()["hydrascope"]}; no weight was trained. Its
-        licence is that of the whole model. Removed, counted from 0 in the whole model: {", ".join(map(str, missing))}.
-
-        {saved}
-
-        ## What that cost
-        """).replace("{base}", base)
+    made = (
+        f"Made from {made_from} by removing parts with hydrascope {versions()['hydrascope']}; no weight was trained.\n"
+        f"Its licence is that of the whole model. Removed, counted from 0 in `{source.label}`: "
+        f"{', '.join(map(str, missing))}."
+    )
+    front = f"---\nlibrary_name: transformers\npipeline_tag: text-generation\n{TAGS}\n{base}---"
+    title = f"# {source.label} without {_counted(model, missing)}"
     tail = dedent("""\
         ## Healing
 
@@ -62,7 +59,20 @@ def card(model: Model, missing: Sequence[Component], saved: str, measured: Mappi
         or on the whole model's own distribution with a small learning rate; then measure again on text that neither
         the choice of parts nor the training has seen.
         """)
-    return f"{head}\n{cost}\n\n{tail}"
+    return "\n\n".join([front, title, made, *before, saved, "## What that cost", cost, tail])
+
+
+def _made_before(name: str) -> tuple[str, list[str]]:
+    """What the card of a model says that was itself made by removing parts: its base model, and how it was made."""
+    try:
+        text = (Path(name) / "README.md").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return "", []
+    if TAGS not in text:
+        return "", []
+    base = re.search(r"^base_model: .+\n", text, re.MULTILINE)
+    made = re.findall(rf"^(?:{_BEFORE})?(Made from .+?)\n\n", text, re.MULTILINE | re.DOTALL)
+    return base[0] if base else "", [_BEFORE + one for one in made]
 
 
 def _counted(model: Model, missing: Sequence[Component]) -> str:
