@@ -465,6 +465,16 @@ def test_the_interval_of_a_rank_correlation_holds_the_true_one() -> None:
     assert np.mean(plain) < 0.8
 
 
+@pytest.mark.parametrize("parts", [2, 5, 40])
+def test_equal_values_count_in_a_rank_correlation_as_in_scipys(parts: int) -> None:
+    rng = np.random.default_rng(parts)
+    for _ in range(30):
+        first, second = rng.integers(0, 6, (2, parts)).astype(float)
+        both = [s.Ordered(one, np.full((1, parts), np.nan)) for one in (first, second)]
+        expected = stats.kendalltau(first, second).statistic
+        assert s.kendalls_tau(both[0], both[1], 9)[0] == pytest.approx(expected, nan_ok=True)
+
+
 def test_parts_without_a_value_are_left_out_of_a_rank_correlation_and_noise_must_be_known() -> None:
     first, second, _, resampling = _orders(1)
     first.values[3], first.drawn[:, 3] = np.nan, np.nan
