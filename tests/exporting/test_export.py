@@ -335,6 +335,7 @@ def test_a_card_tells_what_had_gone_before(model_folder: Path, tmp_path: Path) -
 
 
 def test_python_takes_what_is_natural(model_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    transformers.utils.logging.enable_progress_bar()  # which a command before, in the same process, keeps away
     model = hs.load(model_folder)
     capfd.readouterr()
     right = hs.export(model, "layer.1,head.0.1", tmp_path / "right").removed
