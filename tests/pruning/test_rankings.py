@@ -197,6 +197,20 @@ def test_elimination_takes_what_loss_or_divergence_leads_to(by_loss: float, by_d
     assert found == (first if by_loss < by_divergence else last)
 
 
+def test_elimination_finds_two_parts_of_which_each_is_dear_without_the_other() -> None:
+    """No step and no exchange of one part leads there from the cheapest two, which cost more."""
+    parts = [part for kind in ("attn", "mlp") for part in judge().model.anatomy.inventory.expand(kind)]
+    cheap, both = set(parts[:2]), set(parts[-2:])
+    planted = Judge(judge().model, judge().texts, Store(None, "calibration"))
+    for size in range(len(parts) + 1):
+        for some in combinations(parts, size):
+            loss = sum(0.1 if part in cheap else 0.9 if part in both else 0.5 for part in some)
+            loss += 0.5 * (cheap <= set(some)) - 1.5 * (both <= set(some))
+            planted.store.enter(some, Cost(*np.tile([[loss], [loss], [0.0]], len(planted.texts.ids))))
+    assert set(RANKINGS["elimination"]().choose(planted, parts, (2,)).sets[2]) == both
+    assert both.isdisjoint(RANKINGS["greedy"]().choose(planted, parts, (2,)).sets[2])
+
+
 @functools.cache
 def with_two_backups(ranking: str = "all", **asked: Any) -> hs.Prune:
     """attn.1 and attn.2 raise an axis of which one is enough; mlp.3 reads it and writes on all answers.

@@ -29,6 +29,8 @@ FEW = 3
 which others are tried."""
 SPARE = 4
 """How many more parts than go are measured two by two."""
+MOST_PAIRS = 500
+"""Most pairs that are run for nothing but a set to begin exchanges with."""
 MOST_SETS = 200_000
 """Most sets that are summed from pairs; beyond, parts are taken one by one."""
 
@@ -58,14 +60,15 @@ class Importance(Ranking):
 class Elimination(Ranking):
     """One part after the other, the cheapest of the best few; at every size that is asked for, parts are exchanged.
 
-    Divergence and loss lead different ways, of which neither is always the better one: both are gone, and of the two
-    sets of a size the one with the smaller loss is chosen.
+    Divergence and loss lead different ways, of which neither is always the better one, and neither finds parts of which
+    each is dear without the other. So both are gone, exchanges begin with the set of `pairs` as well, and of the three
+    sets of a size the one with the smallest loss is chosen.
     """
 
     name = "elimination"
     meaning = (
         "the few best by I_i(q) and by their last cost, measured again before every removal and exchanged while that "
-        "helps, by divergence and by loss; of both sets the one with the smaller loss"
+        "helps, by divergence, by loss, and from the set of pairs; of these the set with the smallest loss"
     )
     repairs = True
     runs = True
@@ -73,14 +76,21 @@ class Elimination(Ranking):
     def choose(self, judge: Judge, parts: Sequence[Component], sizes: Sequence[int]) -> Choice:
         """Choose by re-evaluation of the best few by either score, and by exchanges."""
         among = under_removal(judge, parts, max(sizes) / len(parts))
-        ways = [_Search(judge, cost, parts, among).sets(sizes) for cost in (judge.kl, judge.loss)]
+        by_divergence, by_loss = (_Search(judge, cost, parts, among) for cost in (judge.kl, judge.loss))
+        ways = [by_divergence.sets(sizes), by_loss.sets(sizes)]
         judge.stand_clear()
+        if _pairs(len(parts), sizes) <= MOST_PAIRS:
+            begun = Pairs().choose(judge, parts, sizes).sets
+            ways.append({size: by_loss.exchanged(some) for size, some in begun.items()})
+            judge.stand_clear()
         return Choice({size: min((sets[size] for sets in ways), key=judge.loss) for size in sizes})
 
     def sets_run(self, parts: int, sizes: Sequence[int]) -> float:
-        """What I_i(q) takes at one share, each part alone, and both ways: a few at every step, and exchanges."""
+        """What I_i(q) takes at one share, each part alone, pairs, and all ways: a few at every step, and exchanges."""
         exchanges = sum(size + 2 * FEW * FEW for size in sizes)
-        return (MASKS + 1.25 * parts) / 4 + parts + 2 * (2 * FEW * max(sizes) + 1.5 * exchanges)
+        grown = (MASKS + 1.25 * parts) / 4 + parts + 2 * (2 * FEW * max(sizes) + 1.5 * exchanges)
+        pairs = _pairs(parts, sizes)
+        return grown + (pairs + 1.5 * exchanges if pairs <= MOST_PAIRS else 0)
 
 
 class _Search:
@@ -168,7 +178,12 @@ class Pairs(Ranking):
 
     def sets_run(self, parts: int, sizes: Sequence[int]) -> float:
         """Each part alone, and pairs of the cheapest."""
-        return parts + comb(min(parts, max(sizes) + SPARE), 2)
+        return parts + _pairs(parts, sizes)
+
+
+def _pairs(parts: int, sizes: Sequence[int]) -> int:
+    """How many pairs of the cheapest parts there are."""
+    return comb(min(parts, max(sizes) + SPARE), 2)
 
 
 def _cheapest(costs: np.ndarray, size: int) -> tuple[int, ...]:
