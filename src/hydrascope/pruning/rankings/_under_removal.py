@@ -61,14 +61,14 @@ class Elimination(Ranking):
     """One part after the other, the cheapest of the best few; at every size that is asked for, parts are exchanged.
 
     Divergence and loss lead different ways, of which neither is always the better one, and neither finds parts of which
-    each is dear without the other. So both are gone, exchanges begin with the set of `pairs` as well, and of the three
-    sets of a size the one with the smallest loss is chosen.
+    each is dear without the other. So both are gone, and of the two sets of a size the one with the smaller loss is
+    chosen; if that of `pairs` has a smaller one, exchanges begin with it.
     """
 
     name = "elimination"
     meaning = (
         "the few best by I_i(q) and by their last cost, measured again before every removal and exchanged while that "
-        "helps, by divergence, by loss, and from the set of pairs; of these the set with the smallest loss"
+        "helps, by divergence, by loss, and from the set of pairs if that costs less; the set with the smallest loss"
     )
     repairs = True
     runs = True
@@ -79,18 +79,20 @@ class Elimination(Ranking):
         by_divergence, by_loss = (_Search(judge, cost, parts, among) for cost in (judge.kl, judge.loss))
         ways = [by_divergence.sets(sizes), by_loss.sets(sizes)]
         judge.stand_clear()
-        if _pairs(len(parts), sizes) <= MOST_PAIRS:
-            begun = Pairs().choose(judge, parts, sizes).sets
-            ways.append({size: by_loss.exchanged(some) for size, some in begun.items()})
-            judge.stand_clear()
-        return Choice({size: min((sets[size] for sets in ways), key=judge.loss) for size in sizes})
+        found = {size: min((sets[size] for sets in ways), key=judge.loss) for size in sizes}
+        others = Pairs().choose(judge, parts, sizes).sets if _pairs(len(parts), sizes) <= MOST_PAIRS else {}
+        for size, some in others.items():
+            if judge.loss(some) < judge.loss(found[size]):
+                found[size] = by_loss.exchanged(some)
+        judge.stand_clear()
+        return Choice(found)
 
     def sets_run(self, parts: int, sizes: Sequence[int]) -> float:
-        """What I_i(q) takes at one share, each part alone, pairs, and all ways: a few at every step, and exchanges."""
+        """What I_i(q) takes at one share, each part alone, both ways (a few at every step, exchanges), and pairs."""
         exchanges = sum(size + 2 * FEW * FEW for size in sizes)
         grown = (MASKS + 1.25 * parts) / 4 + parts + 2 * (2 * FEW * max(sizes) + 1.5 * exchanges)
         pairs = _pairs(parts, sizes)
-        return grown + (pairs + 1.5 * exchanges if pairs <= MOST_PAIRS else 0)
+        return grown + (pairs if pairs <= MOST_PAIRS else 0)
 
 
 class _Search:
