@@ -465,7 +465,7 @@ def test_the_interval_of_a_rank_correlation_holds_the_true_one() -> None:
     assert np.mean(plain) < 0.8
 
 
-@pytest.mark.parametrize("parts", [2, 5, 40])
+@pytest.mark.parametrize("parts", [2, 5, 40, 140])
 def test_equal_values_count_in_a_rank_correlation_as_in_scipys(parts: int) -> None:
     rng = np.random.default_rng(parts)
     for _ in range(30):

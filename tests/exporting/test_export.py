@@ -328,10 +328,13 @@ def test_a_card_tells_what_had_gone_before(model_folder: Path, tmp_path: Path) -
     paragraphs = text.split("# twice without 1 of its 2 heads\n\n")[1].split("\n\n")
     assert paragraphs[0].startswith("Made from `twice` by")
     assert paragraphs[0].endswith("counted from 0 in `twice`: head.0.1.")
-    assert paragraphs[1].startswith("That model had lost parts before. Made from `once` by")
-    assert paragraphs[1].endswith("counted from 0 in `once`: layer.0.")
-    assert paragraphs[2].startswith("That model had lost parts before. Made from `team/model` at abc123 by")
-    assert paragraphs[2].endswith("counted from 0 in `tiny`: layer.1.")
+    assert paragraphs[1].startswith("It is as large")
+    before = "The model that it was made from, to which costs are held, had lost parts before. Made from "
+    assert paragraphs[2].startswith(f"{before}`once` by")
+    assert paragraphs[2].endswith("counted from 0 in `once`: layer.0.")
+    assert paragraphs[3].startswith(f"{before}`team/model` at abc123 by")
+    assert paragraphs[3].endswith("counted from 0 in `tiny`: layer.1.")
+    assert paragraphs[4] == "## What that cost"
 
 
 def test_python_takes_what_is_natural(model_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

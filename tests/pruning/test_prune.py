@@ -205,7 +205,7 @@ def test_a_pruning_of_another_version_is_refused(tmp_path: Path) -> None:
     pruned(tmp_path / "p")
     file = tmp_path / "p" / "prune.json"
     write_record(file, {name: value for name, value in read_record(file).items() if name != "tasks"})
-    with pytest.raises(OutputError, match=r"prune\.json' is of another version, since it lacks 'tasks'; give"):
+    with pytest.raises(OutputError, match=r"prune\.json' is damaged or of another version, since it lacks 'tasks'"):
         hs.Prune.open(tmp_path / "p")
 
 

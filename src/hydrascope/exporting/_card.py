@@ -13,7 +13,12 @@ from hydrascope.components import Component
 from hydrascope.run import versions
 
 TAGS = "tags: [pruned, hydrascope]"
-_BEFORE = "That model had lost parts before. "
+_BEFORE = "The model that it was made from, to which costs are held, had lost parts before. "
+_MADE = re.compile(
+    r"Made from `[^`\n]+`(?: at \w+)? by removing parts with hydrascope [\w.+-]+; no weight was trained\.\n"
+    r"Its licence is that of the whole model\. Removed, counted from 0 in `[^`\n]+`: [\w., ]+\."
+)
+"""How a card says what its model was made from."""
 
 WORDS = {
     "layer": "blocks",
@@ -59,7 +64,7 @@ def card(model: Model, missing: Sequence[Component], saved: str, measured: Mappi
         or on the whole model's own distribution with a small learning rate; then measure again on text that neither
         the choice of parts nor the training has seen.
         """)
-    return "\n\n".join([front, title, made, *before, saved, "## What that cost", cost, tail])
+    return "\n\n".join([front, title, made, saved, *before, "## What that cost", cost, tail])
 
 
 def _made_before(name: str) -> tuple[str, list[str]]:
@@ -68,11 +73,11 @@ def _made_before(name: str) -> tuple[str, list[str]]:
         text = (Path(name) / "README.md").read_text(encoding="utf-8")
     except (OSError, ValueError):
         return "", []
-    if TAGS not in text:
+    front, _, body = text.removeprefix("---\n").partition("\n---\n")
+    if TAGS not in front:
         return "", []
-    base = re.search(r"^base_model: .+\n", text, re.MULTILINE)
-    made = re.findall(rf"^(?:{_BEFORE})?(Made from .+?)\n\n", text, re.MULTILINE | re.DOTALL)
-    return base[0] if base else "", [_BEFORE + one for one in made]
+    base = re.search(r"^base_model: .+$", front, re.MULTILINE)
+    return f"{base[0]}\n" if base else "", [_BEFORE + made for made in _MADE.findall(body)]
 
 
 def _counted(model: Model, missing: Sequence[Component]) -> str:

@@ -33,8 +33,8 @@ def read(folder: Path) -> Findings:
         found = _findings_of(read_record(folder / PRUNED), folder)
     except KeyError as error:
         raise OutputError(
-            f"'{folder / PRUNED}' is of another version, since it lacks {error}; give the command that made it again, "
-            "with --overwrite"
+            f"'{folder / PRUNED}' is damaged or of another version, since it lacks {error}; give the command "
+            "that made it again, with --overwrite"
         ) from error
     for one in (found.calibration, found.test):
         lost = [

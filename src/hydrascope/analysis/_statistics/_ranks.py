@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
+from scipy import stats
 
 from hydrascope.analysis._statistics._intervals import spread_interval
 from hydrascope.analysis._statistics._units import Array
@@ -28,6 +29,8 @@ MOST_LOST = 3
 """The noise of the measurement took at most so many times what as much again takes."""
 TIMES = 3
 """Times the variance of the noise with which the spread is taken."""
+FEW = 128
+"""Most parts of which all pairs of all resamples are compared at once; of more, one resample after the other."""
 SHOWN = 1 - 2 / np.pi * np.arcsin(1 / (1 + TIMES))
 """Share of the variance that is then seen, of two equal parts."""
 
@@ -91,16 +94,24 @@ def kendalls_tau(first: Ordered, second: Ordered, units: int, *, by_size: bool =
 
 
 def _taus(first: Ordered, second: Ordered) -> Array:
-    """Kendall's tau-b of every resample, all of them together: one by one, calls would take most of the time."""
+    """Kendall's tau-b of every resample."""
     known = np.isfinite(first.drawn).all(1) & np.isfinite(second.drawn).all(1)
-    one, other = first.drawn[known].T, second.drawn[known].T
-    alike, apart, others_apart = np.zeros((3, known.sum()))
+    found = np.full(len(known), np.nan)
+    if len(first.values) <= FEW:
+        found[known] = _together(first.drawn[known].T, second.drawn[known].T)
+    else:
+        each = zip(first.drawn[known], second.drawn[known], strict=True)
+        found[known] = [stats.kendalltau(one, other).statistic for one, other in each]
+    return found
+
+
+def _together(one: Float[np.ndarray, "parts draws"], other: Float[np.ndarray, "parts draws"]) -> Array:
+    """Tau-b of all resamples at once, pair by pair: of few parts, calls would take most of the time."""
+    alike, apart, others_apart = np.zeros((3, one.shape[1]))
     for part in range(1, len(one)):
         mine, theirs = (np.sign(values[part] - values[:part]) for values in (one, other))
         alike += (mine * theirs).sum(0)
         apart += np.abs(mine).sum(0)
         others_apart += np.abs(theirs).sum(0)
-    found = np.full(len(known), np.nan)
     with np.errstate(invalid="ignore"):  # where all parts are equal
-        found[known] = alike / np.sqrt(apart * others_apart)
-    return found
+        return np.asarray(alike / np.sqrt(apart * others_apart))

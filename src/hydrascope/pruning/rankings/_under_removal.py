@@ -30,7 +30,7 @@ which others are tried."""
 SPARE = 4
 """How many more parts than go are measured two by two."""
 MOST_PAIRS = 500
-"""Most pairs that are run for nothing but a set to begin exchanges with."""
+"""With more pairs than this, exchanges do not begin with the set of `pairs`, which would take most of the time."""
 MOST_SETS = 200_000
 """Most sets that are summed from pairs; beyond, parts are taken one by one."""
 
@@ -60,9 +60,9 @@ class Importance(Ranking):
 class Elimination(Ranking):
     """One part after the other, the cheapest of the best few; at every size that is asked for, parts are exchanged.
 
-    Divergence and loss lead different ways, of which neither is always the better one, and neither finds parts of which
-    each is dear without the other. So both are gone, and of the two sets of a size the one with the smaller loss is
-    chosen; if that of `pairs` has a smaller one, exchanges begin with it.
+    Divergence and loss lead different ways, of which neither is always the better one: both are gone, and of the two
+    sets of a size the one with the smaller loss is chosen. Both go one part at a time, and find no two that are dear
+    alone and cheap together: where the set of `pairs` has a smaller loss yet, parts of that are exchanged instead.
     """
 
     name = "elimination"
@@ -80,7 +80,7 @@ class Elimination(Ranking):
         ways = [by_divergence.sets(sizes), by_loss.sets(sizes)]
         judge.stand_clear()
         found = {size: min((sets[size] for sets in ways), key=judge.loss) for size in sizes}
-        others = Pairs().choose(judge, parts, sizes).sets if _pairs(len(parts), sizes) <= MOST_PAIRS else {}
+        others = Pairs().choose(judge, parts, sizes).sets if _pair_count(len(parts), sizes) <= MOST_PAIRS else {}
         for size, some in others.items():
             if judge.loss(some) < judge.loss(found[size]):
                 found[size] = by_loss.exchanged(some)
@@ -91,7 +91,7 @@ class Elimination(Ranking):
         """What I_i(q) takes at one share, each part alone, both ways (a few at every step, exchanges), and pairs."""
         exchanges = sum(size + 2 * FEW * FEW for size in sizes)
         grown = (MASKS + 1.25 * parts) / 4 + parts + 2 * (2 * FEW * max(sizes) + 1.5 * exchanges)
-        pairs = _pairs(parts, sizes)
+        pairs = _pair_count(parts, sizes)
         return grown + (pairs if pairs <= MOST_PAIRS else 0)
 
 
@@ -180,10 +180,10 @@ class Pairs(Ranking):
 
     def sets_run(self, parts: int, sizes: Sequence[int]) -> float:
         """Each part alone, and pairs of the cheapest."""
-        return parts + _pairs(parts, sizes)
+        return parts + _pair_count(parts, sizes)
 
 
-def _pairs(parts: int, sizes: Sequence[int]) -> int:
+def _pair_count(parts: int, sizes: Sequence[int]) -> int:
     """How many pairs of the cheapest parts there are."""
     return comb(min(parts, max(sizes) + SPARE), 2)
 
